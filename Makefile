@@ -1,0 +1,57 @@
+# Every target sets up what it needs in .venv by itself: only Python 3.11 or later, git and a package index are required.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline docs clean
+
+demo: .venv/up ## The main job on real files, start to end: make demo [DIR=folder]
+	$(BIN)/python demo/run.py $(DIR)
+
+run: .venv/up ## PostgreSQL, S3 and the server on this machine, until Ctrl-C
+	$(BIN)/datas3t up
+
+test: .venv/dev ## All tests
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: lint test ## Format, lint, types, proto, docs and tests: green at every commit
+
+lint: .venv/dev proto-lint
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+gen: .venv/dev ## Makes gen/ from proto/, and the pages of docs/ that are generated
+	$(BIN)/python proto/generate.py
+	$(BIN)/python docs/generate.py
+
+fmt: .venv/dev
+	$(BIN)/ruff format --quiet .
+	$(BIN)/ruff check --fix --quiet .
+
+bench: .venv/dev ## Measurements, by hand: they compare, and assert nothing
+	$(BIN)/python bench/indexer.py
+	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/transfer.py
+
+proto-lint: .venv/dev ## Style of the protos, and no break with the released contract; offline, on descriptor sets
+	$(BIN)/python proto/lint.py
+
+proto-baseline: .venv/dev ## At a release: the protos as they are become the contract that may not break
+	$(BIN)/python proto/lint.py --release
+
+clean:
+	rm -rf .venv .demo dist build
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/up: .venv/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[up]'
+	touch $@
+
+.venv/dev: .venv/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@ .venv/up
