@@ -1,0 +1,26 @@
+"""Writes the pages of docs/ that are generated; with --check, only says which are stale."""
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import reference  # noqa: E402 - the pages' scripts lie beside this one
+
+PAGES = {"api.md": reference.api, "errors.md": reference.errors}
+
+
+def stale() -> list[str]:
+    """The names of the pages that `make gen` would change."""
+    return [name for name, make in PAGES.items() if not _same(HERE / name, make())]
+
+
+def _same(page: Path, text: str) -> bool:
+    return page.exists() and page.read_text() == text
+
+
+if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(f"stale, run make gen: {', '.join(stale())}" if stale() else 0)
+    for name, make in PAGES.items():
+        (HERE / name).write_text(make())
