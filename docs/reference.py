@@ -56,8 +56,8 @@ def api() -> str:
     """The API reference: every service, method, route, message and field."""
     lines = ["# API reference", "", "<!-- made by `make gen` out of proto/; edits here are lost -->", ""]
     lines += [
-        "gRPC and REST answer on the same address. The package is `datas3t.v1`; reflection is on. Over REST a field has",
-        "its name here as JSON name; 64-bit integers are JSON numbers; fields marked *gRPC* are no part of it.",
+        "gRPC and REST answer on the same address. The package is `datas3t.v1`; reflection is on. Over REST a field's",
+        "name here is its JSON name; 64-bit integers are JSON numbers; fields marked *gRPC* are no part of it.",
         "Errors: [errors.md](errors.md).",
         "",
     ]
