@@ -1,6 +1,6 @@
 CREATE TABLE s3_buckets (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name        text NOT NULL CONSTRAINT bucket_names_are_unique UNIQUE,
+    name        text COLLATE "C" NOT NULL CONSTRAINT bucket_names_are_unique UNIQUE,
     endpoint    text NOT NULL,
     bucket      text NOT NULL,
     region      text NOT NULL,
@@ -13,7 +13,7 @@ CREATE TABLE s3_buckets (
 -- A deleted datas3t keeps its row, without a bucket: the upload counter goes on if the name comes back.
 CREATE TABLE datas3ts (
     id              bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name            text NOT NULL CONSTRAINT datas3t_names_are_unique UNIQUE,
+    name            text COLLATE "C" NOT NULL CONSTRAINT datas3t_names_are_unique UNIQUE,
     bucket_id       bigint CONSTRAINT buckets_in_use_stay REFERENCES s3_buckets,
     upload_counter  bigint NOT NULL DEFAULT 0,
     created_at      timestamptz NOT NULL DEFAULT now()
