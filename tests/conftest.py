@@ -1,0 +1,73 @@
+"""One real PostgreSQL and S3 server for the whole session; for each test a database and a bucket of its own."""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.stack import empty_bucket, new_database
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
+
+_bucket_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator["Services"]:
+    """PostgreSQL and SeaweedFS, started at their first use. Who stops or kills them must not use these but its own."""
+    from datas3t.embedded.stack import services
+
+    with (
+        tempfile.TemporaryDirectory(prefix="datas3t-tests-", ignore_cleanup_errors=True) as folder,
+        services(Path(folder), durable=False) as running,
+    ):
+        yield running
+
+
+@pytest.fixture(scope="session")
+def migrated_template(services: "Services") -> Iterator[str]:
+    """The name of a database with the server's schema, to make others from."""
+    from datas3t.server.db.migrate import migrate
+
+    with new_database(services) as url:
+        migrate(url)
+        yield url.rpartition("/")[2]
+
+
+@pytest.fixture
+def database(services: "Services", migrated_template: str) -> Iterator[str]:
+    """The URL of a fresh database with the server's schema."""
+    with new_database(services, migrated_template) as url:
+        yield url
+
+
+@pytest.fixture
+def empty_database(services: "Services") -> Iterator[str]:
+    """The URL of a fresh database without any table."""
+    with new_database(services) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def s3(services: "Services") -> Iterator["S3Client"]:
+    """A boto3 client of the session's S3 server."""
+    client = services.seaweedfs.client()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3: "S3Client") -> Iterator[str]:
+    """The name of a fresh bucket on the session's S3 server."""
+    name = f"bucket-{os.getpid()}-{next(_bucket_numbers)}"
+    s3.create_bucket(Bucket=name)
+    yield name
+    empty_bucket(s3, name)
+    s3.delete_bucket(Bucket=name)

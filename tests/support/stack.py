@@ -1,0 +1,159 @@
+"""The real things tests run against: databases and buckets of the services, and server processes to kill."""
+
+import contextlib
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+from psycopg import sql
+
+from datas3t.embedded.ports import free
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
+
+_numbers = itertools.count(1)
+
+
+@contextlib.contextmanager
+def new_database(services: "Services", template: str = "template0") -> Iterator[str]:
+    """A database that is there as long as the block; its URL."""
+    name = f"test_{next(_numbers)}"
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+    with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
+        connection.execute(create)
+    try:
+        yield services.postgres.url(name)
+    finally:
+        with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
+            connection.execute(drop)
+
+
+def empty_bucket(s3: "S3Client", bucket: str) -> None:
+    """Deletes all objects and open multipart uploads of a bucket."""
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        if found := page.get("Contents"):
+            s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in found]})
+    for uploads in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+        for upload in uploads.get("Uploads", []):
+            s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0, what: str = "the condition") -> None:
+    """Waits for a condition, and fails the test if it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not come within {seconds:.0f} seconds")
+        time.sleep(0.02)
+
+
+class Process:
+    """A real child process whose output goes to a file, to be killed or told to end."""
+
+    def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._log = log
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, *command],
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """All it has written, to standard output and standard error."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """Ends it as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
+    def terminate(self, signum: signal.Signals = signal.SIGTERM, seconds: float = 30.0) -> int:
+        """Asks it to end, and returns its exit code; fails the test if it does not end in time."""
+        self._process.send_signal(signum)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"it did not end within {seconds:.0f} seconds:\n{self.log}") from None
+
+
+class ServerProcess(Process):
+    """A real `datas3t server` in a process of its own. Started again with the same `port`, it has the same address."""
+
+    def __init__(
+        self,
+        folder: Path,
+        db_url: str,
+        encryption_key: str,
+        *,
+        port: int | None = None,
+        options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Returns at once; `wait_ready` tells when it answers. Log and index cache are in `folder`."""
+        self.port = port or free(1)[0]
+        settings = {
+            "DB_URL": db_url,
+            "ADDR": self.address,
+            "CACHE_DIR": str(folder / "cache"),
+            "ENCRYPTION_KEY": encryption_key,
+        }
+        log = folder / f"server-{self.port}.log"
+        super().__init__(["-m", "datas3t", "server", *options], log, {**settings, **(environment or {})})
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.address}"
+
+    def wait_ready(self, seconds: float = 30.0) -> None:
+        wait_until(lambda: not self.running or self._answers(), seconds, "the server's readiness")
+        assert self.running, f"the server ended:\n{self.log}"
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+        return False
+
+
+@contextlib.contextmanager
+def running_server(
+    folder: Path, db_url: str, encryption_key: str, options: Sequence[str] = ()
+) -> Iterator[ServerProcess]:
+    """A server process that is ready, and killed at the end of the block if it still runs."""
+    server = ServerProcess(folder, db_url, encryption_key, options=options)
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.kill()
