@@ -64,14 +64,14 @@ class SeaweedFS(Daemon):
         super().kill()
         self._sweep()
 
-    def client(self, read_timeout: float = 60.0) -> "S3Client":
-        """A boto3 client that tries each call once."""
+    def client(self, endpoint: str | None = None, read_timeout: float = 60.0) -> "S3Client":
+        """A boto3 client that tries each call once. `endpoint` is what stands before the store, if something does."""
         import boto3  # noqa: PLC0415 - a third of a second
         from botocore.config import Config  # noqa: PLC0415
 
         return boto3.client(
             "s3",
-            endpoint_url=self.endpoint,
+            endpoint_url=endpoint or self.endpoint,
             region_name="us-east-1",
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,

@@ -1,0 +1,149 @@
+"""The relay: each fault is what it says, and what is not planned passes untouched, signatures included."""
+
+import http.client
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.faults import Fault, Relay, relay
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
+
+CONTENT = os.urandom(100_000)
+
+
+@pytest.fixture
+def between(services: "Services") -> Iterator[Relay]:
+    with relay(services.s3.endpoint) as passing:
+        yield passing
+
+
+@pytest.fixture
+def path(services: "Services", s3: "S3Client", bucket: str, between: Relay) -> str:
+    """The presigned path and query of an object, signed for the relay's address."""
+    s3.put_object(Bucket=bucket, Key="object", Body=CONTENT)
+    far = services.seaweedfs.client(endpoint=between.url)
+    url = far.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "object"})
+    far.close()
+    return url.removeprefix(between.url)
+
+
+def get(between: Relay, path: str, connection: http.client.HTTPConnection | None = None) -> tuple[int, bytes]:
+    connection = connection or http.client.HTTPConnection(between.address, timeout=1)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_without_a_plan_everything_passes_untouched(between: Relay, path: str) -> None:
+    connection = http.client.HTTPConnection(between.address)
+    for _ in range(3):  # on one connection
+        connection.request("GET", path)
+        assert connection.getresponse().read() == CONTENT
+    connection.close()
+    assert len(between.requests) == 3
+    assert between.bytes_to_client > 3 * len(CONTENT)
+
+
+def test_an_answer_is_cut_where_planned_and_the_next_one_is_whole(between: Relay, path: str) -> None:
+    between.plan(Fault(cut_after=0), Fault(cut_after=5_000))
+    with pytest.raises(http.client.RemoteDisconnected):
+        get(between, path)
+    with pytest.raises(http.client.IncompleteRead):
+        get(between, path)
+    assert get(between, path) == (200, CONTENT)
+    assert between.planned == 0
+
+
+def test_each_request_of_a_kept_connection_has_its_own_fault(between: Relay, path: str) -> None:
+    between.plan(Fault(), Fault(cut_after=0))
+    connection = http.client.HTTPConnection(between.address, timeout=5)
+    connection.request("GET", path)
+    assert connection.getresponse().read() == CONTENT
+    connection.request("GET", path)
+    with pytest.raises(http.client.RemoteDisconnected):
+        connection.getresponse()
+    connection.close()
+
+
+def test_a_planned_status_is_answered_without_the_server(between: Relay, path: str) -> None:
+    between.plan(Fault(status=503), Fault(status=503))
+    assert [get(between, path)[0] for _ in range(3)] == [503, 503, 200]
+
+
+def test_a_refused_request_is_a_reset_connection(between: Relay, path: str) -> None:
+    between.plan(Fault(refuse=True))
+    with pytest.raises(ConnectionResetError):
+        get(between, path)
+    assert get(between, path) == (200, CONTENT)
+
+
+def test_a_stalled_answer_never_ends(between: Relay, path: str) -> None:
+    between.plan(Fault(stall_after=1_000))
+    with pytest.raises(TimeoutError):
+        get(between, path)
+
+
+def test_a_delay_comes_before_the_first_byte(between: Relay, path: str) -> None:
+    between.always = Fault(delay=0.2)
+    before = time.monotonic()
+    assert get(between, path) == (200, CONTENT)
+    assert time.monotonic() - before >= 0.2
+
+
+def test_a_fault_meant_for_others_waits_for_them(between: Relay, path: str) -> None:
+    between.plan(Fault(status=503, only=b"PUT "))
+    assert get(between, path) == (200, CONTENT)
+    assert between.planned == 1
+
+
+def test_a_torn_request_leaves_no_object(services: "Services", s3: "S3Client", bucket: str, between: Relay) -> None:
+    from botocore.exceptions import BotoCoreError
+
+    far = services.seaweedfs.client(endpoint=between.url)
+    between.plan(Fault(cut_request_after=50_000))
+    with pytest.raises(BotoCoreError):
+        far.put_object(Bucket=bucket, Key="torn", Body=CONTENT)
+    far.put_object(Bucket=bucket, Key="whole", Body=CONTENT)
+    far.close()
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["whole"]
+
+
+def test_while_it_is_away_nobody_listens_and_afterwards_the_address_is_the_same(between: Relay, path: str) -> None:
+    with between.away(), pytest.raises(ConnectionRefusedError):
+        get(between, path)
+    assert get(between, path) == (200, CONTENT)
+
+
+def test_a_connection_that_is_one_exchange_counts_all_its_bytes() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as echo:
+        threading.Thread(target=_echo, args=[echo], daemon=True).start()
+        with relay(f"127.0.0.1:{echo.getsockname()[1]}", per_connection=True) as between:
+            between.plan(Fault(cut_after=6))
+            with socket.create_connection(("127.0.0.1", int(between.address.rpartition(":")[2])), timeout=5) as client:
+                received = b""
+                for word in (b"one ", b"two ", b"three"):
+                    client.sendall(word)
+                    received += client.recv(100)
+                    if len(received) == 6:
+                        break
+                assert received == b"one tw"
+                assert client.recv(100) == b""
+
+
+def _echo(listener: socket.socket) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        while chunk := connection.recv(100):
+            connection.sendall(chunk)
