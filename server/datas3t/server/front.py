@@ -1,0 +1,89 @@
+"""All that answers calls: gRPC, REST and the operators' pages, on one port. It knows servicers, but nothing behind them."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from datas3t.server.edge import Edge
+from datas3t.server.metrics import Metrics
+from datas3t.server.rest.answers import Answer
+from datas3t.server.rest.app import Rest
+from datas3t.server.rest.routes import Routes
+from datas3t.server.rpc.calls import Servicing
+from datas3t.server.rpc.server import RpcServer
+from datas3t.server.settings import Address
+
+
+class Front:
+    """Listens from the moment it is made. `ready` raises where the server cannot do its work.
+
+    Raises SettingsError where an address cannot be had, RouteError where the contract's routes contradict each other.
+    """
+
+    def __init__(
+        self,
+        servicings: Sequence[Servicing],
+        metrics: Metrics,
+        ready: Callable[[], object],
+        addr: Address,
+        grpc_addr: Address | None = None,
+    ) -> None:
+        self._metrics = metrics
+        self._ready = ready
+        self._draining = False
+        pages = {"/healthz": _alive, "/readyz": self._readiness, "/metrics": self._numbers}
+        self._rest = Rest(Routes(servicings), pages, metrics)
+        self._rpc = RpcServer(servicings, metrics, grpc_addr)
+        try:
+            self._edge = Edge(addr, self._rpc.socket, self._rest)
+        except BaseException:
+            self._rpc.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        return self._edge.url
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The second port, where gRPC alone is spoken."""
+        return self._rpc.port
+
+    def start(self) -> None:
+        self._rpc.start()
+        self._edge.start()
+
+    def drain(self, seconds: float) -> bool:
+        """Takes no new calls; tells whether the running ones ended in time. Still answers that it takes none."""
+        deadline = time.monotonic() + seconds
+        self._draining = True
+        self._rest.refuse()
+        rpc_ended = self._rpc.drain(seconds)
+        return self._rest.drain(max(0.0, deadline - time.monotonic())) and rpc_ended
+
+    def close(self) -> None:
+        """Ends every connection."""
+        self._edge.close()
+        self._rpc.close()
+
+    def _readiness(self) -> Answer:
+        if self._draining:
+            return _state(503, "draining")
+        try:
+            self._ready()
+        except Exception:  # whatever it is, it is not ready
+            return _state(503, "the database does not answer")
+        return _state(200, "ready")
+
+    def _numbers(self) -> Answer:
+        return Answer(200, self._metrics.page(), CONTENT_TYPE_LATEST)
+
+
+def _alive() -> Answer:
+    return _state(200, "alive")
+
+
+def _state(status: int, state: str) -> Answer:
+    return Answer(status, json.dumps({"status": state}).encode())

@@ -1,0 +1,83 @@
+"""The one gRPC interceptor: what is around every call of the contract, for single answers and for streams."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import descriptor_pool
+from google.rpc import code_pb2, status_pb2
+from grpc_interceptor import ServerInterceptor
+
+from datas3t.server.metrics import Metrics
+from datas3t.server.rpc.calls import REQUEST_ID, observed, request_id
+from datas3t.server.rpc.failures import Refused
+
+_CONTRACT = "/datas3t.v1."
+_DETAILS = "grpc-status-details-bin"
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+Handler = Callable[[Any, grpc.ServicerContext], Any]
+Around = AbstractContextManager[None]
+
+
+class Calls(ServerInterceptor):
+    """Gives each call its id, log line, numbers and status. Health and reflection pass untouched."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def intercept(self, method: Handler, request: Any, context: grpc.ServicerContext, method_name: str) -> Any:
+        if not method_name.startswith(_CONTRACT):
+            return method(request, context)
+        call_id = request_id(_given_id(context))
+        context.set_trailing_metadata(((REQUEST_ID, call_id),))
+        name = method_name.removeprefix("/")
+        around = observed(self._metrics, name, "grpc", call_id)
+        answer = _stream if _streams(name) else _single
+        return answer(method, request, context, around, call_id)
+
+
+def _single(method: Handler, request: Any, context: grpc.ServicerContext, around: Around, call_id: str) -> Any:
+    try:
+        with around:
+            _check_time(context)
+            return method(request, context)
+    except Refused as refused:
+        _end(context, refused.status, call_id)
+
+
+def _stream(
+    method: Handler, request: Any, context: grpc.ServicerContext, around: Around, call_id: str
+) -> Iterator[Any]:
+    try:
+        with around:
+            _check_time(context)
+            yield from method(request, context)
+    except Refused as refused:
+        _end(context, refused.status, call_id)
+
+
+def _check_time(context: grpc.ServicerContext) -> None:
+    """A call that waited for a thread until its caller had given up is not begun."""
+    if not context.is_active() or context.time_remaining() <= 0:
+        raise Refused(status_pb2.Status(code=code_pb2.DEADLINE_EXCEEDED, message="the call's time was over"))
+
+
+def _end(context: grpc.ServicerContext, status: status_pb2.Status, call_id: str) -> NoReturn:
+    context.set_trailing_metadata(((_DETAILS, status.SerializeToString()), (REQUEST_ID, call_id)))
+    context.abort(_CODES[status.code], status.message)
+
+
+def _given_id(context: grpc.ServicerContext) -> str | None:
+    for name, value in context.invocation_metadata():
+        if name == REQUEST_ID:
+            return str(value)
+    return None
+
+
+@cache
+def _streams(name: str) -> bool:
+    found = descriptor_pool.Default().FindMethodByName(name.replace("/", "."))
+    return bool(found.server_streaming)
