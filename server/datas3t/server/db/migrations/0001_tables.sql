@@ -108,10 +108,10 @@ CREATE TABLE keys_to_delete (
     object_key     text NOT NULL,
     multipart      boolean NOT NULL DEFAULT false, -- multipart uploads of the key are aborted as well
     due_at         timestamptz NOT NULL DEFAULT now(),
+    due_since      timestamptz NOT NULL DEFAULT now(), -- when it first came due; the age of what is stuck
     look_again_at  timestamptz,        -- a PUT signed before may still come: delete once more when its URL has ended
     attempts       integer NOT NULL DEFAULT 0,
-    last_error     text,
-    created_at     timestamptz NOT NULL DEFAULT now()
+    last_error     text
 );
 
 CREATE INDEX keys_due ON keys_to_delete (due_at);

@@ -1,0 +1,136 @@
+"""Dataranges. Two of one datas3t never overlap: the exclusion constraint is the judge, its index serves the lookups."""
+# ruff: noqa: S608 - the statements are joined from LiteralStrings alone
+
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg.rows import class_row
+
+from datas3t.server.db.pool import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Datarange:
+    """A row. Sizes are bytes; ETags are without quotes."""
+
+    id: int
+    first_key: int
+    last_key: int
+    data_object_key: str
+    index_object_key: str
+    size_bytes: int
+    entries_size_bytes: int
+    data_etag: str
+    index_etag: str
+
+    @property
+    def count(self) -> int:
+        """How many datapoints it holds."""
+        return self.last_key - self.first_key + 1
+
+
+_COLUMNS: LiteralString = """
+    id, first_key, last_key, data_object_key, index_object_key, size_bytes, entries_size_bytes, data_etag, index_etag
+"""
+
+_INSERT: LiteralString = """
+    INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+                            size_bytes, entries_size_bytes, data_etag, index_etag)
+    VALUES (%(datas3t_id)s, %(first)s, %(last)s, %(data_key)s, %(index_key)s,
+            %(size)s, %(entries_size)s, %(data_etag)s, %(index_etag)s)
+    RETURNING id
+"""
+
+
+def insert(
+    conn: Connection,
+    datas3t_id: int,
+    first: int,
+    last: int,
+    *,
+    data_key: str,
+    index_key: str,
+    size: int,
+    entries_size: int,
+    data_etag: str,
+    index_etag: str,
+) -> int:
+    """Its id. Raises, by the transaction, DATARANGE_OVERLAPS (about: datas3t, first, last)."""
+    row = {"datas3t_id": datas3t_id, "first": first, "last": last, "data_key": data_key, "index_key": index_key}
+    sizes = {"size": size, "entries_size": entries_size, "data_etag": data_etag, "index_etag": index_etag}
+    found = conn.execute(_INSERT, {**row, **sizes}).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+_PAGE: LiteralString = f"""
+    SELECT {_COLUMNS} FROM dataranges
+     WHERE datas3t_id = %s AND last_key > %s
+     ORDER BY last_key LIMIT %s
+"""
+
+
+def page(conn: Connection, datas3t_id: int, after: int, limit: int) -> list[Datarange]:
+    """In key order, those whose last key is above `after` (-1: from the first). The order of last keys is that of first
+    keys, and a datarange that an aggregation made meanwhile is not passed over."""
+    with conn.cursor(row_factory=class_row(Datarange)) as cur:
+        return cur.execute(_PAGE, [datas3t_id, after, limit]).fetchall()
+
+
+_OVERLAPPING: LiteralString = f"""
+    SELECT {_COLUMNS} FROM dataranges
+     WHERE int8range(datas3t_id, datas3t_id, '[]') && int8range(%(id)s::bigint, %(id)s::bigint, '[]')
+       AND int8range(first_key - 1, last_key) && int8range(%(first)s::bigint - 1, %(last)s::bigint)
+       AND last_key > %(after)s
+     ORDER BY last_key LIMIT %(limit)s
+"""
+
+
+def overlapping(
+    conn: Connection, datas3t_id: int, first: int, last: int, *, after: int = -1, limit: int | None = None
+) -> list[Datarange]:
+    """In key order, those with a key from `first` to `last`, and of these the ones whose last key is above `after`."""
+    wanted = {"id": datas3t_id, "first": first, "last": last, "after": after, "limit": limit}
+    with conn.cursor(row_factory=class_row(Datarange)) as cur:
+        return cur.execute(_OVERLAPPING, wanted).fetchall()
+
+
+_COUNT: LiteralString = "SELECT count(*) FROM dataranges WHERE datas3t_id = %s"
+
+
+def count(conn: Connection, datas3t_id: int) -> int:
+    found = conn.execute(_COUNT, [datas3t_id]).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+_BOUNDS: LiteralString = "SELECT first_key, last_key FROM dataranges WHERE datas3t_id = %s ORDER BY first_key"
+
+
+def bounds(conn: Connection, datas3t_id: int) -> list[tuple[int, int]]:
+    """First and last keys, in key order: runs that touch are not joined."""
+    return conn.execute(_BOUNDS, [datas3t_id]).fetchall()
+
+
+_DELETE: LiteralString = f"""
+    DELETE FROM dataranges WHERE datas3t_id = %s AND first_key = %s AND last_key = %s RETURNING {_COLUMNS}
+"""
+
+
+def delete(conn: Connection, datas3t_id: int, first: int, last: int) -> Datarange | None:
+    """The one with exactly these keys, which is gone; the caller queues its objects."""
+    with conn.cursor(row_factory=class_row(Datarange)) as cur:
+        return cur.execute(_DELETE, [datas3t_id, first, last]).fetchone()
+
+
+_CLEAR: LiteralString = """
+    WITH gone AS (DELETE FROM dataranges WHERE datas3t_id = %(datas3t_id)s RETURNING data_object_key, index_object_key)
+    INSERT INTO keys_to_delete (bucket_id, object_key)
+    SELECT %(bucket_id)s, object_key
+      FROM gone CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
+"""
+
+
+def clear(conn: Connection, datas3t_id: int, bucket_id: int) -> int:
+    """Deletes all of a datas3t and queues their objects; how many objects that are, two for each datarange."""
+    return conn.execute(_CLEAR, {"datas3t_id": datas3t_id, "bucket_id": bucket_id}).rowcount

@@ -1,0 +1,79 @@
+"""Bucket configurations. Credentials are stored encrypted; this module never sees them in the clear."""
+# ruff: noqa: S608 - the statements are joined from LiteralStrings alone
+
+from dataclasses import dataclass, field
+from typing import LiteralString
+
+from psycopg.rows import class_row
+
+from datas3t.server.db.pool import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class S3Bucket:
+    """A row. `access_key` and `secret_key` are encrypted."""
+
+    id: int
+    name: str
+    endpoint: str
+    bucket: str
+    region: str
+    access_key: str = field(repr=False)
+    secret_key: str = field(repr=False)
+
+
+_COLUMNS: LiteralString = "id, name, endpoint, bucket, region, access_key, secret_key"
+
+_INSERT: LiteralString = """
+    INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
+    VALUES (%(name)s, %(endpoint)s, %(bucket)s, %(region)s, %(access_key)s, %(secret_key)s)
+"""
+
+
+def insert(
+    conn: Connection, *, name: str, endpoint: str, bucket: str, region: str, access_key: str, secret_key: str
+) -> None:
+    """Raises, by the transaction, BUCKET_EXISTS."""
+    row = {"name": name, "endpoint": endpoint, "bucket": bucket, "region": region}
+    conn.execute(_INSERT, {**row, "access_key": access_key, "secret_key": secret_key})
+
+
+_BY_NAME: LiteralString = f"SELECT {_COLUMNS} FROM s3_buckets WHERE name = %s"
+
+
+def by_name(conn: Connection, name: str) -> S3Bucket | None:
+    with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
+        return cur.execute(_BY_NAME, [name]).fetchone()
+
+
+_BY_IDS: LiteralString = f"SELECT {_COLUMNS} FROM s3_buckets WHERE id = ANY(%s)"
+
+
+def by_ids(conn: Connection, ids: list[int]) -> list[S3Bucket]:
+    with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
+        return cur.execute(_BY_IDS, [ids]).fetchall()
+
+
+_PAGE: LiteralString = f"SELECT {_COLUMNS} FROM s3_buckets WHERE name > %s ORDER BY name LIMIT %s"
+
+
+def page(conn: Connection, after: str, limit: int) -> list[S3Bucket]:
+    """By name, those behind `after`."""
+    with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
+        return cur.execute(_PAGE, [after, limit]).fetchall()
+
+
+_UPDATE: LiteralString = "UPDATE s3_buckets SET access_key = %s, secret_key = %s WHERE id = %s"
+
+
+def set_credentials(conn: Connection, bucket_id: int, access_key: str, secret_key: str) -> bool:
+    """Whether the row is still there."""
+    return conn.execute(_UPDATE, [access_key, secret_key, bucket_id]).rowcount == 1
+
+
+_DELETE: LiteralString = "DELETE FROM s3_buckets WHERE name = %s"
+
+
+def delete(conn: Connection, name: str) -> bool:
+    """Whether there was one. Raises, by the transaction, BUCKET_IN_USE."""
+    return conn.execute(_DELETE, [name]).rowcount == 1

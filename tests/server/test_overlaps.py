@@ -1,0 +1,148 @@
+"""No two dataranges of one datas3t overlap: the database refuses it, whatever runs at the same time."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from datas3t import v1
+from datas3t.server.db import dataranges, datas3ts, s3_buckets
+from datas3t.server.db.pool import Connection, Pool, connection, open_pool, transaction
+from datas3t.server.errors import Failure
+
+MAX_KEY = (1 << 63) - 1
+
+
+@pytest.fixture
+def pool(database: str) -> Iterator[Pool]:
+    with open_pool(database) as pool:
+        yield pool
+
+
+@pytest.fixture
+def datas3t(pool: Pool) -> int:
+    return add_datas3t(pool, "images")
+
+
+def add_datas3t(pool: Pool, name: str) -> int:
+    with connection(pool) as conn:
+        if s3_buckets.by_name(conn, "local") is None:
+            s3_buckets.insert(
+                conn, name="local", endpoint="http://s3", bucket="b", region="r", access_key="a", secret_key="s"
+            )
+        row = s3_buckets.by_name(conn, "local")
+        assert row is not None
+        added = datas3ts.add(conn, name, row.id, 0)
+    assert added is not None
+    return added.id
+
+
+def insert(conn: Connection, datas3t: int, first: int, last: int) -> None:
+    key = uuid4().hex
+    dataranges.insert(
+        conn, datas3t, first, last, data_key=key, index_key=key, size=1, entries_size=1, data_etag="", index_etag=""
+    )
+
+
+def add(pool: Pool, datas3t: int, first: int, last: int) -> bool:
+    """Whether it was taken: refused is refused for overlapping."""
+    try:
+        with transaction(pool, datas3t="images", first=first, last=last) as conn:
+            insert(conn, datas3t, first, last)
+    except Failure as failure:
+        return failure.reason != v1.ERROR_REASON_DATARANGE_OVERLAPS
+    return True
+
+
+def bounds(pool: Pool, datas3t: int) -> list[tuple[int, int]]:
+    with connection(pool) as conn:
+        return dataranges.bounds(conn, datas3t)
+
+
+@pytest.mark.parametrize(("first", "last"), [(10, 20), (5, 10), (20, 25), (12, 13), (0, 100), (10, 10), (20, MAX_KEY)])
+def test_a_range_that_shares_a_key_is_refused(pool: Pool, datas3t: int, first: int, last: int) -> None:
+    assert add(pool, datas3t, 10, 20)
+    assert not add(pool, datas3t, first, last)
+    assert bounds(pool, datas3t) == [(10, 20)]
+
+
+def test_neighbours_and_other_datas3ts_do_not_overlap(pool: Pool, datas3t: int) -> None:
+    other = add_datas3t(pool, "other")
+    for first, last in [(10, 20), (9, 9), (21, 21), (0, 0), (22, MAX_KEY)]:
+        assert add(pool, datas3t, first, last)
+        assert add(pool, other, first, last)
+    assert bounds(pool, datas3t) == [(0, 0), (9, 9), (10, 20), (21, 21), (22, MAX_KEY)]
+
+
+def test_the_greatest_key_has_a_neighbour_and_can_be_looked_up(pool: Pool, datas3t: int) -> None:
+    assert add(pool, datas3t, MAX_KEY, MAX_KEY)
+    assert add(pool, datas3t, MAX_KEY - 1, MAX_KEY - 1)
+    assert not add(pool, datas3t, MAX_KEY - 1, MAX_KEY)
+    with connection(pool) as conn:
+        found = dataranges.overlapping(conn, datas3t, MAX_KEY, MAX_KEY)
+        everything = dataranges.overlapping(conn, datas3t, 0, MAX_KEY)
+    assert [(each.first_key, each.last_key) for each in found] == [(MAX_KEY, MAX_KEY)]
+    assert len(everything) == 2
+
+
+def test_the_second_of_two_open_transactions_waits_and_is_refused(pool: Pool, datas3t: int) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        with transaction(pool) as conn:
+            insert(conn, datas3t, 10, 20)
+            second = threads.submit(add, pool, datas3t, 20, 30)
+            with connection(pool) as watcher:
+                while not waiting(watcher):
+                    pass
+        assert not second.result(timeout=30)
+    assert bounds(pool, datas3t) == [(10, 20)]
+
+
+def waiting(conn: Connection) -> bool:
+    """Whether some insert waits for a transaction to end."""
+    found = conn.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    ).fetchone()
+    return found is not None and found[0] > 0
+
+
+def test_the_lookup_uses_the_index_of_the_exclusion(pool: Pool, datas3t: int) -> None:
+    with connection(pool) as conn:
+        conn.execute(
+            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+                                       size_bytes, entries_size_bytes, data_etag, index_etag)
+               SELECT %s, i * 10, i * 10 + 9, i::text, i::text, 1, 1, '', '' FROM generate_series(0, 9999) AS i""",
+            [datas3t],
+        )
+        conn.execute("ANALYZE dataranges")
+        values = {"id": datas3t, "first": 50_005, "last": 50_015, "after": -1, "limit": None}
+        plan = conn.execute("EXPLAIN " + dataranges._OVERLAPPING, values).fetchall()
+        found = dataranges.overlapping(conn, datas3t, 50_005, 50_015)
+    assert "dataranges_never_overlap" in str(plan)
+    assert [each.first_key for each in found] == [50_000, 50_010]
+
+
+def test_a_refused_overlap_says_which(pool: Pool, datas3t: int) -> None:
+    assert add(pool, datas3t, 10, 20)
+    with (
+        pytest.raises(Failure, match="datapoints 7 to 11 overlap a datarange of datas3t 'images'") as caught,
+        transaction(pool, datas3t="images", first=7, last=11) as conn,
+    ):
+        insert(conn, datas3t, 7, 11)
+    assert caught.value.metadata == {"datas3t": "images", "first": "7", "last": "11"}
+
+
+def test_a_database_that_goes_away_is_unavailable(pool: Pool, database: str) -> None:
+    with pytest.raises(Failure) as caught:
+        cut_off(pool, database)
+    assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
+    with connection(pool) as conn:
+        assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
+def cut_off(pool: Pool, database: str) -> None:
+    """A transaction whose backend is killed in the middle."""
+    with transaction(pool) as conn, psycopg.connect(database, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
+        conn.execute("SELECT 1")
