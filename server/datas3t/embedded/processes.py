@@ -24,6 +24,7 @@ from datas3t.embedded.errors import StackError
 
 _PR_SET_PDEATHSIG = 1
 _POLITE_SECONDS = 5.0
+_LOG_LIMIT = 10 * 2**20
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,25 @@ class Daemon:
 
     def spawn(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
         """Starts the command. Its parent-death signal is tied to the calling thread: call from one that lives on."""
+        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+            self.log.replace(self.log.with_suffix(".log.1"))
         with append_to(self.log) as log:
             self.process = popen(
                 command, environment, self.folder, log, account=self.account, death_signal=self.death_signal
             )
+
+    def end_leftovers(self) -> None:
+        """Ends what an earlier run left. Only for the holder of the data directory's lock."""
+        left = list(_living_in(self.folder, self.names))
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(self.ladder[0][0])
+        psutil.wait_procs(left, timeout=_POLITE_SECONDS)
+        stubborn = list(_living_in(self.folder, self.names))
+        for process in stubborn:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(stubborn, timeout=_POLITE_SECONDS)
 
     @property
     def ended(self) -> bool:
@@ -152,21 +168,6 @@ def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
             os._exit(1)
 
     return before_exec
-
-
-def end_leftovers(daemons: Sequence[Daemon]) -> None:
-    """Ends what an earlier run left in the daemons' folders. Only for the holder of the data directory's lock."""
-    for daemon in daemons:
-        left = list(_living_in(daemon.folder, daemon.names))
-        first, _ = daemon.ladder[0]
-        for process in left:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(first)
-        _, stubborn = psutil.wait_procs(left, timeout=_POLITE_SECONDS)
-        for process in [*stubborn, *_living_in(daemon.folder, daemon.names)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(stubborn, timeout=_POLITE_SECONDS)
 
 
 def _living_in(folder: Path, names: frozenset[str]) -> Iterator[psutil.Process]:

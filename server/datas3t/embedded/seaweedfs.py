@@ -44,6 +44,7 @@ class SeaweedFS(Daemon):
 
     def start(self) -> None:
         """Starts it; `wait_ready` tells when it stores and gives back."""
+        self.end_leftovers()
         self.folder.mkdir(mode=0o700, exist_ok=True)
         (self.folder / "mini.options").unlink(missing_ok=True)  # the flags of the start before would count
         self.spawn([_weed(), "-logtostderr=true", "mini", *self._flags()], self._environment())
