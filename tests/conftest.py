@@ -1,7 +1,5 @@
 """One real PostgreSQL and S3 server for the whole session; for each test a database and a bucket of its own."""
 
-import itertools
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.stack import empty_bucket, new_database
+from tests.support.stack import BucketPool, new_database
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from datas3t.embedded.stack import Services
-
-_bucket_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -63,11 +59,14 @@ def s3(services: "Services") -> Iterator["S3Client"]:
     client.close()
 
 
+@pytest.fixture(scope="session")
+def buckets(s3: "S3Client") -> BucketPool:
+    """For tests that need several buckets."""
+    return BucketPool(s3)
+
+
 @pytest.fixture
-def bucket(s3: "S3Client") -> Iterator[str]:
-    """The name of a fresh bucket on the session's S3 server."""
-    name = f"bucket-{os.getpid()}-{next(_bucket_numbers)}"
-    s3.create_bucket(Bucket=name)
-    yield name
-    empty_bucket(s3, name)
-    s3.delete_bucket(Bucket=name)
+def bucket(buckets: BucketPool) -> Iterator[str]:
+    """The name of an empty bucket on the session's S3 server, for this test alone."""
+    with buckets.lend() as name:
+        yield name

@@ -19,7 +19,7 @@ import pytest
 
 from datas3t.embedded import kept_secrets, postgres
 from datas3t.embedded import ports as stack_ports
-from tests.support.stack import Process, wait_until
+from tests.support.stack import Process, living_in, wait_until
 
 _SERVICES = """
 import sys, signal
@@ -74,16 +74,6 @@ def run(tmp_path: Path) -> Iterator[Callable[[], Run]]:
         else:
             each.process.terminate()
     wait_until(lambda: not living_in(tmp_path / "data"), what="the end of all processes")
-
-
-def living_in(data_dir: Path) -> list[psutil.Process]:
-    """Processes at home in a data directory. Those that only wait to be reaped live no more."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error, OSError):
-            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(data_dir):
-                found.append(process)
-    return found
 
 
 def write(stack: dict[str, Any]) -> None:
