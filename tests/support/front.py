@@ -1,4 +1,5 @@
 """A front with a small servicer of our own behind it, and ways to speak to it byte by byte."""
+# ruff: noqa: N802 - gRPC names the methods
 
 import contextlib
 import http.client
@@ -7,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
 import grpc
@@ -18,11 +19,20 @@ from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.front import Front
 from datas3t.server.metrics import Metrics
-from datas3t.server.settings import Address
-from datas3t.v1 import bucket_pb2, bucket_pb2_grpc, datarange_pb2, datarange_pb2_grpc, datas3t_pb2, datas3t_pb2_grpc
-from datas3t.v1 import import_pb2, import_pb2_grpc
+from datas3t.server.settings import Address, Patience
+from datas3t.v1 import (
+    bucket_pb2,
+    bucket_pb2_grpc,
+    datarange_pb2,
+    datarange_pb2_grpc,
+    datas3t_pb2,
+    datas3t_pb2_grpc,
+    import_pb2,
+    import_pb2_grpc,
+)
 
 HERE = Address("127.0.0.1", 0)
+PATIENT = Patience()
 
 
 class Serving(NamedTuple):
@@ -194,22 +204,27 @@ def read_all(sock: socket.socket) -> bytes:
 
 
 def servings(doors: Doors, dataranges: Dataranges) -> Sequence[Serving]:
-    def of(module: Any, name: str, servicer: Any, add: Any) -> Serving:
+    def of(module: Any, name: str, servicer: object, add: Any) -> Serving:
         return Serving(module.DESCRIPTOR.services_by_name[name], servicer, add)
 
+    buckets, datas3ts = cast(Any, Buckets)(doors), cast(Any, Datas3ts)()
     return (
-        of(bucket_pb2, "BucketService", Buckets(doors), bucket_pb2_grpc.add_BucketServiceServicer_to_server),
-        of(datas3t_pb2, "Datas3tService", Datas3ts(), datas3t_pb2_grpc.add_Datas3tServiceServicer_to_server),
+        of(bucket_pb2, "BucketService", buckets, bucket_pb2_grpc.add_BucketServiceServicer_to_server),
+        of(datas3t_pb2, "Datas3tService", datas3ts, datas3t_pb2_grpc.add_Datas3tServiceServicer_to_server),
         of(datarange_pb2, "DatarangeService", dataranges, datarange_pb2_grpc.add_DatarangeServiceServicer_to_server),
         of(import_pb2, "ImportService", Imports(), import_pb2_grpc.add_ImportServiceServicer_to_server),
     )
 
 
 @contextlib.contextmanager
-def running_front(address: Address = HERE, grpc_address: Address | None = None) -> Iterator[Running]:
+def running_front(
+    address: Address = HERE, grpc_address: Address | None = None, patience: Patience = PATIENT
+) -> Iterator[Running]:
     """A front that serves as long as the block."""
-    doors, dataranges, metrics = Doors(), Dataranges(), Metrics()
-    front = Front(servings(doors, dataranges), metrics, lambda: None, address, grpc_address)
+    doors, dataranges, metrics = Doors(), cast(Any, Dataranges)(), Metrics()
+    front = Front(
+        servings(doors, dataranges), metrics, lambda: None, addr=address, grpc_addr=grpc_address, patience=patience
+    )
     front.start()
     try:
         yield Running(front, metrics, doors, dataranges)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from datas3t.server.settings import Address, SettingsError
+from datas3t.server.settings import Address, Patience, SettingsError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 BACKLOG = 1024
@@ -35,15 +35,13 @@ class Http(Protocol):
 class Edge:
     """Listens from the moment it is made; serves between `start` and `close`.
 
-    `first_bytes` is how many seconds a connection may take to show what it speaks. Raises SettingsError where the
-    address cannot be had.
+    Raises SettingsError where the address cannot be had.
     """
 
-    def __init__(self, address: Address, rpc_socket: Path, http: Http, *, first_bytes: float = 20.0) -> None:
+    def __init__(self, address: Address, rpc_socket: Path, http: Http, patience: Patience) -> None:
         self._sockets = listen(address)
-        self._rpc_socket = rpc_socket
         self._http = http
-        self._first_bytes = first_bytes
+        self._first_bytes = patience.first_bytes
         self._host = address.host
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
@@ -63,11 +61,13 @@ class Edge:
         self._thread.start()
 
     def close(self) -> None:
-        """Takes no new connections and ends the open ones."""
+        """Takes no new connections and ends the open ones. May be called again."""
         if self._thread.ident is None:
             for listening in self._sockets:
                 listening.close()
             self._loop.close()
+            return
+        if self._loop.is_closed():
             return
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()

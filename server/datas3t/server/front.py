@@ -1,7 +1,6 @@
-"""All that answers calls: gRPC, REST and the operators' pages, on one port. It knows servicers, but nothing behind them."""
+"""All that answers calls, on one port: gRPC, REST and the operators' pages. It knows nothing behind the servicers."""
 
 import json
-import time
 from collections.abc import Callable, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -11,9 +10,10 @@ from datas3t.server.metrics import Metrics
 from datas3t.server.rest.answers import Answer
 from datas3t.server.rest.app import Rest
 from datas3t.server.rest.routes import Routes
+from datas3t.server.rpc.admission import Admission
 from datas3t.server.rpc.calls import Servicing
 from datas3t.server.rpc.server import RpcServer
-from datas3t.server.settings import Address
+from datas3t.server.settings import Address, Patience
 
 
 class Front:
@@ -27,17 +27,19 @@ class Front:
         servicings: Sequence[Servicing],
         metrics: Metrics,
         ready: Callable[[], object],
+        *,
         addr: Address,
         grpc_addr: Address | None = None,
+        patience: Patience = Patience(),  # noqa: B008 - frozen
     ) -> None:
         self._metrics = metrics
         self._ready = ready
-        self._draining = False
+        self._admission = Admission()
         pages = {"/healthz": _alive, "/readyz": self._readiness, "/metrics": self._numbers}
-        self._rest = Rest(Routes(servicings), pages, metrics)
-        self._rpc = RpcServer(servicings, metrics, grpc_addr)
+        self._rest = Rest(Routes(servicings), pages, metrics, self._admission, patience)
+        self._rpc = RpcServer(servicings, metrics, self._admission, grpc_addr)
         try:
-            self._edge = Edge(addr, self._rpc.socket, self._rest)
+            self._edge = Edge(addr, self._rpc.socket, self._rest, patience)
         except BaseException:
             self._rpc.close()
             raise
@@ -56,20 +58,17 @@ class Front:
         self._edge.start()
 
     def drain(self, seconds: float) -> bool:
-        """Takes no new calls; tells whether the running ones ended in time. Still answers that it takes none."""
-        deadline = time.monotonic() + seconds
-        self._draining = True
-        self._rest.refuse()
-        rpc_ended = self._rpc.drain(seconds)
-        return self._rest.drain(max(0.0, deadline - time.monotonic())) and rpc_ended
+        """Takes no new calls, and says so to whoever comes; whether the running ones ended in time."""
+        self._rpc.say_not_serving()
+        return self._admission.close(seconds)
 
     def close(self) -> None:
-        """Ends every connection."""
-        self._edge.close()
+        """Ends every connection, once what was answered is sent."""
         self._rpc.close()
+        self._edge.close()
 
     def _readiness(self) -> Answer:
-        if self._draining:
+        if self._admission.closed:
             return _state(503, "draining")
         try:
             self._ready()

@@ -20,7 +20,7 @@ _SECRETS = (
     (re.compile(r"(?i)\b(postgres(?:ql)?://)[^\s\"'/@]*@"), r"\1***@"),
     (
         re.compile(
-            r"(?i)\b(password|passwd|secret[_-]?(?:access[_-]?)?key|access[_-]?key(?:[_-]?id)?|encryption[_-]?key)"
+            r"(?i)(?<![a-z])(password|passwd|secret[_-]?(?:access[_-]?)?key|access[_-]?key(?:[_-]?id)?|encryption[_-]?key)"
             r"([\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;)]+"
         ),
         r"\1\2***",

@@ -1,7 +1,7 @@
 """What `/metrics` tells: calls, and how the pool, the queue of deletions and the index cache are doing."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 _log = logging.getLogger(__name__)
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
-Reading = Callable[[], float]
+Read = Callable[[], Mapping[str, float]]
 
 
 class Metrics:
@@ -35,9 +35,9 @@ class Metrics:
         self._calls.labels(method, transport, code).inc()
         self._seconds.labels(method, transport).observe(seconds)
 
-    def watch(self, readings: dict[str, tuple[str, Reading]]) -> None:
-        """Gauges that are read when the page is: name to (what it is, how to read it)."""
-        self.registry.register(_Readings(readings))
+    def watch(self, about: Mapping[str, str], read: Read) -> None:
+        """Gauges that `read` answers, by name, when the page is asked for; `about` says what each is."""
+        self.registry.register(_Readings(about, read))
 
     def page(self) -> bytes:
         """The page in Prometheus' text format. May ask the database: not for an event loop."""
@@ -45,15 +45,18 @@ class Metrics:
 
 
 class _Readings(Collector):
-    def __init__(self, readings: dict[str, tuple[str, Reading]]) -> None:
-        self._readings = readings
+    def __init__(self, about: Mapping[str, str], read: Read) -> None:
+        self._about = about
+        self._read = read
 
     def describe(self) -> list[Metric]:
         return []  # registering reads nothing
 
     def collect(self) -> Iterator[Metric]:
-        for name, (documentation, read) in self._readings.items():
-            try:
-                yield GaugeMetricFamily(name, documentation, value=read())
-            except Exception as error:  # the page also answers while the database is away
-                _log.debug("no %s: %s", name, type(error).__name__)
+        try:
+            values = self._read()
+        except Exception as error:  # the page also answers while the database is away
+            _log.debug("no %s: %s", ", ".join(self._about), type(error).__name__)
+            return
+        for name, documentation in self._about.items():
+            yield GaugeMetricFamily(name, documentation, value=values[name])

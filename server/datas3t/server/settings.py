@@ -46,6 +46,16 @@ def parse_size(text: str) -> int:
     return int(found[1]) * _UNITS[found[2]]
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How many seconds the server waits for a client."""
+
+    first_bytes: float = 20.0  # that show what a new connection speaks
+    head: float = 75.0  # of the next HTTP request
+    body: float = 60.0  # of a request whose head is there
+    rest_of_body: float = 5.0  # that nobody wants any more, so that the answer is read
+
+
 EVERYWHERE = Address("", DEFAULT_PORT)
 
 

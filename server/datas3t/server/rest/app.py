@@ -1,7 +1,6 @@
-"""HTTP/1.1 on the edge's loop: the contract's routes and pages for operators. Calls run in threads, never on the loop."""
+"""HTTP/1.1 on the edge's loop: the contract's routes and the operators' pages. Calls run in threads."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qsl
@@ -15,8 +14,10 @@ from datas3t.server.rest.answers import Answer, refusal, response
 from datas3t.server.rest.connection import Connection
 from datas3t.server.rest.invoke import invoke
 from datas3t.server.rest.routes import Route, Routes, method_not_allowed
+from datas3t.server.rpc.admission import Admission
 from datas3t.server.rpc.calls import REQUEST_ID, observed, request_id
 from datas3t.server.rpc.failures import Refused
+from datas3t.server.settings import Patience
 
 THREADS = 32
 BODY_LIMIT = 4 * 2**20  # a completion with 10,000 ETags is under 1 MiB
@@ -26,24 +27,18 @@ Page = Callable[[], Answer]
 
 
 class Rest:
-    """Serves HTTP/1.1 connections. `pages` are paths that are no calls: run in threads, neither counted nor logged.
-
-    `idle` is how many seconds a connection may go without a whole request head, `body_time` how many a body may take.
-    """
+    """Serves HTTP/1.1 connections. `pages` are paths that are no calls: run in threads, neither counted nor logged."""
 
     def __init__(
-        self, routes: Routes, pages: dict[str, Page], metrics: Metrics, *, idle: float = 75.0, body_time: float = 60.0
+        self, routes: Routes, pages: dict[str, Page], metrics: Metrics, admission: Admission, patience: Patience
     ) -> None:
         self._routes = routes
         self._pages = pages
         self._metrics = metrics
-        self._idle = idle
-        self._body_time = body_time
+        self._admission = admission
+        self._patience = patience
         self._calls = ThreadPoolExecutor(THREADS, thread_name_prefix="rest")
         self._looks = ThreadPoolExecutor(4, thread_name_prefix="pages")  # they answer while every other thread is busy
-        self._changed = threading.Condition()
-        self._running = 0
-        self._draining = False
 
     def open(self) -> None:
         self._server = web.Server(self._handle)
@@ -53,56 +48,33 @@ class Rest:
         return Connection(
             self._server,
             loop=loop,
-            keepalive_timeout=self._idle,
-            lingering_time=5.0,
+            keepalive_timeout=self._patience.head,
+            lingering_time=self._patience.rest_of_body,
             access_log=None,  # type: ignore[arg-type] # as in aiohttp's own runners
         )
 
     async def close(self) -> None:
+        self._server.pre_shutdown()  # or idle connections would be waited for
         await self._server.shutdown(1.0)
         self._looks.shutdown(wait=False, cancel_futures=True)
         self._calls.shutdown(wait=False, cancel_futures=True)
-
-    def refuse(self) -> None:
-        """From now on new calls are told to come back later. For any thread."""
-        with self._changed:
-            self._draining = True
-
-    def drain(self, seconds: float) -> bool:
-        """Refuses new calls; tells whether the running ones were answered in time. For any thread but the loop's."""
-        self.refuse()
-        with self._changed:
-            return self._changed.wait_for(lambda: self._running == 0, seconds)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         call_id = request_id(request.headers.get(REQUEST_ID))
         page = self._pages.get(request.path)
         if page is not None and request.method in _READ:
             answer = await asyncio.get_running_loop().run_in_executor(self._looks, page)
-            return response(answer, call_id, close=self._draining)
-        with self._changed:
-            refused = self._draining
-            self._running += 1
+            return response(answer, call_id, close=self._admission.closed)
         try:
-            answered = response(await self._answer(request, call_id, refused), call_id, close=refused or self._draining)
-            await answered.prepare(request)
-            await answered.write_eof()
-            return answered
-        finally:
-            with self._changed:
-                self._running -= 1
-                self._changed.notify_all()
-
-    async def _answer(self, request: web.BaseRequest, call_id: str, refused: bool) -> Answer:
-        if refused:
-            message = "the server is about to stop; try again shortly"
-            return self._refusal(Failure(v1.ERROR_REASON_SHUTTING_DOWN, message), call_id)
-        try:
-            route = self._route(request)
-            body = await self._body(request) if route.has_body else b""
-            query = _query(request)
+            with self._admission.call():
+                return await _sent(request, await self._answer(request, call_id), call_id, close=self._admission.closed)
         except Failure as failure:
-            return self._refusal(failure, call_id)
+            return response(self._refusal(failure, call_id), call_id, close=self._admission.closed)
+
+    async def _answer(self, request: web.BaseRequest, call_id: str) -> Answer:
+        route = self._route(request)
+        body = await self._body(request) if route.has_body else b""
+        query = _query(request)
         return await asyncio.get_running_loop().run_in_executor(self._calls, self._run, route, body, query, call_id)
 
     def _route(self, request: web.BaseRequest) -> Route:
@@ -133,7 +105,7 @@ class Rest:
             request.writer.output_size = 0
         body = bytearray()
         try:
-            async with asyncio.timeout(self._body_time):
+            async with asyncio.timeout(self._patience.body):
                 async for chunk in request.content.iter_any():
                     body += chunk
                     if len(body) > BODY_LIMIT:
@@ -144,6 +116,14 @@ class Rest:
             message = "the body is not as its headers say: neither its length nor its encoding may differ"
             raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message) from None
         return bytes(body)
+
+
+async def _sent(request: web.BaseRequest, answer: Answer, call_id: str, *, close: bool) -> web.StreamResponse:
+    """Sends it now: a call is over when its answer is on its way."""
+    sent = response(answer, call_id, close=close)
+    await sent.prepare(request)
+    await sent.write_eof()
+    return sent
 
 
 def _query(request: web.BaseRequest) -> list[tuple[str, str]]:

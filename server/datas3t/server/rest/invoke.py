@@ -1,6 +1,6 @@
 """One call over REST, in a thread: JSON to request, the servicer's method, answer to JSON. No gRPC is in between."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from google.api.httpbody_pb2 import HttpBody
@@ -51,22 +51,18 @@ def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> Answe
 
 def _whole(route: Route, request: Any) -> Message:
     if route.raw:
-        return _joined(route, request)
+        joined: Message = _joined(route, request)
+        return joined
     if route.method.server_streaming:
-        whole: Message = GetMessageClass(route.method.output_type)()
-        return _merged(whole, route.call(request, Context()))
-    page: Message = route.call(request, Context())
-    whole = page
+        whole = GetMessageClass(route.method.output_type)()
+        for message in route.call(request, Context()):
+            whole.MergeFrom(message)
+        return whole
+    whole = page = cast(Message, route.call(request, Context()))
     while token := getattr(page, "next_page_token", ""):
         request.page_token = token
         page = route.call(request, Context())
         whole.MergeFrom(page)
-    return whole
-
-
-def _merged(whole: Message, messages: Iterable[Message]) -> Message:
-    for message in messages:
-        whole.MergeFrom(message)
     return whole
 
 

@@ -1,7 +1,7 @@
 """The one gRPC interceptor: what is around every call of the contract, for single answers and for streams."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, NoReturn
 
@@ -11,6 +11,7 @@ from google.rpc import code_pb2, status_pb2
 from grpc_interceptor import ServerInterceptor
 
 from datas3t.server.metrics import Metrics
+from datas3t.server.rpc.admission import Admission
 from datas3t.server.rpc.calls import REQUEST_ID, observed, request_id
 from datas3t.server.rpc.failures import Refused
 
@@ -25,8 +26,9 @@ Around = AbstractContextManager[None]
 class Calls(ServerInterceptor):
     """Gives each call its id, log line, numbers and status. Health and reflection pass untouched."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, admission: Admission) -> None:
         self._metrics = metrics
+        self._admission = admission
 
     def intercept(self, method: Handler, request: Any, context: grpc.ServicerContext, method_name: str) -> Any:
         if not method_name.startswith(_CONTRACT):
@@ -34,15 +36,19 @@ class Calls(ServerInterceptor):
         call_id = request_id(_given_id(context))
         context.set_trailing_metadata(((REQUEST_ID, call_id),))
         name = method_name.removeprefix("/")
-        around = observed(self._metrics, name, "grpc", call_id)
         answer = _stream if _streams(name) else _single
-        return answer(method, request, context, around, call_id)
+        return answer(method, request, context, self._around(name, context, call_id), call_id)
+
+    @contextmanager
+    def _around(self, name: str, context: grpc.ServicerContext, call_id: str) -> Iterator[None]:
+        with observed(self._metrics, name, "grpc", call_id), self._admission.call():
+            _check_time(context)
+            yield
 
 
 def _single(method: Handler, request: Any, context: grpc.ServicerContext, around: Around, call_id: str) -> Any:
     try:
         with around:
-            _check_time(context)
             return method(request, context)
     except Refused as refused:
         _end(context, refused.status, call_id)
@@ -53,7 +59,6 @@ def _stream(
 ) -> Iterator[Any]:
     try:
         with around:
-            _check_time(context)
             yield from method(request, context)
     except Refused as refused:
         _end(context, refused.status, call_id)

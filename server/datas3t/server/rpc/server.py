@@ -11,11 +11,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from datas3t.server.metrics import Metrics
+from datas3t.server.rpc.admission import Admission
 from datas3t.server.rpc.calls import Servicing
 from datas3t.server.rpc.interceptors import Calls
 from datas3t.server.settings import Address, SettingsError
 
 THREADS = 32
+_LAST_SECONDS = 1.0
 _LONGEST_SOCKET_PATH = 100  # the kernel's limit is 108, and 104 on macOS
 
 _OPTIONS = (
@@ -30,14 +32,16 @@ _OPTIONS = (
 
 
 class RpcServer:
-    """grpcio with one servicer per service. `start`, then `drain`, then `close`."""
+    """grpcio with one servicer per service. `start`, then `close`."""
 
-    def __init__(self, servicings: Sequence[Servicing], metrics: Metrics, address: Address | None = None) -> None:
+    def __init__(
+        self, servicings: Sequence[Servicing], metrics: Metrics, admission: Admission, address: Address | None
+    ) -> None:
         self._folder = _private_folder()
         self.socket = self._folder / "grpc"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
         self._health = health.HealthServicer()
-        self._server = grpc.server(self._threads, interceptors=[Calls(metrics)], options=_OPTIONS)
+        self._server = grpc.server(self._threads, interceptors=[Calls(metrics, admission)], options=_OPTIONS)
         for servicing in servicings:
             servicing.add_to_server(servicing.servicer, self._server)
         self._names = [servicing.descriptor.full_name for servicing in servicings]
@@ -51,16 +55,13 @@ class RpcServer:
         for name in ("", *self._names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
-    def drain(self, seconds: float) -> bool:
-        """Takes no new calls; tells whether the running ones ended within the time. What did not is cancelled."""
+    def say_not_serving(self) -> None:
+        """Tells whoever asks or watches the health service."""
         self._health.enter_graceful_shutdown()
-        stopped = self._server.stop(seconds)
-        ended = stopped.wait(seconds)
-        stopped.wait()
-        return ended
 
     def close(self) -> None:
-        self._server.stop(None).wait()
+        """Sends the last answers and ends all connections. Who watches health or reflection has a second to leave."""
+        self._server.stop(_LAST_SECONDS).wait()
         self._threads.shutdown(wait=False, cancel_futures=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -1,0 +1,175 @@
+"""JSON to requests and answers to JSON: exactly the contract's fields, and every other body refused by name."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+
+from datas3t import v1
+from datas3t.server.errors import Failure
+from datas3t.server.rest.json import check, decode, decode_query, encode
+from tests.support.front import Running
+
+MALFORMED, UNKNOWN, INVALID = "MALFORMED_REQUEST", "UNKNOWN_FIELD", "INVALID_VALUE"
+
+
+def started(body: str | bytes) -> v1.StartUploadRequest:
+    request = v1.StartUploadRequest()
+    decode(body.encode() if isinstance(body, str) else body, request)
+    return request
+
+
+def refused(body: str | bytes, request: Message | None = None) -> tuple[str, str, str]:
+    """Reason, field and message."""
+    with pytest.raises(Failure) as caught:
+        decode(body.encode() if isinstance(body, str) else body, request or v1.StartUploadRequest())
+    name = v1.ErrorReason.Name(caught.value.reason).removeprefix("ERROR_REASON_")
+    return name, caught.value.metadata.get("field", ""), caught.value.message
+
+
+def test_fields_are_read_by_their_proto_names() -> None:
+    request = started('{"datas3t_name": "büro", "first_datapoint_index": 9223372036854775808, "data_size": 0}')
+    assert (request.datas3t_name, request.first_datapoint_index, request.data_size) == ("büro", 2**63, 0)
+
+
+def test_null_is_absent() -> None:
+    request = v1.AddBucketRequest()
+    decode(b'{"name": null, "region": null}', request)
+    assert not request.HasField("region")
+    assert request.name == ""
+
+
+def test_what_is_only_for_grpc_gets_its_fixed_value() -> None:
+    assert started("{}").all_urls is True
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "field"),
+    [
+        ("", MALFORMED, ""),
+        ("   \n", MALFORMED, ""),
+        ("null", MALFORMED, ""),
+        ("[]", MALFORMED, ""),
+        ('"text"', MALFORMED, ""),
+        ("{", MALFORMED, ""),
+        ("{}{}", MALFORMED, ""),
+        ("{} trailing", MALFORMED, ""),
+        ("{'datas3t_name': 1}", MALFORMED, ""),
+        ('{"data_size": NaN}', MALFORMED, ""),
+        ('{"data_size": Infinity}', MALFORMED, ""),
+        (b'{"datas3t_name": "\xff"}', MALFORMED, ""),
+        (b"\xef\xbb\xbf{}", MALFORMED, ""),
+        ("[" * 200_000, MALFORMED, ""),
+        ('{"data_size": ' + "9" * 5000 + "}", MALFORMED, ""),
+        ('{"data_size": 1, "data_size": 1}', MALFORMED, "data_size"),
+        ('{"data_size": "1"}', MALFORMED, "data_size"),
+        ('{"data_size": 1.0}', MALFORMED, "data_size"),
+        ('{"data_size": 1e3}', MALFORMED, "data_size"),
+        ('{"data_size": 1.5}', MALFORMED, "data_size"),
+        ('{"data_size": true}', MALFORMED, "data_size"),
+        ('{"data_size": [1]}', MALFORMED, "data_size"),
+        ('{"data_size": {}}', MALFORMED, "data_size"),
+        ('{"data_size": -1}', INVALID, "data_size"),
+        ('{"data_size": 18446744073709551616}', INVALID, "data_size"),
+        ('{"datas3t_name": 7}', MALFORMED, "datas3t_name"),
+        ('{"datas3t_name": ["a"]}', MALFORMED, "datas3t_name"),
+        ('{"datas3t_name": "\\ud800"}', INVALID, "datas3t_name"),
+        ('{"name": "a"}', UNKNOWN, "name"),
+        ('{"name": null}', UNKNOWN, "name"),
+        ('{"datas3tName": "a"}', UNKNOWN, "datas3tName"),
+        ('{"all_urls": true}', UNKNOWN, "all_urls"),
+    ],
+)
+def test_every_other_body_is_refused(body: str | bytes, reason: str, field: str) -> None:
+    got_reason, got_field, message = refused(body)
+    assert (got_reason, got_field) == (reason, field)
+    assert field in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("upload_ids", "reason", "field"),
+    [
+        ("null", "", ""),
+        ("[]", "", ""),
+        ('"a"', MALFORMED, "upload_ids"),
+        ('["a", 7]', MALFORMED, "upload_ids[1]"),
+        ('["a", null]', MALFORMED, "upload_ids[1]"),
+        ('[["a"]]', MALFORMED, "upload_ids[0]"),
+    ],
+)
+def test_a_list_is_a_list_of_its_kind(upload_ids: str, reason: str, field: str) -> None:
+    body = f'{{"datarange_upload_id": 1, "upload_ids": {upload_ids}}}'
+    if reason:
+        assert refused(body, v1.CompleteUploadRequest())[:2] == (reason, field)
+    else:
+        decode(body.encode(), v1.CompleteUploadRequest())
+
+
+def test_messages_within_messages_are_read_and_refused_by_their_path() -> None:
+    read = v1.StartAggregateResponse()
+    decode(b'{"source_datarange_download_urls": [{"datarange_id": 3}]}', read)
+    assert read.source_datarange_download_urls[0].datarange_id == 3
+    wrong = '{"source_datarange_download_urls": [{}, {"datarange_id": "3"}]}'
+    assert refused(wrong, v1.StartAggregateResponse())[1] == "source_datarange_download_urls[1].datarange_id"
+
+
+def test_a_name_too_long_to_repeat_is_cut_off() -> None:
+    _, field, message = refused('{"' + "x" * 10_000 + '": 1}')
+    assert len(field) <= 100
+    assert len(message) < 300
+
+
+def test_a_query_is_read_like_a_body() -> None:
+    request = v1.PresignDownloadRequest()
+    decode_query([("datas3t_name", "7"), ("first_datapoint", "18446744073709551615")], request)
+    assert (request.datas3t_name, request.first_datapoint) == ("7", 2**64 - 1)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "reason"),
+    [
+        ([("first_datapoint", "1.0")], MALFORMED),
+        ([("first_datapoint", "")], MALFORMED),
+        ([("first_datapoint", "-1")], INVALID),
+        ([("datas3t_name", "a"), ("datas3t_name", "a")], MALFORMED),
+        ([("page_size", "1")], UNKNOWN),
+        ([("name", "a")], UNKNOWN),
+    ],
+)
+def test_every_other_query_is_refused(pairs: list[tuple[str, str]], reason: str) -> None:
+    with pytest.raises(Failure) as caught:
+        decode_query(pairs, v1.PresignDownloadRequest())
+    assert v1.ErrorReason.Name(caught.value.reason) == f"ERROR_REASON_{reason}"
+
+
+def test_all_fields_are_written_in_order_but_those_left_out_when_empty() -> None:
+    assert encode(v1.StartUploadResponse(part_size=5)) == (
+        b'{"datarange_id":0,"datarange_upload_id":0,"object_key":"","first_datapoint_index":0,"use_direct_put":false,'
+        b'"presigned_index_put_url":""}'
+    )
+
+
+def test_large_integers_are_numbers_and_text_is_utf_8() -> None:
+    answer = v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(datas3t_name="büro", total_bytes=2**64 - 1)])
+    assert json.loads(encode(answer, only="datas3ts"))[0]["total_bytes"] == 2**64 - 1
+    assert "büro".encode() in encode(answer)
+
+
+def test_lists_are_written_when_empty_unless_left_out() -> None:
+    assert encode(v1.ListDatarangesResponse(next_page_token="more")) == b'{"dataranges":[]}'
+    assert encode(v1.ListBucketsResponse(), only="buckets") == b"[]"
+
+
+def test_a_message_that_json_cannot_tell_is_found_at_start() -> None:
+    with pytest.raises(TypeError, match="expires_at"):
+        check(v1.SignUploadPartsResponse.DESCRIPTOR)
+
+
+def test_the_stack_is_whole_after_deep_nesting(front: Running) -> None:
+    depth = sys.getrecursionlimit() * 20
+    nested: Any = b'{"name": ' + b"[" * depth + b"]" * depth + b"}"
+    assert front.ask("POST", "/api/v1/buckets", raw=nested).reason == MALFORMED
+    assert front.ask("POST", "/api/v1/buckets", {"name": "x"}).status == 201
