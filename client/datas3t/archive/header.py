@@ -1,0 +1,211 @@
+"""One entry's header blocks, read block by block: the one authority on what they say, and the source of all messages.
+
+Dialects: V7, USTAR and PAX (POSIX.1-2001, "pax Interchange Format"), GNU (its manual, "Basic Tar Format").
+"""
+
+import struct
+from collections.abc import Callable
+from typing import NamedTuple
+from zlib import adler32
+
+from datas3t.archive import names
+from datas3t.archive.errors import ArchiveError
+from datas3t.archive.index import BLOCK, MAX_HEADER_BLOCKS, MAX_SIZE, Entry, padded
+
+Read = Callable[[int, int], bytes]
+"""Answers exactly the bytes from start up to stop of an archive."""
+
+_ZEROS = bytes(BLOCK)
+_FIELDS = struct.Struct("100s24x12s12x8s1s100s6s82x155s12x")
+_BLANK_CHECKSUM = 8 * ord(" ")
+_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
+_EXTENSIONS = frozenset((_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK))
+_REGULAR = frozenset((b"0", b"\0"))
+_KINDS = {
+    b"1": "a hard link",
+    b"2": "a symbolic link",
+    b"3": "a character device",
+    b"4": "a block device",
+    b"5": "a directory",
+    b"6": "a FIFO",
+    b"7": "a contiguous file",
+    b"S": "a sparse file",
+}
+_COMPRESSED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"LZIP", "lzip"),
+    (b"\x1f\x9d", "compress"),
+    (b"\x1f\xa0", "compress"),
+    (b"\x89LZO", "lzop"),
+    (b"\x5d\0\0", "lzma"),
+    (b"PK\x03\x04", "zip"),
+)
+
+
+class Found(NamedTuple):
+    """An entry and what its name says."""
+
+    entry: Entry
+    key: int
+    extension: str
+
+
+def read_entry(read: Read, position: int, size: int) -> Found | None:
+    """The entry at `position` in an archive of `size` bytes; None where the end marker starts. Raises ArchiveError."""
+    start = position
+    override: dict[bytes, bytes] = {}
+    while True:
+        if position + BLOCK > size:
+            raise ArchiveError(
+                f"the archive ends at byte {size} without an end marker: two blocks of {BLOCK} zero bytes are missing"
+            )
+        block = read(position, position + BLOCK)
+        if block == _ZEROS:
+            if position != start:
+                raise ArchiveError(f"the extended header at byte {start} has no entry behind it")
+            return None
+        fields = _FIELDS.unpack(block)
+        _check_sum(block, fields[2], position)
+        kind = fields[3]
+        if kind not in _EXTENSIONS:
+            break
+        length = _number(fields[1], position)
+        position = _extend(read, position, kind, length, size, start, override)
+    return _entry(start, position, fields, override, size)
+
+
+def check_entry(headers: bytes, entry: Entry, key: int) -> str:
+    """Checks that these header blocks describe exactly the entry of this key; answers its name. Raises ArchiveError.
+
+    `headers` are the archive's bytes from the entry's position up to its content.
+    """
+
+    def read(start: int, stop: int) -> bytes:
+        piece = headers[start - entry.position : stop - entry.position]
+        if len(piece) != stop - start:
+            raise ArchiveError(f"the entry at byte {entry.position} has more than {entry.header_blocks} header blocks")
+        return piece
+
+    found = read_entry(read, entry.position, entry.stop)
+    if found is None:
+        raise ArchiveError(f"key {key} is at byte {entry.position} by the index, but the archive has zeros there")
+    name = names.entry_name(found.key, found.extension)
+    if found.key != key:
+        raise ArchiveError(f"the entry at byte {entry.position} is {name!r}, but by the index it has key {key}")
+    if found.entry != entry:
+        raise ArchiveError(
+            f"entry {name!r} has {found.entry.header_blocks} header blocks and {found.entry.size} bytes, "
+            f"but by the index {entry.header_blocks} and {entry.size}"
+        )
+    return name
+
+
+def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
+    """The records of an extended header: `<length> <key>=<value>\\n`, the length counting all of it."""
+    records: dict[bytes, bytes] = {}
+    at = 0
+    while at < len(payload) and payload[at : at + 1] != b"\0":
+        blank = payload.find(b" ", at, at + 20)
+        digits = payload[at:blank]
+        stop = at + int(digits) if blank > at and digits.isdigit() else 0
+        equals = payload.find(b"=", blank, stop)
+        if stop > len(payload) or equals < 0 or payload[stop - 1 : stop] != b"\n":
+            raise ArchiveError(f"the extended header at byte {position} has a malformed record")
+        records[payload[blank + 1 : equals]] = payload[equals + 1 : stop - 1]
+        at = stop
+    return records
+
+
+def _extend(  # noqa: PLR0917 - one step of read_entry, cut out of it
+    read: Read, position: int, kind: bytes, length: int, size: int, start: int, override: dict[bytes, bytes]
+) -> int:
+    """Takes in an extended header; answers where the next header is."""
+    following = position + BLOCK + padded(length)
+    if (following - start) // BLOCK + 1 > MAX_HEADER_BLOCKS:
+        raise ArchiveError(f"the entry at byte {start} has more than {MAX_HEADER_BLOCKS} header blocks")
+    if following > size:
+        raise ArchiveError(f"the extended header at byte {position} is truncated: the archive ends at byte {size}")
+    payload = read(position + BLOCK, position + BLOCK + length)
+    if kind == _LONG_NAME:
+        override[b"GNU.name"] = payload.partition(b"\0")[0]
+    elif kind == _PAX:
+        override.update(pax_records(payload, position))
+    elif kind == _PAX_GLOBAL:
+        records = pax_records(payload, position)
+        for key in (b"path", b"size"):
+            if key in records:
+                raise ArchiveError(
+                    f"the global header at byte {position} sets {key.decode()!r}, which only entries may"
+                )
+        override.update({key: value for key, value in records.items() if key.startswith(b"GNU.sparse")})
+    return following
+
+
+def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[bytes, bytes], size: int) -> Found:
+    raw_name, raw_size, _, kind, _, magic, prefix = fields
+    name = raw_name.partition(b"\0")[0]
+    if magic == b"ustar\0" and prefix[0]:
+        name = prefix.partition(b"\0")[0] + b"/" + name
+    name = override.get(b"path", override.get(b"GNU.name", name))
+    if kind not in _REGULAR:
+        what = _KINDS.get(kind, f"of type {kind.decode('latin-1')!r}")
+        raise ArchiveError(f"entry {names.shown(name)} is {what}, but only regular files may be datapoints")
+    if any(key.startswith(b"GNU.sparse") for key in override):
+        raise ArchiveError(f"entry {names.shown(name)} is a sparse file, but only regular files may be datapoints")
+    key, extension = names.parse_entry_name(name)
+    length = _pax_size(override[b"size"], name) if b"size" in override else _number(raw_size, position)
+    blocks = (position - start) // BLOCK + 1
+    if length > MAX_SIZE or blocks > MAX_HEADER_BLOCKS:
+        raise ArchiveError(f"entry {names.shown(name)} has {length} bytes and {blocks} header blocks: too much")
+    entry = Entry(start, blocks, length)
+    if entry.stop > size:
+        raise ArchiveError(
+            f"entry {names.shown(name)} is truncated: it ends at byte {entry.stop}, but the archive at byte {size}"
+        )
+    return Found(entry, key, extension)
+
+
+def _check_sum(block: bytes, field: bytes, position: int) -> None:
+    """The sum of the header's bytes, the checksum itself counted as blanks; some old programs summed signed bytes."""
+    said = _octal(field)
+    # adler32's lower half is 1 + the sum modulo 65,521, which half a block cannot reach: the quickest exact sum
+    total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
+    total += _BLANK_CHECKSUM - sum(field)
+    if said == total:
+        return
+    if said is not None and not block.isascii():
+        signed = total - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
+        if said == signed:
+            return
+    if position == 0:
+        for magic, program in _COMPRESSED:
+            if block.startswith(magic):
+                raise ArchiveError(f"the archive is compressed with {program}; decompress it first")
+    raise ArchiveError(f"the header at byte {position} has a wrong checksum: damaged, or no TAR archive")
+
+
+def _number(field: bytes, position: int) -> int:
+    """A number of a header: octal digits, or base-256 where the first bit is set (GNU)."""
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    value = _octal(field)
+    if value is None:
+        raise ArchiveError(f"the header at byte {position} has a malformed size")
+    return value
+
+
+def _octal(field: bytes) -> int | None:
+    digits = field.partition(b"\0")[0].strip(b" ")
+    if not digits:
+        return 0
+    return int(digits, 8) if digits.isdigit() and not set(digits) & {56, 57} else None
+
+
+def _pax_size(value: bytes, name: bytes) -> int:
+    if not value.isdigit() or len(value) > 20:
+        raise ArchiveError(f"entry {names.shown(name)} has a malformed size in its extended header")
+    return int(value)
