@@ -26,11 +26,11 @@ _LONGEST_PAUSE = 4_096  # entries, before the bulk reader is asked again
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an archive holds. `entries_size` is where the end marker starts; sizes are bytes."""
+    """What an archive holds. `entries_end` is where the end marker starts; sizes are bytes."""
 
     first_key: int
     count: int
-    entries_size: int
+    entries_end: int
     archive_size: int
     index: bytes
 
@@ -66,11 +66,11 @@ def scan(
     return _Walk(window.read, size, first_key, None).run(None)
 
 
-def check_end(read: Read, entries_size: int, size: int) -> None:
+def check_end(read: Read, entries_end: int, size: int) -> None:
     """Checks that from where the entries end all is zeros, at least an end marker. Raises ArchiveError."""
-    if entries_size + END_SIZE > size:
-        raise ArchiveError(f"the archive has {size} bytes, but its end marker ends at byte {entries_size + END_SIZE}")
-    for start in range(entries_size, size, _CHUNK):
+    if entries_end + END_SIZE > size:
+        raise ArchiveError(f"the archive has {size} bytes, but its end marker ends at byte {entries_end + END_SIZE}")
+    for start in range(entries_end, size, _CHUNK):
         piece = read(start, min(start + _CHUNK, size))
         if piece.count(0) != len(piece):
             at = start + len(piece) - len(piece.lstrip(b"\0"))
