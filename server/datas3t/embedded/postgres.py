@@ -104,7 +104,12 @@ class Postgres(Daemon):
                 death_signal=signal.SIGKILL,
                 pass_fds=[password.fileno()],
             )
-            status = initdb.wait()
+            try:
+                status = initdb.wait()
+            except BaseException:
+                os.killpg(initdb.pid, signal.SIGKILL)  # it has children of its own
+                initdb.wait()
+                raise
         if status != 0:
             raise StackError(f"initdb ended with status {status}; {self.log} says why{last_line(self.log)}")
         new.rename(self.folder)
