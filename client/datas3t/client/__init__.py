@@ -1,0 +1,59 @@
+"""The SDK: `from datas3t.client import Client`."""
+
+from datas3t.client.buckets import Bucket
+from datas3t.client.client import Client
+from datas3t.client.dataranges import Datarange, Segment
+from datas3t.client.datas3ts import Cleared, Datas3tInfo
+from datas3t.client.download import Downloaded
+from datas3t.client.errors import (
+    Aborted,
+    AlreadyExists,
+    ArchiveError,
+    DatapointNotFound,
+    Datas3tError,
+    DeadlineExceeded,
+    FailedPrecondition,
+    FileError,
+    Interrupted,
+    InvalidArgument,
+    NotFound,
+    ObjectChanged,
+    ServerError,
+    TransferFailed,
+    TransferRefused,
+    Unavailable,
+)
+from datas3t.client.pack import Packed, pack
+from datas3t.client.read import Datapoint, Datas3t
+from datas3t.client.upload import Uploaded
+
+__all__ = [
+    "Aborted",
+    "AlreadyExists",
+    "ArchiveError",
+    "Bucket",
+    "Cleared",
+    "Client",
+    "Datapoint",
+    "DatapointNotFound",
+    "Datarange",
+    "Datas3t",
+    "Datas3tError",
+    "Datas3tInfo",
+    "DeadlineExceeded",
+    "Downloaded",
+    "FailedPrecondition",
+    "FileError",
+    "Interrupted",
+    "InvalidArgument",
+    "NotFound",
+    "ObjectChanged",
+    "Packed",
+    "Segment",
+    "ServerError",
+    "TransferFailed",
+    "TransferRefused",
+    "Unavailable",
+    "Uploaded",
+    "pack",
+]

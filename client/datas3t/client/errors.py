@@ -70,8 +70,12 @@ class TransferFailed(Datas3tError, ConnectionError):
     """Bytes could not be moved to or from S3, in spite of retries."""
 
 
+class TransferRefused(TransferFailed):
+    """S3 refuses a transfer, and would again."""
+
+
 class ObjectChanged(Datas3tError):
-    """An object in S3 is not the one that was committed: somebody wrote to the bucket directly."""
+    """An object in S3 is gone, or not the one that was committed: somebody wrote to the bucket directly."""
 
 
 class ArchiveError(Datas3tError, ValueError):

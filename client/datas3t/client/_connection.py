@@ -1,0 +1,63 @@
+"""A client's connections: a gRPC channel with its stubs, and a data-plane engine, made when first used in a process."""
+
+import datas3t.client._fork  # noqa: F401 isort: skip - before grpc is imported
+
+import os
+from dataclasses import dataclass
+
+import grpc
+
+from datas3t.client._http import Engine
+from datas3t.client._rpc import Calls
+from datas3t.client._url import Address
+from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
+from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
+from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
+from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceStub
+from datas3t.v1.import_pb2_grpc import ImportServiceStub
+
+# A restarted server is found again within a second, where gRPC would wait for up to two minutes.
+_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What one process holds open. The stubs retry and raise as `Calls` says."""
+
+    process: int
+    engine: Engine
+    channel: grpc.Channel
+    bucket: BucketServiceStub
+    datas3t: Datas3tServiceStub
+    datarange: DatarangeServiceStub
+    imports: ImportServiceStub
+    aggregate: AggregateServiceStub
+
+    def close(self) -> None:
+        """Closes the channel and the engine; calls under way fail."""
+        self.channel.close()
+        self.engine.close()
+
+
+def connect(address: Address, timeout: float) -> Connection:
+    """A connection of this process; nothing is sent before the first call."""
+    if address.tls:
+        plain = grpc.secure_channel(address.target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+    else:
+        plain = grpc.insecure_channel(address.target, options=_OPTIONS)
+    channel = grpc.intercept_channel(plain, Calls(address.url, timeout))
+    return Connection(
+        os.getpid(),
+        Engine(),
+        channel,
+        BucketServiceStub(channel),
+        Datas3tServiceStub(channel),
+        DatarangeServiceStub(channel),
+        ImportServiceStub(channel),
+        AggregateServiceStub(channel),
+    )

@@ -1,0 +1,104 @@
+"""A real server for the session, clients of it, and datas3ts on buckets of their own."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from datas3t.client import Client
+from tests.support.stack import new_database
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
+    from datas3t.server.app import Server
+
+    Serve = Callable[[timedelta], contextlib.AbstractContextManager[Server]]
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Journals go to a folder of the test's own."""
+    folder = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def serve(services: "Services", migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Serve]":
+    """Starts servers on one database, whose URLs live as long as one likes."""
+    from datas3t.server.app import Server
+    from datas3t.server.settings import Address, Settings
+
+    with new_database(services, migrated_template) as db_url:
+
+        @contextlib.contextmanager
+        def run(url_lifetime: timedelta) -> Iterator[Server]:
+            cache = tmp_path_factory.mktemp("cache")
+            settings = Settings(
+                db_url, services.encryption_key, cache, Address("127.0.0.1", 0), url_lifetime=url_lifetime
+            )
+            server = Server(settings)
+            server.start()
+            try:
+                yield server
+            finally:
+                server.stop()
+
+        yield run
+
+
+@pytest.fixture(scope="session")
+def server(serve: "Serve") -> "Iterator[Server]":
+    """The server that most tests use."""
+    with serve(timedelta(hours=24)) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: "Server") -> Iterator[Client]:
+    with Client(server.url) as made:
+        yield made
+
+
+@pytest.fixture
+def hasty_client(serve: "Serve") -> Iterator[Client]:
+    """A client of a server whose URLs live for two seconds."""
+    with serve(timedelta(seconds=2)) as running, Client(running.url) as made:
+        yield made
+
+
+@pytest.fixture
+def settings(services: "Services", s3: "S3Client") -> Iterator[dict[str, str]]:
+    """The settings of a bucket that no configuration names yet, as add_bucket takes them."""
+    name = f"client-{next(_numbers)}"
+    s3.create_bucket(Bucket=name)
+    yield _settings(services, name)
+    s3.delete_bucket(Bucket=name)
+
+
+@pytest.fixture
+def bucket_name(client: Client, services: "Services", bucket: str) -> str:
+    """The name of a bucket configuration, and of its empty bucket."""
+    client.add_bucket(bucket, **_settings(services, bucket))
+    return bucket
+
+
+@pytest.fixture
+def datas3t(client: Client, bucket_name: str) -> str:
+    """The name of an empty datas3t on an empty bucket."""
+    name = f"datas3t-{next(_numbers)}"
+    client.add_datas3t(name, bucket=bucket_name)
+    return name
+
+
+def _settings(services: "Services", bucket: str) -> dict[str, str]:
+    s3 = services.s3
+    return {"endpoint": s3.endpoint, "bucket": bucket, "access_key": s3.access_key, "secret_key": s3.secret_key}

@@ -1,0 +1,119 @@
+"""Calls to a real server: buckets, datas3ts, dataranges, and what comes back when they fail."""
+
+import pickle
+import threading
+
+import pytest
+
+from datas3t.client import (
+    AlreadyExists,
+    Bucket,
+    Client,
+    Datas3tInfo,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unavailable,
+)
+from datas3t.embedded.ports import free
+from tests.support.faults import Fault, relay
+
+
+def test_a_bucket_is_added_once_however_often_it_is_said(client: Client, settings: dict[str, str]) -> None:
+    name = settings["bucket"]
+    client.add_bucket(name, **settings)
+    client.add_bucket(name, **settings)
+    assert Bucket(name, settings["endpoint"], settings["bucket"], "us-east-1") in client.list_buckets()
+    with pytest.raises(AlreadyExists) as raised:
+        client.add_bucket(name + "-again", **settings)
+    assert raised.value.reason == "BUCKET_EXISTS"
+    client.delete_bucket(name)
+    assert name not in [bucket.name for bucket in client.list_buckets()]
+
+
+def test_a_bucket_takes_new_credentials_and_refuses_wrong_ones(client: Client, settings: dict[str, str]) -> None:
+    name = settings["bucket"]
+    client.add_bucket(name, **settings)
+    keys = {key: settings[key] for key in ("access_key", "secret_key")}
+    client.update_bucket(name, **keys)
+    with pytest.raises(InvalidArgument) as raised:
+        client.update_bucket(name, access_key="other", secret_key="wrong")
+    assert raised.value.reason == "S3_CREDENTIALS_REFUSED"
+    client.delete_bucket(name)
+    with pytest.raises(NotFound):
+        client.update_bucket(name, **keys)
+
+
+def test_an_empty_datas3t_has_no_lowest_key(client: Client, datas3t: str, bucket_name: str) -> None:
+    assert Datas3tInfo(datas3t, bucket_name, 0, 0, None, None, 0) in client.list_datas3ts()
+    assert client.list_dataranges(datas3t) == []
+
+
+@pytest.mark.usefixtures("datas3t")
+def test_a_bucket_that_is_used_stays(client: Client, bucket_name: str) -> None:
+    with pytest.raises(FailedPrecondition) as raised:
+        client.delete_bucket(bucket_name)
+    assert raised.value.reason == "BUCKET_IN_USE"
+
+
+def test_an_unknown_name_says_which_and_what_to_do(client: Client) -> None:
+    with pytest.raises(NotFound) as raised:
+        client.list_dataranges("nowhere")
+    assert raised.value.reason == "DATAS3T_NOT_FOUND"
+    assert raised.value.metadata == {"datas3t": "nowhere"}
+    assert "nowhere" in str(raised.value)
+
+
+def test_a_server_that_is_not_there_is_named() -> None:
+    with (
+        Client(f"http://127.0.0.1:{free(1)[0]}") as client,
+        pytest.raises(Unavailable, match=r"http://127.*datas3t up"),
+    ):
+        client.list_buckets()
+
+
+def test_a_call_that_is_cut_off_is_repeated_where_that_is_safe(client: Client) -> None:
+    with relay(client.url, per_connection=True) as between, Client(between.url) as cut:
+        between.plan(Fault(refuse=True), Fault(cut_after=0))
+        assert cut.list_buckets() == client.list_buckets()
+        assert between.planned == 0
+
+
+def test_a_server_that_does_not_answer_in_time_is_a_timeout(client: Client) -> None:
+    with Client(client.url, timeout=1e-6) as hasty, pytest.raises(DeadlineExceeded, match="did not answer in time"):
+        hasty.list_buckets()
+
+
+def test_one_client_serves_many_threads(client: Client, datas3t: str) -> None:
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(20):
+                assert datas3t in [each.name for each in client.list_datas3ts()]
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_a_client_pickles_and_serves_again_after_it_was_closed(client: Client) -> None:
+    before = client.list_buckets()
+    again = pickle.loads(pickle.dumps(client))
+    assert (again.url, again.list_buckets()) == (client.url, before)
+    client.close()
+    assert client.list_buckets() == before
+    again.close()
+
+
+def test_the_stubs_are_there_for_calls_as_the_protos_have_them(client: Client, datas3t: str) -> None:
+    from datas3t import v1
+
+    answer = client.connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name=datas3t))
+    assert list(answer.dataranges) == []

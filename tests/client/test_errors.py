@@ -1,0 +1,112 @@
+"""The exceptions: builtins too, one line, and whole after a trip to another process."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from datas3t.client import errors
+from datas3t.client._rpc import repeatable, translated
+from datas3t.client.errors import Datas3tError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Datas3tError)]
+
+BUILTINS = [
+    (errors.NotFound, LookupError),
+    (errors.DatapointNotFound, KeyError),
+    (errors.InvalidArgument, ValueError),
+    (errors.ArchiveError, ValueError),
+    (errors.Unavailable, ConnectionError),
+    (errors.TransferFailed, ConnectionError),
+    (errors.DeadlineExceeded, TimeoutError),
+    (errors.FileError, OSError),
+    (errors.Interrupted, KeyboardInterrupt),
+]
+
+
+def failed(code: grpc.StatusCode, message: str, reason: str = "", **metadata: str) -> grpc.RpcError:
+    """A failed call as a real server makes it: with a status and ErrorInfo where there is a reason."""
+
+    def abort(request: bytes, context: grpc.ServicerContext) -> bytes:
+        detail = any_pb2.Any()
+        detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="datas3t", metadata=metadata))
+        status = status_pb2.Status(code=code.value[0], message=message, details=[detail])
+        if reason:
+            context.abort_with_status(rpc_status.to_status(status))
+        context.abort(code, message)
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("x.Service", {"Call": grpc.unary_unary_rpc_method_handler(abort)})]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as raised:
+            channel.unary_unary("/x.Service/Call")(b"")  # type: ignore[arg-type]
+    finally:
+        server.stop(None)
+    return raised.value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_error_is_whole_after_pickling(kind: type[Datas3tError]) -> None:
+    error = kind("no 'such' thing", reason="SOME_REASON", metadata={"field": "name"})
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is kind
+    assert (str(again), again.reason, again.metadata) == ("no 'such' thing", "SOME_REASON", {"field": "name"})
+
+
+def test_a_missing_datapoint_keeps_its_key_and_reads_as_a_sentence() -> None:
+    again = pickle.loads(pickle.dumps(errors.DatapointNotFound("images has no datapoint 7", key=7)))
+    assert (again.key, str(again)) == (7, "images has no datapoint 7")
+
+
+@pytest.mark.parametrize(("kind", "builtin"), BUILTINS)
+def test_where_python_has_a_word_the_error_is_that_too(kind: type[BaseException], builtin: type) -> None:
+    assert issubclass(kind, builtin)
+
+
+def test_an_interrupt_passes_except_exception() -> None:
+    assert not issubclass(errors.Interrupted, Exception)
+
+
+def test_the_class_goes_by_the_code_and_the_reason_by_the_error_info() -> None:
+    answer = failed(grpc.StatusCode.NOT_FOUND, "no datas3t is named 'x'", "DATAS3T_NOT_FOUND", datas3t="x")
+    error = translated(answer, "http://here")
+    assert type(error) is errors.NotFound
+    assert (str(error), error.reason, error.metadata) == (
+        "no datas3t is named 'x'",
+        "DATAS3T_NOT_FOUND",
+        {"datas3t": "x"},
+    )
+
+
+def test_every_code_that_the_contract_uses_has_a_class_of_its_own() -> None:
+    from datas3t import v1
+
+    for reason in v1.ErrorReason.DESCRIPTOR.values[1:]:
+        rule = reason.GetOptions().Extensions[v1.rule]
+        code = grpc.StatusCode[code_pb2.Code.Name(rule.code)]
+        name = reason.name.removeprefix("ERROR_REASON_")
+        error = translated(failed(code, "a message", name), "http://here")
+        assert error.reason == name
+        assert type(error) is not Datas3tError or code is grpc.StatusCode.UNIMPLEMENTED, name
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
+def test_a_transport_error_says_where_and_what_to_do_on_one_line(code: grpc.StatusCode) -> None:
+    error = translated(failed(code, "failed to connect to all addresses;\n last error: x"), "http://here:1")
+    assert "http://here:1" in str(error)
+    assert ";" in str(error) or "try again" in str(error)
+    assert "\n" not in str(error)
+
+
+def test_a_call_is_repeated_only_where_the_contract_allows_it() -> None:
+    assert repeatable("/datas3t.v1.DatarangeService/CompleteUpload")
+    assert repeatable("/datas3t.v1.BucketService/ListBuckets")
+    assert not repeatable("/datas3t.v1.DatarangeService/StartUpload")

@@ -1,0 +1,38 @@
+"""The server's address."""
+
+import pytest
+
+from datas3t.client._url import address
+from datas3t.client.errors import InvalidArgument
+
+
+@pytest.mark.parametrize(
+    ("url", "target", "tls"),
+    [
+        ("http://localhost:8765", "localhost:8765", False),
+        ("http://data.example.org", "data.example.org:80", False),
+        ("https://data.example.org/", "data.example.org:443", True),
+        ("https://data.example.org:8443", "data.example.org:8443", True),
+        ("http://[::1]:8765", "[::1]:8765", False),
+        ("http://[::1]", "[::1]:80", False),
+    ],
+)
+def test_the_scheme_means_tls_and_the_port(url: str, target: str, tls: bool) -> None:
+    found = address(url)
+    assert (found.target, found.tls) == (target, tls)
+
+
+def test_the_environment_counts_where_no_url_is_given_and_the_default_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATAS3T_SERVER_URL", "https://from.the.environment")
+    assert address().target == "from.the.environment:443"
+    assert address("http://given:1").target == "given:1"
+    monkeypatch.delenv("DATAS3T_SERVER_URL")
+    assert address().target == "localhost:8765"
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8765", "ftp://host", "http://", "http://host/path", "http://u:p@host", "http://host:99999"]
+)
+def test_an_address_that_is_not_one_is_refused_with_its_text(url: str) -> None:
+    with pytest.raises(InvalidArgument, match="server URL"):
+        address(url)
