@@ -1,0 +1,158 @@
+"""`datas3t datarange` and `datas3t cat-range`: archives up, datapoints down."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from datas3t.cli import options, output
+
+_CHUNK_SIZE = 5 << 20
+_FILE = click.Path(path_type=Path)
+
+
+@click.group()
+def datarange() -> None:
+    """Dataranges: archives of consecutive datapoints."""
+
+
+@datarange.command()
+@click.option(
+    "--first-datapoint", "first", default=1, show_default=True, type=options.KEY, help="The first file's key."
+)
+@click.option("--output", "archive", required=True, type=_FILE, help="The archive to write.")
+@click.argument("source", nargs=-1, required=True, type=_FILE)
+def pack(first: int, archive: Path, source: Sequence[Path]) -> None:
+    """Pack files and folders into an archive of numbered datapoints.
+
+    They go in path order and keep their extensions. Beside the archive, FILE.names.jsonl has a line {"key", "path"} for
+    each. No server is needed.
+
+    \b
+      datas3t datarange pack --output photos.tar ~/photos
+    """
+    from datas3t.client.pack import pack as packed
+
+    with output.bars() as progress:
+        done = packed(source, archive, first=first, progress=progress)
+    output.result(f"{done.archive}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
+    output.note(f"Which file became which datapoint: {done.names}")
+
+
+@datarange.command("upload-tar")
+@options.DATAS3T
+@click.option("--file", "archive", required=True, type=_FILE, help="The archive to upload.")
+@options.transfer
+@options.server_url()
+def upload_tar(datas3t: str, archive: Path, max_parallelism: int, max_retries: int) -> None:
+    """Upload an archive. Run again after an interruption, it goes on where it stopped.
+
+    \b
+      datas3t datarange upload-tar --datas3t photos --file photos.tar
+    """
+    began = time.monotonic()
+    with options.client() as client, output.bars() as progress:
+        done = client.upload_tar(
+            datas3t, archive, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
+        )
+    output.result(f"{datas3t}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
+    output.note(_took(done.size, time.monotonic() - began))
+
+
+@datarange.command("download-tar")
+@options.DATAS3T
+@options.FIRST
+@options.LAST
+@click.option(
+    "--output", "archive", required=True, type=_FILE, help="The archive to write; it appears whole or not at all."
+)
+@options.transfer
+@click.option(
+    "--chunk-size", default=_CHUNK_SIZE, show_default=True, type=options.SIZE, help="Bytes a request, at most."
+)
+@options.server_url()
+def download_tar(
+    datas3t: str, first: int, last: int, archive: Path, max_parallelism: int, max_retries: int, chunk_size: int
+) -> None:
+    """Download datapoints as an archive. Run again after an interruption, it goes on where it stopped.
+
+    \b
+      datas3t datarange download-tar --datas3t photos --first-datapoint 100 --last-datapoint 200 --output some.tar
+    """
+    began = time.monotonic()
+    with options.client() as client, output.bars() as progress:
+        done = client.download_tar(
+            datas3t,
+            first,
+            last,
+            archive,
+            max_parallelism=max_parallelism,
+            max_retries=max_retries,
+            chunk_size=chunk_size,
+            progress=progress,
+        )
+    output.result(f"{done.path}: {output.size(done.size)}")
+    output.note(_took(done.size, time.monotonic() - began))
+
+
+@datarange.command("list")
+@options.DATAS3T
+@options.JSON
+@options.server_url()
+def list_(datas3t: str, as_json: bool) -> None:
+    """List the dataranges of a datas3t."""
+    with options.client() as client:
+        found = client.list_dataranges(datas3t)
+    if as_json:
+        rows = [
+            {
+                "datarange_id": each.id,
+                "data_object_key": each.object_key,
+                "index_object_key": each.index_object_key,
+                "min_datapoint_key": each.first,
+                "max_datapoint_key": each.last,
+                "size_bytes": each.size,
+            }
+            for each in found
+        ]
+        output.as_json({"dataranges": rows})
+    else:
+        lines = ((each.first, each.last, each.datapoints, output.size(each.size), each.object_key) for each in found)
+        output.table(("FIRST", "LAST", "DATAPOINTS", "SIZE", "ARCHIVE"), lines, f"{datas3t} has no dataranges.")
+
+
+@datarange.command()
+@options.DATAS3T
+@options.FIRST
+@options.LAST
+@options.FORCE
+@options.server_url()
+def delete(datas3t: str, first: int, last: int, force: bool) -> None:
+    """Remove one or several dataranges, for good: the first must begin, the last end, with exactly these keys."""
+    if output.confirmed(f"Remove datapoints {first} to {last} of {datas3t}?", force=force):
+        with options.client() as client:
+            gone = client.delete_dataranges(datas3t, first, last)
+        output.note(f"Removed {len(gone)} datarange{'s' if len(gone) != 1 else ''} of {datas3t}.")
+
+
+@click.command("cat-range")
+@click.argument("name")
+@click.argument("first", type=options.KEY)
+@click.argument("last", type=options.KEY)
+@options.server_url()
+def cat_range(name: str, first: int, last: int) -> None:
+    """Write the contents of datapoints FIRST to LAST to standard output.
+
+    \b
+      datas3t cat-range photos 42 42 > photo.jpg
+    """
+    with options.client() as client:
+        for datapoint in client.datas3t(name).scan(first, last):
+            sys.stdout.buffer.write(datapoint.content)
+        sys.stdout.buffer.flush()
+
+
+def _took(size: int, seconds: float) -> str:
+    return f"{seconds:.1f} s, {output.size(int(size / max(seconds, 0.001)))}/s"

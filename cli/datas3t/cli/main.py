@@ -1,0 +1,53 @@
+"""The command `datas3t`: its groups, and how it ends: exit codes 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from datas3t.cli import bucket, datarange, datas3t, options, output, server, up
+
+HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"datas3t {importlib.metadata.version('datas3t')}")
+        context.exit()
+
+
+@click.group("datas3t", context_settings=HELP)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version."
+)
+@options.server_url(envvar="DATAS3T_SERVER_URL")
+def cli() -> None:
+    """Datasets of millions of small files, as indexed TAR archives in any S3 bucket.
+
+    `datas3t up` starts everything on this machine. Data and results go to standard output, progress and errors to
+    standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+
+
+for command in (server.server, up.up, server.keygen, bucket.bucket, datas3t.datas3t, datarange.datarange):
+    cli.add_command(command)
+cli.add_command(datarange.cat_range)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and ends the process."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the command line; the exit code."""
+    try:
+        result = cli.main(list(arguments), prog_name="datas3t", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        return output.USAGE
+    except BaseException as error:
+        return output.failed(error)
+    return result if isinstance(result, int) else output.DONE
