@@ -36,6 +36,17 @@ def test_the_standard_health_service_says_serving(front: Running) -> None:
             assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+def test_whoever_watches_health_takes_no_thread_from_others(front: Running) -> None:
+    with front.channel() as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watching = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(THREADS + 8)]
+        for watched in watching:
+            assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"), timeout=10)
+        for watched in watching:
+            watched.cancel()
+
+
 def test_an_answer_of_many_megabytes_passes(front: Running) -> None:
     with front.channel() as channel:
         asked = v1.StartUploadRequest(number_of_datapoints=20_000, all_urls=True)

@@ -1,5 +1,6 @@
 """HTTP manners: whatever a client sends, the answer is the contract's, and the server goes on."""
 
+import gzip
 import json
 import random
 import re
@@ -142,6 +143,32 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
         answer = front.talk(post(_ADD)[:-3])
         assert answer.split()[1] == b"400"
         assert b"did not arrive in time" in answer
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off() -> None:
+    with (
+        running_front(patience=Patience(answer=0.3)) as front,
+        socket.socket() as sock,
+    ):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(front.address)
+        asked = json.dumps({"number_of_datapoints": 40_000}).encode()
+        head = f"POST /api/v1/upload-datarange HTTP/1.1\r\nHost: x\r\nContent-Length: {len(asked)}\r\n\r\n"
+        sock.sendall(head.encode() + asked)
+        ended = 'datas3t_calls_total{code="OK",method="datas3t.v1.DatarangeService/StartUpload",transport="rest"} 1.0'
+        wait_until(lambda: ended in front.metrics.page().decode(), what="an answer")
+        assert front.front.drain(10) is True, "the call is over though its answer was never read"
+        sock.settimeout(20)
+        assert len(read_all(sock)) < 21_000_000
+
+
+def test_a_body_that_is_not_compressed_as_it_says_is_a_400(front: Running) -> None:
+    assert b"MALFORMED_REQUEST" in front.talk(post(_ADD, "Content-Encoding: gzip"))
+    assert front.talk(post(gzip.compress(_ADD), "Content-Encoding: gzip")).split()[1] == b"201"
+
+
+def test_little_that_unpacks_to_much_is_too_large(front: Running) -> None:
+    assert b"BODY_TOO_LARGE" in front.talk(post(gzip.compress(b" " * 2**28, 1), "Content-Encoding: gzip"))
 
 
 def test_a_query_on_a_route_with_a_body_is_refused(front: Running) -> None:

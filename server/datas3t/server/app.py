@@ -32,6 +32,11 @@ _CONNECTIONS = {
     "datas3t_database_connections_idle": "Connections that no call uses",
     "datas3t_database_waiting": "Calls that wait for a connection",
 }
+_INDEX_CACHE = {
+    "datas3t_index_cache_hits_total": "Reads of indices that the cache had",
+    "datas3t_index_cache_misses_total": "Reads of indices that S3 was asked for",
+    "datas3t_index_cache_bytes": "The size of the cache on disk",
+}
 _DELETIONS = {
     "datas3t_deletions_due": "Objects that are to be deleted now",
     "datas3t_deletions_failing": "Objects among them whose deletion has failed before",
@@ -57,7 +62,7 @@ class Server:
         migrate(settings.db_url)
         with contextlib.ExitStack() as undo:
             connections = undo.enter_context(contextlib.closing(pool.open_pool(settings.db_url)))
-            index_cache = IndexCache(settings.cache_dir, settings.max_cache_size)
+            index_cache = _cache(settings)
             self._service = Service(connections, Buckets(), index_cache, cipher, settings.url_lifetime)
             _check_key(self._service)
             self._front = Front(
@@ -106,15 +111,16 @@ class Server:
         self._stopped.set()
         return ended
 
-    def _ready(self) -> None:
+    def _ready(self, seconds: float = 3.0) -> None:
         """Raises where the database does not answer: the pool tries each connection before it gives it away."""
-        with self._service.pool.connection(timeout=3):
+        with self._service.pool.connection(timeout=seconds):
             pass
 
     def _metrics(self) -> Metrics:
         metrics = Metrics()
         metrics.watch(_CONNECTIONS, self._connections)
         metrics.watch(_DELETIONS, self._deletions)
+        metrics.watch(_INDEX_CACHE, self._index_cache)
         return metrics
 
     def _connections(self) -> Mapping[str, float]:
@@ -126,12 +132,21 @@ class Server:
         }
 
     def _deletions(self) -> Mapping[str, float]:
+        self._ready(1.0)  # the page does not wait for a database that is away
         backlog = reaper.backlog(self._service)
         return {
             "datas3t_deletions_due": backlog.queued,
             "datas3t_deletions_failing": backlog.failing,
             "datas3t_deletions_later": backlog.later,
             "datas3t_deletions_oldest_seconds": backlog.oldest_seconds,
+        }
+
+    def _index_cache(self) -> Mapping[str, float]:
+        numbers = self._service.index_cache.numbers()
+        return {
+            "datas3t_index_cache_hits_total": numbers["hits"],
+            "datas3t_index_cache_misses_total": numbers["misses"],
+            "datas3t_index_cache_bytes": numbers["bytes"],
         }
 
 
@@ -181,6 +196,16 @@ def _cipher(encryption_key: str) -> Cipher:
         return Cipher(encryption_key)
     except ValueError as error:
         raise SettingsError(str(error)) from None
+
+
+def _cache(settings: Settings) -> IndexCache:
+    try:
+        return IndexCache(settings.cache_dir, settings.max_cache_size)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingsError(
+            f"cannot use {settings.cache_dir} as the index cache: {why}; choose another --cache-dir"
+        ) from None
 
 
 def _check_key(service: Service) -> None:

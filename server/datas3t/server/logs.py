@@ -11,6 +11,7 @@ _LEVEL_OF = {
     "urllib3": "WARNING",
     "s3transfer": "WARNING",
     "asyncio": "WARNING",
+    "aiohttp.server": "CRITICAL",  # it repeats what clients sent; what is a defect of ours is logged by us
 }
 
 # No code logs any of these. Should some library's message carry one, it ends here.

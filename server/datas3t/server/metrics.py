@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Metrics:
         self._seconds.labels(method, transport).observe(seconds)
 
     def watch(self, about: Mapping[str, str], read: Read) -> None:
-        """Gauges that `read` answers, by name, when the page is asked for; `about` says what each is."""
+        """Gauges, and counters (`…_total`), that `read` answers when the page is asked for; `about` explains them."""
         self.registry.register(_Readings(about, read))
 
     def page(self) -> bytes:
@@ -59,4 +59,5 @@ class _Readings(Collector):
             _log.debug("no %s: %s", ", ".join(self._about), type(error).__name__)
             return
         for name, documentation in self._about.items():
-            yield GaugeMetricFamily(name, documentation, value=values[name])
+            family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            yield family(name, documentation, value=values[name])

@@ -53,6 +53,7 @@ class Patience:
     first_bytes: float = 20.0  # that show what a new connection speaks
     head: float = 75.0  # of the next HTTP request
     body: float = 60.0  # of a request whose head is there
+    answer: float = 300.0  # that is on its way to it over HTTP
     rest_of_body: float = 5.0  # that nobody wants any more, so that the answer is read
 
 

@@ -66,16 +66,14 @@ class Rest:
             answer = await asyncio.get_running_loop().run_in_executor(self._looks, page)
             return response(answer, call_id, close=self._admission.closed)
         try:
+            route = self._route(request)
+            query = _query(request)
+            body = await self._body(request) if route.has_body else b""
             with self._admission.call():
-                return await _sent(request, await self._answer(request, call_id), call_id, close=self._admission.closed)
+                run = asyncio.get_running_loop().run_in_executor(self._calls, self._run, route, body, query, call_id)
+                return await self._sent(request, response(await run, call_id, close=self._admission.closed))
         except Failure as failure:
             return response(self._refusal(failure, call_id), call_id, close=self._admission.closed)
-
-    async def _answer(self, request: web.BaseRequest, call_id: str) -> Answer:
-        route = self._route(request)
-        body = await self._body(request) if route.has_body else b""
-        query = _query(request)
-        return await asyncio.get_running_loop().run_in_executor(self._calls, self._run, route, body, query, call_id)
 
     def _route(self, request: web.BaseRequest) -> Route:
         if request.path in self._pages:
@@ -117,13 +115,17 @@ class Rest:
             raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message) from None
         return bytes(body)
 
-
-async def _sent(request: web.BaseRequest, answer: Answer, call_id: str, *, close: bool) -> web.StreamResponse:
-    """Sends it now: a call is over when its answer is on its way."""
-    sent = response(answer, call_id, close=close)
-    await sent.prepare(request)
-    await sent.write_eof()
-    return sent
+    async def _sent(self, request: web.BaseRequest, answer: web.Response) -> web.Response:
+        """Sends it now, for a call is over when its answer is on its way; a client that does not read is cut off."""
+        try:
+            async with asyncio.timeout(self._patience.answer):
+                await answer.prepare(request)
+                await answer.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError from None
+        return answer
 
 
 def _query(request: web.BaseRequest) -> list[tuple[str, str]]:

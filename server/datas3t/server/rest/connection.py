@@ -7,7 +7,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.rest.answers import Answer, refusal, response
+from datas3t.server.rest.answers import refusal, response
 from datas3t.server.rpc.calls import request_id
 from datas3t.server.rpc.failures import status_of, unexpected
 
@@ -29,13 +29,9 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionResetError  # the client has gone, or has half an answer
-        answered = self._no_http() if status == 400 else _defect(exc)
-        return response(answered, request_id(None), close=True)
-
-    def _no_http(self) -> Answer:
-        _log.debug("a connection sent what is no HTTP")
-        return refusal(status_of(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NO_HTTP)))
-
-
-def _defect(exc: BaseException | None) -> Answer:
-    return refusal(unexpected(exc or RuntimeError("no cause given"), "HTTP"))
+        if status == 400:
+            _log.debug("a connection sent what is no HTTP")
+            told = status_of(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NO_HTTP))
+        else:
+            told = unexpected(exc or RuntimeError("no cause given"), "HTTP")
+        return response(refusal(told), request_id(None), close=True)

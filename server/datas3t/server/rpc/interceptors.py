@@ -24,15 +24,19 @@ Around = AbstractContextManager[None]
 
 
 class Calls(ServerInterceptor):
-    """Gives each call its id, log line, numbers and status. Health and reflection pass untouched."""
+    """Gives each call its id, log line, numbers and status."""
 
     def __init__(self, metrics: Metrics, admission: Admission) -> None:
         self._metrics = metrics
         self._admission = admission
 
+    def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
+        """Health and reflection pass as they are: a wrapped method would lose the thread pool of its own."""
+        if not handler_call_details.method.startswith(_CONTRACT):
+            return continuation(handler_call_details)
+        return super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
+
     def intercept(self, method: Handler, request: Any, context: grpc.ServicerContext, method_name: str) -> Any:
-        if not method_name.startswith(_CONTRACT):
-            return method(request, context)
         call_id = request_id(_given_id(context))
         context.set_trailing_metadata(((REQUEST_ID, call_id),))
         name = method_name.removeprefix("/")

@@ -20,6 +20,10 @@ THREADS = 32
 _LAST_SECONDS = 1.0
 _LONGEST_SOCKET_PATH = 100  # the kernel's limit is 108, and 104 on macOS
 
+# Who watches the health service holds a thread: of these, not of the calls'. The library's way without threads can
+# deadlock, where a status is set while a watcher leaves. It keeps the pool on its class: a process has one.
+_WATCHERS = ThreadPoolExecutor(256, thread_name_prefix="health")
+
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),  # 10,000 part URLs are 6 MB
     ("grpc.max_receive_message_length", 16 * 2**20),
@@ -40,7 +44,7 @@ class RpcServer:
         self._folder = _private_folder()
         self.socket = self._folder / "grpc"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
-        self._health = health.HealthServicer()
+        self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_WATCHERS)
         self._server = grpc.server(self._threads, interceptors=[Calls(metrics, admission)], options=_OPTIONS)
         for servicing in servicings:
             servicing.add_to_server(servicing.servicer, self._server)

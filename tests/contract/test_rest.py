@@ -1,0 +1,244 @@
+"""Every REST call of the contract, on both spellings of its route, on a real server with a real database and S3.
+
+The rows are the contract's table in the order in which a user would make the calls. What an answer must look like is
+written as the answer itself, with a type where its value is the server's choice: fields, their order and no others.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from datas3t.server.app import Server
+from tests.support.front import Answered, ask
+from tests.support.serving import serving, settings_for
+from tests.support.uploads import archive, get, large_archive, put
+
+if TYPE_CHECKING:
+    from datas3t.embedded.stack import Services
+
+SMALL = archive(10, b"ten", b"", b"twelve" * 100)
+LARGE = large_archive(100)
+
+
+class Url(str):
+    """A presigned URL, in an expected answer."""
+
+
+URL = Url()
+Made = dict[str, Any]  # what earlier answers told
+
+
+BITMAP = "/api/v1/datapoints-bitmap?datas3t_name=images"
+
+# The two columns of the contract's table: the manual's spelling, and what every released client sends.
+ROUTES = {
+    "add bucket": ("POST", "/api/bucket", "/api/v1/buckets"),
+    "list buckets": ("GET", "/api/bucket", "/api/v1/buckets"),
+    "add datas3t": ("POST", "/api/datas3t", "/api/v1/datas3ts"),
+    "list datas3ts": ("GET", "/api/datas3t", "/api/v1/datas3ts"),
+    "start upload": ("POST", "/api/datarange/upload/start", "/api/v1/upload-datarange"),
+    "complete upload": ("POST", "/api/datarange/upload/complete", "/api/v1/upload-datarange/complete"),
+    "cancel upload": ("POST", "/api/datarange/upload/cancel", "/api/v1/upload-datarange/cancel"),
+    "presign download": ("POST", "/api/download/presign", "/api/v1/download"),
+    "list dataranges": ("GET", "/api/datarange?datas3t_name=images", "/api/v1/dataranges?datas3t_name=images"),
+    "delete datarange": ("POST", "/api/datarange/delete", "/api/v1/datarange/delete"),
+    "clear": ("POST", "/api/v1/datas3ts/clear", "/api/v1/datas3ts/clear"),
+    "delete datas3t": ("DELETE", "/api/v1/datas3ts", "/api/v1/datas3ts"),
+    "bitmap": ("GET", BITMAP, BITMAP),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call. `request` may depend on earlier answers; `then` does what a client does with this one."""
+
+    call: str
+    request: Any
+    status: int
+    answer: Any
+    then: Callable[[Made, Any], None] | None = None
+
+
+def key_of(first: int, last: int, counter: int) -> str:
+    return f"datas3t/images/dataranges/{first:020d}-{last:020d}-{counter:012d}"
+
+
+def send_small(made: Made, answer: Any) -> None:
+    made["small"] = answer["datarange_upload_id"]
+    assert answer["datarange_id"] == answer["datarange_upload_id"]
+    put(answer["presigned_data_put_url"], SMALL.data)
+    put(answer["presigned_index_put_url"], SMALL.index)
+
+
+def send_large(made: Made, answer: Any) -> None:
+    made["large"] = answer["datarange_upload_id"]
+    part = 20 * 2**20
+    urls = answer["presigned_multipart_upload_urls"]
+    made["etags"] = [put(url, LARGE.data[n * part : (n + 1) * part]) for n, url in enumerate(urls)]
+    put(answer["presigned_index_put_url"], LARGE.index)
+
+
+def fetch(_: Made, answer: Any) -> None:
+    (segment,) = answer["download_segments"]
+    start, stop = struct.unpack_from(">Q", SMALL.index, 16)[0], len(SMALL.data.rstrip(b"\0")) + 511 & ~511
+    assert segment["range"] == f"bytes={start}-{stop - 1}"
+    assert get(segment["presigned_url"], start, stop) == SMALL.data[start:stop]
+
+
+def start_of(archive: Any) -> dict[str, Any]:
+    return {
+        "datas3t_name": "images",
+        "first_datapoint_index": archive.first,
+        "number_of_datapoints": archive.count,
+        "data_size": len(archive.data),
+    }
+
+
+def started(first: int, last: int, counter: int, **how: Any) -> dict[str, Any]:
+    return {
+        "datarange_id": int,
+        "datarange_upload_id": int,
+        "object_key": key_of(first, last, counter) + ".tar",
+        "first_datapoint_index": first,
+        **how,
+        "presigned_index_put_url": URL,
+    }
+
+
+def datarange(first: int, last: int, counter: int, size: int) -> dict[str, Any]:
+    return {
+        "datarange_id": int,
+        "data_object_key": key_of(first, last, counter) + ".tar",
+        "index_object_key": key_of(first, last, counter) + ".index",
+        "min_datapoint_key": first,
+        "max_datapoint_key": last,
+        "size_bytes": size,
+    }
+
+
+DIRECT = {"use_direct_put": True, "presigned_data_put_url": URL}
+PARTS = {"use_direct_put": False, "presigned_multipart_upload_urls": [URL, URL]}
+IMAGES = {"name": "images"}
+
+
+def rows(s3: Any, bucket: str) -> list[Row]:
+    configuration = {"name": "store", "endpoint": s3.endpoint, "bucket": bucket}
+    secrets = {"access_key": s3.access_key, "secret_key": s3.secret_key}
+    summary = {
+        "datas3t_name": "images",
+        "bucket_name": "store",
+        "datarange_count": 2,
+        "total_datapoints": 6,
+        "lowest_datapoint": 10,
+        "highest_datapoint": 102,
+        "total_bytes": len(SMALL.data) + len(LARGE.data),
+    }
+    both = [datarange(10, 12, 1, len(SMALL.data)), datarange(100, 102, 2, len(LARGE.data))]
+    span = {"datas3t_name": "images", "first_datapoint": 11, "last_datapoint": 99}
+    small = {"datas3t_name": "images", "first_datapoint_key": 10, "last_datapoint_key": 12}
+    segment = {"presigned_url": URL, "range": str}
+    return [
+        Row("add bucket", configuration | secrets, 201, {}),
+        Row("list buckets", None, 200, [configuration]),
+        Row("add datas3t", {"name": "images", "bucket": "store"}, 204, None),
+        Row("list dataranges", None, 200, {"dataranges": []}),
+        Row("presign download", span, 200, {"download_segments": []}),
+        Row("bitmap", None, 200, bytes(8)),
+        Row("start upload", start_of(SMALL), 200, started(10, 12, 1, **DIRECT), send_small),
+        Row("complete upload", small_id, 200, {}),
+        Row("start upload", start_of(LARGE), 200, started(100, 102, 2, **PARTS), send_large),
+        Row("complete upload", large_id, 200, {}),
+        Row("start upload", start_of(SMALL), 200, started(10, 12, 3, **DIRECT), send_small),
+        Row("cancel upload", small_id, 200, {}),
+        Row("list datas3ts", None, 200, [summary]),
+        Row("list dataranges", None, 200, {"dataranges": both}),
+        Row("presign download", span, 200, {"download_segments": [segment]}, fetch),
+        Row("delete datas3t", IMAGES, 409, "contains 2 dataranges"),
+        Row("delete datarange", small, 200, {}),
+        Row("clear", IMAGES, 200, {"dataranges_deleted": 1, "objects_scheduled": 2}),
+        Row("clear", IMAGES, 200, {"dataranges_deleted": 0, "objects_scheduled": 0}),
+        Row("delete datas3t", IMAGES, 200, {}),
+        Row("list datas3ts", None, 200, []),
+        Row("delete datas3t", IMAGES, 404, "images"),
+    ]
+
+
+def small_id(made: Made) -> dict[str, Any]:
+    return {"datarange_upload_id": made["small"]}
+
+
+def large_id(made: Made) -> dict[str, Any]:
+    return {"datarange_upload_id": made["large"], "upload_ids": made["etags"]}
+
+
+def matches(expected: Any, got: Any) -> bool:
+    """Whether an answer is as written: the same fields in the same order, and values of the same kind."""
+    if isinstance(expected, Url):
+        return isinstance(got, str) and "X-Amz-Signature=" in got
+    if isinstance(expected, type):
+        return type(got) is expected
+    if isinstance(expected, dict):
+        return list(expected) == list(got) and all(matches(expected[name], got[name]) for name in expected)
+    if isinstance(expected, list):
+        return len(expected) == len(got) and all(map(matches, expected, got))
+    return bool(expected == got)
+
+
+def check(row: Row, answer: Answered) -> None:
+    assert answer.status == row.status, (row.call, answer.body)
+    if row.status == 204:
+        assert answer.body == b"", row.call
+    elif isinstance(row.answer, bytes):
+        assert (answer.body, answer.headers["content-type"]) == (row.answer, "application/octet-stream"), row.call
+    elif isinstance(row.answer, str):
+        assert row.answer in answer.json["message"], row.call
+        assert list(answer.json) == ["code", "message", "details"], row.call
+    else:
+        assert answer.headers["content-type"] == "application/json", row.call
+        assert matches(row.answer, answer.json), (row.call, answer.json)
+
+
+@pytest.fixture
+def server(services: "Services", database: str, tmp_path: Path) -> Iterator[Server]:
+    with serving(settings_for(services, database, tmp_path)) as running:
+        yield running
+
+
+@pytest.mark.parametrize("column", [1, 2], ids=["the manual's routes", "released clients' routes"])
+def test_every_row_answers_as_written(server: Server, services: "Services", bucket: str, column: int) -> None:
+    made: Made = {}
+    for row in rows(services.s3, bucket):
+        request = row.request(made) if callable(row.request) else row.request
+        answer = ask(server.url, ROUTES[row.call][0], ROUTES[row.call][column], request)
+        check(row, answer)
+        if row.then:
+            row.then(made, answer.json)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (Row("add bucket", {"name": "b", "endpoint": "127.0.0.1:1", "bucket": "x"}, 400, "scheme"), "INVALID_VALUE"),
+        (Row("add datas3t", {"name": "x", "bucket": "nowhere"}, 404, "nowhere"), "BUCKET_NOT_FOUND"),
+        (Row("add datas3t", {"name": "a b", "bucket": "nowhere"}, 400, "name"), "INVALID_VALUE"),
+        (Row("start upload", start_of(SMALL), 404, "images"), "DATAS3T_NOT_FOUND"),
+        (Row("start upload", start_of(SMALL) | {"first_datapoint_index": 2**63}, 400, "first_"), "INVALID_VALUE"),
+        (Row("start upload", start_of(SMALL) | {"number_of_datapoints": 0}, 400, "number_of_"), "INVALID_VALUE"),
+        (Row("start upload", start_of(SMALL) | {"data_size": 0}, 400, "data_size"), "INVALID_VALUE"),
+        (Row("complete upload", {"datarange_upload_id": 2**64 - 1}, 404, "upload"), "UPLOAD_NOT_FOUND"),
+        (Row("cancel upload", {"datarange_upload_id": 7}, 404, "7"), "UPLOAD_NOT_FOUND"),
+        (Row("presign download", {"datas3t_name": "images", "first_datapoint": 2}, 400, "first_"), "INVALID_VALUE"),
+        (Row("presign download", {"datas3t_name": "images"}, 404, "images"), "DATAS3T_NOT_FOUND"),
+        (Row("list dataranges", None, 404, "images"), "DATAS3T_NOT_FOUND"),
+        (Row("bitmap", None, 404, "images"), "DATAS3T_NOT_FOUND"),
+    ],
+    ids=lambda value: value.call if isinstance(value, Row) else value,
+)
+def test_bad_input_and_unknown_names_are_told(server: Server, row: Row, reason: str) -> None:
+    answer = ask(server.url, ROUTES[row.call][0], ROUTES[row.call][1], row.request)
+    check(row, answer)
+    assert answer.reason == reason
