@@ -1,7 +1,7 @@
 """Datas3ts. A deleted one keeps its row, without a bucket: its upload counter goes on if the name comes back."""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import LiteralString
 
 from psycopg.rows import class_row
@@ -108,7 +108,9 @@ _PAGE: LiteralString = """
 def page(conn: Connection, after: str, limit: int) -> list[Summary]:
     """By name, those behind `after`."""
     with conn.cursor(row_factory=class_row(Summary)) as cur:
-        return cur.execute(_PAGE, [after, limit]).fetchall()
+        rows = cur.execute(_PAGE, [after, limit]).fetchall()
+    # PostgreSQL's sums are numeric, which arrives as Decimal; that of all keys does not fit a bigint
+    return [replace(row, total_datapoints=int(row.total_datapoints), total_bytes=int(row.total_bytes)) for row in rows]
 
 
 _BURY: LiteralString = "UPDATE datas3ts SET bucket_id = NULL WHERE id = %s"
