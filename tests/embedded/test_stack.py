@@ -19,6 +19,7 @@ import pytest
 
 from datas3t.embedded import kept_secrets, postgres
 from datas3t.embedded import ports as stack_ports
+from datas3t.embedded.seaweedfs import SeaweedFS
 from tests.support.stack import Process, living_in, wait_until
 
 _SERVICES = """
@@ -74,6 +75,8 @@ def run(tmp_path: Path) -> Iterator[Callable[[], Run]]:
         else:
             each.process.terminate()
     wait_until(lambda: not living_in(tmp_path / "data"), what="the end of all processes")
+    if (tmp_path / "data/ports.json").exists():
+        SeaweedFS(tmp_path / "data", ports(tmp_path / "data"), "", "").sweep()
 
 
 def write(stack: dict[str, Any]) -> None:
@@ -195,8 +198,8 @@ def test_a_taken_s3_port_is_named_and_a_stale_stack_file_goes(run: Callable[[], 
     assert not (data / "stack.json").exists()
 
 
-def ports(run: Run) -> dict[str, int]:
-    numbers: dict[str, int] = json.loads((run.data_dir / "ports.json").read_text())
+def ports(data_dir: Path) -> dict[str, int]:
+    numbers: dict[str, int] = json.loads((data_dir / "ports.json").read_text())
     return numbers
 
 
@@ -204,10 +207,10 @@ def test_only_the_port_of_s3_must_stay(run: Callable[[], Run]) -> None:
     first = run()
     write(first.wait_ready())
     first.process.terminate()
-    before = ports(first)
+    before = ports(first.data_dir)
     with socket.create_server(("127.0.0.1", before["postgres"])), socket.create_server(("127.0.0.1", before["filer"])):
         assert read(run().wait_ready()) == KEPT
-    after = ports(first)
+    after = ports(first.data_dir)
     assert {name for name in before if before[name] != after[name]} == {"postgres", "filer"}
 
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import random
 import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,13 +26,14 @@ NAMES = (
 
 # Below the ports that systems hand to outgoing connections: those come and go, and one could sit on ours at a restart.
 _RANGE = range(20_000, 32_000)
+_PATIENCE = 2.0  # seconds
 
 
 def of(folder: Path) -> dict[str, int]:
     """The same ports as before, where they are still free, else new ones; a StackError if S3's own is taken."""
     file = folder / "ports.json"
     known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-    if "s3" in known and not is_free(known["s3"]):
+    if "s3" in known and not _becomes_free(known["s3"]):
         raise StackError(
             f"port {known['s3']}, where bucket configurations expect S3, is taken by another program;"
             f" stop it, or change the port in {file} and every bucket's endpoint"
@@ -50,6 +52,16 @@ def free(count: int, taken: Sequence[int] = ()) -> list[int]:
     """Different ports of 127.0.0.1 on which nobody listens now."""
     candidates = (port for port in random.sample(_RANGE, len(_RANGE)) if port not in taken and is_free(port))
     return [next(candidates) for _ in range(count)]
+
+
+def _becomes_free(port: int) -> bool:
+    """A process that was just killed holds its port a moment longer than it can be seen."""
+    deadline = time.monotonic() + _PATIENCE
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def is_free(port: int) -> bool:

@@ -45,6 +45,7 @@ class SeaweedFS(Daemon):
     def start(self) -> None:
         """Starts it; `wait_ready` tells when it stores and gives back."""
         self.end_leftovers()
+        self.sweep()
         self.folder.mkdir(mode=0o700, exist_ok=True)
         (self.folder / "mini.options").unlink(missing_ok=True)  # the flags of the start before would count
         self.spawn([_weed(), "-logtostderr=true", "mini", *self._flags()], self._environment())
@@ -59,11 +60,17 @@ class SeaweedFS(Daemon):
 
     def stop(self) -> None:
         super().stop()
-        self._sweep()
+        self.sweep()
 
     def kill(self) -> None:
         super().kill()
-        self._sweep()
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Removes the sockets it leaves in /tmp, wherever its data is."""
+        for name in _PORTS:
+            with contextlib.suppress(OSError):
+                Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '_grpc']}.sock").unlink()  # noqa: S108 - its choice
 
     def client(self, endpoint: str | None = None, read_timeout: float = 60.0) -> "S3Client":
         """A boto3 client that tries each call once. `endpoint` is what stands before the store, if something does."""
@@ -120,11 +127,6 @@ class SeaweedFS(Daemon):
             # Without these, everyone on the machine could read and delete objects past S3.
             **{name: secrets.token_hex(32) for name in (*_JWT_KEYS, *_JWT_FILER_KEYS)},
         }
-
-    def _sweep(self) -> None:
-        for name in _PORTS:
-            with contextlib.suppress(OSError):
-                Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '_grpc']}.sock").unlink()  # noqa: S108 - its choice
 
 
 def _stores(client: "S3Client", bucket: str) -> bool:
