@@ -62,9 +62,8 @@ def compare(paths: dict[int, str], first: int, last: int, one: bytes) -> int:
             seen.append(int(member.name.partition(".")[0]))
             wrong |= content is None or content.read() != Path(paths[seen[-1]]).read_bytes()
     wrong |= seen != list(range(first, last + 1))
-    print(
-        f"\n# {len(seen)} datapoints compared with their files, byte for byte: {'DIFFERENT' if wrong else 'all the same'}"
-    )
+    outcome = "DIFFERENT" if wrong else "all the same"
+    print(f"\n# {len(seen)} datapoints compared with their files, byte for byte: {outcome}")
     return int(wrong)
 
 

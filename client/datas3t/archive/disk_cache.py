@@ -81,7 +81,7 @@ class DiskCache:
         """The file of that name, 64 hexadecimal digits, which must have `size` bytes; fetched once where it is missing.
 
         A file of another size, or one that is not `sound`, is fetched anew. Raises what `fetch` raises, and ValueError
-        where that answers another size. Many that miss the same file wait for the one that fetches it; nobody else does.
+        where that answers another size. Many that miss one file wait for the one that fetches it; nobody else does.
         """
         path = self._folder / name
         if (found := self._opened(path, size, sound)) is not None:

@@ -120,7 +120,7 @@ def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
     return records
 
 
-def _extend(  # noqa: PLR0917 - one step of read_entry, cut out of it
+def _extend(
     read: Read, position: int, kind: bytes, length: int, size: int, start: int, override: dict[bytes, bytes]
 ) -> int:
     """Takes in an extended header; answers where the next header is."""

@@ -55,7 +55,7 @@ class Engine:
         """Does all requests, `parallelism` at a time at most, taken from the iterable as places come free.
 
         Each is tried up to `retries` times again, with growing pauses; where S3 asks for less (503, 429), fewer are
-        under way for a while. `on_done` and `on_bytes` (payload bytes since the last call, none twice) run in this thread.
+        under way for a while. `on_done` and `on_bytes` (payload bytes since the last call, none twice) run here.
         Raises TransferError for the first request that fails for good, which ends all others, and what callbacks raise.
         """
         multi = self._take()
@@ -193,7 +193,7 @@ class _Tries:
 class _Run:
     """One call of `Engine.run`."""
 
-    def __init__(  # noqa: PLR0917 - what `run` was given
+    def __init__(
         self,
         multi: _Multi,
         requests: Iterator[Request],

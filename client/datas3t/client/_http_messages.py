@@ -134,7 +134,7 @@ class TransferError(Exception):
     `status` is 0 where no answer came; `code` is S3's, such as NoSuchKey. `changed`: the object is another one now.
     """
 
-    def __init__(  # noqa: PLR0917 - it must pickle by its arguments
+    def __init__(
         self,
         message: str,
         status: int = 0,

@@ -1,0 +1,152 @@
+"""What the walk accepts, what it refuses and how it says so."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from datas3t.archive import index, tar, write
+from datas3t.archive.errors import ArchiveError
+from datas3t.archive.index import Entry
+from tests.support.tars import archive, entry, pax, raw_header
+
+END = write.END
+N1, N2 = b"00000000000000000001.txt", b"00000000000000000002.txt"
+
+
+def scan(raw: bytes, **options: int) -> tar.Contents:
+    return tar.scan(lambda start, stop: raw[start:stop], len(raw), **options)
+
+
+def long_name(name: bytes) -> bytes:
+    return entry(b"././@LongLink", name + b"\0", kind=b"L", magic=b"ustar  \0")
+
+
+ACCEPTED = {
+    "two plain entries": entry(N1) + entry(N2),
+    "no content": entry(N1, b""),
+    "a type of NUL and no magic, as V7": entry(N1, kind=b"\0", magic=b""),
+    "octal that ends with a blank": raw_header(N1, 1, size_field=b"00000000001 ") + b"x" + bytes(511),
+    "octal that fills its field": raw_header(N1, 1, size_field=b"000000000001") + b"x" + bytes(511),
+    "a size in base 256": raw_header(N1, 1, size_field=b"\x80" + bytes(10) + b"\x01") + b"x" + bytes(511),
+    "a PAX header of times": pax({b"mtime": b"1.5"}) + entry(N1),
+    "a PAX path": pax({b"path": b"00000000000000000001.\xc3\xa9"}) + entry(b"short"),
+    "a PAX size": pax({b"size": b"1"}) + raw_header(N1, 0) + b"x" + bytes(511),
+    "two PAX headers": pax({b"mtime": b"1"}) + pax({b"path": N1}) + entry(b"short"),
+    "a GNU long name": long_name(N1[:-3] + b"e" * 200) + entry(N1),
+    "a harmless global header": pax({b"comment": b"hi"}, kind=b"g") + entry(N1),
+    "a prefix field that GNU uses otherwise": entry(N1, magic=b"ustar  \0"),
+    "many dots": entry(b"00000000000000000001.json.zst"),
+}
+
+
+@pytest.mark.parametrize("raw", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_the_dialects_are_accepted(raw: bytes, tmp_path: Path) -> None:
+    whole = raw + END + bytes(512 * 7)
+    contents = scan(whole)
+    assert (contents.first_key, contents.entries_end) == (1, len(raw))
+    assert index.check(contents.index, len(whole)) == len(raw)
+    for number, found in enumerate(index.decode(contents.index)):
+        headers = whole[found.position : found.content.start]
+        assert tar.check_entry(headers, found, 1 + number).startswith(f"{1 + number:020d}.")
+    (tmp_path / "a.tar").write_bytes(whole)
+    assert tar.scan_file(tmp_path / "a.tar", first_key=1) == contents
+
+
+REFUSED = {
+    "nothing": (b"", "it has no byte"),
+    "only an end": (END, "end marker but no entry"),
+    "a directory": (entry(N1, b"", kind=b"5") + END, "is a directory"),
+    "a symbolic link": (entry(N1, b"", kind=b"2") + END, "is a symbolic link"),
+    "a hard link": (entry(N1, b"", kind=b"1") + END, "is a hard link"),
+    "a device": (entry(N1, b"", kind=b"3") + END, "is a character device"),
+    "sparse, GNU": (entry(N1, kind=b"S") + END, "is a sparse file"),
+    "sparse, PAX": (pax({b"GNU.sparse.major": b"1"}) + entry(N1) + END, "is a sparse file"),
+    "a leading ./": (entry(b"./" + N1) + END, "is not named <20 digits>.<extension>"),
+    "no extension": (entry(b"00000000000000000001") + END, "is not named"),
+    "an empty extension": (entry(b"00000000000000000001.") + END, "is not named"),
+    "a slash": (entry(b"00000000000000000001.a/b") + END, "is not named"),
+    "a USTAR prefix": (raw_header(N1, 0)[:345] + b"dir".ljust(167, b"\0") + END, "is not named"),
+    "too few digits": (entry(b"1.txt") + END, "is not named"),
+    "a key above the greatest": (entry(b"09223372036854775808.txt") + END, "above 9223372036854775807"),
+    "a gap": (entry(N1) + entry(b"00000000000000000003.txt") + END, "follows key 1: keys must ascend one by one"),
+    "a repeat": (entry(N1) + entry(N1) + END, "follows key 1"),
+    "another first key": (entry(N1) + END, "the first key was announced as 7"),
+    "a wrong checksum": (entry(N1).replace(b"0000644", b"0000645") + END, "has a wrong checksum"),
+    "no end marker": (entry(N1), "without an end marker"),
+    "half an end marker": (entry(N1) + bytes(512), "end marker ends at"),
+    "a truncated content": (raw_header(N1, 5000) + bytes(512), "is truncated: it ends at byte"),
+    "a truncated block": (entry(N1) + END + b"\0", "no multiple of 512"),
+    "garbage behind the end": (
+        entry(N1) + END + bytes(52) + b"x" + bytes(459),
+        "byte 2100 lies behind the archive's end marker",
+    ),
+    "a malformed size": (raw_header(N1, 0, size_field=b"0000000009x\0") + END, "has a malformed size"),
+    "a global path": (pax({b"path": N1}, kind=b"g") + entry(N1) + END, "sets 'path', which only entries may"),
+    "a global size": (pax({b"size": b"1"}, kind=b"g") + entry(N1) + END, "sets 'size', which only entries may"),
+    "a malformed PAX record": (entry(b"x", b"99 path=a\n", kind=b"x") + entry(N1) + END, "has a malformed record"),
+    "an extended header with nothing behind it": (pax({b"mtime": b"1"}) + END, "has no entry behind it"),
+    "a huge base-256 size": (raw_header(N1, 0, size_field=b"\x80" + b"\xff" * 11) + END, "too much"),
+    "gzip": (b"\x1f\x8b" + bytes(2000), "compressed with gzip; decompress it first"),
+    "zstd": (b"\x28\xb5\x2f\xfd" + b"1" * 2000, "compressed with zstd"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_breaks_a_rule_is_refused_by_name_and_rule(case: str, tmp_path: Path) -> None:
+    raw, said = REFUSED[case]
+    if case == "a USTAR prefix":
+        block = bytearray(raw[:512])
+        block[148:156] = b" " * 8
+        block[148:156] = b"%06o\0 " % sum(block)
+        raw = bytes(block) + END
+    options = {"first_key": 7} if case == "another first key" else {}
+    with pytest.raises(ArchiveError) as caught:
+        scan(raw, **options)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "a.tar").write_bytes(raw)
+    with pytest.raises(ArchiveError, match=r"."):
+        tar.scan_file(tmp_path / "a.tar", **options)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_more_header_blocks_than_a_record_can_say_are_refused() -> None:
+    raw = entry(b"x", bytes(512 * 65_535), kind=b"g") + entry(N1) + END
+    with pytest.raises(ArchiveError, match="more than 65535 header blocks"):
+        scan(raw)
+
+
+def test_an_index_entry_that_says_something_else_is_found() -> None:
+    raw = archive(5, [b"abc", b"de"])
+    first, second = index.decode(scan(raw).index)
+    with pytest.raises(ArchiveError, match="by the index it has key 6"):
+        tar.check_entry(raw[:512], first, 6)
+    with pytest.raises(ArchiveError, match="has 1 header blocks and 3 bytes, but by the index 1 and 4"):
+        tar.check_entry(raw[:512], first._replace(size=4), 5)
+    with pytest.raises(ArchiveError, match="by the index 2 and 2"):
+        tar.check_entry(raw[1024:2048], second._replace(header_blocks=2), 6)
+    with pytest.raises(ArchiveError, match="has zeros there"):
+        tar.check_entry(bytes(512), Entry(2048, 1, 0), 7)
+
+
+def test_a_content_of_more_than_8_gib_is_skipped_not_read(tmp_path: Path) -> None:
+    size = (8 << 30) + 5
+    path = tmp_path / "large.tar"
+    head = write.header("00000000000000000001.bin", size)
+    with path.open("wb") as out:
+        out.write(head)
+        out.truncate(len(head) + size + (-size % 512) + 1024)
+    contents = tar.scan_file(path)
+    assert index.entry_at(contents.index, 0) == Entry(0, len(head) // 512, size)
+    assert len(head) > 512, "the size does not fit eleven octal digits"
+
+
+def test_progress_ends_with_all_of_it_and_never_goes_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(archive(1, [b"x"] * 3000))
+    seen: list[tuple[int, int]] = []
+    tar.scan_file(path, progress=lambda done, total: seen.append((done, total)))
+    assert seen == sorted(seen)
+    assert seen[-1] == (path.stat().st_size, path.stat().st_size)
+    assert len(seen) > 2

@@ -1,0 +1,77 @@
+"""Archives for tests: small ones in every dialect, seeded ones of any size."""
+
+import io
+import random
+import tarfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from datas3t.archive import names, write
+
+DIALECTS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
+
+
+def archive(first: int, contents: Iterable[bytes], *, extension: str = "bin", dialect: str = "ustar") -> bytes:
+    """An archive as Python's tarfile writes it; with `pax` each entry has a PAX header for its time."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=DIALECTS[dialect]) as tar:
+        for key, content in enumerate(contents, first):
+            member = tarfile.TarInfo(names.entry_name(key, extension))
+            member.size = len(content)
+            member.mtime = 1_700_000_000.25 + key if dialect == "pax" else 1_700_000_000  # type: ignore[assignment]
+            tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def contents(seed: int, count: int, size: int) -> list[bytes]:
+    """Seeded contents of 0 to `size` bytes; random, so that nothing compresses them."""
+    source = random.Random(seed)
+    return [source.randbytes(source.randint(0, size)) for _ in range(count)]
+
+
+def random_archive(seed: int, first: int, count: int, size: int = 2000, *, dialect: str = "ustar") -> bytes:
+    """A seeded archive."""
+    return archive(first, contents(seed, count, size), dialect=dialect)
+
+
+def write_archive(path: Path, seed: int, first: int, sizes: Sequence[int], *, extension: str = "bin") -> None:
+    """A seeded archive in a file, an entry at a time."""
+    source = random.Random(seed)
+    with path.open("wb") as out:
+        for key, size in enumerate(sizes, first):
+            out.write(write.header(names.entry_name(key, extension), size))
+            for start in range(0, size, 1 << 20):
+                out.write(source.randbytes(min(1 << 20, size - start)))
+            out.write(write.padding(size))
+        out.write(write.END)
+
+
+def raw_header(
+    name: bytes, size: int, *, kind: bytes = b"0", size_field: bytes | None = None, magic: bytes = b"ustar\x0000"
+) -> bytes:
+    """A header block of any kind, with a checksum that holds."""
+    block = bytearray(512)
+    block[: len(name)] = name
+    block[100:124] = b"0000644\0" + b"0000000\0" * 2
+    block[124:136] = size_field if size_field is not None else b"%011o\0" % size
+    block[136:148] = b"%011o\0" % 0
+    block[148:156] = b" " * 8
+    block[156:157] = kind
+    block[257 : 257 + len(magic)] = magic
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def entry(name: bytes, content: bytes = b"x", **fields: bytes) -> bytes:
+    """A header block, a content and its padding."""
+    return raw_header(name, len(content), **fields) + content + bytes(-len(content) % 512)  # type: ignore[arg-type]
+
+
+def pax(records: dict[bytes, bytes], *, kind: bytes = b"x") -> bytes:
+    """An extended header with these records."""
+    payload = b""
+    for key, value in records.items():
+        rest = b" %s=%s\n" % (key, value)
+        length = len(rest) + 2 if len(rest) + 2 < 100 else len(rest) + 3
+        payload += b"%d%s" % (length, rest)
+    return entry(b"PaxHeaders/x", payload, kind=kind)
