@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datas3t.client import Client
+from tests.client.sites import Site
+from tests.support.faults import relay
 from tests.support.stack import new_database
 
 if TYPE_CHECKING:
@@ -97,6 +99,22 @@ def datas3t(client: Client, bucket_name: str) -> str:
     name = f"datas3t-{next(_numbers)}"
     client.add_datas3t(name, bucket=bucket_name)
     return name
+
+
+@pytest.fixture
+def site(client: Client, datas3t: str, bucket_name: str, s3: "S3Client") -> Site:
+    """An empty datas3t, and the means to look into its bucket."""
+    return Site(client, datas3t, bucket_name, s3)
+
+
+@pytest.fixture
+def relayed(client: Client, services: "Services", bucket: str, s3: "S3Client") -> Iterator[Site]:
+    """The same with a relay before S3."""
+    name = f"relayed-{next(_numbers)}"
+    with relay(services.s3.endpoint) as between:
+        client.add_bucket(name, **_settings(services, bucket) | {"endpoint": between.url})
+        client.add_datas3t(name, bucket=name)
+        yield Site(client, name, bucket, s3, between)
 
 
 def _settings(services: "Services", bucket: str) -> dict[str, str]:

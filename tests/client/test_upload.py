@@ -1,0 +1,207 @@
+"""Uploading archives to a real server and S3: what is there afterwards, and what is refused."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from datas3t.archive import tar
+from datas3t.client import (
+    AlreadyExists,
+    ArchiveError,
+    Client,
+    FailedPrecondition,
+    FileError,
+    InvalidArgument,
+    NotFound,
+    TransferFailed,
+    Uploaded,
+)
+from tests.client.archives import MIB, sample
+from tests.client.sites import Site
+from tests.support.faults import Fault
+
+
+def test_an_archive_is_in_the_bucket_as_it_was_on_disk(site: Site, tmp_path: Path) -> None:
+    small = sample(tmp_path / "1.tar", 7, 100, 0, 5000)
+    uploaded = site.client.upload_tar(site.name, small.path)
+    assert uploaded == Uploaded(7, 9, len(small.data))
+    assert uploaded.datapoints == 3
+    assert site.stored() == (small.data, tar.scan_file(small.path).index)
+    assert not site.journal(small).read()
+
+
+def test_a_large_archive_goes_in_parts_and_arrives_whole(site: Site, tmp_path: Path) -> None:
+    large = sample(tmp_path / "1.tar", 0, *[9 * MIB] * 5)
+    site.upload(large)
+    assert site.stored() == (large.data, tar.scan_file(large.path).index)
+    assert site.multiparts() == []
+
+
+def test_progress_tells_phase_after_phase_and_never_goes_back(site: Site, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    thread: set[int] = set()
+
+    def progress(*step: object) -> None:
+        seen.append(step)  # type: ignore[arg-type]
+        thread.add(threading.get_ident())
+
+    large = sample(tmp_path / "1.tar", 0, *[9 * MIB] * 5)
+    site.client.upload_tar(site.name, large.path, progress=progress)
+    assert list(dict.fromkeys(phase for phase, _, _ in seen)) == ["index", "upload", "complete"]
+    assert thread == {threading.get_ident()}
+    for phase in ("index", "upload", "complete"):
+        steps = [(current, total) for found, current, total in seen if found == phase]
+        assert steps == sorted(steps)
+        assert steps[0][0] == 0
+        assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_bad_archive_is_refused_by_entry_and_rule_before_anything_is_sent(site: Site, tmp_path: Path) -> None:
+    bad = sample(tmp_path / "1.tar", 7, 100, 100)
+    bad.path.write_bytes(bad.data.replace(b"00000000000000000008.bin", b"00000000000000000009.bin"))
+    with pytest.raises(ArchiveError, match=r"1\.tar: .*(checksum|key 7)"):
+        site.upload(bad)
+    assert (site.objects(), site.journal(bad).read()) == ([], None)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: None], ids=["pipe", "folder", "nothing"])
+def test_what_is_no_file_is_refused_by_name(client: Client, tmp_path: Path, make: "type") -> None:
+    make(tmp_path / "odd.tar")
+    with pytest.raises(FileError, match=r"odd\.tar"):
+        client.upload_tar("any", tmp_path / "odd.tar")
+
+
+def test_keys_that_are_there_already_are_refused_and_the_journal_forgets_it(site: Site, tmp_path: Path) -> None:
+    site.upload(sample(tmp_path / "1.tar", 1, 10, 10))
+    other = sample(tmp_path / "2.tar", 2, 10, 10)
+    with pytest.raises(AlreadyExists) as raised:
+        site.upload(other)
+    assert raised.value.reason == "DATARANGE_OVERLAPS"
+    assert site.journal(other).read() is None
+
+
+def test_an_unknown_datas3t_and_options_that_cannot_be_are_refused(client: Client, tmp_path: Path) -> None:
+    small = sample(tmp_path / "1.tar", 1, 10)
+    with pytest.raises(NotFound, match="nowhere"):
+        client.upload_tar("nowhere", small.path)
+    with pytest.raises(InvalidArgument, match="max_parallelism"):
+        client.upload_tar("nowhere", small.path, max_parallelism=0)
+    with pytest.raises(InvalidArgument, match="max_retries"):
+        client.upload_tar("nowhere", small.path, max_retries=-1)
+
+
+def test_a_file_that_changes_while_it_is_uploaded_is_refused_and_the_upload_cancelled(
+    site: Site, tmp_path: Path
+) -> None:
+    large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 3)
+    ids = []
+
+    def touch(phase: str, current: int, total: int) -> None:
+        if phase == "upload" and current == 0:
+            ids.append(site.begun(large).upload_id)
+            os.utime(large.path, (1, 1))
+
+    with pytest.raises(FileError, match="changed while it was uploaded"):
+        site.client.upload_tar(site.name, large.path, progress=touch)
+    with pytest.raises(FailedPrecondition) as raised:
+        site.signed(ids[0])
+    assert raised.value.reason == "UPLOAD_CANCELLED"
+    assert site.client.list_dataranges(site.name) == []
+
+
+def test_a_file_cut_short_while_it_is_uploaded_is_said_to_have_changed(site: Site, tmp_path: Path) -> None:
+    large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 3)
+
+    def cut(phase: str, current: int, total: int) -> None:
+        if phase == "upload" and current == 0:
+            os.truncate(large.path, MIB)
+
+    with pytest.raises(FileError, match="changed while it was uploaded"):
+        site.client.upload_tar(site.name, large.path, max_retries=0, progress=cut)
+
+
+def test_a_shaky_line_is_survived(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 5)
+    relayed.relay.plan(
+        Fault(status=503, only=b"PUT "),
+        Fault(cut_request_after=MIB, only=b"PUT "),
+        Fault(cut_after=0, only=b"PUT "),
+        Fault(refuse=True, only=b"PUT "),
+    )
+    relayed.upload(large)
+    assert relayed.relay.planned == 0
+    assert relayed.stored()[0] == large.data
+
+
+def test_a_line_that_stays_broken_fails_and_the_same_upload_goes_on_later(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 5)
+    relayed.relay.plan(*[Fault(status=500, only=b"partNumber=3")] * 2)
+    with pytest.raises(TransferFailed, match="run it again, and it goes on"):
+        relayed.upload(large, max_retries=1, max_parallelism=1)
+    sent = relayed.relay.bytes_to_server
+    relayed.upload(large)
+    assert relayed.relay.bytes_to_server - sent < 30 * MIB
+    assert relayed.stored()[0] == large.data
+
+
+def test_urls_that_end_meanwhile_are_signed_anew(hasty_client: Client, relayed: Site, tmp_path: Path) -> None:
+    large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 7)
+    outlived = 0
+
+    def outlive(phase: str, current: int, total: int) -> None:
+        nonlocal outlived
+        if phase == "upload" and 0 < current < total and outlived < 2:
+            time.sleep(2.2)  # longer than the URLs live
+            outlived += 1
+
+    hasty_client.upload_tar(relayed.name, large.path, max_parallelism=1, progress=outlive)
+    assert outlived == 2
+    assert relayed.stored()[0] == large.data
+
+
+def test_a_server_that_is_away_at_the_end_is_awaited(site: Site, tmp_path: Path) -> None:
+    from tests.support.faults import relay
+
+    large = sample(tmp_path / "1.tar", 1, 10)
+    with relay(site.client.url, per_connection=True) as between, Client(between.url) as client:
+
+        def cut(phase: str, current: int, total: int) -> None:
+            if phase == "upload" and current == total:
+                between.plan(*[Fault(refuse=True)] * 8)
+                between.cut_all()
+
+        client.upload_tar(site.name, large.path, progress=cut)
+        assert between.planned < 8
+    assert site.stored()[0] == large.data
+
+
+def test_many_threads_upload_at_once(site: Site, tmp_path: Path) -> None:
+    samples = [sample(tmp_path / f"{number}.tar", number * 10, 1000, 2000) for number in range(16)]
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            site.upload(samples[number])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    found = site.client.list_dataranges(site.name)
+    assert [site.object(each.object_key) for each in found] == [each.data for each in samples]
+
+
+def test_without_a_state_folder_an_upload_works_as_well(site: Site, tmp_path: Path, state_home: Path) -> None:
+    state_home.write_bytes(b"in the way")
+    small = sample(tmp_path / "1.tar", 1, 10)
+    site.upload(small)
+    assert site.stored()[0] == small.data
