@@ -14,8 +14,8 @@ END = write.END
 N1, N2 = b"00000000000000000001.txt", b"00000000000000000002.txt"
 
 
-def scan(raw: bytes, **options: int) -> tar.Contents:
-    return tar.scan(lambda start, stop: raw[start:stop], len(raw), **options)
+def scan(raw: bytes, first_key: int | None = None) -> tar.Contents:
+    return tar.scan(lambda start, stop: raw[start:stop], len(raw), first_key=first_key)
 
 
 def long_name(name: bytes) -> bytes:
@@ -100,14 +100,14 @@ def test_what_breaks_a_rule_is_refused_by_name_and_rule(case: str, tmp_path: Pat
         block[148:156] = b" " * 8
         block[148:156] = b"%06o\0 " % sum(block)
         raw = bytes(block) + END
-    options = {"first_key": 7} if case == "another first key" else {}
+    first_key = 7 if case == "another first key" else None
     with pytest.raises(ArchiveError) as caught:
-        scan(raw, **options)
+        scan(raw, first_key)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     (tmp_path / "a.tar").write_bytes(raw)
     with pytest.raises(ArchiveError, match=r"."):
-        tar.scan_file(tmp_path / "a.tar", **options)
+        tar.scan_file(tmp_path / "a.tar", first_key=first_key)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 

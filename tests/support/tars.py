@@ -18,7 +18,7 @@ def archive(first: int, contents: Iterable[bytes], *, extension: str = "bin", di
         for key, content in enumerate(contents, first):
             member = tarfile.TarInfo(names.entry_name(key, extension))
             member.size = len(content)
-            member.mtime = 1_700_000_000.25 + key if dialect == "pax" else 1_700_000_000  # type: ignore[assignment]
+            member.mtime = 1_700_000_000.25 + key if dialect == "pax" else 1_700_000_000
             tar.addfile(member, io.BytesIO(content))
     return out.getvalue()
 
@@ -64,7 +64,7 @@ def raw_header(
 
 def entry(name: bytes, content: bytes = b"x", **fields: bytes) -> bytes:
     """A header block, a content and its padding."""
-    return raw_header(name, len(content), **fields) + content + bytes(-len(content) % 512)  # type: ignore[arg-type]
+    return raw_header(name, len(content), **fields) + content + bytes(-len(content) % 512)
 
 
 def pax(records: dict[bytes, bytes], *, kind: bytes = b"x") -> bytes:

@@ -1,0 +1,249 @@
+"""Names, index records, spans, parts and joins, against the obvious implementation of each."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datas3t.archive import index, join, names, parts, spans, tar
+from datas3t.archive.errors import ArchiveError, IndexFormatError
+from datas3t.archive.index import BLOCK, Entry
+from tests.support.tars import archive
+
+KEYS = st.integers(0, names.MAX_KEY)
+ENTRIES = st.builds(
+    Entry, st.integers(0, 2**60), st.integers(1, index.MAX_HEADER_BLOCKS), st.integers(0, index.MAX_SIZE)
+)
+SHAPES = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5000)), min_size=1, max_size=50)
+
+
+def tiled(shapes: list[tuple[int, int]], start: int = 0) -> list[Entry]:
+    entries, position = [], start
+    for blocks, size in shapes:
+        entries.append(Entry(position, blocks, size))
+        position = entries[-1].stop
+    return entries
+
+
+@given(st.from_regex(r"[A-Za-z0-9_-]{1,255}", fullmatch=True), KEYS, KEYS, st.integers(1, 10**12))
+def test_object_names_say_what_they_were_made_of(name: str, one: int, other: int, counter: int) -> None:
+    first, last = sorted((one, other))
+    key = names.archive_key(name, first, last, counter)
+    assert names.parse(key) == (name, first, last, counter, "tar")
+    assert names.parse(names.index_key(key)) == (name, first, last, counter, "index")
+    assert key.startswith(names.prefix(name))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "datas3t/a/dataranges/00000000000000000002-00000000000000000001-000000000001.tar",
+        "datas3t/a/dataranges/00000000000000000001-00000000000000000001-000000000000.tar",
+        "datas3t/a/dataranges/00000000000000000001-09223372036854775808-000000000001.tar",
+        "datas3t/a/dataranges/1-2-3.tar",
+        "datas3t/a b/dataranges/00000000000000000001-00000000000000000001-000000000001.tar",
+        "datas3t/a/dataranges/00000000000000000001-00000000000000000001-000000000001.tar.gz",
+        "datas3t/a/dataranges/\u0660000000000000000001-00000000000000000001-000000000001.tar",
+        "x/datas3t/a/dataranges/00000000000000000001-00000000000000000001-000000000001.tar",
+        "datas3t/a/dataranges/00000000000000000001-00000000000000000001-0000000000001.tar",
+    ],
+)
+def test_what_is_nearly_an_object_name_is_none(key: str) -> None:
+    assert names.parse(key) is None
+
+
+@given(KEYS, st.text(min_size=1).filter(lambda text: "/" not in text and "\0" not in text))
+def test_entry_names_say_their_key_and_extension(key: int, extension: str) -> None:
+    encoded = names.entry_name(key, extension).encode("utf-8", "surrogatepass")
+    assert names.parse_entry_name(encoded)[0] == key
+
+
+@given(st.lists(ENTRIES, max_size=20))
+def test_records_decode_to_what_was_encoded(entries: list[Entry]) -> None:
+    raw = index.encode(entries)
+    assert len(raw) == 16 * len(entries)
+    assert index.decode(raw) == entries
+    assert [index.entry_at(raw, number) for number in range(len(entries))] == entries
+
+
+def test_a_record_has_the_documented_bytes() -> None:
+    assert index.encode([Entry(0x0102030405060708, 3, 0x0A0B0C0D0E0F)]).hex() == "01020304050607080003" + "0a0b0c0d0e0f"
+
+
+@pytest.mark.parametrize("entry", [Entry(0, 1, 2**48), Entry(0, 65_536, 0), Entry(0, 0, 1), Entry(0, 1, -1)])
+def test_what_does_not_fit_a_record_is_refused(entry: Entry) -> None:
+    with pytest.raises(IndexFormatError, match="too much"):
+        index.encode([entry])
+
+
+@given(SHAPES, st.integers(0, 3))
+def test_an_index_that_tiles_its_archive_holds(shapes: list[tuple[int, int]], extra: int) -> None:
+    entries = tiled(shapes)
+    assert index.check(index.encode(entries), entries[-1].stop + (2 + extra) * BLOCK) == entries[-1].stop
+
+
+@given(SHAPES, st.data())
+def test_an_index_with_one_wrong_position_is_refused_by_its_number(
+    shapes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    entries = tiled(shapes)
+    wrong = data.draw(st.integers(0, len(entries) - 1))
+    entries[wrong] = entries[wrong]._replace(position=entries[wrong].position + BLOCK)
+    with pytest.raises(IndexFormatError, match=f"^index entry {wrong} begins at"):
+        index.check(index.encode(entries), 2**40)
+
+
+def test_a_long_index_is_checked_alike_by_numpy() -> None:
+    entries = tiled([(1 + number % 3, number % 700) for number in range(60_000)])
+    size = entries[-1].stop + 1024
+    assert index.check(index.encode(entries), size) == entries[-1].stop
+    entries[55_555] = entries[55_555]._replace(position=512)
+    with pytest.raises(IndexFormatError, match="index entry 55555 begins at byte 512"):
+        index.check(index.encode(entries), size)
+    entries[7] = entries[7]._replace(header_blocks=1)
+    with pytest.raises(IndexFormatError, match="index entry 8 begins at"):
+        index.check(index.encode(entries), size)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(2048, "must have 1024 zero bytes behind them"), (1500, "no multiple of 512")],
+)
+def test_an_archive_without_room_for_its_end_is_refused(size: int, said: str) -> None:
+    with pytest.raises(IndexFormatError, match=said):
+        index.check(index.encode([Entry(0, 1, 600)]), size)
+
+
+def test_torn_and_empty_indices_are_refused() -> None:
+    with pytest.raises(IndexFormatError, match="torn"):
+        index.decode(bytes(17))
+    with pytest.raises(IndexFormatError, match="empty"):
+        index.check(b"", 1024)
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50))), st.integers(0, 40), st.integers(1, 200))
+def test_merged_ranges_cover_the_same_bytes_within_gap_and_limit(
+    raw: list[tuple[int, int]], gap: int, limit: int
+) -> None:
+    ranges = [range(start, start + length) for start, length in sorted(raw)]
+    merged = list(spans.merge(ranges, gap, limit))
+    covered = {byte for each in merged for byte in each}
+    assert covered >= {byte for each in ranges for byte in each}
+    for one, other in pairwise(merged):
+        joined = max(one.stop, other.stop) - one.start
+        assert other.start - one.stop > gap or joined > limit
+    for each in ranges:
+        assert any(whole.start <= each.start and each.stop <= whole.stop for whole in merged)
+
+
+@given(SHAPES, st.data())
+def test_a_span_is_from_its_first_entry_to_the_padded_end_of_its_last(
+    shapes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    entries = tiled(shapes)
+    first = data.draw(st.integers(0, len(entries) - 1))
+    last = data.draw(st.integers(first, len(entries) - 1))
+    found = spans.span(index.encode(entries), 100, 100 + first, 100 + last)
+    assert found == range(entries[first].position, entries[last].stop)
+
+
+@given(st.integers(1, parts.MAX_OBJECT))
+def test_parts_tile_an_archive_within_the_limits_of_s3(size: int) -> None:
+    part, count = parts.part_size(size), parts.part_count(size)
+    assert count <= parts.MAX_PARTS
+    assert part % (20 << 20) == 0
+    assert part == 20 << 20 or (part // 2) * parts.MAX_PARTS < size, "doubled no further than needed"
+    assert parts.part_range(size, 1).start == 0
+    assert parts.part_range(size, count).stop == size
+    assert len(parts.part_range(size, count)) > 0
+
+
+def test_the_limit_of_a_direct_put_is_exact() -> None:
+    assert parts.is_direct(20_971_519)
+    assert not parts.is_direct(20_971_520)
+
+
+SIZES = st.lists(
+    st.one_of(st.integers(1, 100), st.integers(1, 14 << 11), st.integers(10 << 11, 40 << 21)).map(lambda n: n * BLOCK),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(SIZES)
+def test_a_part_plan_tiles_the_joined_entries_and_keeps_the_rules_of_s3(sizes: list[int]) -> None:
+    plan = join.plan(sizes)
+    pieces = [piece for part in plan for piece in part.pieces]
+    at = dict.fromkeys(range(len(sizes)), 0)
+    assert [piece.source for piece in pieces] == sorted(piece.source for piece in pieces)
+    for piece in pieces:
+        assert piece.start == at[piece.source]
+        assert piece.start < piece.stop
+        at[piece.source] = piece.stop
+    assert [at[source] for source in range(len(sizes))] == sizes
+    assert [part.zeros for part in plan] == [0] * (len(plan) - 1) + [1024]
+    assert sum(part.size for part in plan) == join.joined_size(sizes)
+    for part in plan[:-1]:
+        assert parts.MIN_PART <= part.size <= parts.MAX_PART
+    for part in plan:
+        assert not part.copied or len(part.pieces) == 1
+    assert not plan[-1].copied
+
+
+@given(st.lists(st.integers(5 << 11, 60 << 21).map(lambda n: n * BLOCK), min_size=1, max_size=10))
+def test_of_sources_large_enough_the_client_moves_nothing_but_the_end_marker(sizes: list[int]) -> None:
+    moved = sum(part.size for part in join.plan(sizes) if not part.copied)
+    assert moved == 1024
+
+
+def test_too_many_parts_are_refused() -> None:
+    with pytest.raises(ValueError, match="join fewer"):
+        join.plan([5 << 20] * 10_001)
+
+
+@given(SHAPES, SHAPES)
+def test_joined_indices_are_the_index_of_the_joined_archive(
+    one: list[tuple[int, int]], other: list[tuple[int, int]]
+) -> None:
+    first, second = tiled(one), tiled(other)
+    joined = index.encode(first) + join.shifted(index.encode(second), first[-1].stop)
+    assert index.decode(joined) == tiled(one + other)
+
+
+def test_a_long_index_is_shifted_alike_by_numpy() -> None:
+    entries = tiled([(1, 5)] * 5000)
+    assert index.decode(join.shifted(index.encode(entries), 512)) == tiled([(1, 5)] * 5000, 512)
+
+
+def test_archives_cut_at_their_end_markers_and_joined_are_an_archive() -> None:
+    one, other = archive(1, [b"a", b"bb"]), archive(3, [b"ccc"], dialect="pax")
+    whole = one[: entries_end(one)] + other[: entries_end(other)] + bytes(1024)
+    assert tar.scan(lambda start, stop: whole[start:stop], len(whole)).count == 3
+
+
+def entries_end(raw: bytes) -> int:
+    return tar.scan(lambda start, stop: raw[start:stop], len(raw)).entries_end
+
+
+@given(st.binary(min_size=1, max_size=3000))
+def test_garbage_is_refused_in_one_line(raw: bytes) -> None:
+    with pytest.raises(ArchiveError) as caught:
+        tar.scan(lambda start, stop: raw[start:stop], len(raw))
+    assert "\n" not in str(caught.value)
+
+
+@given(st.data())
+def test_no_changed_header_byte_goes_unnoticed(data: st.DataObject) -> None:
+    raw = bytearray(archive(1, [b"abc", b"", b"x" * 600], dialect=data.draw(st.sampled_from(["ustar", "gnu"]))))
+    before = tar.scan(lambda start, stop: bytes(raw[start:stop]), len(raw))
+    entry = index.entry_at(before.index, data.draw(st.integers(0, 2)))
+    at = entry.position + data.draw(st.integers(0, 511))
+    raw[at] = data.draw(st.integers(0, 255).filter(lambda byte: byte != raw[at]))
+    try:
+        after = tar.scan(lambda start, stop: bytes(raw[start:stop]), len(raw))
+    except ArchiveError:
+        return
+    # what is left: another way to write the same checksum
+    assert after == before
+    assert 148 <= at - entry.position < 156
