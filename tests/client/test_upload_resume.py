@@ -68,15 +68,15 @@ def test_after_kill_9_the_same_upload_sends_only_what_is_missing(
     assert relayed.relay
     archive = large(tmp_path)
     killed(relayed, archive, state_home, 41 * MIB)
-    upload_id = relayed.begun(archive).upload_id
-    assert [part.number for part in relayed.signed(upload_id).uploaded_parts] == [1, 2]
+    there = sum(part.size for part in relayed.signed(relayed.begun(archive).upload_id).uploaded_parts)
+    assert there >= 40 * MIB
     before = relayed.relay.bytes_to_server
     phases: dict[str, int] = {}
     relayed.client.upload_tar(
         relayed.name, archive.path, progress=lambda phase, _, total: phases.update({phase: total})
     )
-    assert relayed.relay.bytes_to_server - before < 24 * MIB
-    assert phases["resume"] == 40 * MIB
+    assert relayed.relay.bytes_to_server - before < len(archive.data) - there + MIB
+    assert phases["resume"] == there
     assert relayed.stored()[0] == archive.data
     assert relayed.journal(archive).read() is None
 
