@@ -1,0 +1,71 @@
+"""Dataranges of a datas3t: listed, deleted, and signed whole for readers that plan their byte ranges themselves."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from datas3t import v1
+from datas3t.archive.names import MAX_KEY
+from datas3t.server import datas3ts, values
+from datas3t.server.db import dataranges, keys_to_delete, pool
+from datas3t.server.db.dataranges import Datarange
+from datas3t.server.errors import Failure
+from datas3t.server.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Presigned:
+    """A datarange with one GET URL for any range of its archive, and one for its index."""
+
+    datarange: Datarange
+    data_url: str
+    index_url: str
+
+
+def page(service: Service, name: str, size: int, token: str) -> tuple[list[Datarange], str]:
+    """In key order; with the token of the next page, empty at the last."""
+    size = values.page_size(size, 1000, 1000)
+    after = values.page_key(token)
+    datas3t = datas3ts.find(service, name)
+    with pool.connection(service.pool) as conn:
+        rows = dataranges.page(conn, datas3t.id, after, size + 1)
+    return cut(rows, size)
+
+
+def cut(rows: list[Datarange], size: int) -> tuple[list[Datarange], str]:
+    """A page of `size` of one row more than that, and the token of the next: the last key, so that no key is passed
+    over where an aggregation runs between two pages."""
+    return rows[:size], str(rows[size - 1].last_key) if len(rows) > size else ""
+
+
+def delete(service: Service, name: str, first: int, last: int) -> None:
+    """Removes the datarange with exactly these keys; its objects go."""
+    values.span("first_datapoint_key", first, "last_datapoint_key", last)
+    datas3t = datas3ts.find(service, name)
+    with pool.transaction(service.pool) as conn:
+        gone = dataranges.delete(conn, datas3t.id, first, last)
+        if gone is None:
+            message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
+            raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
+        keys_to_delete.queue(conn, datas3t.bucket_id, [gone.data_object_key, gone.index_object_key])
+    service.deletions.set()
+
+
+def presign(
+    service: Service, name: str, first: int | None, last: int | None, *, size: int = 0, token: str = ""
+) -> tuple[list[Presigned], str, datetime]:
+    """Those with a key in the span, in key order; with the token of the next page, and when the URLs end."""
+    span = values.span(
+        "first_datapoint", 0 if first is None else first, "last_datapoint", MAX_KEY if last is None else last
+    )
+    size = values.page_size(size, 2000, 1000)
+    after = values.page_key(token)
+    datas3t = datas3ts.find(service, name)
+    with pool.connection(service.pool) as conn:
+        rows = dataranges.overlapping(conn, datas3t.id, *span, after=after, limit=size + 1)
+    rows, following = cut(rows, size)
+    bucket, expires_at, lifetime = datas3ts.bucket_of(service, datas3t), service.expiry(), service.url_lifetime
+    signed = [
+        Presigned(row, bucket.get_url(row.data_object_key, lifetime), bucket.get_url(row.index_object_key, lifetime))
+        for row in rows
+    ]
+    return signed, following, expires_at

@@ -1,0 +1,123 @@
+"""The reaper: ends what was abandoned, and deletes objects that no row names any more. Any number may run at once."""
+
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+from threading import Event, Thread
+
+from datas3t.server import buckets
+from datas3t.server.db import intents, keys_to_delete, pool, s3_buckets
+from datas3t.server.db.keys_to_delete import Backlog, Claim
+from datas3t.server.db.s3_buckets import S3Bucket
+from datas3t.server.errors import Failure
+from datas3t.server.s3.bucket import Bucket
+from datas3t.server.service import Service
+
+BATCH = 1000
+KEEP_FINISHED = timedelta(days=30)
+LEASE = timedelta(minutes=10)  # longer than S3's time-outs and retries take for a batch
+FIRST_RETRY = timedelta(seconds=5)
+LONGEST_RETRY = timedelta(hours=1)
+
+_log = logging.getLogger(__name__)
+
+
+def sweep(service: Service, stopping: Event | None = None) -> int:
+    """Does all that is due now; how many objects are gone. What fails stays queued, with back-off."""
+    _end_abandoned(service)
+    gone = 0
+    while not (stopping and stopping.is_set()):
+        with pool.connection(service.pool) as conn:
+            claims = keys_to_delete.claim(conn, BATCH, LEASE)
+        if not claims:
+            break
+        gone += _delete(service, claims)
+    return gone
+
+
+def backlog(service: Service) -> Backlog:
+    """What is still to be deleted, for the metrics."""
+    with pool.connection(service.pool) as conn:
+        return keys_to_delete.backlog(conn)
+
+
+class Reaper:
+    """Sweeps in a thread of its own: every `interval`, and at once where something was queued by this server."""
+
+    def __init__(self, service: Service, interval: timedelta = timedelta(seconds=30)) -> None:
+        self._service = service
+        self._interval = interval
+        self._stopping = Event()
+        self._thread = Thread(target=self._run, name="reaper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Has it sweep now."""
+        self._service.deletions.set()
+
+    def stop(self) -> None:
+        """Waits until the batch at hand is done."""
+        self._stopping.set()
+        self.wake()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                if gone := sweep(self._service, self._stopping):
+                    _log.info("%d objects deleted", gone)
+            except Failure as failure:
+                _log.warning("the reaper will try again: %s", failure.message)
+            except Exception:
+                _log.exception("the reaper will try again")
+            self._service.deletions.wait(self._interval.total_seconds())
+            self._service.deletions.clear()
+
+
+def _end_abandoned(service: Service) -> None:
+    for step in (
+        lambda conn: intents.cancel_expired(conn, BATCH, service.late),
+        lambda conn: intents.forget_finished(conn, KEEP_FINISHED, BATCH),
+    ):
+        with pool.connection(service.pool) as conn:
+            while step(conn):
+                pass
+
+
+def _delete(service: Service, claims: Sequence[Claim]) -> int:
+    """Deletes from S3, with no transaction open, and notes what became of each; how many are gone."""
+    by_bucket: dict[int, list[Claim]] = defaultdict(list)
+    for claim in claims:
+        by_bucket[claim.bucket_id].append(claim)
+    with pool.connection(service.pool) as conn:
+        rows = s3_buckets.by_ids(conn, list(by_bucket))
+    return sum(_delete_from(service, row, by_bucket[row.id]) for row in rows)
+
+
+def _delete_from(service: Service, row: S3Bucket, claims: Sequence[Claim]) -> int:
+    try:
+        bucket = buckets.opened(service, row)
+        for claim in claims:
+            if claim.multipart:
+                _abort(bucket, claim.object_key)
+        refused = bucket.delete([claim.object_key for claim in claims])
+    except Failure as failure:
+        refused = {claim.object_key: failure.message for claim in claims}
+    errors = {claim.id: refused[claim.object_key] for claim in claims if claim.object_key in refused}
+    done = [claim.id for claim in claims if claim.id not in errors]
+    with pool.transaction(service.pool) as conn:
+        keys_to_delete.done(conn, done)
+        keys_to_delete.failed(conn, errors, FIRST_RETRY, LONGEST_RETRY)
+    if errors:
+        _log.warning("%d objects of bucket configuration %r are still to be deleted", len(errors), row.name)
+    return len(done)
+
+
+def _abort(bucket: Bucket, key: str) -> None:
+    """Before the object itself: what a completion still puts together is then found at the second look."""
+    for found, upload_id, _ in bucket.list_multiparts(key):
+        if found == key:
+            bucket.abort_multipart(key, upload_id)

@@ -1,0 +1,199 @@
+"""Bucket configurations: shown to work before they are stored, known again, never taken from under a datas3t."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from datas3t import v1
+from datas3t.server import buckets
+from datas3t.server.db.pool import connection
+from datas3t.server.errors import Failure
+from datas3t.server.service import Service
+from tests.support.uploads import Site, add_bucket, archive
+
+if TYPE_CHECKING:
+    from datas3t.embedded.stack import Services
+
+
+SETTINGS = {
+    "name": "n",
+    "endpoint": "http://127.0.0.1:1",
+    "bucket": "bucket",
+    "region": "r",
+    "access_key": "a",
+    "secret_key": "s",
+}
+
+
+def rows(service: Service) -> list[tuple[object, ...]]:
+    with connection(service.pool) as conn:
+        return conn.execute("SELECT name, endpoint, bucket, access_key, secret_key FROM s3_buckets").fetchall()
+
+
+def test_credentials_are_stored_encrypted_and_never_listed(site: Site, services: "Services") -> None:
+    listed, following = buckets.page(site.service, 0, "")
+    assert [(row.name, row.endpoint, row.bucket) for row in listed] == [("local", services.s3.endpoint, site.bucket)]
+    assert following == ""
+    assert services.s3.secret_key not in str(rows(site.service))
+    assert services.s3.access_key not in str(rows(site.service))
+    assert listed[0].secret_key not in repr(listed[0])
+
+
+def test_the_same_again_changes_nothing(site: Site, services: "Services") -> None:
+    before = rows(site.service)
+    add_bucket(site.service, services.s3, site.bucket, endpoint=services.s3.endpoint.upper().replace("HTTP", "http"))
+    add_bucket(site.service, services.s3, site.bucket, endpoint=services.s3.endpoint + "/")
+    assert rows(site.service) == before
+
+
+def test_other_settings_under_the_same_name_are_refused(site: Site, services: "Services") -> None:
+    other = dataclasses.replace(services.s3, secret_key="another")
+    with pytest.raises(Failure, match="'local' exists with other settings") as caught:
+        add_bucket(site.service, other, site.bucket)
+    assert caught.value.reason == v1.ERROR_REASON_BUCKET_EXISTS
+    assert "another" not in caught.value.message
+
+
+def test_a_bucket_has_one_configuration(site: Site, services: "Services") -> None:
+    with pytest.raises(Failure, match="another bucket configuration already has") as caught:
+        add_bucket(site.service, services.s3, site.bucket, name="twice")
+    assert caught.value.reason == v1.ERROR_REASON_BUCKET_EXISTS
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"secret_key": "wrong"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED),
+        ({"access_key": "wrong"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED),
+        ({"endpoint": "http://127.0.0.1:1"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE),
+    ],
+)
+def test_what_does_not_work_is_not_added(
+    service: Service, services: "Services", bucket: str, change: dict[str, str], reason: int
+) -> None:
+    with pytest.raises(Failure) as caught:
+        add_bucket(service, dataclasses.replace(services.s3, **change), bucket)
+    assert caught.value.reason == reason
+    assert rows(service) == []
+
+
+def test_a_bucket_that_is_not_there_is_not_added(service: Service, services: "Services") -> None:
+    with pytest.raises(Failure) as caught:
+        add_bucket(service, services.s3, "no-such-bucket")
+    assert caught.value.reason == v1.ERROR_REASON_S3_BUCKET_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", "a b"),
+        ("name", "x" * 256),
+        ("name", "nul\0"),
+        ("endpoint", ""),
+        ("endpoint", "localhost:9000"),
+        ("endpoint", "s3.example.com"),
+        ("endpoint", "ftp://s3.example.com"),
+        ("endpoint", "http://"),
+        ("endpoint", "http://s3.example.com/path"),
+        ("endpoint", "http://s3.example.com?query=1"),
+        ("endpoint", "http://user:hidden@s3.example.com"),
+        ("endpoint", "http://s3.example.com:99999"),
+        ("endpoint", "http://nul\0"),
+        ("bucket", ""),
+        ("bucket", "a/b"),
+        ("bucket", "../x"),
+        ("region", "eu west"),
+        ("access_key", ""),
+        ("secret_key", ""),
+        ("secret_key", "a\0b"),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_refused_by_its_field(service: Service, field: str, value: str) -> None:
+    with pytest.raises(Failure) as caught:
+        buckets.add(service, **{**SETTINGS, field: value})
+    assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
+    assert caught.value.metadata == {"field": field}
+    assert "hidden" not in caught.value.message
+
+
+def test_an_endpoint_without_scheme_is_told_so(service: Service) -> None:
+    with pytest.raises(Failure, match="must begin with its scheme: https://"):
+        buckets.add(service, **{**SETTINGS, "endpoint": "s3.example.com"})
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("HTTP://S3.Example.com:80/", "http://s3.example.com"),
+        ("https://s3.example.com:443", "https://s3.example.com"),
+        ("https://[::1]:9000", "https://[::1]:9000"),
+        ("http://s3_local:443", "http://s3_local:443"),
+    ],
+)
+def test_an_endpoint_has_one_spelling(given: str, stored: str) -> None:
+    assert buckets._endpoint(given) == stored
+
+
+def test_listings_are_paged_by_name(service: Service) -> None:
+    with connection(service.pool) as conn:
+        conn.execute(
+            """INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
+               SELECT name, 'http://s3', name, 'r', 'a', 's' FROM unnest(ARRAY['b', 'A', 'a', '-', 'B']) AS name"""
+        )
+    pages, token = [], ""
+    while not pages or token:
+        page, token = buckets.page(service, 2, token)
+        pages.append([row.name for row in page])
+    assert pages == [["-", "A"], ["B", "a"], ["b"]]
+
+
+def test_new_credentials_are_tried_before_they_are_stored(site: Site, services: "Services") -> None:
+    before = rows(site.service)
+    with pytest.raises(Failure) as caught:
+        buckets.update(site.service, "local", services.s3.access_key, "wrong")
+    assert caught.value.reason == v1.ERROR_REASON_S3_CREDENTIALS_REFUSED
+    assert rows(site.service) == before
+    buckets.update(site.service, "local", services.s3.access_key, services.s3.secret_key)
+    assert rows(site.service) != before  # another nonce
+    site.upload(archive(1, b"content"))
+
+
+def test_a_bucket_in_use_stays(site: Site) -> None:
+    with pytest.raises(Failure, match="'local' is used by a datas3t") as caught:
+        buckets.delete(site.service, "local")
+    assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
+    assert caught.value.metadata == {"bucket": "local"}
+
+
+def test_a_bucket_with_deletions_stays_until_they_are_done(site: Site) -> None:
+    site.upload(archive(1, b"content"))
+    site.clear()
+    site.delete()
+    with pytest.raises(Failure, match="still to be deleted") as caught:
+        buckets.delete(site.service, "local")
+    assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
+    assert site.sweep() == 2
+    buckets.delete(site.service, "local")
+    assert rows(site.service) == []
+
+
+def test_an_unknown_bucket_is_not_found(service: Service) -> None:
+    for call in (
+        lambda: buckets.delete(service, "nope"),
+        lambda: buckets.update(service, "nope", "a", "s"),
+        lambda: buckets.find(service, "nope", "bucket"),
+    ):
+        with pytest.raises(Failure) as caught:
+            call()
+        assert caught.value.reason == v1.ERROR_REASON_BUCKET_NOT_FOUND
+
+
+def test_credentials_of_another_encryption_key_are_told_so(site: Site, database: str) -> None:
+    with psycopg.connect(database) as conn:
+        conn.execute("UPDATE s3_buckets SET secret_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'")
+    with pytest.raises(Failure, match="cannot be decrypted") as caught:
+        site.start(archive(1, b"content"))
+    assert caught.value.reason == v1.ERROR_REASON_CREDENTIALS_UNREADABLE

@@ -1,0 +1,161 @@
+"""Downloads and listings: the entries' own bytes for each span, signed; pages that lose no key."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from datas3t import v1
+from datas3t.server import dataranges, downloads
+from datas3t.server.db.pool import connection
+from datas3t.server.errors import Failure
+from tests.support.uploads import Archive, Site, archive, get
+
+MAX_KEY = (1 << 63) - 1
+A = archive(10, b"ten", b"e" * 600, b"", b"thirteen")
+B = archive(14, b"fourteen", b"fifteen")
+C = archive(100, b"hundred")
+
+
+@pytest.fixture
+def filled(site: Site) -> Site:
+    for each in (C, A, B):
+        site.upload(each)
+    return site
+
+
+def entries(archive: Archive, first: int, last: int) -> bytes:
+    """The bytes of some entries, by the archive's index."""
+    positions = [int.from_bytes(archive.index[i : i + 8], "big") for i in range(0, len(archive.index), 16)]
+    end = archive.data.rindex(b"\0" * 1024, 0, len(archive.data))
+    last_size = int.from_bytes(archive.index[-6:], "big")
+    positions.append(positions[-1] + 512 + -(-last_size // 512) * 512)
+    assert positions[-1] <= end + 1024
+    return archive.data[positions[first - archive.first] : positions[last - archive.first + 1]]
+
+
+def download(site: Site, first: int, last: int, size: int = 0) -> list[bytes]:
+    """What the segments of a span hold, over all pages."""
+    found, token = [], ""
+    while True:
+        segments, token, _ = downloads.presign(site.service, site.datas3t, first, last, size=size, token=token)
+        found += [get(segment.url, segment.start, segment.stop) for segment in segments]
+        if not token:
+            return found
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [
+        (10, 13, [entries(A, 10, 13)]),
+        (11, 12, [entries(A, 11, 12)]),
+        (13, 13, [entries(A, 13, 13)]),
+        (12, 14, [entries(A, 12, 13), entries(B, 14, 14)]),
+        (0, MAX_KEY, [entries(A, 10, 13), entries(B, 14, 15), entries(C, 100, 100)]),
+        (15, 5000, [entries(B, 15, 15), entries(C, 100, 100)]),
+    ],
+)
+def test_a_span_is_the_entries_own_bytes(filled: Site, first: int, last: int, expected: list[bytes], size: int) -> None:
+    assert download(filled, first, last, size) == expected
+
+
+def test_an_index_is_fetched_once(filled: Site) -> None:
+    before = download(filled, 11, 12)
+    for key in filled.objects():
+        if key.endswith(".index"):
+            filled.s3.delete_object(Bucket=filled.bucket, Key=key)
+    assert download(filled, 11, 12) == before
+    with pytest.raises(Failure) as caught:
+        download(filled, 14, 14)
+    assert caught.value.reason == v1.ERROR_REASON_OBJECT_CHANGED
+
+
+def test_an_index_that_is_not_the_committed_one_is_told(filled: Site) -> None:
+    (row,), _, _ = dataranges.presign(filled.service, "images", 10, 13)
+    filled.s3.put_object(Bucket=filled.bucket, Key=row.datarange.index_object_key, Body=bytes(64))
+    with pytest.raises(Failure) as caught:
+        download(filled, 11, 12)
+    assert caught.value.reason == v1.ERROR_REASON_OBJECT_CHANGED
+    assert caught.value.metadata == {"object_key": row.datarange.index_object_key}
+
+
+def test_a_span_without_datapoints_is_not_found(filled: Site) -> None:
+    for first, last in [(0, 9), (16, 99), (101, MAX_KEY)]:
+        with pytest.raises(Failure, match=f"has no datapoint from {first} to {last}") as caught:
+            download(filled, first, last)
+        assert caught.value.reason == v1.ERROR_REASON_DATAPOINTS_NOT_FOUND
+
+
+def test_an_empty_datas3t_has_no_segments(site: Site) -> None:
+    assert download(site, 0, MAX_KEY) == []
+
+
+def test_the_greatest_key_comes_down(site: Site) -> None:
+    top = archive(MAX_KEY - 1, b"last but one", b"last")
+    site.upload(top)
+    assert download(site, MAX_KEY, MAX_KEY) == [entries(top, MAX_KEY, MAX_KEY)]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "size", "token", "field"),
+    [
+        (2, 1, 0, "", "last_datapoint"),
+        (MAX_KEY + 1, MAX_KEY + 1, 0, "", "first_datapoint"),
+        (0, MAX_KEY + 1, 0, "", "last_datapoint"),
+        (0, 1, 2001, "", "page_size"),
+        (0, 1, 0, "x", "page_token"),
+        (0, 1, 0, "9" * 19, "page_token"),
+    ],
+)
+def test_a_request_that_does_not_fit_is_refused_by_its_field(
+    filled: Site, *, first: int, last: int, size: int, token: str, field: str
+) -> None:
+    for call in (downloads.presign, dataranges.presign):
+        with pytest.raises(Failure) as caught:
+            call(filled.service, "images", first, last, size=size, token=token)
+        assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
+        assert caught.value.metadata == {"field": field}
+
+
+def test_whole_dataranges_are_signed_in_key_order(filled: Site) -> None:
+    signed, token, expires_at = dataranges.presign(filled.service, "images", None, None)
+    assert [each.datarange.first_key for each in signed] == [10, 14, 100]
+    assert token == ""
+    assert timedelta(hours=23) < expires_at - datetime.now(UTC) <= timedelta(hours=24)
+    for each, made in zip(signed, (A, B, C), strict=True):
+        assert get(each.data_url, 0, each.datarange.size_bytes) == made.data
+        assert get(each.index_url, 0, len(made.index)) == made.index
+        assert made.data[each.datarange.entries_size_bytes :].strip(b"\0") == b""
+
+
+@pytest.mark.parametrize(("first", "last", "expected"), [(13, 14, [10, 14]), (None, 9, []), (16, None, [100])])
+def test_of_a_span_only_its_dataranges_are_signed(
+    filled: Site, first: int | None, last: int | None, expected: list[int]
+) -> None:
+    signed, _, _ = dataranges.presign(filled.service, "images", first, last)
+    assert [each.datarange.first_key for each in signed] == expected
+
+
+def test_a_merge_between_two_pages_loses_no_key(filled: Site) -> None:
+    page, token, _ = dataranges.presign(filled.service, "images", None, None, size=1)
+    assert [each.datarange.last_key for each in page] == [13]
+    with connection(filled.service.pool) as conn:
+        conn.execute("DELETE FROM dataranges WHERE first_key = 10")
+        conn.execute("UPDATE dataranges SET first_key = 10 WHERE first_key = 14")
+    page, token, _ = dataranges.presign(filled.service, "images", None, None, size=1, token=token)
+    assert [(each.datarange.first_key, each.datarange.last_key) for each in page] == [(10, 15)]
+    listed, _ = dataranges.page(filled.service, "images", 0, token)
+    assert [row.first_key for row in listed] == [100]
+
+
+def test_a_datarange_is_deleted_by_exactly_its_keys(filled: Site) -> None:
+    for first, last in [(10, 12), (11, 13), (10, 14), (0, 0)]:
+        with pytest.raises(Failure) as caught:
+            dataranges.delete(filled.service, "images", first, last)
+        assert caught.value.reason == v1.ERROR_REASON_DATARANGE_NOT_FOUND
+        assert caught.value.metadata == {"datas3t": "images", "first": str(first), "last": str(last)}
+    dataranges.delete(filled.service, "images", 10, 13)
+    assert filled.sweep() == 2
+    assert len(filled.objects()) == 4
+    assert [row.first_key for row in dataranges.page(filled.service, "images", 0, "")[0]] == [14, 100]
+    filled.upload(A)

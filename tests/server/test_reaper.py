@@ -1,0 +1,163 @@
+"""The reaper: what was abandoned ends, what no row names goes, and what fails stays queued until it works."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from datas3t import v1
+from datas3t.server import buckets, uploads
+from datas3t.server.db import keys_to_delete
+from datas3t.server.db.pool import connection
+from datas3t.server.errors import Failure
+from datas3t.server.reaper import Reaper, backlog
+from tests.support.faults import relay
+from tests.support.stack import wait_until
+from tests.support.uploads import Site, archive, large_archive, put_data
+
+if TYPE_CHECKING:
+    from datas3t.embedded.stack import Services
+
+
+def sql(site: Site, statement: str) -> list[tuple[object, ...]]:
+    with connection(site.service.pool) as conn:
+        cursor = conn.execute(statement)  # type: ignore[call-overload]
+        return cursor.fetchall() if cursor.description else []
+
+
+def make_all_due(site: Site) -> None:
+    sql(site, "UPDATE keys_to_delete SET due_at = now(), due_since = now()")
+
+
+def test_an_abandoned_upload_goes_when_its_urls_end(site: Site) -> None:
+    small, (large, _) = site.send(archive(1, b"content")), site.send(large_archive(5))
+    site.upload(archive(100, b"stays"))
+    assert site.sweep() == 0
+    sql(site, "UPDATE datarange_uploads SET expires_at = now() - interval '1 second' WHERE state = 'pending'")
+    assert site.sweep() == 4
+    assert len(site.objects()) == 2
+    assert site.multiparts() == []
+    for upload_id in (small[0], large):
+        with pytest.raises(Failure) as caught:
+            uploads.complete(site.service, upload_id, [])
+        assert caught.value.reason == v1.ERROR_REASON_UPLOAD_CANCELLED
+
+
+def test_a_multipart_upload_of_a_start_that_crashed_is_aborted(site: Site) -> None:
+    started = site.start(large_archive(1))
+    sql(site, "UPDATE datarange_uploads SET s3_upload_id = NULL")
+    uploads.cancel(site.service, started.upload.id)
+    site.sweep()
+    assert site.multiparts() == []
+
+
+def test_a_put_that_comes_late_goes_at_the_second_look(site: Site) -> None:
+    late = archive(1, b"content")
+    started = site.start(late)
+    uploads.cancel(site.service, started.upload.id)
+    assert site.sweep() == 2
+    put_data(started, late.data)
+    assert (backlog(site.service).queued, backlog(site.service).later) == (0, 2)
+    assert site.sweep() == 0
+    ((due_at,),) = sql(site, "SELECT DISTINCT due_at FROM keys_to_delete")
+    assert due_at == started.upload.expires_at + site.service.late
+    make_all_due(site)
+    assert site.sweep() == 2
+    assert site.objects() == []
+    assert sql(site, "SELECT * FROM keys_to_delete") == []
+
+
+def test_what_is_due_later_stays_until_then(site: Site) -> None:
+    site.s3.put_object(Bucket=site.bucket, Key="a", Body=b"x")
+    row = buckets.find(site.service, "local", "bucket")
+    with connection(site.service.pool) as conn:
+        keys_to_delete.queue(conn, row.id, ["a"], due_at=datetime.now(UTC) + timedelta(hours=1))
+    assert site.sweep() == 0
+    assert site.objects() == ["a"]
+    make_all_due(site)
+    assert site.sweep() == 1
+    assert site.objects() == []
+
+
+def test_while_s3_is_away_rows_stay_and_wait_longer_each_time(site: Site, services: "Services") -> None:
+    site.upload(archive(1, b"content"))
+    host, _, port = services.s3.endpoint.removeprefix("http://").partition(":")
+    with relay((host, int(port))) as between:
+        site.move(between.url)
+        site.clear()
+        waits = []
+        with between.away():
+            for _ in range(3):
+                assert site.sweep() == 0
+                ((wait, error),) = sql(site, "SELECT DISTINCT due_at - now(), last_error FROM keys_to_delete")
+                waits.append(wait)
+                assert services.s3.secret_key not in str(error)
+                make_all_due(site)
+        assert backlog(site.service).failing == 2
+        assert timedelta(seconds=4) < waits[0] < timedelta(seconds=6)  # type: ignore[operator]
+        assert timedelta(seconds=9) < waits[1] < timedelta(seconds=11)  # type: ignore[operator]
+        assert timedelta(seconds=19) < waits[2] < timedelta(seconds=21)  # type: ignore[operator]
+        assert len(site.objects()) == 2
+        assert site.sweep() == 2
+    assert site.objects() == []
+    assert backlog(site.service) == keys_to_delete.Backlog(0, 0, 0, 0.0)
+
+
+def test_a_bucket_that_fails_does_not_hold_up_another(site: Site, services: "Services") -> None:
+    site.upload(archive(1, b"content"))
+    site.clear()
+    sql(
+        site,
+        """WITH dead AS (INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
+                        SELECT 'dead', 'http://127.0.0.1:1', bucket, region, access_key, secret_key FROM s3_buckets
+                        RETURNING id)
+           INSERT INTO keys_to_delete (bucket_id, object_key) SELECT id, 'lost' FROM dead""",
+    )
+    assert site.sweep() == 2
+    assert backlog(site.service).failing == 1
+
+
+def test_several_reapers_share_the_work(site: Site) -> None:
+    row = buckets.find(site.service, "local", "bucket")
+    keys = [f"k{n}" for n in range(3000)]
+    with connection(site.service.pool) as conn:
+        keys_to_delete.queue(conn, row.id, keys)
+    with ThreadPoolExecutor(4) as threads:
+        gone = list(threads.map(lambda _: site.sweep(), range(4)))
+    assert sum(gone) == 3000
+    assert backlog(site.service).queued == 0
+
+
+def test_finished_uploads_are_forgotten_after_a_month(site: Site) -> None:
+    for first in (1, 2, 3):
+        site.upload(archive(first, b"content"))
+    site.send(archive(4, b"content"))
+    sql(site, "UPDATE datarange_uploads SET finished_at = now() - interval '31 days' WHERE first_key < 3")
+    site.sweep()
+    assert sql(site, "SELECT first_key FROM datarange_uploads ORDER BY first_key") == [(3,), (4,)]
+
+
+def test_a_cancel_wakes_the_reaper(site: Site) -> None:
+    reaper = Reaper(site.service, interval=timedelta(hours=1))
+    reaper.start()
+    try:
+        upload_id, _ = site.send(archive(1, b"content"))
+        uploads.cancel(site.service, upload_id)
+        wait_until(lambda: site.objects() == [], what="the deletion")
+    finally:
+        reaper.stop()
+
+
+def test_a_reaper_outlives_a_failing_sweep(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    sql(site, "ALTER TABLE keys_to_delete RENAME TO elsewhere")
+    reaper = Reaper(site.service, interval=timedelta(milliseconds=20))
+    reaper.start()
+    try:
+        wait_until(lambda: "will try again" in caplog.text, what="the failure")
+        sql(site, "ALTER TABLE elsewhere RENAME TO keys_to_delete")
+        upload_id, _ = site.send(archive(1, b"content"))
+        uploads.cancel(site.service, upload_id)
+        wait_until(lambda: site.objects() == [], what="the deletion")
+    finally:
+        reaper.stop()
