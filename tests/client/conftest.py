@@ -33,6 +33,12 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is told of every step, not only now and then."""
+    monkeypatch.setattr("datas3t.client._progress._INTERVAL", 0.0)
+
+
 @pytest.fixture(scope="session")
 def serve(services: "Services", migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Serve]":
     """Starts servers on one database, whose URLs live as long as one likes."""

@@ -40,6 +40,7 @@ def test_a_large_archive_goes_in_parts_and_arrives_whole(site: Site, tmp_path: P
     assert site.multiparts() == []
 
 
+@pytest.mark.usefixtures("every_step")
 def test_progress_tells_phase_after_phase_and_never_goes_back(site: Site, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     thread: set[int] = set()
@@ -149,6 +150,7 @@ def test_a_line_that_stays_broken_fails_and_the_same_upload_goes_on_later(relaye
     assert relayed.stored()[0] == large.data
 
 
+@pytest.mark.usefixtures("every_step")
 def test_urls_that_end_meanwhile_are_signed_anew(hasty_client: Client, relayed: Site, tmp_path: Path) -> None:
     large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 7)
     outlived = 0

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from datas3t.client.errors import Aborted, InvalidArgument, NotFound, ObjectChan
 CHUNK_SIZE = 5 << 20  # bytes
 _END_MARKER = 1024
 _YOUNG = 1.0  # seconds: chunks under way at once end at once, and one signing renews them all
-_PLANS = 3  # how often the dataranges may change under one download
+_PHASES = ("download", "download again", "download once more")  # for as often as the dataranges may change meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,15 +117,26 @@ def download_tar(
     if chunk_size < 1:
         raise InvalidArgument(f"a chunk size of {chunk_size} bytes is not possible; it must be 1 or more")
     target = _output.target(output)
-    with closing(Unfinished(target)) as unfinished, says_how_to_go_on(f"the download to {target}"):
-        for _ in range(_PLANS):
-            with suppress(PlanChanged):
+    with says_how_to_go_on(f"the download to {target}"):
+        plan = Plan(connection, name, first, last)
+        with closing(Unfinished(target)) as unfinished, _removed_where_hopeless(unfinished):
+            for phase in _PHASES:
+                with suppress(PlanChanged), _output.as_file_error(target):
+                    _fetch(connection.engine, plan, unfinished, chunk_size, phase, tuning=tuning, progress=progress)
+                    unfinished.publish()
+                    return Downloaded(target, plan.size)
                 plan = Plan(connection, name, first, last)
-                with _output.as_file_error(target):
-                    _fetch(connection.engine, plan, unfinished, chunk_size, tuning=tuning, progress=progress)
-                unfinished.publish()
-                return Downloaded(target, plan.size)
     raise Aborted(f"the dataranges of {name!r} kept changing under the download; run it again")
+
+
+@contextmanager
+def _removed_where_hopeless(unfinished: Unfinished) -> Iterator[None]:
+    """Nothing is left behind that no later run could use."""
+    try:
+        yield
+    except (NotFound, ObjectChanged):
+        unfinished.remove()
+        raise
 
 
 def _fetch(
@@ -133,6 +144,7 @@ def _fetch(
     plan: Plan,
     unfinished: Unfinished,
     chunk_size: int,
+    phase: str,
     *,
     tuning: Tuning,
     progress: Progress | None,
@@ -140,7 +152,7 @@ def _fetch(
     """Gets the chunks that are not there yet."""
     there = unfinished.begin([chunk_size, *plan.sources()], plan.size)
     done = sum(chunk.stop - chunk.start for chunk in plan.chunks(chunk_size) if chunk.number in there)
-    reporter = Reporter(progress, "download", plan.size - _END_MARKER, done)
+    reporter = Reporter(progress, phase, plan.size - _END_MARKER, done)
 
     def count(size: int) -> None:
         nonlocal done
