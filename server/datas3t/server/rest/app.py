@@ -44,14 +44,7 @@ class Rest:
         self._server = web.Server(self._handle)
 
     def connection(self) -> asyncio.Protocol:
-        loop = asyncio.get_running_loop()
-        return Connection(
-            self._server,
-            loop=loop,
-            keepalive_timeout=self._patience.head,
-            lingering_time=self._patience.rest_of_body,
-            access_log=None,  # type: ignore[arg-type] # as in aiohttp's own runners
-        )
+        return Connection(self._server, self._patience)
 
     async def close(self) -> None:
         self._server.pre_shutdown()  # or idle connections would be waited for
@@ -60,6 +53,15 @@ class Rest:
         self._calls.shutdown(wait=False, cancel_futures=True)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.head_came()
+        try:
+            return await self._handled(request)
+        finally:
+            connection.wait_for_head()
+
+    async def _handled(self, request: web.BaseRequest) -> web.StreamResponse:
         call_id = request_id(request.headers.get(REQUEST_ID))
         page = self._pages.get(request.path)
         if page is not None and request.method in _READ:
