@@ -1,7 +1,6 @@
 """The whole server: what it needs to start, what it says when it cannot, and how it ends."""
 
 import contextlib
-import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -22,41 +21,10 @@ from datas3t.server.settings import Address, SettingsError
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from tests.support.front import ask
 from tests.support.serving import serving, settings_for
-from tests.support.stack import Process, wait_until
+from tests.support.stack import ServerProcess, wait_until
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
-
-RUN = """
-import json, sys
-from datetime import timedelta
-from pathlib import Path
-from datas3t.server.app import run
-from datas3t.server.settings import Address, Settings
-
-given = json.loads(sys.argv[1])
-sys.exit(run(Settings(
-    db_url=given["db_url"], encryption_key=given["key"], cache_dir=Path(given["cache"]),
-    addr=Address("127.0.0.1", given["port"]), log_level="debug",
-)))
-"""
-
-
-class Running(Process):
-    """A server in a process of its own, as `datas3t server` runs it."""
-
-    def __init__(self, db_url: str, key: str, folder: Path) -> None:
-        self.port = free(1)[0]
-        given = {"db_url": db_url, "key": key, "cache": str(folder / "cache"), "port": self.port}
-        super().__init__(["-c", RUN, json.dumps(given)], folder / "server.log")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def wait_listening(self) -> None:
-        wait_until(lambda: not self.running or f"listening on {self.url}\n" in self.log, what="the server")
-        assert self.running, self.log
 
 
 def add_bucket(server: Server, services: "Services", bucket: str) -> None:
@@ -64,7 +32,7 @@ def add_bucket(server: Server, services: "Services", bucket: str) -> None:
     buckets.add(server.service, "store", s3.endpoint, bucket, None, s3.access_key, s3.secret_key)
 
 
-def started_upload(process: Running, datas3t: str) -> str:
+def started_upload(process: ServerProcess, datas3t: str) -> str:
     """Starts an upload; the signature of a URL that it answers."""
     asked = {"datas3t_name": datas3t, "first_datapoint_index": 0, "number_of_datapoints": 1, "data_size": 2048}
     url: str = ask(process.url, "POST", "/api/v1/upload-datarange", asked).json["presigned_data_put_url"]
@@ -174,8 +142,9 @@ def test_stop_may_come_twice_and_wait_returns(services: "Services", database: st
 def test_sigterm_under_load_loses_no_answer_and_exits_0(
     services: "Services", database: str, bucket: str, tmp_path: Path
 ) -> None:
-    process = Running(database, services.encryption_key, tmp_path)
-    process.wait_listening()
+    process = ServerProcess(tmp_path, database, services.encryption_key, options=["--log-level", "debug"])
+    process.wait_ready()
+    assert f"listening on {process.url}\n" in process.log
     s3 = services.s3
     asked = {"endpoint": s3.endpoint, "bucket": bucket, "access_key": s3.access_key, "secret_key": s3.secret_key}
     assert ask(process.url, "POST", "/api/bucket", {"name": "store", **asked}).status == 201
@@ -211,7 +180,8 @@ def test_sigterm_under_load_loses_no_answer_and_exits_0(
 
 
 def test_a_process_that_cannot_start_says_why_in_one_line(services: "Services", tmp_path: Path) -> None:
-    process = Running(f"postgres://me:hush@127.0.0.1:{free(1)[0]}/x", services.encryption_key, tmp_path)
+    nowhere = f"postgres://me:hush@127.0.0.1:{free(1)[0]}/x"
+    process = ServerProcess(tmp_path, nowhere, services.encryption_key)
     assert process.wait() == 1
     assert process.log.startswith("Error: the database does not answer")
     assert len(process.log.splitlines()) == 1
