@@ -1,0 +1,50 @@
+"""Listing and deleting dataranges."""
+
+from pathlib import Path
+
+import pytest
+
+from datas3t.client import Datarange, InvalidArgument, NotFound
+from tests.client.archives import sample
+from tests.client.sites import Site
+
+
+def filled(site: Site, folder: Path) -> None:
+    """Keys 0 to 2, 3 to 4, and 10."""
+    for first, count in ((0, 3), (3, 2), (10, 1)):
+        site.upload(sample(folder / f"{first}.tar", first, *[10] * count))
+
+
+def test_dataranges_are_listed_by_first_key_with_their_objects(site: Site, tmp_path: Path) -> None:
+    filled(site, tmp_path)
+    found = site.client.list_dataranges(site.name)
+    assert [(each.first, each.last, each.datapoints) for each in found] == [(0, 2, 3), (3, 4, 2), (10, 10, 1)]
+    assert isinstance(found[0], Datarange)
+    assert found[0].size == len((tmp_path / "0.tar").read_bytes())
+    assert sorted(key for each in found for key in (each.object_key, each.index_object_key)) == site.objects()
+
+
+def test_several_dataranges_are_deleted_where_the_ends_match(site: Site, tmp_path: Path) -> None:
+    filled(site, tmp_path)
+    deleted = site.client.delete_dataranges(site.name, 3, 10)
+    assert [(each.first, each.last) for each in deleted] == [(3, 4), (10, 10)]
+    assert [(each.first, each.last) for each in site.client.list_dataranges(site.name)] == [(0, 2)]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 4), (0, 9), (2, 10)])
+def test_a_range_that_cuts_through_one_is_refused_with_what_would_do(
+    site: Site, tmp_path: Path, first: int, last: int
+) -> None:
+    filled(site, tmp_path)
+    with pytest.raises(InvalidArgument, match="whole ones there are"):
+        site.client.delete_dataranges(site.name, first, last)
+    assert len(site.client.list_dataranges(site.name)) == 3
+
+
+def test_a_range_without_any_and_one_that_is_none_are_refused(site: Site) -> None:
+    with pytest.raises(NotFound) as raised:
+        site.client.delete_dataranges(site.name, 5, 9)
+    assert raised.value.reason == "DATARANGE_NOT_FOUND"
+    for first, last in ((2, 1), (-1, 1), (0, 2**63)):
+        with pytest.raises(InvalidArgument, match="no range of keys"):
+            site.client.delete_dataranges(site.name, first, last)

@@ -1,0 +1,96 @@
+"""The SDK in processes of its own: forked, and measured."""
+
+import filecmp
+import subprocess
+import sys
+from pathlib import Path
+
+from datas3t.archive import names, write
+from tests.client.archives import MIB, sample
+from tests.client.sites import Site
+
+FORK = """
+import os, sys, threading
+from datas3t.client import Client
+
+url, name = sys.argv[1:]
+client = Client(url)
+handle = client.datas3t(name)
+expected = handle.get_many(range(50))
+stop = threading.Event()
+failures = []
+
+def busy():
+    while not stop.is_set():
+        try:
+            assert len(client.list_dataranges(name)) == 1
+            assert handle.get(7) == expected[7]
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+def child():
+    for key in range(50):
+        assert handle.get(key) == expected[key]
+    assert len(client.list_dataranges(name)) == 1
+
+threads = [threading.Thread(target=busy) for _ in range(2)]
+for thread in threads:
+    thread.start()
+for _ in range(20):
+    pid = os.fork()
+    if not pid:
+        try:
+            child()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+assert not failures, failures
+child()
+"""
+
+MEMORY = """
+import resource, sys
+from datas3t.client import Client
+
+url, name, path, output = sys.argv[1:]
+with Client(url) as client:
+    uploaded = client.upload_tar(name, path)
+    client.download_tar(name, uploaded.first, uploaded.last, output)
+    size = sum(len(datapoint.content) for datapoint in client.datas3t(name).scan())
+    assert size > 250 << 20
+try:  # ru_maxrss would count what the parent had when it forked
+    with open("/proc/self/status") as status:
+        print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
+except FileNotFoundError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def run(script: str, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_process_forks_again_and_again_while_its_threads_call_and_read(site: Site, tmp_path: Path) -> None:
+    site.upload(sample(tmp_path / "1.tar", 0, *[5000] * 50))
+    run(FORK, site.client.url, site.name)
+
+
+def test_a_large_archive_goes_up_and_comes_down_in_little_memory(site: Site, tmp_path: Path) -> None:
+    path, output = tmp_path / "large.tar", tmp_path / "out.tar"
+    with path.open("wb") as out:
+        for key in range(256):
+            out.write(write.header(names.entry_name(key, "bin"), MIB) + key.to_bytes(8, "big") * (MIB // 8))
+        out.write(write.END)
+    peak = int(run(MEMORY, site.client.url, site.name, path, output))
+    assert filecmp.cmp(path, output, shallow=False)
+    assert peak < 110 * MIB

@@ -1,0 +1,226 @@
+"""Reading datapoints through a handle."""
+
+import pickle
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from pyroaring import BitMap64
+
+from datas3t.client import (
+    ArchiveError,
+    Client,
+    DatapointNotFound,
+    NotFound,
+    ObjectChanged,
+    TransferFailed,
+)
+from datas3t.client import _indices as indices
+from tests.client.archives import Sample, sample
+from tests.client.sites import Site
+from tests.support.faults import Fault
+
+
+def filled(site: Site, folder: Path) -> dict[int, bytes]:
+    """Uploads three archives with a gap; the content of each key."""
+    contents: dict[int, bytes] = {}
+    for first, sizes in ((0, [100_000] * 40), (100, [0, 1, 511, 512, 513]), (105, [3 << 20, 5])):
+        each = sample(folder / f"{first}.tar", first, *sizes)
+        site.upload(each)
+        contents |= each.contents
+    return contents
+
+
+def test_a_handle_makes_no_request_until_it_is_used() -> None:
+    with Client("http://127.0.0.1:9") as client:
+        assert client.datas3t("any").name == "any"
+
+
+def test_keys_and_length_are_what_is_there(site: Site, tmp_path: Path) -> None:
+    handle = site.client.datas3t(site.name)
+    assert (len(handle), handle.keys) == (0, BitMap64())
+    contents = filled(site, tmp_path)
+    assert len(handle) == 0
+    handle.refresh()
+    assert (len(handle), handle.keys) == (len(contents), BitMap64(contents))
+    assert 104 in handle
+    assert 99 not in handle
+
+
+def test_every_datapoint_comes_back_alone_and_among_others(site: Site, tmp_path: Path) -> None:
+    contents = filled(site, tmp_path)
+    handle = site.client.datas3t(site.name)
+    for key in (0, 39, 100, 101, 104, 105, 106):
+        assert handle.get(key) == contents[key]
+    wanted = [106, 7, 100, 39, 7, 0, 101, 105]
+    assert handle.get_many(wanted) == [contents[key] for key in wanted]
+    assert handle.get_many(iter(contents)) == list(contents.values())
+    assert handle.get_many([]) == []
+
+
+def test_a_missing_key_is_named_before_anything_is_fetched(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    filled(relayed, tmp_path)
+    handle = relayed.client.datas3t(relayed.name)
+    assert handle.keys
+    before = len(relayed.relay.requests)
+    for missing in (40, 99, 107, 2**63, -1):
+        with pytest.raises(DatapointNotFound, match=f"no datapoint {missing}") as raised:
+            handle.get_many([1, missing, 2])
+        assert raised.value.key == missing
+    assert len(relayed.relay.requests) == before
+
+
+def test_an_unknown_datas3t_shows_at_the_first_use(client: Client) -> None:
+    with pytest.raises(NotFound, match="nowhere"):
+        client.datas3t("nowhere").get(1)
+
+
+def test_neighbours_are_fetched_as_one(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    archive = sample(tmp_path / "1.tar", 0, *[1000] * 500)
+    relayed.upload(archive)
+    handle = relayed.client.datas3t(relayed.name)
+    handle.get(0)
+    before = len(relayed.relay.requests)
+    assert handle.get_many(range(500)) == list(archive.contents.values())
+    assert len(relayed.relay.requests) - before == 1
+
+
+def test_one_entry_of_a_large_index_is_read_without_the_rest(
+    relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert relayed.relay
+    monkeypatch.setattr(indices, "_WHOLE", 1024)
+    archive = sample(tmp_path / "1.tar", 0, *[10] * 5000)
+    relayed.upload(archive)
+    handle = relayed.client.datas3t(relayed.name)
+    before = relayed.relay.bytes_to_client
+    assert handle.get_many([4999, 17, 18]) == [archive.contents[key] for key in (4999, 17, 18)]
+    assert relayed.relay.bytes_to_client - before < 10_000
+    assert handle.get_many(range(5000)) == list(archive.contents.values())
+
+
+@pytest.mark.parametrize(("first", "last"), [(None, None), (3, 101), (40, 99), (106, None), (200, 300)])
+def test_a_scan_is_in_key_order_with_names_and_contents(
+    site: Site, tmp_path: Path, first: int | None, last: int | None
+) -> None:
+    contents = filled(site, tmp_path)
+    found = list(site.client.datas3t(site.name).scan(first, last))
+    wanted = {k: v for k, v in contents.items() if (first or 0) <= k <= (200 if last is None else last)}
+    assert {each.key: each.content for each in found} == wanted
+    assert [each.key for each in found] == sorted(wanted)
+    assert [each.name for each in found] == [f"{key:020d}.bin" for key in wanted]
+
+
+def test_a_handle_pickles_and_reads_on_elsewhere(site: Site, tmp_path: Path) -> None:
+    contents = filled(site, tmp_path)
+    handle = site.client.datas3t(site.name)
+    handle.get(1)
+    again = pickle.loads(pickle.dumps(handle))
+    assert again.get(105) == contents[105]
+    again._client.close()
+
+
+def test_one_handle_serves_many_threads(site: Site, tmp_path: Path) -> None:
+    contents = filled(site, tmp_path)
+    handle = site.client.datas3t(site.name)
+    failures: list[object] = []
+
+    def work(number: int) -> None:
+        keys = list(contents)[number:]
+        try:
+            failures.extend(key for key in keys if handle.get(key) != contents[key])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_urls_that_end_are_renewed_unasked(hasty_client: Client, site: Site, tmp_path: Path) -> None:
+    contents = filled(site, tmp_path)
+    handle = hasty_client.datas3t(site.name)
+    assert handle.get(1) == contents[1]
+    time.sleep(2.2)  # longer than the URLs live
+    assert handle.get_many([1, 106]) == [contents[1], contents[106]]
+
+
+def test_a_url_that_s3_refuses_is_renewed(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    contents = filled(relayed, tmp_path)
+    handle = relayed.client.datas3t(relayed.name)
+    handle.get(1)
+    relayed.relay.plan(Fault(status=403, only=b"GET "))
+    assert handle.get(2) == contents[2]
+    assert relayed.relay.planned == 0
+
+
+def test_what_was_replaced_is_read_from_where_it_is_now(site: Site, tmp_path: Path) -> None:
+    old, new = (sample(tmp_path / f"{seed}.tar", 0, 1000, 2000, seed=seed) for seed in (1, 2))
+    site.upload(old)
+    handle = site.client.datas3t(site.name)
+    assert handle.get(1) == old.contents[1]
+    replace(site, new)
+    assert handle.get(0) == new.contents[0]
+    assert [each.content for each in handle.scan()] == list(new.contents.values())
+
+
+def test_what_was_deleted_is_not_found(site: Site, tmp_path: Path) -> None:
+    site.upload(sample(tmp_path / "1.tar", 0, 1000))
+    handle = site.client.datas3t(site.name)
+    handle.get(0)
+    delete(site)
+    with pytest.raises(DatapointNotFound):
+        handle.get(0)
+
+
+def test_an_object_that_somebody_replaced_is_an_error_and_never_other_bytes(site: Site, tmp_path: Path) -> None:
+    archive = sample(tmp_path / "1.tar", 0, 1000)
+    site.upload(archive)
+    key = site.client.list_dataranges(site.name)[0].object_key
+    site.s3.put_object(Bucket=site.bucket, Key=key, Body=bytes(len(archive.data)))
+    with pytest.raises(ObjectChanged):
+        site.client.datas3t(site.name).get(0)
+
+
+def test_a_line_that_stays_broken_is_a_transfer_that_failed(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    filled(relayed, tmp_path)
+    handle = relayed.client.datas3t(relayed.name)
+    handle.get(1)
+    relayed.relay.always = Fault(status=400, only=b"GET ")
+    with pytest.raises(TransferFailed) as raised:
+        handle.get(2)
+    assert "X-Amz" not in str(raised.value)
+
+
+def test_an_index_that_does_not_fit_its_archive_names_the_datarange(site: Site, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    site.upload(sample(tmp_path / "1.tar", 5, 1000, 1000))
+    handle = site.client.datas3t(site.name)
+    catalogue = handle._leases.current()
+    catalogue.dataranges[0] = replace(catalogue.dataranges[0], entries_end=512)
+    with pytest.raises(ArchiveError, match="datarange 5 to 6 does not fit"):
+        handle.get(5)
+
+
+def delete(site: Site) -> None:
+    """Deletes the only datarange, and waits until its objects are gone."""
+    (found,) = site.client.list_dataranges(site.name)
+    site.client.delete_dataranges(site.name, found.first, found.last)
+    deadline = time.monotonic() + 30
+    while found.object_key in site.objects() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found.object_key not in site.objects()
+
+
+def replace(site: Site, by: Sample) -> None:
+    delete(site)
+    site.upload(by)
