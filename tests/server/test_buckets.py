@@ -49,11 +49,11 @@ def test_the_same_again_changes_nothing(site: Site, services: "Services") -> Non
 
 
 def test_other_settings_under_the_same_name_are_refused(site: Site, services: "Services") -> None:
-    other = dataclasses.replace(services.s3, secret_key="another")
+    other = dataclasses.replace(services.s3, secret_key="forgotten")
     with pytest.raises(Failure, match="'local' exists with other settings") as caught:
         add_bucket(site.service, other, site.bucket)
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_EXISTS
-    assert "another" not in caught.value.message
+    assert "forgotten" not in caught.value.message
 
 
 def test_a_bucket_has_one_configuration(site: Site, services: "Services") -> None:
@@ -143,7 +143,8 @@ def test_listings_are_paged_by_name(service: Service) -> None:
             """INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
                SELECT name, 'http://s3', name, 'r', 'a', 's' FROM unnest(ARRAY['b', 'A', 'a', '-', 'B']) AS name"""
         )
-    pages, token = [], ""
+    pages: list[list[str]] = []
+    token = ""
     while not pages or token:
         page, token = buckets.page(service, 2, token)
         pages.append([row.name for row in page])

@@ -224,8 +224,7 @@ def test_an_id_that_never_was_is_not_found(site: Site, upload_id: int) -> None:
 
 
 def test_while_s3_is_away_a_completion_is_not_final(site: Site, services: "Services") -> None:
-    host, _, port = services.s3.endpoint.removeprefix("http://").partition(":")
-    with relay((host, int(port))) as between:
+    with relay(services.s3.endpoint) as between:
         site.move(between.url)
         upload_id, etags = site.send(archive(1, b"content"))
         with between.away(), pytest.raises(Failure) as caught:
@@ -251,8 +250,7 @@ def test_a_completion_whose_answer_was_lost_in_s3_is_repeated(site: Site) -> Non
 
 
 def test_where_s3_opens_no_multipart_upload_nothing_is_left(site: Site, services: "Services") -> None:
-    host, _, port = services.s3.endpoint.removeprefix("http://").partition(":")
-    with relay((host, int(port))) as between:
+    with relay(services.s3.endpoint) as between:
         site.move(between.url)
         with between.away(), pytest.raises(Failure) as caught:
             site.start(large_archive(1))

@@ -20,7 +20,7 @@ _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
 _PORTS = {"http": 80, "https": 443}
 
 
-def add(  # noqa: PLR0917 - the fields of the request, in its order
+def add(
     service: Service, name: str, endpoint: str, bucket: str, region: str | None, access_key: str, secret_key: str
 ) -> None:
     """Adds a configuration; with the settings it already has, nothing happens."""

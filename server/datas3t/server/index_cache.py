@@ -15,7 +15,7 @@ class IndexCache:
     def __init__(self, folder: str | os.PathLike[str], max_size: int) -> None:
         self._files = DiskCache(folder, max_size)
 
-    def entry(  # noqa: PLR0917 - what names an index, which entry of how many, and where to get it
+    def entry(
         self,
         endpoint: str,
         bucket: str,
@@ -29,7 +29,7 @@ class IndexCache:
         with self.open(endpoint, bucket, object_key, etag, count, fetch) as index:
             return entry_at(index.read(number * RECORD_SIZE, (number + 1) * RECORD_SIZE), 0)
 
-    def open(  # noqa: PLR0917
+    def open(
         self,
         endpoint: str,
         bucket: str,

@@ -78,13 +78,11 @@ class Reaper:
 
 
 def _end_abandoned(service: Service) -> None:
-    for step in (
-        lambda conn: intents.cancel_expired(conn, BATCH, service.late),
-        lambda conn: intents.forget_finished(conn, KEEP_FINISHED, BATCH),
-    ):
-        with pool.connection(service.pool) as conn:
-            while step(conn):
-                pass
+    with pool.connection(service.pool) as conn:
+        while intents.cancel_expired(conn, BATCH, service.late):
+            continue
+        while intents.forget_finished(conn, KEEP_FINISHED, BATCH):
+            continue
 
 
 def _delete(service: Service, claims: Sequence[Claim]) -> int:

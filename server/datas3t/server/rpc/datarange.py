@@ -4,6 +4,7 @@ from typing import Any
 
 from datas3t import v1
 from datas3t.server import dataranges, downloads, uploads
+from datas3t.server.rpc.times import timestamp
 from datas3t.server.service import Service
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
@@ -32,7 +33,7 @@ class Dataranges(DatarangeServiceServicer):
             presigned_multipart_upload_urls=started.part_urls,
             presigned_index_put_url=started.index_put_url,
             part_size=upload.part_size,
-            expires_at=upload.expires_at,
+            expires_at=timestamp(upload.expires_at),
         )
 
     def SignUploadParts(self, request: v1.SignUploadPartsRequest, _: Any) -> v1.SignUploadPartsResponse:
@@ -43,7 +44,7 @@ class Dataranges(DatarangeServiceServicer):
             presigned_data_put_url=signed.data_put_url,
             presigned_index_put_url=signed.index_put_url,
             part_size=signed.upload.part_size,
-            expires_at=signed.expires_at,
+            expires_at=timestamp(signed.expires_at),
         )
 
     def CompleteUpload(self, request: v1.CompleteUploadRequest, _: Any) -> v1.CompleteUploadResponse:
@@ -87,7 +88,7 @@ class Dataranges(DatarangeServiceServicer):
                 for s in segments
             ],
             next_page_token=following,
-            expires_at=expires_at,
+            expires_at=timestamp(expires_at),
         )
 
     def PresignDataranges(self, request: v1.PresignDatarangesRequest, _: Any) -> v1.PresignDatarangesResponse:
@@ -97,7 +98,9 @@ class Dataranges(DatarangeServiceServicer):
             self._service, request.datas3t_name, first, last, size=request.page_size, token=request.page_token
         )
         return v1.PresignDatarangesResponse(
-            dataranges=[_presigned(each) for each in signed], next_page_token=following, expires_at=expires_at
+            dataranges=[_presigned(each) for each in signed],
+            next_page_token=following,
+            expires_at=timestamp(expires_at),
         )
 
 

@@ -10,9 +10,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
-from datas3t.server.s3.faults import InvalidParts, ObjectChanged, ObjectMissing, UploadMissing, translate, translated
+from datas3t.server.s3.faults import (
+    InvalidParts,
+    ObjectChanged,
+    ObjectMissing,
+    UploadMissing,
+    translate,
+    translated,
+    unavailable,
+)
 from datas3t.server.s3.location import Location
 from datas3t.server.s3.presign import presign
 
@@ -215,7 +223,7 @@ class Bucket:
         query = {"partNumber": str(number), "uploadId": upload_id}
         return presign(self.location, "PUT", key, lifetime, query=query)
 
-    def copy_part_url(  # noqa: PLR0917 - what S3 wants to know
+    def copy_part_url(
         self, key: str, upload_id: str, number: int, source_key: str, start: int, stop: int, lifetime: timedelta
     ) -> CopyUrl:
         """Has S3 copy bytes `start` up to `stop` of another object of this bucket into a part."""
@@ -236,6 +244,8 @@ class Bucket:
             if error.response.get("Error", {}).get("Code") not in _WANTS_MD5:
                 raise translate(error, self.location) from None
             return self._delete_singly(keys)  # an old S3, which wants a Content-MD5
+        except BotoCoreError as error:
+            raise unavailable(self.location, type(error).__name__) from None
         return {each.get("Key", ""): each.get("Code", "unknown") for each in done.get("Errors", ())}
 
     def _delete_singly(self, keys: Sequence[str]) -> dict[str, str]:
