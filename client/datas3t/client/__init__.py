@@ -1,4 +1,4 @@
-"""The SDK: `from datas3t.client import Client`."""
+"""The SDK: `from datas3t.client import Client`. Archives are made by `datas3t.client.pack`."""
 
 from datas3t.client.buckets import Bucket
 from datas3t.client.client import Client
@@ -23,7 +23,6 @@ from datas3t.client.errors import (
     TransferRefused,
     Unavailable,
 )
-from datas3t.client.pack import Packed, pack
 from datas3t.client.read import Datapoint, Datas3t
 from datas3t.client.upload import Uploaded
 
@@ -48,12 +47,10 @@ __all__ = [
     "InvalidArgument",
     "NotFound",
     "ObjectChanged",
-    "Packed",
     "Segment",
     "ServerError",
     "TransferFailed",
     "TransferRefused",
     "Unavailable",
     "Uploaded",
-    "pack",
 ]

@@ -4,12 +4,14 @@ import datas3t.client._fork  # noqa: F401 isort: skip - before grpc is imported
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 
 from datas3t.client._http import Engine
 from datas3t.client._rpc import Calls
 from datas3t.client._url import Address
+from datas3t.client.errors import FileError
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
@@ -47,7 +49,7 @@ class Connection:
 def connect(address: Address, timeout: float) -> Connection:
     """A connection of this process; nothing is sent before the first call."""
     if address.tls:
-        plain = grpc.secure_channel(address.target, grpc.ssl_channel_credentials(), options=_OPTIONS)
+        plain = grpc.secure_channel(address.target, grpc.ssl_channel_credentials(_roots()), options=_OPTIONS)
     else:
         plain = grpc.insecure_channel(address.target, options=_OPTIONS)
     channel = grpc.intercept_channel(plain, Calls(address.url, timeout))
@@ -61,3 +63,14 @@ def connect(address: Address, timeout: float) -> Connection:
         ImportServiceStub(channel),
         AggregateServiceStub(channel),
     )
+
+
+def _roots() -> bytes | None:
+    """The certificates that SSL_CERT_FILE names, which gRPC does not heed by itself; None: those it brings along."""
+    path = os.environ.get("SSL_CERT_FILE")
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}, which SSL_CERT_FILE names, cannot be read: {error.strerror}") from None

@@ -1,13 +1,12 @@
 """Client: the one door to a datas3t server: the contract's calls, and transfers between files and S3."""
 
 import os
-from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
 from pyroaring import BitMap64
 
-from datas3t.client import buckets, dataranges, datas3ts, download, pack, read, upload
+from datas3t.client import buckets, dataranges, datas3ts, download, read, upload
 from datas3t.client._connection import Connection, connect
 from datas3t.client._progress import Progress
 from datas3t.client._tuning import Tuning
@@ -215,16 +214,3 @@ class Client:
         Raises NotFound where there is no such datas3t or no datapoint in the range.
         """
         return dataranges.presign_download(self.connection, name, first, last)[0]
-
-    # Files
-
-    @staticmethod
-    def pack(
-        sources: Iterable[str | os.PathLike[str]],
-        output: str | os.PathLike[str],
-        *,
-        first: int = 1,
-        progress: Progress | None = None,
-    ) -> pack.Packed:
-        """Packs files and folders into an archive that upload_tar takes, as datas3t.client.pack; needs no server."""
-        return pack.pack(sources, output, first=first, progress=progress)

@@ -1,0 +1,80 @@
+"""https:// in the server's URL: TLS, with certificates that somebody vouches for."""
+
+import datetime
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from datas3t import v1
+from datas3t.client import Bucket, Client, FileError, Unavailable
+
+
+def one_bucket(request: v1.ListBucketsRequest, context: grpc.ServicerContext) -> v1.ListBucketsResponse:
+    return v1.ListBucketsResponse(buckets=[v1.Bucket(name="one")])
+
+
+LIST_BUCKETS = grpc.unary_unary_rpc_method_handler(
+    one_bucket,
+    request_deserializer=v1.ListBucketsRequest.FromString,
+    response_serializer=v1.ListBucketsResponse.SerializeToString,
+)
+
+
+def certificate() -> tuple[bytes, bytes]:
+    """A key and a certificate for localhost that it signs itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private, signed.public_bytes(serialization.Encoding.PEM)
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[str]:
+    """The URL of a server whose certificate is in the folder."""
+    private, public = certificate()
+    (tmp_path / "ca.pem").write_bytes(public)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("datas3t.v1.BucketService", {"ListBuckets": LIST_BUCKETS})]
+    )
+    port = server.add_secure_port("localhost:0", grpc.ssl_server_credentials([(private, public)]))
+    server.start()
+    yield f"https://localhost:{port}"
+    server.stop(None)
+
+
+def test_https_speaks_tls_and_heeds_ssl_cert_file(
+    tls_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    with Client(tls_server) as client:
+        assert client.list_buckets() == [Bucket("one", "", "", "")]
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(tls_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with Client(tls_server) as client, pytest.raises(Unavailable, match="https://localhost"):
+        client.list_buckets()
+
+
+def test_certificates_that_are_not_there_are_named(tls_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
+    with Client(tls_server) as client, pytest.raises(FileError, match="/nowhere/ca"):
+        client.list_buckets()
