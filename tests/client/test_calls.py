@@ -2,12 +2,15 @@
 
 import pickle
 import threading
+from pathlib import Path
 
 import pytest
+from pyroaring import BitMap64
 
 from datas3t.client import (
     AlreadyExists,
     Bucket,
+    Cleared,
     Client,
     Datas3tInfo,
     DeadlineExceeded,
@@ -17,6 +20,8 @@ from datas3t.client import (
     Unavailable,
 )
 from datas3t.embedded.ports import free
+from tests.client.archives import sample
+from tests.client.sites import Site
 from tests.support.faults import Fault, relay
 
 
@@ -117,3 +122,22 @@ def test_the_stubs_are_there_for_calls_as_the_protos_have_them(client: Client, d
 
     answer = client.connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name=datas3t))
     assert list(answer.dataranges) == []
+
+
+def test_a_datas3t_is_cleared_before_it_is_deleted(site: Site, tmp_path: Path) -> None:
+    site.upload(sample(tmp_path / "1.tar", 1, 10, 10))
+    with pytest.raises(FailedPrecondition) as raised:
+        site.client.delete_datas3t(site.name)
+    assert raised.value.reason == "DATAS3T_NOT_EMPTY"
+    assert site.client.clear_datas3t(site.name) == Cleared(dataranges=1, objects=2)
+    assert site.client.clear_datas3t(site.name) == Cleared(dataranges=0, objects=0)
+    site.client.delete_datas3t(site.name)
+    with pytest.raises(NotFound):
+        site.client.list_dataranges(site.name)
+
+
+def test_the_bitmap_has_exactly_the_keys_present(site: Site, tmp_path: Path) -> None:
+    assert site.client.datapoints_bitmap(site.name) == BitMap64()
+    for first in (0, 7, 2**40):
+        site.upload(sample(tmp_path / f"{first}.tar", first, 10, 10))
+    assert site.client.datapoints_bitmap(site.name) == BitMap64([0, 1, 7, 8, 2**40, 2**40 + 1])
