@@ -70,9 +70,11 @@ def check(location: Location) -> None:
 def _refused(error: ClientError, location: Location) -> Failure:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
     about = {"endpoint": location.endpoint, "s3_bucket": location.bucket}
+    if "html" in headers.get("content-type", ""):
+        return _unreachable(location, "what answers there is no S3; check host and port")
     if code in _WRONG_REGION:
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         hint = (
             f"it is in region {headers['x-amz-bucket-region']}"
             if "x-amz-bucket-region" in headers
