@@ -5,9 +5,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import reference  # noqa: E402 - the pages' scripts lie beside this one
+import command_line  # noqa: E402 - the pages' scripts lie beside this one
+import reference  # noqa: E402
 
-PAGES = {"api.md": reference.api, "errors.md": reference.errors}
+PAGES = {"api.md": reference.api, "cli.md": command_line.page, "errors.md": reference.errors}
 
 
 def stale() -> list[str]:

@@ -11,23 +11,13 @@ from google.protobuf import descriptor_pb2 as pb
 from google.rpc import code_pb2
 
 from datas3t import v1
+from datas3t.server.errors import Failure
+from datas3t.server.rpc.failures import http_status, status_of
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "proto"))
 from lint import describe  # noqa: E402 - a script beside the protos, not a package
 
-HTTP_STATUS = {
-    "UNKNOWN": 500,
-    "INVALID_ARGUMENT": 400,
-    "NOT_FOUND": 404,
-    "ALREADY_EXISTS": 409,
-    "FAILED_PRECONDITION": 400,
-    "ABORTED": 409,
-    "UNIMPLEMENTED": 501,
-    "UNAVAILABLE": 503,
-    "DATA_LOSS": 500,
-    "INTERNAL": 500,
-}
 _LABEL_REPEATED = pb.FieldDescriptorProto.LABEL_REPEATED
 _WITH_NAME = (pb.FieldDescriptorProto.TYPE_MESSAGE, pb.FieldDescriptorProto.TYPE_ENUM)
 
@@ -154,5 +144,7 @@ def errors() -> str:
         code = code_pb2.Code.Name(rule.code)
         if value.number:
             name = value.name.removeprefix("ERROR_REASON_")
-            lines.append(f"| `{name}` | {code} | {rule.http or HTTP_STATUS[code]} | {comments.at(5, 0, 2, position)} |")
+            lines.append(
+                f"| `{name}` | {code} | {http_status(status_of(Failure(value.number, '')))} | {comments.at(5, 0, 2, position)} |"
+            )
     return "\n".join(lines) + "\n"

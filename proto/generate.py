@@ -11,6 +11,7 @@ from grpc_tools import protoc
 
 HERE = Path(__file__).parent
 PACKAGE = Path("datas3t/v1")
+BIN = Path(sys.executable).parent
 INCLUDES = [
     HERE,
     Path(next(iter(google.api.__path__))).parent.parent,
@@ -23,9 +24,10 @@ def generate(out: Path) -> None:
     rmtree(out / PACKAGE, ignore_errors=True)
     (out / PACKAGE).mkdir(parents=True)
     files = sorted((HERE / PACKAGE).glob("*.proto"))
+    plugins = [f"--plugin=protoc-gen-{kind}={BIN / f'protoc-gen-{kind}'}" for kind in ("mypy", "mypy_grpc")]
     kinds = [f"--{kind}_out={out}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")]
     includes = [f"-I{folder}" for folder in INCLUDES]
-    if protoc.main(["protoc", *includes, *kinds, *map(str, files)]) != 0:
+    if protoc.main(["protoc", *includes, *plugins, *kinds, *map(str, files)]) != 0:
         sys.exit("protoc failed")
     for file in files:
         if not re.search(r"^service ", file.read_text(), re.MULTILINE):
