@@ -114,6 +114,23 @@ def stands(bucket: Bucket, key: str, what: str, size: int) -> ObjectInfo:
     return found
 
 
+def check_index(read: Read, count: int, data_size: int, sample_size: int = SAMPLE) -> tuple[int, dict[int, Entry]]:
+    """Checks in pieces that an index of `count` entries tiles an archive of that size. Raises IndexFormatError.
+
+    Answers where the entries end, and some of them by number: the first, the last, and some between.
+    """
+    last, sample = count - 1, {}
+    wanted = sorted({last * n // (sample_size - 1) for n in range(sample_size)})
+    position = 0
+    for number in range(0, count, _RECORDS):
+        following = min(number + _RECORDS, count)
+        piece = read(number * RECORD_SIZE, following * RECORD_SIZE)
+        position = index.check_records(piece, position, number)
+        sample.update({n: index.entry_at(piece, n - number) for n in wanted if number <= n < following})
+    index.check_room(position, data_size)
+    return position, sample
+
+
 def _check_whole(bucket: Bucket, announced: Announced, data: ObjectInfo, of_index: ObjectInfo) -> int:
     """Reads a small archive as a whole: every header is checked, and every byte of the index."""
     archive = bucket.get(announced.data_key, 0, data.size, etag=data.etag)
@@ -131,7 +148,8 @@ def _check_whole(bucket: Bucket, announced: Announced, data: ObjectInfo, of_inde
 def _check_sample(bucket: Bucket, announced: Announced, data: ObjectInfo, of_index: ObjectInfo) -> int:
     """Checks the arithmetic of the whole index, the headers of some entries spread over the archive, and its end."""
     read = partial(bucket.get, announced.data_key, etag=data.etag)
-    stop, sample = _check_index(partial(bucket.get, announced.index_key, etag=of_index.etag), announced)
+    read_index = partial(bucket.get, announced.index_key, etag=of_index.etag)
+    stop, sample = check_index(read_index, announced.count, announced.data_size)
 
     def check_entry(number: int) -> None:
         entry = sample[number]
@@ -142,20 +160,6 @@ def _check_sample(bucket: Bucket, announced: Announced, data: ObjectInfo, of_ind
             pass
     tar.check_end(read, stop, data.size)
     return stop
-
-
-def _check_index(read: Read, announced: Announced) -> tuple[int, dict[int, Entry]]:
-    """Where the entries end, and some of them by number: the first, the last, and some between."""
-    last, sample = announced.count - 1, {}
-    wanted = sorted({last * n // (SAMPLE - 1) for n in range(SAMPLE)})
-    position = 0
-    for number in range(0, announced.count, _RECORDS):
-        following = min(number + _RECORDS, announced.count)
-        piece = read(number * RECORD_SIZE, following * RECORD_SIZE)
-        position = index.check_records(piece, position, number)
-        sample.update({n: index.entry_at(piece, n - number) for n in wanted if number <= n < following})
-    index.check_room(position, announced.data_size)
-    return position, sample
 
 
 def _shown(entry: Entry) -> str:
