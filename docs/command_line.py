@@ -16,8 +16,8 @@ _INTRODUCTION = """\
 
 Data and results go to standard output, progress and errors to standard error; bars show only on a terminal. Commands
 that remove something ask first: `y` or `yes` proceeds, anything else says so and exits 0; `--force` does not ask. An
-output file appears whole or not at all. An interrupted upload or download goes on where it stopped when the same command
-is run again.
+output file appears whole or not at all. An interrupted upload or download goes on where it stopped when the same
+command is run again.
 
 | exit code | |
 |---|---|

@@ -144,7 +144,6 @@ def errors() -> str:
         code = code_pb2.Code.Name(rule.code)
         if value.number:
             name = value.name.removeprefix("ERROR_REASON_")
-            lines.append(
-                f"| `{name}` | {code} | {http_status(status_of(Failure(value.number, '')))} | {comments.at(5, 0, 2, position)} |"
-            )
+            http = http_status(status_of(Failure(value.number, "")))
+            lines.append(f"| `{name}` | {code} | {http} | {comments.at(5, 0, 2, position)} |")
     return "\n".join(lines) + "\n"

@@ -44,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Runs the command line; the exit code."""
     try:
-        result = cli.main(list(arguments), prog_name="datas3t", standalone_mode=False)
+        with cli.make_context("datas3t", list(arguments)) as context:
+            result = cli.invoke(context)
+    except click.exceptions.Exit as done:
+        return done.exit_code
     except click.UsageError as error:
         error.show()
         return output.USAGE
