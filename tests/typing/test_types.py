@@ -1,0 +1,51 @@
+"""The public types, as a type checker sees them; and that it sees anything at all."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_REVEALED = """
+from datas3t.client import Client
+client = Client()
+reveal_type(client.list_datas3ts())
+reveal_type(client.upload_tar("a", "b"))
+images = client.datas3t("images")
+reveal_type(images.keys)
+reveal_type(images.get(1))
+reveal_type(images.get_many([1]))
+reveal_type(next(iter(images.scan())))
+reveal_type(next(iter(images.scan())).content)
+"""
+_TYPES = [
+    "builtins.list[datas3t.client.datas3ts.Datas3tInfo]",
+    "datas3t.client.upload.Uploaded",
+    "pyroaring.BitMap64",
+    "builtins.bytes",
+    "builtins.list[builtins.bytes]",
+    "datas3t.client.read.Datapoint",
+    "builtins.bytes",
+]
+
+
+def check(code: str, folder: Path) -> str:
+    file = folder / "program.py"
+    file.write_text(code)
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(file)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT).stdout
+
+
+def test_the_public_types_are_as_documented(tmp_path: Path) -> None:
+    shown = check(_REVEALED, tmp_path)
+    assert [
+        line.partition('Revealed type is "')[2].rstrip('"') for line in shown.splitlines() if "Revealed" in line
+    ] == _TYPES
+
+
+def test_a_wrong_assignment_is_reported(tmp_path: Path) -> None:
+    assert "Incompatible types in assignment" in check(
+        "from datas3t.client import Client\nx: int = Client().url\n", tmp_path
+    )
+    assert "Incompatible types in assignment" in check(
+        "from datas3t.archive import parts\nx: str = parts.MIN_PART\n", tmp_path
+    )
