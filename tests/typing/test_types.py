@@ -18,13 +18,13 @@ reveal_type(next(iter(images.scan())))
 reveal_type(next(iter(images.scan())).content)
 """
 _TYPES = [
-    "builtins.list[datas3t.client.datas3ts.Datas3tInfo]",
+    "list[datas3t.client.datas3ts.Datas3tInfo]",
     "datas3t.client.upload.Uploaded",
     "pyroaring.BitMap64",
-    "builtins.bytes",
-    "builtins.list[builtins.bytes]",
+    "bytes",
+    "list[bytes]",
     "datas3t.client.read.Datapoint",
-    "builtins.bytes",
+    "bytes",
 ]
 
 
