@@ -1,6 +1,7 @@
 """Dataranges. Two of one datas3t never overlap: the exclusion constraint is the judge, its index serves the lookups."""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -134,3 +135,47 @@ _CLEAR: LiteralString = """
 def clear(conn: Connection, datas3t_id: int, bucket_id: int) -> int:
     """Deletes all of a datas3t and queues their objects; how many objects that are, two for each datarange."""
     return conn.execute(_CLEAR, {"datas3t_id": datas3t_id, "bucket_id": bucket_id}).rowcount
+
+
+_DATA_KEYS: LiteralString = "SELECT data_object_key FROM dataranges WHERE datas3t_id = %s"
+
+
+def data_keys(conn: Connection, datas3t_id: int) -> list[str]:
+    """The object keys of all archives of a datas3t."""
+    return [key for (key,) in conn.execute(_DATA_KEYS, [datas3t_id])]
+
+
+_INSERT_FITTING: LiteralString = f"""
+    INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+                            size_bytes, entries_size_bytes, data_etag, index_etag)
+    SELECT %s, new.*
+      FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[],
+                  %s::text[]) AS new
+        ON CONFLICT DO NOTHING
+    RETURNING {_COLUMNS}
+"""
+
+
+def insert_fitting(conn: Connection, datas3t_id: int, rows: Sequence[Datarange]) -> list[Datarange]:
+    """Inserts, but for those that overlap one which is there; answers those inserted. Their ids are the database's."""
+    columns = [
+        [row.first_key for row in rows],
+        [row.last_key for row in rows],
+        [row.data_object_key for row in rows],
+        [row.index_object_key for row in rows],
+        [row.size_bytes for row in rows],
+        [row.entries_size_bytes for row in rows],
+        [row.data_etag for row in rows],
+        [row.index_etag for row in rows],
+    ]
+    with conn.cursor(row_factory=class_row(Datarange)) as cur:
+        return cur.execute(_INSERT_FITTING, [datas3t_id, *columns]).fetchall()
+
+
+_DELETE_BY_IDS: LiteralString = f"DELETE FROM dataranges WHERE id = ANY(%s) RETURNING {_COLUMNS}"
+
+
+def delete_by_ids(conn: Connection, ids: Sequence[int]) -> list[Datarange]:
+    """Those that were still there; the caller queues their objects."""
+    with conn.cursor(row_factory=class_row(Datarange)) as cur:
+        return cur.execute(_DELETE_BY_IDS, [list(ids)]).fetchall()

@@ -62,6 +62,19 @@ def forget_finished(conn: Connection, age: timedelta, limit: int) -> int:
     return sum(conn.execute(each, [age, limit]).rowcount for each in _FORGET)
 
 
+_PENDING_KEYS: list[LiteralString] = [
+    f"""SELECT objects.key
+          FROM {table} CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (key)
+         WHERE datas3t_id = %s AND state = 'pending'"""
+    for table in _TABLES
+]
+
+
+def pending_keys(conn: Connection, datas3t_id: int) -> set[str]:
+    """The keys of the objects that what is pending in a datas3t will have."""
+    return {key for each in _PENDING_KEYS for (key,) in conn.execute(each, [datas3t_id])}
+
+
 def _count(conn: Connection, statement: LiteralString, values: dict[str, object]) -> int:
     found = conn.execute(statement, values).fetchone()
     assert found is not None

@@ -52,6 +52,14 @@ def queue(
     conn.execute(_QUEUE, {"bucket_id": bucket_id, "keys": list(keys), "multipart": multipart, **times})
 
 
+_QUEUED: LiteralString = "SELECT object_key FROM keys_to_delete WHERE bucket_id = %s AND object_key = ANY(%s)"
+
+
+def queued(conn: Connection, bucket_id: int, keys: Sequence[str]) -> set[str]:
+    """Which of these objects of a bucket are queued."""
+    return {key for (key,) in conn.execute(_QUEUED, [bucket_id, list(keys)])}
+
+
 _CLAIM: LiteralString = """
     UPDATE keys_to_delete SET due_at = now() + %(lease)s
      WHERE id IN (SELECT id FROM keys_to_delete WHERE due_at <= now()

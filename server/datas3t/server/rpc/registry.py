@@ -10,8 +10,18 @@ from google.protobuf.descriptor import ServiceDescriptor
 from datas3t.server.rpc.bucket import Buckets
 from datas3t.server.rpc.datarange import Dataranges
 from datas3t.server.rpc.datas3t import Datas3ts
+from datas3t.server.rpc.imports import Imports
 from datas3t.server.service import Service
-from datas3t.v1 import bucket_pb2, bucket_pb2_grpc, datarange_pb2, datarange_pb2_grpc, datas3t_pb2, datas3t_pb2_grpc
+from datas3t.v1 import (
+    bucket_pb2,
+    bucket_pb2_grpc,
+    datarange_pb2,
+    datarange_pb2_grpc,
+    datas3t_pb2,
+    datas3t_pb2_grpc,
+    import_pb2,
+    import_pb2_grpc,
+)
 
 
 @dataclass(frozen=True)
@@ -40,5 +50,10 @@ def servicers(service: Service) -> list[Servicing]:
             datarange_pb2.DESCRIPTOR.services_by_name["DatarangeService"],
             Dataranges(service),
             datarange_pb2_grpc.add_DatarangeServiceServicer_to_server,
+        ),
+        Servicing(
+            import_pb2.DESCRIPTOR.services_by_name["ImportService"],
+            Imports(service),
+            import_pb2_grpc.add_ImportServiceServicer_to_server,
         ),
     ]

@@ -1,0 +1,41 @@
+"""What the database says of objects that an import has listed: those with a row, and those that must be left alone."""
+
+from collections.abc import Sequence
+
+from datas3t.archive import names
+from datas3t.server.db import dataranges, intents, keys_to_delete
+from datas3t.server.db.datas3ts import Datas3t
+from datas3t.server.db.pool import Connection
+from datas3t.server.import_cover import overlapped
+from datas3t.server.import_listing import Archive
+
+_KEYS = 10_000  # in one statement
+
+
+class Known:
+    """As of one moment. What moves on meanwhile, from pending to committed to deleted, is seen at least once."""
+
+    def __init__(self, conn: Connection, bucket_id: int, datas3t: Datas3t | None, keys: Sequence[str]) -> None:
+        self._pending = intents.pending_keys(conn, datas3t.id) if datas3t else set()
+        self._committed = set(dataranges.data_keys(conn, datas3t.id)) if datas3t else set()
+        self._queued = set[str]()
+        for start in range(0, len(keys), _KEYS):
+            self._queued |= keys_to_delete.queued(conn, bucket_id, keys[start : start + _KEYS])
+        parsed = (names.parse(key) for key in self._committed)
+        self._spans = sorted((name for name in parsed if name), key=lambda name: name.first)
+
+    def has(self, archive: Archive) -> bool:
+        """Whether it has a row."""
+        return archive.key in self._committed
+
+    def claimed(self, key: str) -> str | None:
+        """Who has a claim on an object, in words."""
+        if key in self._pending:
+            return "it belongs to an upload or aggregate that is open"
+        return "it is about to be deleted" if key in self._queued else None
+
+    def refusal(self, archive: Archive) -> str | None:
+        """Why an archive without a row must not get one."""
+        there = overlapped(self._spans, archive)
+        overlap = f"it overlaps the datarange from {there.first} to {there.last}, which is there" if there else None
+        return self.claimed(archive.key) or overlap
