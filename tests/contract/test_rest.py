@@ -5,7 +5,7 @@ written as the answer itself, with a type where its value is the server's choice
 """
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ from tests.support.serving import serving, settings_for
 from tests.support.uploads import archive, get, large_archive, put
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from datas3t.embedded.stack import Services
 
 SMALL = archive(10, b"ten", b"", b"twelve" * 100)
@@ -46,6 +48,7 @@ ROUTES = {
     "presign download": ("POST", "/api/download/presign", "/api/v1/download"),
     "list dataranges": ("GET", "/api/datarange?datas3t_name=images", "/api/v1/dataranges?datas3t_name=images"),
     "delete datarange": ("POST", "/api/datarange/delete", "/api/v1/datarange/delete"),
+    "import": ("POST", "/api/v1/datas3ts/import", "/api/v1/datas3ts/import"),
     "clear": ("POST", "/api/v1/datas3ts/clear", "/api/v1/datas3ts/clear"),
     "delete datas3t": ("DELETE", "/api/v1/datas3ts", "/api/v1/datas3ts"),
     "bitmap": ("GET", BITMAP, BITMAP),
@@ -120,6 +123,14 @@ def datarange(first: int, last: int, counter: int, size: int) -> dict[str, Any]:
     }
 
 
+def imported(*names: str, skipped: Sequence[str] = ()) -> dict[str, Any]:
+    return {
+        "imported_datas3ts": list(names),
+        "imported_count": len(names),
+        "skipped": [{"object_key": key + ".tar", "reason": str} for key in skipped],
+    }
+
+
 DIRECT = {"use_direct_put": True, "presigned_data_put_url": URL}
 PARTS = {"use_direct_put": False, "presigned_multipart_upload_urls": [URL, URL]}
 IMAGES = {"name": "images"}
@@ -153,6 +164,7 @@ def rows(s3: Any, bucket: str) -> list[Row]:
         Row("start upload", start_of(LARGE), 200, started(100, 102, 2, **PARTS), send_large),
         Row("complete upload", large_id, 200, {}),
         Row("start upload", start_of(SMALL), 200, started(10, 12, 3, **DIRECT), send_small),
+        Row("import", {"bucket_name": "store"}, 200, imported(skipped=[key_of(10, 12, 3)])),
         Row("cancel upload", small_id, 200, {}),
         Row("list datas3ts", None, 200, [summary]),
         Row("list dataranges", None, 200, {"dataranges": both}),
@@ -219,6 +231,19 @@ def test_every_row_answers_as_written(server: Server, services: "Services", buck
             row.then(made, answer.json)
 
 
+def test_an_import_answers_as_written(server: Server, services: "Services", bucket: str, s3: "S3Client") -> None:
+    for key, data in [(key_of(10, 12, 7), SMALL.data), (key_of(20, 20, 9), b"no archive")]:
+        s3.put_object(Bucket=bucket, Key=key + ".tar", Body=data)
+    before = [row for row in rows(services.s3, bucket) if row.call == "add bucket"]
+    row = Row("import", {"bucket_name": "store"}, 200, imported("images", skipped=[key_of(20, 20, 9)]))
+    for each in [
+        *before,
+        row,
+        Row("list dataranges", None, 200, {"dataranges": [datarange(10, 12, 7, len(SMALL.data))]}),
+    ]:
+        check(each, ask(server.url, ROUTES[each.call][0], ROUTES[each.call][1], each.request))
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -233,6 +258,8 @@ def test_every_row_answers_as_written(server: Server, services: "Services", buck
         (Row("cancel upload", {"datarange_upload_id": 7}, 404, "7"), "UPLOAD_NOT_FOUND"),
         (Row("presign download", {"datas3t_name": "images", "first_datapoint": 2}, 400, "first_"), "INVALID_VALUE"),
         (Row("presign download", {"datas3t_name": "images"}, 404, "images"), "DATAS3T_NOT_FOUND"),
+        (Row("import", {"bucket_name": "nowhere"}, 404, "nowhere"), "BUCKET_NOT_FOUND"),
+        (Row("import", {"name": "store"}, 400, "name"), "UNKNOWN_FIELD"),
         (Row("list dataranges", None, 404, "images"), "DATAS3T_NOT_FOUND"),
         (Row("bitmap", None, 404, "images"), "DATAS3T_NOT_FOUND"),
     ],

@@ -73,6 +73,30 @@ def list_(as_json: bool) -> None:
     output.table(headings, rows, "There are no datas3ts.")
 
 
+@datas3t.command("import")
+@click.option("--bucket", required=True, metavar="NAME", help="The bucket configuration to read.")
+@options.JSON
+@options.server_url()
+def import_(bucket: str, as_json: bool) -> None:
+    """Add the datas3ts that stand in a bucket and are not known yet, after the loss of a database.
+
+    \b
+    What is left out is printed with the reason. Repeated, it changes nothing.
+      datas3t datas3t import --bucket local
+    """
+    with options.client() as client:
+        done = client.import_datas3ts(bucket)
+    if as_json:
+        skipped = [{"object_key": each.object_key, "reason": each.reason} for each in done.skipped]
+        output.as_json({"imported_datas3ts": done.datas3ts, "imported_count": len(done.datas3ts), "skipped": skipped})
+        return
+    for name in done.datas3ts:
+        output.result(name)
+    for each in done.skipped:
+        output.note(f"Left out {each.object_key}: {each.reason}")
+    output.note(f"Imported into {len(done.datas3ts)} datas3ts; left out {len(done.skipped)} objects.")
+
+
 @datas3t.command()
 @_NAME
 @options.FORCE

@@ -23,6 +23,7 @@ from datas3t.client.errors import (
     TransferRefused,
     Unavailable,
 )
+from datas3t.client.imports import Imported, Skipped
 from datas3t.client.read import Datapoint, Datas3t
 from datas3t.client.upload import Uploaded
 
@@ -43,12 +44,14 @@ __all__ = [
     "Downloaded",
     "FailedPrecondition",
     "FileError",
+    "Imported",
     "Interrupted",
     "InvalidArgument",
     "NotFound",
     "ObjectChanged",
     "Segment",
     "ServerError",
+    "Skipped",
     "TransferFailed",
     "TransferRefused",
     "Unavailable",

@@ -6,7 +6,7 @@ from typing import Self
 
 from pyroaring import BitMap64
 
-from datas3t.client import buckets, dataranges, datas3ts, download, read, upload
+from datas3t.client import buckets, dataranges, datas3ts, download, imports, read, upload
 from datas3t.client._connection import Connection, connect
 from datas3t.client._progress import Progress
 from datas3t.client._tuning import Tuning
@@ -14,6 +14,7 @@ from datas3t.client._url import address
 from datas3t.client.buckets import Bucket
 from datas3t.client.dataranges import Datarange, Segment
 from datas3t.client.datas3ts import Cleared, Datas3tInfo
+from datas3t.client.imports import Imported
 
 
 class Client:
@@ -128,6 +129,16 @@ class Client:
     def delete_datas3t(self, name: str) -> None:
         """Removes an empty datas3t. Raises NotFound; FailedPrecondition while it holds dataranges."""
         datas3ts.delete(self.connection, name)
+
+    def import_datas3ts(self, bucket: str, *, progress: Progress | None = None) -> Imported:
+        """Adds every datas3t and datarange that stands in the bucket of a bucket configuration and is not known yet:
+        after the loss of a database, or to move one. Missing or wrong indices are made anew. Repeated it changes
+        nothing; what is left out is told with the reason.
+
+        `progress` is called with ("import", objects looked at, 0): how many there are shows only at the end.
+        Raises NotFound for the bucket configuration; FailedPrecondition where S3 refuses its credentials.
+        """
+        return imports.run(self.connection, bucket, progress=progress)
 
     def datapoints_bitmap(self, name: str) -> BitMap64:
         """The keys of the datapoints present. Raises NotFound."""

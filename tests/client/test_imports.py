@@ -1,0 +1,84 @@
+"""Importing through the SDK: after the loss of the database everything reads as before."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from datas3t.client import Client, FailedPrecondition, NotFound, Skipped
+from tests.client.archives import sample
+from tests.client.sites import Site
+from tests.support.serving import serving, settings_for
+from tests.support.stack import new_database
+
+if TYPE_CHECKING:
+    from datas3t.embedded.stack import Services
+
+
+@pytest.fixture
+def other(services: "Services", migrated_template: str, tmp_path: Path, site: Site) -> Iterator[Client]:
+    """A client of a server whose database knows nothing but the site's bucket."""
+    with (
+        new_database(services, migrated_template) as database,
+        serving(settings_for(services, database, tmp_path / "other")) as server,
+        Client(server.url) as client,
+    ):
+        s3 = services.s3
+        client.add_bucket(
+            site.bucket, endpoint=s3.endpoint, bucket=site.bucket, access_key=s3.access_key, secret_key=s3.secret_key
+        )
+        yield client
+
+
+def test_after_the_loss_of_the_database_every_byte_is_there(site: Site, other: Client, tmp_path: Path) -> None:
+    samples = [
+        sample(tmp_path / f"{first}.tar", first, *sizes) for first, sizes in [(7, [1, 0, 999]), (50, [70_000] * 9)]
+    ]
+    for each in samples:
+        site.upload(each)
+    done = other.import_datas3ts(site.bucket)
+    assert (done.datas3ts, done.skipped) == ([site.name], [])
+    (was,) = [each for each in site.client.list_datas3ts() if each.name == site.name]
+    assert other.list_datas3ts() == [was]
+    contents = {each.key: each.content for each in other.datas3t(site.name).scan()}
+    assert contents == samples[0].contents | samples[1].contents
+    assert other.import_datas3ts(site.bucket).datas3ts == []
+
+
+def test_what_is_left_out_is_told_with_its_reason(site: Site, other: Client) -> None:
+    key = f"datas3t/{site.name}/dataranges/photos.tar"
+    site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"x")
+    done = other.import_datas3ts(site.bucket)
+    assert done.skipped == [Skipped(key, "its name is not that of an archive or index of a datas3t")]
+
+
+def test_thousands_that_are_left_out_arrive_in_many_messages(site: Site, other: Client) -> None:
+    keys = [f"datas3t/{site.name}/dataranges/{'long-' * 40}{n}.tar" for n in range(1200)]
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(lambda key: site.s3.put_object(Bucket=site.bucket, Key=key), keys))
+    assert {each.object_key for each in other.import_datas3ts(site.bucket).skipped} == set(keys)
+
+
+def test_progress_counts_the_objects(site: Site, tmp_path: Path) -> None:
+    site.upload(sample(tmp_path / "1.tar", 1, 10))
+    told: list[tuple[str, int, int]] = []
+    site.client.import_datas3ts(site.bucket, progress=lambda *each: told.append(each))
+    assert told[-1] == ("import", 2, 0)
+    assert told == sorted(set(told))
+
+
+def test_a_bucket_that_is_not_configured_is_not_found(client: Client) -> None:
+    with pytest.raises(NotFound, match="nowhere"):
+        client.import_datas3ts("nowhere")
+
+
+def test_a_bucket_that_is_gone_is_told(client: Client, settings: dict[str, str], site: Site) -> None:
+    client.add_bucket(settings["bucket"], **settings)
+    site.s3.delete_bucket(Bucket=settings["bucket"])
+    try:
+        with pytest.raises(FailedPrecondition, match="refuses bucket"):
+            client.import_datas3ts(settings["bucket"])
+    finally:
+        site.s3.create_bucket(Bucket=settings["bucket"])  # which the fixture deletes
