@@ -137,12 +137,13 @@ def default_data_dir() -> Path:
 
 def _serve(running: Services, addr: str) -> None:
     from datas3t.server import buckets, logs  # noqa: PLC0415 - half a second
-    from datas3t.server.app import Server  # noqa: PLC0415
+    from datas3t.server.app import Server, allow_many_connections  # noqa: PLC0415
     from datas3t.server.db.migrate import MigrationEdited  # noqa: PLC0415
     from datas3t.server.errors import Failure  # noqa: PLC0415
     from datas3t.server.settings import Address, Settings, SettingsError  # noqa: PLC0415
 
     logs.configure("warning")
+    allow_many_connections()
     s3 = running.s3
     with contextlib.ExitStack() as cleanup:
         try:

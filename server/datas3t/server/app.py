@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from queue import SimpleQueue
 from types import FrameType
 
 from datas3t.server import logs, reaper
@@ -153,7 +154,7 @@ class Server:
 def run(settings: Settings) -> int:
     """Serves until SIGTERM or SIGINT, in the main thread; the exit code. A second signal ends it at once."""
     logs.configure(settings.log_level)
-    _allow_many_connections()
+    allow_many_connections()
     told = _signalled()
     server = Server(settings)
     try:
@@ -161,7 +162,7 @@ def run(settings: Settings) -> int:
     except (SettingsError, Failure, MigrationEdited) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    told.wait()
+    told.get()
     _log.info("stopping: no new calls, running ones have %s", settings.drain)
     if server.stop():
         _log.info("stopped")
@@ -171,19 +172,21 @@ def run(settings: Settings) -> int:
     os._exit(1)  # their threads would be waited for
 
 
-def _signalled() -> threading.Event:
-    told = threading.Event()
+def _signalled() -> "SimpleQueue[int]":
+    """Gets the first signal. Not an Event: its lock may be held by the very thread that a handler interrupts."""
+    told: SimpleQueue[int] = SimpleQueue()
 
     def tell(signum: int, _frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_DFL)
-        told.set()
+        told.put(signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, tell)
     return told
 
 
-def _allow_many_connections() -> None:
+def allow_many_connections() -> None:
+    """Raises this process's limit of open files as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
