@@ -4,6 +4,7 @@ Contents are skipped, not read. No transaction is open meanwhile.
 """
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from threading import BoundedSemaphore
 
@@ -11,7 +12,7 @@ from datas3t import v1
 from datas3t.archive import tar
 from datas3t.archive.errors import FormatError
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.server.completion import Checked, Read, check_index
+from datas3t.server.completion import Read, check_index
 from datas3t.server.errors import Failure
 from datas3t.server.import_listing import Archive
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
@@ -23,11 +24,19 @@ _SAMPLE = range(4, 33)  # headers that are looked at, and one more for every 16 
 _WALKS = BoundedSemaphore(4)  # each has some 25 MB in hand
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What the row of an archive says beside the listing: its index, and where its end marker starts."""
+
+    index_etag: str
+    entries_size: int
+
+
 class Unfit(Exception):  # noqa: N818 - it is left out, which is no defect
     """The archive cannot be imported; the message says why."""
 
 
-def check(bucket: Bucket, archive: Archive) -> Checked:
+def check(bucket: Bucket, archive: Archive) -> Fit:
     """What its row is to say. Raises Unfit, or Failure where S3 does not answer."""
     try:
         return _by_index(bucket, archive) or _by_walk(bucket, archive)
@@ -35,7 +44,7 @@ def check(bucket: Bucket, archive: Archive) -> Checked:
         raise Unfit("it was deleted or written anew while it was looked at; import again") from error
 
 
-def _by_index(bucket: Bucket, archive: Archive) -> Checked | None:
+def _by_index(bucket: Bucket, archive: Archive) -> Fit | None:
     """By its index and some headers spread over it; None where the index is missing or wrong, or it is small."""
     index, data = archive.index, archive.data
     if index is None or index.size != RECORD_SIZE * archive.count or data.size <= WHOLE:
@@ -50,10 +59,10 @@ def _by_index(bucket: Bucket, archive: Archive) -> Checked | None:
         tar.check_end(read, stop, data.size)
     except FormatError:
         return None
-    return Checked(data.etag, index.etag, stop)
+    return Fit(index.etag, stop)
 
 
-def _by_walk(bucket: Bucket, archive: Archive) -> Checked:
+def _by_walk(bucket: Bucket, archive: Archive) -> Fit:
     """From header to header; writes the index where the one in the bucket is another."""
     data = archive.data
     with _WALKS if data.size > WHOLE else nullcontext():
@@ -64,8 +73,8 @@ def _by_walk(bucket: Bucket, archive: Archive) -> Checked:
         if made.count != archive.count:
             raise Unfit(f"it holds {made.count} datapoints, but {archive.count} by its name")
         if archive.index is not None and _is(bucket, archive.index_key, archive.index, made.index):
-            return Checked(data.etag, archive.index.etag, made.entries_end)
-        return Checked(data.etag, _written(bucket, archive.index_key, made.index), made.entries_end)
+            return Fit(archive.index.etag, made.entries_end)
+        return Fit(_written(bucket, archive.index_key, made.index), made.entries_end)
 
 
 def _is(bucket: Bucket, key: str, there: ObjectInfo, expected: bytes) -> bool:

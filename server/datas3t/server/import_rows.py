@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from datas3t.archive import names
-from datas3t.server.completion import Checked
 from datas3t.server.db import dataranges, datas3ts, keys_to_delete, pool
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.s3_buckets import S3Bucket
+from datas3t.server.import_index import Fit
 from datas3t.server.import_known import Known
 from datas3t.server.import_listing import Archive, Skipped
 from datas3t.server.s3.bucket import Bucket
@@ -21,7 +21,7 @@ def elsewhere(name: str) -> str:
 
 
 def commit(
-    service: Service, bucket: S3Bucket, name: str, counter: int, taken: Mapping[Archive, Checked]
+    service: Service, bucket: S3Bucket, name: str, counter: int, taken: Mapping[Archive, Fit]
 ) -> tuple[list[Datarange], list[Skipped]]:
     """Adds the datas3t or has its counter catch up, and adds dataranges; answers those added, and what was not."""
     with pool.transaction(service.pool, bucket=bucket.name) as conn:
@@ -62,7 +62,7 @@ def take_back(
     return [row for row in added if row.id not in gone], skipped
 
 
-def _row(archive: Archive, checked: Checked) -> Datarange:
+def _row(archive: Archive, fit: Fit) -> Datarange:
     return Datarange(
         id=0,
         first_key=archive.first,
@@ -70,7 +70,7 @@ def _row(archive: Archive, checked: Checked) -> Datarange:
         data_object_key=archive.key,
         index_object_key=archive.index_key,
         size_bytes=archive.data.size,
-        entries_size_bytes=checked.entries_size,
-        data_etag=checked.data_etag,
-        index_etag=checked.index_etag,
+        entries_size_bytes=fit.entries_size,
+        data_etag=archive.data.etag,
+        index_etag=fit.index_etag,
     )

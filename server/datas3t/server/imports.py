@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from datas3t.archive import names
 from datas3t.server import buckets
-from datas3t.server.completion import Checked
 from datas3t.server.db import datas3ts, pool
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.import_cover import cover, overlapped
-from datas3t.server.import_index import Unfit, check
+from datas3t.server.import_index import Fit, Unfit, check
 from datas3t.server.import_known import Known
 from datas3t.server.import_listing import Archive, Listing, Skipped
 from datas3t.server.import_rows import commit, elsewhere, take_back
@@ -91,10 +90,10 @@ class _Import:
             self._imported += 1
             yield Step(self._seen, imported=[name])
 
-    def _chosen(self, candidates: list[Archive]) -> Generator[Step, None, dict[Archive, Checked]]:
+    def _chosen(self, candidates: list[Archive]) -> Generator[Step, None, dict[Archive, Fit]]:
         """The cover of the keys by archives that can be read. Only what is chosen is checked, and where that does not
         hold, a new choice is made from the rest."""
-        fit: dict[Archive, Checked] = {}
+        fit: dict[Archive, Fit] = {}
         choices = 0
         while True:
             taken = cover(candidates)
@@ -111,14 +110,14 @@ class _Import:
         yield from self._told(_left(candidates, taken))
         return {each: fit[each] for each in taken}
 
-    def _check(self, archives: list[Archive], fit: dict[Archive, Checked], unfit: dict[Archive, str]) -> None:
+    def _check(self, archives: list[Archive], fit: dict[Archive, Fit], unfit: dict[Archive, str]) -> None:
         for archive, checked in zip(archives, self._threads.map(self._look, archives), strict=True):
-            if isinstance(checked, Checked):
+            if isinstance(checked, Fit):
                 fit[archive] = checked
             else:
                 unfit[archive] = checked
 
-    def _look(self, archive: Archive) -> Checked | str:
+    def _look(self, archive: Archive) -> Fit | str:
         try:
             return check(self._bucket, archive)
         except Unfit as error:
