@@ -49,9 +49,10 @@ class Announced:
 class Checked:
     """What a datarange's row says of its objects."""
 
+    size: int
+    entries_size: int
     data_etag: str
     index_etag: str
-    entries_size: int
 
 
 def check(bucket: Bucket, announced: Announced) -> Checked:
@@ -75,7 +76,7 @@ def check(bucket: Bucket, announced: Announced) -> Checked:
         raise Invalid(str(error)) from error
     except (ObjectMissing, ObjectChanged) as error:
         raise Invalid("archive or index changed while they were checked; start anew") from error
-    return Checked(data.etag, of_index.etag, entries_size)
+    return Checked(data.size, entries_size, data.etag, of_index.etag)
 
 
 def part_sizes(size: int, part_size: int) -> list[int]:
@@ -83,8 +84,9 @@ def part_sizes(size: int, part_size: int) -> list[int]:
     return [min(part_size, size - start) for start in range(0, size, part_size)]
 
 
-def join_parts(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int], etags: Sequence[str]) -> None:
-    """Completes a multipart upload of parts with these sizes and ETags; one that is complete already stays so."""
+def join_parts(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]) -> None:
+    """Completes a multipart upload of parts with these sizes (None: any) and ETags; one that is complete already stays
+    so."""
     if len(etags) != len(sizes):
         raise Invalid(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start anew")
     try:
@@ -92,7 +94,7 @@ def join_parts(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int]
         for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
             if (part := there.get(number)) is None:
                 raise Invalid(f"part {number} of {len(sizes)} was never uploaded; start anew")
-            if part.size != size:
+            if size not in (None, part.size):
                 raise Invalid(f"part {number} has {part.size} bytes instead of {size}; start anew")
             if part.etag != etag:
                 raise Invalid(f"part {number} has the ETag {part.etag}, not {etag!r} as was said; start anew")

@@ -1,5 +1,6 @@
 """Dataranges of a datas3t: listed, deleted, and signed whole for readers that plan their byte ranges themselves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from datas3t.server import datas3ts, values
 from datas3t.server.db import dataranges, keys_to_delete, pool
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
+from datas3t.server.s3.bucket import Bucket
 from datas3t.server.service import Service
 
 
@@ -63,9 +65,14 @@ def presign(
     with pool.connection(service.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, *span, after=after, limit=size + 1)
     rows, following = cut(rows, size)
-    bucket, expires_at, lifetime = datas3ts.bucket_of(service, datas3t), service.expiry(), service.url_lifetime
-    signed = [
+    bucket, expires_at = datas3ts.bucket_of(service, datas3t), service.expiry()
+    return signed(service, bucket, rows), following, expires_at
+
+
+def signed(service: Service, bucket: Bucket, rows: Sequence[Datarange]) -> list[Presigned]:
+    """These dataranges with their URLs."""
+    lifetime = service.url_lifetime
+    return [
         Presigned(row, bucket.get_url(row.data_object_key, lifetime), bucket.get_url(row.index_object_key, lifetime))
         for row in rows
     ]
-    return signed, following, expires_at

@@ -9,17 +9,16 @@ from datetime import datetime
 
 from datas3t import v1
 from datas3t.archive import names, parts
-from datas3t.server import completion, datas3ts, upload_states, values
+from datas3t.server import completion, datas3ts, intent_urls, upload_states, values
 from datas3t.server.completion import Announced, Checked, Invalid
 from datas3t.server.db import datarange_uploads, dataranges, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.datarange_uploads import Upload
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
-from datas3t.server.s3.bucket import Bucket, PartInfo, UploadMissing
+from datas3t.server.intent_urls import FIRST_URLS
+from datas3t.server.s3.bucket import Bucket, PartInfo
 from datas3t.server.service import Service
-
-FIRST_URLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +53,23 @@ def start(service: Service, name: str, first: int, count: int, data_size: int, *
     bucket = datas3ts.bucket_of(service, datas3t)
     if upload.multipart:
         upload = _opened(service, datas3t, bucket, upload)
-    numbers = range(1, _part_count(upload) + 1)
-    signed = _part_urls(service, bucket, upload, numbers if all_urls else numbers[:FIRST_URLS])
+    numbers = range(1, intent_urls.part_count(upload) + 1)
+    signed = intent_urls.of_parts(service, bucket, upload, numbers if all_urls else numbers[:FIRST_URLS])
     return Started(
         upload,
-        data_put_url=_data_put_url(service, bucket, upload),
+        data_put_url=intent_urls.of_archive(service, bucket, upload),
         part_urls=[url for _, url in signed],
-        index_put_url=bucket.put_url(upload.index_object_key, service.url_lifetime),
+        index_put_url=intent_urls.of_index(service, bucket, upload),
     )
 
 
 def sign_parts(service: Service, upload_id: int, numbers: Sequence[int]) -> Signed:
     """Signs parts of an open upload, which then lives as long as these URLs; tells which parts S3 has."""
-    if len(numbers) > FIRST_URLS:
-        raise values.invalid("part_numbers", f"has {len(numbers)} numbers; ask for at most {FIRST_URLS} at once")
     upload = upload_states.find_pending(service, upload_id)
-    for number in numbers:
-        if not 1 <= number <= _part_count(upload):
-            raise values.invalid("part_numbers", f"has {number}, but the upload has {_part_count(upload)} parts")
+    intent_urls.check_numbers(numbers, intent_urls.part_count(upload))
     bucket = datas3ts.bucket_of(service, _datas3t(service, upload))
-    uploaded = _uploaded(bucket, upload)
+    sizes = completion.part_sizes(upload.data_size, upload.part_size)
+    uploaded = intent_urls.uploaded(bucket, upload, sizes)
     expires_at = service.expiry()
     with pool.connection(service.pool) as conn:
         still = datarange_uploads.extend(conn, upload.id, expires_at)
@@ -81,10 +77,10 @@ def sign_parts(service: Service, upload_id: int, numbers: Sequence[int]) -> Sign
         upload = upload_states.find_pending(service, upload_id)
     return Signed(
         upload,
-        part_urls=_part_urls(service, bucket, upload, numbers),
+        part_urls=intent_urls.of_parts(service, bucket, upload, numbers),
         uploaded=uploaded,
-        data_put_url=_data_put_url(service, bucket, upload),
-        index_put_url=bucket.put_url(upload.index_object_key, service.url_lifetime),
+        data_put_url=intent_urls.of_archive(service, bucket, upload),
+        index_put_url=intent_urls.of_index(service, bucket, upload),
         expires_at=expires_at,
     )
 
@@ -205,32 +201,3 @@ def _announced(upload: Upload, etags: Sequence[str]) -> Announced:
         s3_upload_id=upload.s3_upload_id,
         etags=[etag.strip().strip('"') for etag in etags],
     )
-
-
-def _part_count(upload: Upload) -> int:
-    return -(-upload.data_size // upload.part_size) if upload.multipart else 0
-
-
-def _part_urls(service: Service, bucket: Bucket, upload: Upload, numbers: Sequence[int]) -> list[tuple[int, str]]:
-    if upload.s3_upload_id is None:
-        return []
-    key, s3_upload_id, lifetime = upload.data_object_key, upload.s3_upload_id, service.url_lifetime
-    return [(number, bucket.part_url(key, s3_upload_id, number, lifetime)) for number in numbers]
-
-
-def _data_put_url(service: Service, bucket: Bucket, upload: Upload) -> str:
-    return "" if upload.multipart else bucket.put_url(upload.data_object_key, service.url_lifetime)
-
-
-def _uploaded(bucket: Bucket, upload: Upload) -> list[PartInfo]:
-    """Where S3 has put the parts together already, and the answer of the completion was lost: all of them."""
-    if upload.s3_upload_id is None:
-        return []
-    try:
-        return bucket.list_parts(upload.data_object_key, upload.s3_upload_id)
-    except UploadMissing:
-        whole = bucket.head(upload.data_object_key)
-        if whole is None:
-            return []
-        sizes = completion.part_sizes(upload.data_size, upload.part_size)
-        return [PartInfo(number, whole.etag, size) for number, size in enumerate(sizes, 1)]

@@ -7,12 +7,15 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from datas3t.server.rpc.aggregate import Aggregates
 from datas3t.server.rpc.bucket import Buckets
 from datas3t.server.rpc.datarange import Dataranges
 from datas3t.server.rpc.datas3t import Datas3ts
 from datas3t.server.rpc.imports import Imports
 from datas3t.server.service import Service
 from datas3t.v1 import (
+    aggregate_pb2,
+    aggregate_pb2_grpc,
     bucket_pb2,
     bucket_pb2_grpc,
     datarange_pb2,
@@ -55,5 +58,10 @@ def servicers(service: Service) -> list[Servicing]:
             import_pb2.DESCRIPTOR.services_by_name["ImportService"],
             Imports(service),
             import_pb2_grpc.add_ImportServiceServicer_to_server,
+        ),
+        Servicing(
+            aggregate_pb2.DESCRIPTOR.services_by_name["AggregateService"],
+            Aggregates(service),
+            aggregate_pb2_grpc.add_AggregateServiceServicer_to_server,
         ),
     ]
