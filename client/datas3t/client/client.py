@@ -6,7 +6,7 @@ from typing import Self
 
 from pyroaring import BitMap64
 
-from datas3t.client import buckets, dataranges, datas3ts, download, imports, read, upload
+from datas3t.client import buckets, dataranges, datas3ts, download, imports, optimize, read, upload
 from datas3t.client._connection import Connection, connect
 from datas3t.client._progress import Progress
 from datas3t.client._tuning import Tuning
@@ -217,6 +217,28 @@ class Client:
         Raises NotFound for the datas3t or where there is none; InvalidArgument where the range cuts through one.
         """
         return dataranges.delete(self.connection, name, first, last)
+
+    def plan_aggregates(
+        self,
+        name: str,
+        *,
+        min_score: float | None = None,
+        target_size: int = 0,
+        max_aggregate_size: int = 0,
+        max_operations: int = 0,
+    ) -> list[optimize.ProposedAggregate]:
+        """Aggregates that are worth their cost, best first, of archives below `target_size` (0: 1 GiB) into archives of
+        no more than `max_aggregate_size` (0: 5 GiB); `max_operations` of them at most (0: 10), each scoring `min_score`
+        at least (None: 1.0). Nothing is started. Sizes are bytes. Raises NotFound.
+        """
+        return optimize.plan(
+            self.connection,
+            name,
+            min_score=min_score,
+            target_size=target_size,
+            max_aggregate_size=max_aggregate_size,
+            max_operations=max_operations,
+        )
 
     def presign_download(self, name: str, first: int, last: int) -> list[Segment]:
         """Signed byte ranges of the datapoints `first` to `last`: one segment for each datarange, in key order. Joined,

@@ -3,9 +3,10 @@
 from typing import Any
 
 from datas3t import v1
-from datas3t.server import aggregate_parts, aggregates
+from datas3t.server import aggregate_parts, aggregates, optimize
 from datas3t.server.aggregate_parts import SignedPart
 from datas3t.server.dataranges import Presigned
+from datas3t.server.optimize import Proposal
 from datas3t.server.rpc.times import timestamp
 from datas3t.server.service import Service
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceServicer
@@ -57,6 +58,29 @@ class Aggregates(AggregateServiceServicer):
     def CancelAggregate(self, request: v1.CancelAggregateRequest, _: Any) -> v1.CancelAggregateResponse:
         aggregates.cancel(self._service, request.aggregate_upload_id)
         return v1.CancelAggregateResponse()
+
+    def PlanAggregates(self, request: v1.PlanAggregatesRequest, _: Any) -> v1.PlanAggregatesResponse:
+        proposals = optimize.plan(
+            self._service,
+            request.datas3t_name,
+            min_score=request.min_score if request.HasField("min_score") else None,
+            target=request.target_size,
+            most=request.max_aggregate_size,
+            operations=request.max_operations,
+        )
+        return v1.PlanAggregatesResponse(aggregates=[_proposed(each) for each in proposals])
+
+
+def _proposed(proposal: Proposal) -> v1.ProposedAggregate:
+    return v1.ProposedAggregate(
+        first_datapoint_index=proposal.first,
+        last_datapoint_index=proposal.last,
+        datarange_count=proposal.count,
+        data_size=proposal.size,
+        bytes_through_client=proposal.moved,
+        objects_saved=proposal.objects_saved,
+        score=proposal.score,
+    )
 
 
 def _source(signed: Presigned) -> v1.AggregateSource:
