@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
@@ -10,15 +10,17 @@ from urllib.parse import urlsplit
 Url: TypeAlias = str | Callable[[bool], str]
 """A presigned URL, or what answers one: called with True after S3 has said that the last one expired."""
 
+_MOST_VECTORS = 1024  # pieces that one system call takes
+
 
 class Sink(Protocol):
-    """Takes a body's bytes in order. `offset` is from the request's own start."""
+    """Takes a body's bytes in order: pieces that follow each other, `offset` bytes behind the request's start."""
 
-    def __call__(self, offset: int, piece: bytes, /) -> None: ...
+    def __call__(self, offset: int, pieces: Sequence[bytes], /) -> None: ...
 
 
 class FileSink:
-    """Puts a body where it belongs in a file, by pwrite."""
+    """Puts a body where it belongs in a file."""
 
     __slots__ = ("_fd", "_start")
 
@@ -26,11 +28,36 @@ class FileSink:
         self._fd = fd
         self._start = start
 
-    def __call__(self, offset: int, piece: bytes, /) -> None:
-        at, view = self._start + offset, memoryview(piece)
-        while view:
-            written = os.pwrite(self._fd, view, at)
-            at, view = at + written, view[written:]
+    def __call__(self, offset: int, pieces: Sequence[bytes], /) -> None:
+        at = self._start + offset
+        for first in range(0, len(pieces), _MOST_VECTORS):
+            at = _write(self._fd, pieces[first : first + _MOST_VECTORS], at)
+
+
+def _write(fd: int, pieces: Sequence[bytes], at: int) -> int:
+    """Writes all pieces from position `at` on; where the last one ends."""
+    end = at + sum(map(len, pieces))
+    at += os.pwritev(fd, pieces, at)
+    if at < end:  # a disk that is nearly full, or a signal
+        rest = memoryview(b"".join(pieces))[at - end :]
+        while rest:
+            written = os.pwrite(fd, rest, at)
+            at, rest = at + written, rest[written:]
+    return end
+
+
+class MemorySink:
+    """Puts a body into memory that is there already, such as a part of a larger buffer."""
+
+    __slots__ = ("_view",)
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+
+    def __call__(self, offset: int, pieces: Sequence[bytes], /) -> None:
+        for piece in pieces:
+            self._view[offset : offset + len(piece)] = piece
+            offset += len(piece)
 
 
 class Body(Protocol):
@@ -38,8 +65,8 @@ class Body(Protocol):
 
     size: int
 
-    def read(self, start: int, stop: int, /) -> bytes | memoryview:
-        """Exactly these bytes, or the first of them."""
+    def read(self, start: int, stop: int, /) -> bytes:
+        """Exactly these bytes, or the first of them; none where they have gone."""
         ...
 
 
@@ -57,17 +84,17 @@ class FileRange:
         return os.pread(self._fd, stop - start, self._start + start)
 
 
-class _Memory:
-    """Bytes in memory."""
+class MemoryRange:
+    """Bytes in memory, or in a mapped file."""
 
     __slots__ = ("_view", "size")
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._view = memoryview(data)
+        self._view = memoryview(data).cast("B")
         self.size = len(self._view)
 
-    def read(self, start: int, stop: int, /) -> memoryview:
-        return self._view[start:stop]
+    def read(self, start: int, stop: int, /) -> bytes:
+        return bytes(self._view[start:stop])
 
 
 @dataclass(slots=True, eq=False)
@@ -84,7 +111,7 @@ class Request:
     start: int = 0
     stop: int | None = None
     etag: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] | None = None
     sink: Sink | None = None
     body: Body | bytes | bytearray | memoryview | None = None
     check: "Callable[[Response], str | None] | None" = None
@@ -110,21 +137,28 @@ class Request:
     def content(self) -> Body:
         """What a PUT sends."""
         if self.body is None or isinstance(self.body, (bytes, bytearray, memoryview)):
-            return _Memory(self.body or b"")
+            return MemoryRange(self.body or b"")
         return self.body
 
 
-@dataclass(slots=True)
 class Response:
-    """An answer with success. Header names are lower case; `etag` is without quotes."""
+    """An answer with success: its status, and a body that is empty where a sink took it."""
 
-    status: int
-    headers: dict[str, str]
-    body: bytes
+    __slots__ = ("_lines", "body", "status")
+
+    def __init__(self, status: int, lines: Iterable[bytes], body: bytes) -> None:
+        self.status = status
+        self.body = body
+        self._lines = lines
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By names in lower case."""
+        return parsed(self._lines)[1]
 
     @property
     def etag(self) -> str:
-        """The object's, or the part's."""
+        """The object's, or the part's, without quotes."""
         return self.headers.get("etag", "").strip('"')
 
 
@@ -132,6 +166,7 @@ class TransferError(Exception):
     """A request failed. One line: method, host and path, never the query.
 
     `status` is 0 where no answer came; `code` is S3's, such as NoSuchKey. `changed`: the object is another one now.
+    `retryable`: it was tried again, or may be, with hope. `retry_after`: the seconds that S3 asked for.
     """
 
     def __init__(
@@ -162,16 +197,29 @@ class TransferError(Exception):
     @property
     def crowded(self) -> bool:
         """S3 asks for fewer requests."""
-        return self.status in (429, 503)
+        return self.status in (429, 503) or self.code == "SlowDown"
+
+
+def parsed(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
+    """Status (0: none yet) and headers of the last answer: those of a 100 before it do not count."""
+    status, headers = 0, dict[str, str]()
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if name.startswith("HTTP/"):
+            status = int(name.split()[1])
+            headers.clear()
+        elif colon:
+            headers[name.strip().lower()] = value.strip()
+    return status, headers
 
 
 def place(url: str) -> str:
     """Host and path of a URL: what a message may show."""
     parts = urlsplit(url)
-    return f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def s3_code(body: bytes) -> str:
-    """The code of S3's error answer."""
-    found = re.search(rb"<Code>([A-Za-z0-9]{1,64})</Code>", body)
+    """The code of S3's error answer; empty where the body is none."""
+    found = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", body)
     return found[1].decode() if found else ""

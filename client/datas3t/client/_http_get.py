@@ -1,0 +1,193 @@
+"""GET: bytes of an object, to a sink or into memory, and never other bytes than those that were asked for."""
+
+import re
+from itertools import chain
+from typing import NamedTuple
+
+import pycurl
+
+from datas3t.client._http_messages import Response, TransferError, parsed
+from datas3t.client._http_transfer import ERROR_BODY, Options, Transfer
+
+_SMALL = 256 << 10  # up to this size a body without a sink is judged, and counted, when it is whole
+_BATCH = 256 << 10  # bytes that a sink gets at a time; libcurl hands out 16 KiB
+_PARTIAL = b"HTTP/1.1 206 Partial Content\r\n"
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
+
+
+class _Head(NamedTuple):
+    """How a server writes the answer to a ranged GET: where the lines that matter are, and what they must be."""
+
+    lines: int
+    etag_at: int
+    etag: bytes
+    range_at: int
+    range: bytes
+
+    @classmethod
+    def of(cls, lines: list[bytes]) -> "_Head | None":
+        """Learnt from an answer that was right; None where it is not plain enough to learn from."""
+        names = [line.partition(b":")[0] for line in lines]
+        lower = [name.lower() for name in names]
+        if lines[0] != _PARTIAL or lower.count(b"etag") != 1 or lower.count(b"content-range") != 1:
+            return None
+        etag_at, range_at = lower.index(b"etag"), lower.index(b"content-range")
+        return cls(len(lines), etag_at, names[etag_at] + b': "%s"\r\n', range_at, names[range_at] + b": bytes %d-%d/")
+
+
+class Get(Transfer):
+    """GETs on one handle. What is expensive to set is set only where it differs from the request before."""
+
+    __slots__ = (
+        "_etag",
+        "_fits",
+        "_head",
+        "_headers",
+        "_held",
+        "_kept",
+        "_last",
+        "_limit",
+        "_pinned",
+        "_received",
+        "_small",
+    )
+
+    def __init__(self, options: Options) -> None:
+        self._kept: list[bytes] = []  # of a large body without a sink, over all tries
+        super().__init__(options)
+        self._small = True
+        self._etag = b""  # in the condition that is set
+        self._head: _Head | None = None
+        self._headers: list[bytes] = []
+        self._limit = 0
+        self.curl.setopt(pycurl.HTTPGET, 1)
+        self.curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
+
+    def end(self) -> None:
+        super().end()
+        self._received = 0  # bytes that need not come again
+        self._pinned: str | None = None  # the object they are of
+        self._kept.clear()
+
+    def outcome(self, code: int, message: str) -> Response | TransferError:
+        if not code and self._small and self._is_expected():
+            pieces = self._pieces
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(body) == self._last + 1 - self.request.start:
+                self._moved(len(body))
+                return self._answered(206, body)
+        return self._judged(code, message)
+
+    def _set_up(self) -> None:
+        request, curl = self.request, self.curl
+        self._pieces.clear()
+        self._held = 0  # bytes in the pieces
+        self._fits: bool | None = None
+        start, stop = request.start, request.stop
+        if stop is not None and stop <= start:
+            raise ValueError(f"bytes {start} to {stop} of an object are none")
+        self._last = -1 if stop is None else stop - 1
+        small = stop is not None and stop - start <= _SMALL and request.sink is None
+        if small is not self._small:
+            curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append if small else self._take)
+            self._small = small
+        etag = (request.etag or self._pinned or "").encode()
+        if etag != self._etag or request.headers or self._headers:
+            self._set_headers(etag)
+        self._set_limit(stop and stop - start)
+        start += self._received
+        if stop is not None:
+            curl.setopt(pycurl.RANGE, f"{start}-{self._last}")
+        elif start:
+            curl.setopt(pycurl.RANGE, f"{start}-")
+        else:
+            curl.unsetopt(pycurl.RANGE)
+
+    def _set_headers(self, etag: bytes) -> None:
+        self._etag = etag
+        extra = self.request.headers or {}
+        self._headers = [f"{name}: {value}".encode() for name, value in extra.items()]
+        self.curl.setopt(pycurl.HTTPHEADER, [b'If-Match: "%s"' % etag, *self._headers] if etag else self._headers)
+
+    def _set_limit(self, size: int | None) -> None:
+        """A server that ignores the range would send a whole archive."""
+        limit = 0 if size is None else max(size, ERROR_BODY)
+        if limit != self._limit:
+            self.curl.setopt(pycurl.MAXFILESIZE_LARGE, limit)
+            self._limit = limit
+
+    def _is_expected(self) -> bool:
+        """A quick look at the head of an answer: the right range of the right object, for certain. Or it is judged."""
+        lines, head, request = self._lines, self._head, self.request
+        return (
+            head is not None
+            and len(lines) == head.lines
+            and lines[0] == _PARTIAL
+            and lines[head.etag_at] == head.etag % self._etag
+            and lines[head.range_at].startswith(head.range % (request.start, self._last))
+        )
+
+    def _take(self, piece: bytes) -> int | None:
+        self._pieces.append(piece)
+        self._held += len(piece)
+        if self._held < _BATCH or self._pass_on():
+            return None
+        return -1
+
+    def _pass_on(self) -> bool:
+        """Hands on what came, if it is what was asked for, which the answer's head tells."""
+        if self._fits is None:
+            self._fits = self._judge_head()
+        if not self._fits:
+            return False
+        if self.request.sink is None:
+            self._kept += self._pieces
+        elif self._pieces:
+            self.request.sink(self._received, self._pieces)
+        self._received += self._held
+        self._held = 0
+        self._pieces.clear()
+        self._moved(self._received)
+        return True
+
+    def _judge_head(self) -> bool:
+        status, headers = parsed(self._lines)
+        if not 200 <= status < 300 or self._misfit(status, headers):
+            return False
+        self._pinned = self._pinned or headers.get("etag", "").strip('"') or None
+        return True
+
+    def _misfit(self, status: int, headers: dict[str, str]) -> TransferError | None:
+        """Why an answer with success is not one to what was asked for."""
+        request, wanted = self.request, self.request.etag or self._pinned
+        if wanted and headers.get("etag", "").strip('"') not in ("", wanted):
+            return self._error("the object is another one now", status=412, changed=True)
+        start = request.start + (0 if self._fits else self._received)
+        if self._fits or (request.stop is None and start == 0):
+            return None
+        found = _CONTENT_RANGE.match(headers.get("content-range", ""))
+        right = found and int(found[1]) == start and request.stop in (None, int(found[2]) + 1)
+        if status != 206 or not right:
+            return self._error(f"the answer has other bytes than {start} to {request.stop}", retryable=True)
+        return None
+
+    def _judged(self, code: int, message: str) -> Response | TransferError:
+        request = self.request
+        status, headers = parsed(self._lines)
+        if status >= 300:
+            return self._refused(status, headers)
+        if status >= 200:
+            if misfit := self._misfit(status, headers):
+                return misfit
+            if not self._small:
+                self._pass_on()  # also where the connection broke: the next try goes on from there
+        if code or status < 200:
+            return self._broken(code, message)
+        body = b"".join(chain(self._kept, self._pieces))
+        got = len(body) if self._small else self._received
+        if request.stop is not None and got != request.stop - request.start:
+            return self._error(f"{got} bytes came instead of {request.stop - request.start}", retryable=True)
+        self._moved(got)
+        if self._small:
+            self._head = _Head.of(self._lines)
+        return self._answered(status, body)
