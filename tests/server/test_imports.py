@@ -15,7 +15,7 @@ from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.import_index import WHOLE
 from tests.support import tars
-from tests.support.importing import imported, index_of, leave, lost, object_key, rows
+from tests.support.importing import imported, index_of, leave, leave_index_in_parts, lost, object_key, rows
 from tests.support.stack import BucketPool
 from tests.support.uploads import Archive, Site, add_bucket, archive, large_archive
 
@@ -240,3 +240,10 @@ def test_an_index_that_does_not_fit_is_made_anew(site: Site, made: Archive, inde
     assert index_of(site, row) == right.index
     assert row.entries_size_bytes == right.entries_end
     assert row.index_etag == site.s3.head_object(Bucket=site.bucket, Key=row.index_object_key)["ETag"].strip('"')
+
+
+def test_an_index_whose_etag_is_no_digest_is_compared_byte_for_byte(site: Site) -> None:
+    key = leave(site, SMALL, 1, index=b"")
+    etag = leave_index_in_parts(site, key, SMALL.index)
+    assert imported(site).skipped == {}
+    assert [row.index_etag for row in rows(site)] == [etag]

@@ -51,6 +51,16 @@ def leave(site: Site, archive: Archive, counter: int, *, index: bytes | None = N
     return key
 
 
+def leave_index_in_parts(site: Site, key: str, index: bytes) -> str:
+    """Puts the index of an archive there by a multipart upload; its ETag, which is no digest of its bytes."""
+    where = {"Bucket": site.bucket, "Key": names.index_key(key)}
+    upload = site.s3.create_multipart_upload(**where)["UploadId"]  # type: ignore[arg-type]
+    part = site.s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=index)["ETag"]  # type: ignore[arg-type]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part}]}
+    done = site.s3.complete_multipart_upload(**where, UploadId=upload, MultipartUpload=parts)  # type: ignore[arg-type]
+    return done["ETag"].strip('"')
+
+
 def leave_many(site: Site, archives: list[Archive], datas3t: str = "images") -> None:
     """Puts archives and indices into the bucket, many at a time; counters from 1 on."""
     with ThreadPoolExecutor(16) as threads:
