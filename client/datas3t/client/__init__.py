@@ -24,6 +24,7 @@ from datas3t.client.errors import (
     Unavailable,
 )
 from datas3t.client.imports import Imported, Skipped
+from datas3t.client.optimize import ProposedAggregate
 from datas3t.client.read import Datapoint, Datas3t
 from datas3t.client.upload import Uploaded
 
@@ -49,6 +50,7 @@ __all__ = [
     "InvalidArgument",
     "NotFound",
     "ObjectChanged",
+    "ProposedAggregate",
     "Segment",
     "ServerError",
     "Skipped",
