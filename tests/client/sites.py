@@ -47,7 +47,11 @@ class Site:
     def journal(self, sample: Sample) -> Journal:
         """The journal of the sample's upload to here."""
         with opened(sample.path) as source:
-            return Journal(self.client.url, self.name, source)
+            return Journal.of_upload(self.client.url, self.name, source)
+
+    def aggregate_journal(self, first: int, last: int) -> Journal:
+        """The journal of the aggregate of these keys."""
+        return Journal.of_aggregate(self.client.url, self.name, first, last)
 
     def begun(self, sample: Sample) -> Begun:
         """What the journal says. There must be one."""

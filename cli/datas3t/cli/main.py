@@ -1,19 +1,20 @@
 """The command `datas3t`: its groups, and how it ends: exit codes 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
 
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
-from datas3t.cli import bucket, datarange, datas3t, options, output, server, up
+from datas3t.cli import aggregate, bucket, datarange, datas3t, options, output, server, up
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
+        import importlib.metadata
+
         click.echo(f"datas3t {importlib.metadata.version('datas3t')}")
         context.exit()
 
@@ -34,6 +35,7 @@ def cli() -> None:
 for command in (server.server, up.up, server.keygen, bucket.bucket, datas3t.datas3t, datarange.datarange):
     cli.add_command(command)
 cli.add_command(datarange.cat_range)
+cli.add_command(aggregate.aggregate)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

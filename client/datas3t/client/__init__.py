@@ -1,5 +1,6 @@
 """The SDK: `from datas3t.client import Client`. Archives are made by `datas3t.client.pack`."""
 
+from datas3t.client.aggregate import Aggregated
 from datas3t.client.buckets import Bucket
 from datas3t.client.client import Client
 from datas3t.client.dataranges import Datarange, Segment
@@ -30,6 +31,7 @@ from datas3t.client.upload import Uploaded
 
 __all__ = [
     "Aborted",
+    "Aggregated",
     "AlreadyExists",
     "ArchiveError",
     "Bucket",

@@ -1,6 +1,7 @@
-"""What an upload must know to go on after a crash: a small file in the user's state folder, until it is complete.
+"""What an upload or an aggregate must know to go on after a crash: a small file in the user's state folder, until it is
+complete.
 
-Without a folder that can be written to an upload works as well; it only begins anew after a crash.
+Without a folder that can be written to they work as well; they only begin anew after a crash.
 """
 
 import contextlib
@@ -9,6 +10,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,12 +18,12 @@ from platformdirs import user_state_dir
 
 from datas3t.client._source import Source
 
-_OLD = 30 * 86_400  # seconds; the server ended such an upload long ago
+_OLD = 30 * 86_400  # seconds; the server has ended it long ago
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """An upload that was started, and, once everything is in S3, the ETags of its parts in order."""
+    """What was started, by its id, and, once everything is in S3, the ETags of its parts in order."""
 
     upload_id: int
     sent: bool = False
@@ -29,22 +31,28 @@ class Begun:
 
 
 class Journal:
-    """The journal of one file's upload to one datas3t of one server."""
+    """The journal of what is done to one datas3t of one server: `identity` tells it from the others of the same `kind`,
+    and what was noted counts only as long as `state` is the same."""
 
-    def __init__(self, server: str, name: str, source: Source) -> None:
-        self._about = {
-            "server": server,
-            "datas3t": name,
-            "path": source.path,
-            "size": source.size,
-            "mtime_ns": source.mtime_ns,
-        }
-        self._folder = Path(user_state_dir("datas3t")) / "uploads"
-        digest = hashlib.sha256("\0".join((server, name, source.path)).encode(errors="surrogateescape"))
+    def __init__(self, kind: str, server: str, name: str, identity: str, state: Mapping[str, object]) -> None:
+        self._about = {"server": server, "datas3t": name, **state}
+        self._folder = Path(user_state_dir("datas3t")) / kind
+        digest = hashlib.sha256("\0".join((server, name, identity)).encode(errors="surrogateescape"))
         self._path = self._folder / f"{digest.hexdigest()[:32]}.json"
 
+    @classmethod
+    def of_upload(cls, server: str, name: str, source: Source) -> "Journal":
+        """That of one file's upload; of the file as it is now."""
+        state = {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
+        return cls("uploads", server, name, source.path, state)
+
+    @classmethod
+    def of_aggregate(cls, server: str, name: str, first: int, last: int) -> "Journal":
+        """That of the aggregate of these keys."""
+        return cls("aggregates", server, name, f"{first}-{last}", {"first": first, "last": last})
+
     def read(self) -> Begun | None:
-        """The upload that was begun with the file as it is now, if there is one."""
+        """What was begun with things as they are now, if anything was."""
         try:
             found = json.loads(self._path.read_bytes())
             begun = Begun(**found.pop("upload"))
@@ -53,7 +61,7 @@ class Journal:
         return replace(begun, etags=tuple(begun.etags)) if found == self._about else None
 
     def write(self, begun: Begun) -> None:
-        """Notes how far the upload is; whole or not at all."""
+        """Notes how far it is; whole or not at all."""
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._forget_old()
@@ -62,7 +70,7 @@ class Journal:
             os.replace(new.name, self._path)
 
     def forget(self) -> None:
-        """The upload is over."""
+        """It is over."""
         with contextlib.suppress(OSError):
             self._path.unlink()
 

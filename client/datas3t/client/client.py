@@ -6,7 +6,7 @@ from typing import Self
 
 from pyroaring import BitMap64
 
-from datas3t.client import buckets, dataranges, datas3ts, download, imports, optimize, read, upload
+from datas3t.client import aggregate, buckets, dataranges, datas3ts, download, imports, optimize, read, upload
 from datas3t.client._connection import Connection, connect
 from datas3t.client._progress import Progress
 from datas3t.client._tuning import Tuning
@@ -204,6 +204,33 @@ class Client:
             tuning=Tuning(max_parallelism, max_retries),
             chunk_size=chunk_size,
             progress=progress,
+        )
+
+    def aggregate(
+        self,
+        name: str,
+        first: int,
+        last: int,
+        *,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+        progress: Progress | None = None,
+    ) -> aggregate.Aggregated:
+        """Makes one datarange of all dataranges from `first` to `last`, with exactly their datapoints. The range must
+        begin and end with one, have no gap and hold two at least.
+
+        S3 copies what its rules allow by itself; archives too small for that, below 5 MiB, are fetched and sent. Where
+        it refuses to copy, all bytes are. `max_parallelism` requests are under way at a time, each tried again up to
+        `max_retries` times. `progress` is called with ("plan" | "copy" | "move" | "complete", current, total): parts,
+        bytes, bytes fetched and sent, and 0 or 1 of 1. Readers notice nothing.
+
+        Interrupted, killed or cut off, the same call goes on where it stopped. Raises InvalidArgument for a range that
+        cannot be aggregated, with `nearest_first` and `nearest_last` in its metadata where another one can; Aborted
+        where a source was deleted or aggregated meanwhile; NotFound for the datas3t; TransferFailed where S3 cannot be
+        reached.
+        """
+        return aggregate.aggregate(
+            self.connection, self.url, name, first, last, tuning=Tuning(max_parallelism, max_retries), progress=progress
         )
 
     def list_dataranges(self, name: str) -> list[Datarange]:

@@ -52,7 +52,7 @@ def upload_tar(
     """As Client.upload_tar; `server` is the URL that the journal goes by."""
     with opened(path) as source:
         contents = _checked(source, progress)
-        task = _Task(connection, name, source, contents, Journal(server, name, source))
+        task = _Task(connection, name, source, contents, Journal.of_upload(server, name, source))
         with says_how_to_go_on(f"the upload of {source.path}"):
             task.run(tuning, progress)
         return Uploaded(contents.first_key, contents.last_key, contents.archive_size)

@@ -81,7 +81,7 @@ def _joined_index(bucket: Bucket, sources: Sequence[Datarange]) -> bytes:
     """The sources' indices, one behind the other, with their positions shifted; checked to tile the archive."""
     made = bytearray()
     position = 0
-    indices = at_once(lambda row: source(bucket, row).read_index(0, RECORD_SIZE * row.count), sources)
+    indices = at_once(partial(_index_of, bucket), sources)
     for row, raw in zip(sources, indices, strict=True):
         records = join.shifted(raw, position)
         stop = index.check_records(records, position, len(made) // RECORD_SIZE)
@@ -90,6 +90,14 @@ def _joined_index(bucket: Bucket, sources: Sequence[Datarange]) -> bytes:
         made += records
         position = stop
     return bytes(made)
+
+
+def _index_of(bucket: Bucket, row: Datarange) -> bytes:
+    """The index of a source whose archive, too, is what was committed."""
+    found = bucket.head(row.data_object_key)
+    if found is None or found.etag != row.data_etag:
+        raise changed(row.data_object_key)
+    return source(bucket, row).read_index(0, RECORD_SIZE * row.count)
 
 
 def _check_seams(read: completion.Read, sources: Sequence[Datarange], made: bytes) -> None:

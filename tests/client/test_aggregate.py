@@ -1,0 +1,241 @@
+"""Aggregates through the SDK: what moves and what does not, what is refused, cut off, and gone on with."""
+
+import errno
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from datas3t.archive import tar as walk
+from datas3t.client import Aborted, Aggregated, FileError, InvalidArgument, NotFound, ObjectChanged
+from tests.client.archives import MIB, Sample, sample
+from tests.client.sites import Site
+from tests.support.faults import Fault
+from tests.support.stack import wait_until
+
+COPY = b"x-amz-copy-source"
+
+
+def uploaded(site: Site, folder: Path, *archives: list[int]) -> list[Sample]:
+    """Uploads archives of datapoints of these sizes, one behind the other."""
+    made, first = [], 1
+    for sizes in archives:
+        made.append(sample(folder / f"{first}.tar", first, *sizes))
+        first += len(sizes)
+        site.upload(made[-1])
+    return made
+
+
+def joined(samples: list[Sample]) -> bytes:
+    """What one archive of all their entries is."""
+    return b"".join(each.data[:-1024] for each in samples) + bytes(1024)
+
+
+def check(site: Site, samples: list[Sample]) -> None:
+    """The only datarange holds exactly these, archive and index."""
+    data, index = site.stored()
+    assert data == joined(samples)
+    assert index == walk.scan(lambda start, stop: data[start:stop], len(data), first_key=1).index
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        assert len(archive.getnames()) == sum(len(each.contents) for each in samples)
+
+
+def test_twenty_archives_become_one_and_no_payload_byte_moves(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    between = relayed.relay
+    samples = uploaded(relayed, tmp_path, *[[5 * MIB, 1000 + n] for n in range(20)])
+    before = between.bytes_to_server, between.bytes_to_client
+    done = relayed.client.aggregate(relayed.name, 1, 40)
+    size = sum(len(each.data) - 1024 for each in samples)
+    assert done == Aggregated(1, 40, size + 1024, bytes_copied=size, bytes_moved=1024)
+    # the relay sees the server's calls as well: 40 indices, headers at the seams, and the new index
+    assert between.bytes_to_server - before[0] < 200_000
+    assert between.bytes_to_client - before[1] < 200_000
+    check(relayed, samples)
+
+
+def test_small_archives_between_large_ones_go_through_the_client(site: Site, tmp_path: Path) -> None:
+    small = [[n * 100, 0, 3000] for n in range(1, 6)]
+    samples = uploaded(site, tmp_path, *small[:3], [6 * MIB], *small[3:], [7 * MIB], [100])
+    seen: dict[str, tuple[int, int]] = {}
+    done = site.client.aggregate(
+        site.name, 1, 18, progress=lambda phase, current, total: seen.update({phase: (current, total)})
+    )
+    check(site, samples)
+    assert done.bytes_copied + done.bytes_moved == done.size == len(joined(samples))
+    assert done.bytes_copied > 2 * MIB
+    assert list(seen) == ["plan", "copy", "move", "complete"]
+    assert all(current == total for current, total in seen.values())
+
+
+def test_small_archives_alone_are_one_part(site: Site, tmp_path: Path) -> None:
+    samples = uploaded(site, tmp_path, *[[10, 20, 30]] * 30)
+    done = site.client.aggregate(site.name, 1, 90, max_parallelism=16)
+    check(site, samples)
+    assert (done.bytes_copied, done.bytes_moved) == (0, done.size)
+
+
+def test_a_row_of_small_archives_that_fills_many_parts(site: Site, tmp_path: Path) -> None:
+    samples = uploaded(site, tmp_path, *[[4 * MIB]] * 16)
+    done = site.client.aggregate(site.name, 1, 16, max_parallelism=2)
+    check(site, samples)
+    assert done.bytes_moved == done.size
+
+
+@pytest.mark.parametrize("status", [403, 501, 400])
+def test_where_s3_refuses_to_copy_the_bytes_are_moved(relayed: Site, tmp_path: Path, status: int) -> None:
+    assert relayed.relay
+    samples = uploaded(relayed, tmp_path, *[[5 * MIB, 10]] * 6)
+    relayed.relay.always = Fault(status=status, only=COPY)
+    done = relayed.client.aggregate(relayed.name, 1, 12, max_retries=1)
+    assert (done.bytes_copied, done.bytes_moved) == (0, done.size)
+    check(relayed, samples)
+
+
+def test_only_a_part_that_s3_does_not_copy_is_moved(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    samples = uploaded(relayed, tmp_path, *[[5 * MIB, 10]] * 6)
+    relayed.relay.always = Fault(status=400, only=COPY + b"-range&partNumber=3&")
+    done = relayed.client.aggregate(relayed.name, 1, 12)
+    assert done.bytes_moved == len(samples[2].data) - 1024 + 1024
+    check(relayed, samples)
+
+
+def test_a_large_part_that_s3_does_not_copy_goes_through_a_file(
+    relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert relayed.relay
+    monkeypatch.setattr("datas3t.client._filling._IN_MEMORY", 1 * MIB)
+    monkeypatch.setattr("datas3t.client._filling._AT_ONCE", 2 * MIB)
+    samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
+    relayed.relay.always = Fault(status=501, only=COPY)
+    relayed.client.aggregate(relayed.name, 1, 3)
+    check(relayed, samples)
+
+
+def test_a_full_disk_is_said_and_the_aggregate_goes_on_later(
+    relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert relayed.relay
+    samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
+    relayed.relay.always = Fault(status=501, only=COPY)
+    with monkeypatch.context() as full:
+        full.setattr("datas3t.client._filling._IN_MEMORY", 1 * MIB)
+        full.setattr("tempfile.TemporaryFile", _full)
+        with pytest.raises(FileError, match="No space left on device; make room"):
+            relayed.client.aggregate(relayed.name, 1, 3)
+    relayed.client.aggregate(relayed.name, 1, 3)
+    check(relayed, samples)
+
+
+def _full() -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_bad_wires_change_nothing(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    samples = uploaded(relayed, tmp_path, [5 * MIB], [5 * MIB, 7], [10], [20, 30], [6 * MIB])
+    relayed.relay.plan(
+        Fault(cut_after=0, only=COPY),  # S3 has copied, and nobody hears of it
+        Fault(refuse=True, only=COPY),
+        Fault(status=503, only=COPY),
+        Fault(status=403, only=COPY),  # an expired URL is signed anew
+        Fault(cut_after=500, only=b"GET "),
+        Fault(cut_request_after=2000, only=b"SignedHeaders=host&partNumber"),
+        Fault(cut_after=0, only=b"SignedHeaders=host&partNumber"),
+    )
+    done = relayed.client.aggregate(relayed.name, 1, 7)
+    assert relayed.relay.planned == 0
+    assert done.bytes_copied == len(samples[0].data) + len(samples[1].data) - 2 * 1024
+    check(relayed, samples)
+
+
+def test_urls_that_end_are_signed_anew(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = uploaded(site, tmp_path, [5 * MIB], [5 * MIB, 7], [10], [20, 30], [6 * MIB])
+    for module in ("_open_aggregate", "_catalogue"):
+        monkeypatch.setattr(f"datas3t.client.{module}.stale_at", lambda _: 0.0)
+    site.client.aggregate(site.name, 1, 7)
+    check(site, samples)
+
+
+def test_more_parts_than_are_signed_at_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datas3t.client._open_aggregate._AT_ONCE", 2)
+    monkeypatch.setattr("datas3t.client._open_aggregate._HELD", 3)
+    samples = uploaded(site, tmp_path, *[[5 * MIB, n] for n in range(7)])
+    site.client.aggregate(site.name, 1, 14)
+    check(site, samples)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "nearest"),
+    [(1, 5, (1, 4)), (2, 4, (1, 4)), (1, 2, (1, 4)), (1, 9, (1, 4)), (6, 20, (1, 4)), (30, 40, (1, 4))],
+)
+def test_a_range_that_cannot_be_aggregated_names_the_nearest_that_can(
+    site: Site, tmp_path: Path, first: int, last: int, nearest: tuple[int, int]
+) -> None:
+    for n, sizes in [(1, [1, 2]), (3, [3, 4]), (6, [5]), (20, [6, 7])]:
+        site.upload(sample(tmp_path / f"{n}.tar", n, *sizes))
+    with pytest.raises(InvalidArgument, match=rf"the nearest range that can is {nearest[0]} to {nearest[1]}") as caught:
+        site.client.aggregate(site.name, first, last)
+    assert caught.value.reason == "AGGREGATE_RANGE_UNFIT"
+    assert (caught.value.metadata["nearest_first"], caught.value.metadata["nearest_last"]) == ("1", "4")
+
+
+def test_a_datas3t_that_does_not_exist_is_not_found(site: Site) -> None:
+    with pytest.raises(NotFound):
+        site.client.aggregate("no-such", 1, 4)
+
+
+def test_a_source_deleted_meanwhile_ends_it(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    uploaded(relayed, tmp_path, [5 * MIB], [10], [20])
+
+    def delete(phase: str, current: int, total: int) -> None:
+        if (phase, current) == ("plan", total):
+            relayed.client.delete_dataranges(relayed.name, 2, 2)
+
+    with pytest.raises(Aborted, match="deleted or aggregated meanwhile"):
+        relayed.client.aggregate(relayed.name, 1, 3, progress=delete)
+    assert [each.first for each in relayed.client.list_dataranges(relayed.name)] == [1, 3]
+    wait_until(lambda: len(relayed.objects()) == 4 and not relayed.multiparts())
+    assert relayed.aggregate_journal(1, 3).read() is None
+
+
+def test_a_source_that_somebody_overwrote_is_refused(site: Site, tmp_path: Path) -> None:
+    first, _ = uploaded(site, tmp_path, [10], [20])
+    key = site.client.list_dataranges(site.name)[0].object_key
+    site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"\0" * len(first.data))
+    with pytest.raises(ObjectChanged):
+        site.client.aggregate(site.name, 1, 2)
+    wait_until(lambda: not site.multiparts())
+    assert len(site.objects()) == 4
+
+
+def test_a_copied_source_that_somebody_overwrote_is_refused(site: Site, tmp_path: Path) -> None:
+    first, _ = uploaded(site, tmp_path, [5 * MIB], [20])
+    key = site.client.list_dataranges(site.name)[0].object_key
+    other = bytearray(first.data)
+    other[1 * MIB] ^= 1
+    site.s3.put_object(Bucket=site.bucket, Key=key, Body=bytes(other))
+    with pytest.raises(ObjectChanged, match="not the one that was committed"):
+        site.client.aggregate(site.name, 1, 2)
+
+
+def test_memory_does_not_grow_with_the_parts(site: Site, tmp_path: Path) -> None:
+    samples = uploaded(site, tmp_path, *[[4 * MIB]] * 40)
+    code = (
+        "import sys, resource; from datas3t.client import Client\n"
+        "with Client(sys.argv[1]) as client:\n"
+        "    client.add_bucket\n"
+        "    list(client.list_datas3ts())\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "    client.aggregate(sys.argv[2], 1, 40, max_parallelism=1)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    command = [sys.executable, "-c", code, site.client.url, site.name]
+    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown < 75 << 10  # KiB: two parts of up to 40 MiB would be more
+    check(site, samples)
