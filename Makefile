@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline docs clean
+.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline soak clean
 
 demo: .venv/up ## The main job on real files, start to end: make demo [DIR=folder]
 	$(BIN)/python demo/run.py $(DIR)
@@ -39,6 +39,9 @@ proto-lint: .venv/dev ## Style of the protos, and no break with the released con
 
 proto-baseline: .venv/dev ## At a release: the protos as they are become the contract that may not break
 	$(BIN)/python proto/lint.py --release
+
+soak: .venv/dev ## Clients, servers, database and S3 killed at random, then everything checked: make soak [SECONDS=600] [SEED=1]
+	$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv .demo dist build

@@ -66,6 +66,19 @@ $ datas3t datarange list --datas3t photos --json
     }
   ]
 }
+$ datas3t datas3t import --bucket local --json
+{
+  "imported_datas3ts": [
+    "photos"
+  ],
+  "imported_count": 1,
+  "skipped": [
+    {
+      "object_key": "datas3t/photos/dataranges/00000000000000000001-00000000000000000400-000000000002.tar",
+      "reason": "it overlaps the datarange from 1 to 1000, which is there"
+    }
+  ]
+}
 ```
 
 ## Commands

@@ -1,6 +1,5 @@
 """`datas3t datarange` and `datas3t cat-range`: archives up, datapoints down."""
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +80,7 @@ def download_tar(
     \b
       datas3t datarange download-tar --datas3t photos --first-datapoint 100 --last-datapoint 200 --output some.tar
     """
+    options.check_range(first, last)
     began = time.monotonic()
     with options.client() as client, output.bars() as progress:
         done = client.download_tar(
@@ -131,6 +131,7 @@ def list_(datas3t: str, as_json: bool) -> None:
 @options.server_url()
 def delete(datas3t: str, first: int, last: int, force: bool) -> None:
     """Remove one or several dataranges, for good: the first must begin, the last end, with exactly these keys."""
+    options.check_range(first, last)
     if output.confirmed(f"Remove datapoints {first} to {last} of {datas3t}?", force=force):
         with options.client() as client:
             gone = client.delete_dataranges(datas3t, first, last)
@@ -148,10 +149,10 @@ def cat_range(name: str, first: int, last: int) -> None:
     \b
       datas3t cat-range photos 42 42 > photo.jpg
     """
+    options.check_range(first, last)
     with options.client() as client:
-        for datapoint in client.datas3t(name).scan(first, last):
-            sys.stdout.buffer.write(datapoint.content)
-        sys.stdout.buffer.flush()
+        if not output.contents(each.content for each in client.datas3t(name).scan(first, last)):
+            raise click.ClickException(f"{name} has no datapoint from {first} to {last}; list its dataranges")
 
 
 def _took(size: int, seconds: float) -> str:

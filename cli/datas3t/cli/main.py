@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from datas3t.cli import aggregate, bucket, datarange, datas3t, options, output, server, up
+from datas3t.cli import aggregate, bucket, datarange, datas3t, optimize, options, output, server, up
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -35,6 +35,7 @@ def cli() -> None:
 for command in (server.server, up.up, server.keygen, bucket.bucket, datas3t.datas3t, datarange.datarange):
     cli.add_command(command)
 cli.add_command(datarange.cat_range)
+cli.add_command(optimize.optimize)
 cli.add_command(aggregate.aggregate)
 
 

@@ -1,5 +1,6 @@
 """Options that several commands have, and their types."""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,7 +13,23 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-KEY = click.IntRange(0, MAX_KEY)
+
+class Key(click.ParamType[int]):
+    """A datapoint's key."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            key = int(value)
+        except ValueError:
+            key = -1
+        if not 0 <= key <= MAX_KEY:
+            self.fail(f"{value!r} is no key; they are whole numbers from 0 to {MAX_KEY}", param, ctx)
+        return key
+
+
+KEY = Key()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 FORCE = click.option("--force", is_flag=True, help="Do not ask.")
 DATAS3T = click.option("--datas3t", required=True, metavar="NAME", help="The datas3t.")
@@ -20,6 +37,7 @@ FIRST = click.option("--first-datapoint", "first", required=True, type=KEY, help
 LAST = click.option("--last-datapoint", "last", required=True, type=KEY, help="The last key, inclusive.")
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Size(click.ParamType[int]):
@@ -38,6 +56,27 @@ class Size(click.ParamType[int]):
 
 
 SIZE = Size()
+
+
+class Duration(click.ParamType[float]):
+    """Seconds; with m, h or d behind the number minutes, hours or days."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = re.fullmatch(r"([0-9]{1,8}(?:\.[0-9]{1,9})?)\s*([smhd]?)", str(value).strip().lower())
+        if found is None or not float(found[1]):
+            self.fail(f"{value!r} is not a duration; examples: 90s, 5m, 24h", param, ctx)
+        return float(found[1]) * _SECONDS[found[2]]
+
+
+DURATION = Duration()
+
+
+def check_range(first: int, last: int) -> None:
+    """Refuses a range that ends before it begins."""
+    if first > last:
+        raise click.UsageError(f"the first key, {first}, is above the last, {last}")
 
 
 def server_url(envvar: str | None = None) -> Callable[[Command], Command]:
@@ -62,10 +101,20 @@ def server_url(envvar: str | None = None) -> Callable[[Command], Command]:
 def transfer(command: Command) -> Command:
     """How hard a transfer tries."""
     parallelism = click.option(
-        "--max-parallelism", default=4, show_default=True, type=click.IntRange(1), help="Requests at a time, at most."
+        "--max-parallelism",
+        default=4,
+        show_default=True,
+        type=click.IntRange(1),
+        metavar="N",
+        help="Requests at a time, at most.",
     )
     retries = click.option(
-        "--max-retries", default=3, show_default=True, type=click.IntRange(0), help="How often each is tried again."
+        "--max-retries",
+        default=3,
+        show_default=True,
+        type=click.IntRange(0),
+        metavar="N",
+        help="How often each is tried again.",
     )
     return parallelism(retries(command))
 

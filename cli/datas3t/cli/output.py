@@ -31,13 +31,23 @@ _EXTRAS = {
 
 
 def result(text: str) -> None:
-    """A line of the result."""
-    click.echo(text)
+    """A line of the result. A file's name goes out as the bytes it is, Unicode or not."""
+    click.echo(os.fsencode(text))
 
 
 def note(text: str) -> None:
     """A line for the person at the terminal."""
     click.echo(text, err=True)
+
+
+def contents(pieces: Iterable[bytes]) -> int:
+    """The result itself, as it comes; how many pieces there were."""
+    count = 0
+    with open(1, "wb", closefd=False) as out:
+        for piece in pieces:
+            out.write(piece)
+            count += 1
+    return count
 
 
 def as_json(value: Any) -> None:
@@ -76,10 +86,18 @@ def confirmed(question: str, *, force: bool) -> bool:
     if force:
         return True
     click.echo(f"{question} [y/N] ", nl=False, err=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
+    if _answer().strip().lower() in (b"y", b"yes"):
         return True
     note("Not done.")
     return False
+
+
+def _answer() -> bytes:
+    try:
+        with open(0, "rb", closefd=False) as asked:
+            return asked.readline()
+    except OSError:  # there is nobody to ask
+        return b""
 
 
 @contextmanager
@@ -89,14 +107,13 @@ def bars() -> Iterator[Progress | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description:<9}"),
         BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
+        TextColumn("{task.fields[amount]}"),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as shown:
@@ -104,8 +121,9 @@ def bars() -> Iterator[Progress | None]:
 
         def report(phase: str, current: int, total: int) -> None:
             if phase not in tasks:
-                tasks[phase] = shown.add_task(phase, total=total)
-            shown.update(tasks[phase], completed=current, total=total)
+                tasks[phase] = shown.add_task(phase, total=total, amount="")
+            amount = f"{size(current)} of {size(total)}" if total > 1 else ""  # one of one is done or not
+            shown.update(tasks[phase], completed=current, total=total, amount=amount)
 
         yield report
 

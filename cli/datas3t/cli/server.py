@@ -1,11 +1,12 @@
 """`datas3t server` and `datas3t keygen`."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import click
 
 from datas3t.cli import output
-from datas3t.cli.options import SIZE
+from datas3t.cli.options import DURATION, SIZE
 
 
 @click.command()
@@ -28,6 +29,15 @@ from datas3t.cli.options import SIZE
     help="How large that may grow.",
 )
 @click.option("--encryption-key", envvar="ENCRYPTION_KEY", show_envvar=True, help="What `datas3t keygen` printed.")
+@click.option(
+    "--url-lifetime",
+    envvar="URL_LIFETIME",
+    show_envvar=True,
+    default="24h",
+    show_default=True,
+    type=DURATION,
+    help="How long presigned URLs are valid; 7d at most.",
+)
 @click.option("--grpc-addr", metavar="ADDR", help="Serve gRPC alone on a second address, without the hop between.")
 @click.option(
     "--log-level",
@@ -42,6 +52,7 @@ def server(
     cache_dir: Path | None,
     max_cache_size: int,
     encryption_key: str | None,
+    url_lifetime: float,
     grpc_addr: str | None,
     log_level: str,
 ) -> int:
@@ -62,7 +73,6 @@ def server(
         )
     import platformdirs
 
-    from datas3t.server.app import run
     from datas3t.server.settings import Address, Settings, SettingsError
 
     try:
@@ -73,10 +83,13 @@ def server(
             addr=Address.parse(addr),
             grpc_addr=Address.parse(grpc_addr) if grpc_addr else None,
             max_cache_size=max_cache_size,
+            url_lifetime=timedelta(seconds=url_lifetime),
             log_level=log_level,
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
+    from datas3t.server.app import run  # half a second, which wrong usage need not wait for
+
     return run(settings)
 
 

@@ -1,0 +1,283 @@
+"""The soak run: several clients, two servers, one database, one S3, all killed at random; then everything is checked.
+
+    python -m tests.faults.soak --seconds 600 --seed 1        (make soak)
+
+Owners (`owner.py`) upload, delete and read; an aggregator merges what lies side by side; an importer imports. Every few
+seconds a process dies by kill -9 and comes back. In the end: what was acknowledged is there, byte for byte; what was
+deleted is gone; nothing overlaps; and when the reaper has been, the bucket holds what the database names, and no more.
+"""
+
+import argparse
+import contextlib
+import random
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from datas3t.client import Client, Datas3tError
+from datas3t.embedded.stack import Services, services
+from tests.faults.owner import SPAN, content, entries
+from tests.support.stack import ServerProcess, wait_until
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+NAME = "soak"
+OWNERS = 3
+ROOT = Path(__file__).parents[2]
+
+
+class BrokenGuaranteeError(AssertionError):
+    """What must always hold did not."""
+
+
+@dataclass
+class Soak:
+    """A run in `folder`."""
+
+    folder: Path
+    seed: int
+    running: Services
+    counts: Counter[str] = field(default_factory=Counter)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.servers = [self._server(None) for _ in range(2)]
+        for server in self.servers:
+            server.wait_ready()
+        self.urls = [server.url for server in self.servers]
+        s3 = self.running.s3
+        with Client(self.urls[0]) as client:
+            client.add_bucket(
+                "local", endpoint=s3.endpoint, bucket=s3.bucket, access_key=s3.access_key, secret_key=s3.secret_key
+            )
+            client.add_datas3t(NAME, bucket="local")
+
+    def run(self, seconds: float) -> None:
+        """Everything at once, for so long."""
+        owners = [self._owner(number) for number in range(OWNERS)]
+        threads = [
+            threading.Thread(target=self._repeat, args=(name, step, 0.5))
+            for name, step in (("aggregate", self._aggregate), ("aggregate", self._aggregate), ("import", self._import))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            deadline = time.monotonic() + seconds
+            while time.monotonic() < deadline:
+                time.sleep(self.random.uniform(0.5, 4))
+                self._kill_something(owners)
+        finally:
+            self.stopping.set()
+            for owner in owners:
+                owner.kill()
+                owner.wait()
+            for thread in threads:
+                thread.join()
+        for server in self.servers:
+            server.wait_ready()
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.kill()
+
+    def _kill_something(self, owners: "list[subprocess.Popen[bytes]]") -> None:
+        victim = self.random.choice(("owner", "owner", "server", "server", "postgres", "seaweedfs"))
+        self.counts[f"kill -9 of {victim}"] += 1
+        number = self.random.randrange(OWNERS if victim == "owner" else 2)
+        if victim == "owner":
+            owners[number].kill()
+            owners[number].wait()
+            owners[number] = self._owner(number)
+        elif victim == "server":
+            port = self.servers[number].port
+            self.servers[number].kill()
+            self.servers[number] = self._server(port)
+        elif victim == "postgres":
+            self.running.postgres.kill()
+            self.running.postgres.start()
+            self.running.postgres.wait_ready()
+        else:
+            self.running.seaweedfs.kill()
+            self.running.seaweedfs.start()
+            self.running.seaweedfs.wait_ready(self.running.s3.bucket)
+
+    def _server(self, port: int | None) -> ServerProcess:
+        folder = self.folder / "servers"
+        folder.mkdir(exist_ok=True)
+        return ServerProcess(folder, self.running.db_url, self.running.encryption_key, port=port)
+
+    def _owner(self, number: int) -> "subprocess.Popen[bytes]":
+        folder = self.folder / f"owner-{number}"
+        folder.mkdir(exist_ok=True)
+        arguments = [str(folder / "log"), NAME, str(number * SPAN), str(self.seed + number), *self.urls]
+        with (folder / "output").open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.owner", *arguments], cwd=ROOT, stdout=output, stderr=output
+            )
+
+    def _repeat(self, name: str, step: Callable[[Client, random.Random], None], pause: float) -> None:
+        chance = random.Random(f"{self.seed} {name} {threading.get_ident()}")
+        with contextlib.ExitStack() as clients:
+            opened = [clients.enter_context(Client(url, timeout=10)) for url in self.urls]
+            while not self.stopping.wait(pause):
+                try:
+                    step(chance.choice(opened), chance)
+                    self.counts[f"{name} done"] += 1
+                except Datas3tError as error:
+                    self.counts[f"{name}: {type(error).__name__}"] += 1
+
+    def _aggregate(self, client: Client, chance: random.Random) -> None:
+        there = client.list_dataranges(NAME)
+        runs = [
+            [each for _, each in run] for _, run in groupby(enumerate(there), key=lambda pair: _run_of(there, pair[0]))
+        ]
+        long = [run for run in runs if len(run) > 1]
+        if not long:
+            return
+        run = chance.choice(long)
+        start = chance.randrange(len(run) - 1)
+        stop = chance.randint(start + 2, min(len(run), start + 12))
+        client.aggregate(NAME, run[start].first, run[stop - 1].last)
+
+    def _import(self, client: Client, _: random.Random) -> None:
+        client.import_datas3ts("local")
+
+
+def _run_of(there: list, position: int) -> int:  # type: ignore[type-arg]
+    """The position at which a run of neighbours within one owner's keys begins."""
+    while position and there[position - 1].last + 1 == there[position].first and there[position].first % SPAN:
+        position -= 1
+    return position
+
+
+def check(soak: Soak) -> None:
+    """Raises BrokenGuaranteeError where anything that was promised does not hold."""
+    present, maybe = expected(soak.folder)
+    with Client(soak.urls[0]) as client:
+        handle = client.datas3t(NAME)
+        keys = set(handle.keys)
+        if missing := sorted(set(present) - keys):
+            raise BrokenGuaranteeError(f"{len(missing)} acknowledged datapoints are gone, the first {missing[0]}")
+        if extra := sorted(keys - set(present) - set(maybe)):
+            raise BrokenGuaranteeError(f"{len(extra)} datapoints are there that should not be, the first {extra[0]}")
+        for datapoint in handle.scan():
+            generation = present.get(datapoint.key, maybe.get(datapoint.key))
+            if generation is None or datapoint.content != content(datapoint.key, generation):
+                raise BrokenGuaranteeError(f"datapoint {datapoint.key} has other bytes than were uploaded")
+            soak.counts["datapoints checked"] += 1
+    _check_bucket(soak)
+
+
+def expected(folder: Path) -> tuple[dict[int, int], dict[int, int]]:
+    """Keys that must be there, with their generation, and those that may be: upload or deletion was not answered."""
+    present: dict[int, int] = {}
+    maybe: dict[int, int] = {}
+    for log in folder.glob("owner-*/log"):
+        uploads: dict[int, int] = {}
+        for entry in entries(log):
+            what, operation, number = entry["what"], entry["operation"], entry["number"]
+            if what == "wrong":
+                raise BrokenGuaranteeError(
+                    f"a reader got other bytes than were uploaded for datapoint {entry['first']}"
+                )
+            for key in range(entry["first"], entry["last"] + 1) if what in ("begin", "done") else ():
+                if operation == "upload":
+                    uploads[key] = number
+                    (present if what == "done" else maybe)[key] = number
+                    if what == "done":
+                        maybe.pop(key, None)
+                else:  # a delete that was begun may be done; one that is done leaves nothing, also of an unsure upload
+                    present.pop(key, None)
+                    if what == "begin" and key in uploads:
+                        maybe[key] = uploads[key]
+                    elif what == "done":
+                        maybe.pop(key, None)
+    return present, maybe
+
+
+def _check_bucket(soak: Soak) -> None:
+    """As if a day had passed: all that is due is due now. Then the bucket holds what rows name, and nothing else."""
+    s3 = soak.running.seaweedfs.client()
+    with psycopg.connect(soak.running.db_url, autocommit=True) as conn:
+        conn.execute("UPDATE datarange_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
+        conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
+
+        def settled() -> bool:
+            conn.execute("UPDATE keys_to_delete SET due_at = least(due_at, now()), look_again_at = now()")
+            pending = "SELECT (SELECT count(*) FROM keys_to_delete) + (SELECT count(*) FROM datarange_uploads"
+            pending += " WHERE state = 'pending') + (SELECT count(*) FROM aggregate_uploads WHERE state = 'pending')"
+            with Client(soak.urls[0]) as client:
+                client.clear_datas3t("nothing-but-a-wake-up")
+            return conn.execute(pending).fetchone() == (0,)
+
+        with Client(soak.urls[0]) as client:
+            client.add_datas3t("nothing-but-a-wake-up", bucket="local")
+        wait_until(settled, 120, "the reaper's end")
+        named = {
+            key
+            for row in conn.execute("SELECT data_object_key, index_object_key FROM dataranges").fetchall()
+            for key in row
+        }
+    there = set(_listed(s3, soak.running.s3.bucket))
+    if lost := sorted(named - there):
+        raise BrokenGuaranteeError(f"{len(lost)} objects that rows name are gone, the first {lost[0]}")
+    if orphans := sorted(there - named):
+        raise BrokenGuaranteeError(
+            f"{len(orphans)} objects are in the bucket that no row names, the first {orphans[0]}"
+        )
+    if uploads := s3.list_multipart_uploads(Bucket=soak.running.s3.bucket).get("Uploads"):
+        raise BrokenGuaranteeError(f"{len(uploads)} multipart uploads are left, the first of {uploads[0].get('Key')}")
+    soak.counts["dataranges at the end"] = len(named) // 2
+
+
+def _listed(s3: "S3Client", bucket: str) -> Iterator[str]:
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="datas3t/"):
+        yield from (each["Key"] for each in page.get("Contents", ()))
+
+
+def soak(folder: Path, seconds: float, seed: int) -> Counter[str]:
+    """A whole run; what happened how often. Raises BrokenGuaranteeError."""
+    with services(folder / "data", durable=False) as running:
+        run = Soak(folder, seed, running)
+        try:
+            run.run(seconds)
+            check(run)
+        finally:
+            run.close()
+        for log in folder.glob("owner-*/log"):
+            run.counts.update(f"{each['operation']} {each['what']}" for each in entries(log))
+    return run.counts
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}, {arguments.seconds:.0f} seconds", flush=True)
+    with tempfile.TemporaryDirectory(prefix="datas3t-soak-", ignore_cleanup_errors=True) as folder:
+        try:
+            counts = soak(Path(folder), arguments.seconds, arguments.seed)
+        except BrokenGuaranteeError as broken:
+            print(f"BROKEN: {broken}")
+            return 1
+    for name, count in sorted(counts.items()):
+        print(f"{count:8,}  {name}")
+    print("all guarantees held")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
