@@ -1,73 +1,89 @@
-"""`make demo`: the main job on real files, start to end, as a person would type it; the last step compares every byte.
+"""`make demo`: the main job on real files, start to end, as a person would type it; every byte is compared at the end.
 
 Takes a folder, or else packs what the running Python has of its own library. Leaves nothing behind but `.demo/`.
 """
 
+import contextlib
 import json
-import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".demo"
 CLI = Path(sys.executable).with_name("datas3t")
 MOST = 4000  # files; the library has more than a demonstration needs
+NAME = f"demo-{int(time.time())}"
 
 
 def main() -> int:
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
+    if folder and not folder.is_dir():
+        sys.exit(f"# {folder} is no folder")
+    sources = [str(folder)] if folder else library()
     WORK.mkdir(exist_ok=True)
-    for old in (WORK / "demo.tar", WORK / "demo.tar.names.jsonl", WORK / "some.tar"):
-        old.unlink(missing_ok=True)
+    for old in ("demo.tar", "demo.tar.names.jsonl", "some.tar"):
+        (WORK / old).unlink(missing_ok=True)
     print("# PostgreSQL, an S3 server and datas3t, on this machine")
-    up = start()
-    try:
-        url = address(up)
-        os.environ["DATAS3T_SERVER_URL"] = url
-        print(f"# ready at {url}\n")
-        return steps(folder)
-    finally:
-        up.send_signal(signal.SIGTERM)
-        print("\n# stopped" if up.wait(60) == 0 else "\n# it did not stop cleanly")
+    with stack() as url:
+        print(f"# ready at {url}\n$ export DATAS3T_SERVER_URL={url}")
+        different = steps(url, sources)
+    for each in different:
+        print(f"# DIFFERENT: {each}")
+    return 1 if different else 0
 
 
-def steps(folder: Path | None) -> int:
-    name = f"demo-{int(time.time())}"
-    cli("datas3t", "add", "--name", name, "--bucket", "local")
-    cli("datarange", "pack", "--output", ".demo/demo.tar", *([str(folder)] if folder else library()))
-    cli("datarange", "upload-tar", "--datas3t", name, "--file", ".demo/demo.tar")
-    cli("datas3t", "list")
-    cli("datarange", "list", "--datas3t", name)
+def steps(url: str, sources: Sequence[str]) -> list[str]:
+    """The main job; what came back different."""
+    cli(url, "datas3t", "add", "--name", NAME, "--bucket", "local")
+    cli(url, "datarange", "pack", "--output", ".demo/demo.tar", more=sources)
+    cli(url, "datarange", "upload-tar", "--datas3t", NAME, "--file", ".demo/demo.tar")
+    cli(url, "datas3t", "list")
+    cli(url, "datarange", "list", "--datas3t", NAME)
+
     paths = {row["key"]: row["path"] for row in map(json.loads, (WORK / "demo.tar.names.jsonl").open())}
     first, last = middle(sorted(paths))
     span = ("--first-datapoint", str(first), "--last-datapoint", str(last))
-    cli("datarange", "download-tar", "--datas3t", name, *span, "--output", ".demo/some.tar")
-    one = cli("cat-range", name, str(first), str(first), capture=True)
-    return compare(paths, first, last, one)
+    cli(url, "datarange", "download-tar", "--datas3t", NAME, *span, "--output", ".demo/some.tar")
+    different = compared(WORK / "some.tar", {key: paths[key] for key in range(first, last + 1)})
+    print(f"# {last - first + 1} datapoints compared with their files, byte for byte: {outcome(different)}\n")
+
+    alone = sorted({min(paths), first, max(paths)})
+    wrong = [paths[key] for key in alone if not same(cli(url, "cat-range", NAME, str(key), str(key)), paths[key])]
+    print(f"# {len(alone)} datapoints read alone and compared: {outcome(wrong)}")
+    return different + wrong
 
 
-def compare(paths: dict[int, str], first: int, last: int, one: bytes) -> int:
-    """The downloaded datapoints against the files that they were made of."""
-    wrong = one != Path(paths[first]).read_bytes()
-    seen = []
-    with tarfile.open(WORK / "some.tar") as archive:
-        for member in archive:
-            content = archive.extractfile(member)
-            seen.append(int(member.name.partition(".")[0]))
-            wrong |= content is None or content.read() != Path(paths[seen[-1]]).read_bytes()
-    wrong |= seen != list(range(first, last + 1))
-    outcome = "DIFFERENT" if wrong else "all the same"
-    print(f"\n# {len(seen)} datapoints compared with their files, byte for byte: {outcome}")
-    return int(wrong)
+def compared(archive: Path, paths: dict[int, str]) -> list[str]:
+    """The files among `paths` that are not in the archive under their key, byte for byte; and what else is in it."""
+    missing = dict(paths)
+    different = []
+    with tarfile.open(archive) as members:
+        for member in members:
+            path = missing.pop(int(member.name.partition(".")[0]), None)
+            content = members.extractfile(member)
+            if path is None or content is None or not same(content.read(), path):
+                different.append(path or member.name)
+    return different + list(missing.values())
 
 
-def middle(keys: list[int]) -> tuple[int, int]:
+def same(content: bytes, path: str) -> bool:
+    return content == Path(path).read_bytes()
+
+
+def outcome(different: Sequence[str]) -> str:
+    return f"{len(different)} DIFFERENT" if different else "all the same"
+
+
+def middle(keys: Sequence[int]) -> tuple[int, int]:
     """A sub-range: the middle third, and no more than 1,000."""
     some = keys[len(keys) // 3 :][: max(1, min(1000, len(keys) // 3))]
     return some[0], some[-1]
@@ -77,25 +93,43 @@ def library() -> list[str]:
     """Some thousand files of the Python installation."""
     root = Path(sysconfig.get_path("stdlib"))
     files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
-    return [str(path) for path in files if "site-packages" not in path.parts and "__pycache__" not in path.parts][:MOST]
+    return [str(path) for path in files if not {"site-packages", "__pycache__"} & set(path.parts)][:MOST]
 
 
-def cli(*arguments: str, capture: bool = False) -> bytes:
-    """Shows a command, runs it, and ends the demonstration where it fails."""
-    shown = shlex.join(["datas3t", *arguments[:8]])
-    print(f"$ {shown}{' …' if len(arguments) > 8 else ''}", flush=True)
-    done = subprocess.run([CLI, *arguments], check=False, cwd=ROOT, stdout=subprocess.PIPE if capture else None)
+def cli(url: str, *arguments: str, more: Sequence[str] = ()) -> bytes:
+    """Shows a command, runs it, and ends the demonstration where it fails. Contents come back, text is shown."""
+    shown = shlex.join(["datas3t", *arguments, *more[:1]])
+    print(f"$ {shown}{f' … and {len(more) - 1:,} files more' if len(more) > 1 else ''}")
+    done = subprocess.run(
+        [CLI, "--server-url", url, *arguments, *more],
+        check=False,
+        cwd=ROOT,
+        stdout=subprocess.PIPE if arguments[0] == "cat-range" else None,
+    )
     if done.returncode:
         sys.exit(f"# that failed with exit code {done.returncode}")
+    print()
     return done.stdout or b""
 
 
-def start() -> subprocess.Popen[str]:
-    command = [str(CLI), "up", "--data-dir", str(WORK / "data"), "--addr", "127.0.0.1:0"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+@contextlib.contextmanager
+def stack() -> Iterator[str]:
+    """Everything on this machine, as long as the block runs: its address. What it stored goes at the end."""
+    data = WORK / "data"
+    command = [str(CLI), "up", "--data-dir", str(data), "--addr", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as up:
+        try:
+            yield address(up)
+        finally:
+            up.send_signal(signal.SIGTERM)
+            ended = up.wait()
+    if ended != 0:
+        sys.exit(f"# datas3t up ended with exit code {ended}")
+    shutil.rmtree(data)
+    print("# stopped")
 
 
-def address(up: subprocess.Popen[str]) -> str:
+def address(up: "subprocess.Popen[str]") -> str:
     """Where it listens, once it is ready."""
     assert up.stdout is not None
     for line in up.stdout:

@@ -1,27 +1,33 @@
 """Each command against a real server: what goes to which stream, JSON, exit codes, questions."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from datas3t.client import Client
 from tests.cli.conftest import Run
 from tests.support.tars import archive
 
 
 @pytest.fixture
-def ready(run: Run, url: str, tmp_path: Path) -> Run:
-    """A datas3t `first` with datapoints 1 to 5; commands find the server by the environment."""
+def ready(run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A datas3t `photos` with datapoints 1 to 5; commands find the server by the environment."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "work/a.tar").write_bytes(archive(1, [b"one\n", b"two\n", b"three\n", b"", b"five\n"]))
 
     def datas3t(*arguments: str, **options: str):  # type: ignore[no-untyped-def]
         return run(*arguments, DATAS3T_SERVER_URL=url, **options)
 
-    assert datas3t("datas3t", "add", "--name", "first", "--bucket", "local").returncode == 0
-    assert datas3t("datarange", "upload-tar", "--datas3t", "first", "--file", "a.tar").returncode == 0
+    with Client(url) as client:
+        client.add_datas3t("photos", bucket="local")
+        client.upload_tar("photos", tmp_path / "work/a.tar")
     return datas3t
 
 
@@ -30,26 +36,43 @@ def test_lists_are_tables_for_people_and_json_for_scripts(ready: Run) -> None:
     assert table.stdout.splitlines()[0].split() == [
         *("NAME", "BUCKET", "DATARANGES", "DATAPOINTS", "LOWEST", "HIGHEST", "SIZE")
     ]
-    assert table.stdout.splitlines()[1].split()[:6] == ["first", "local", "1", "5", "1", "5"]
-    (found,) = json.loads(ready("datas3t", "list", "--json").stdout)
-    assert list(found.items())[:-1] == [
-        ("datas3t_name", "first"),
-        ("bucket_name", "local"),
-        ("datarange_count", 1),
-        ("total_datapoints", 5),
-        ("lowest_datapoint", 1),
-        ("highest_datapoint", 5),
-    ]
-    ranges = ready("datarange", "list", "--datas3t", "first", "--json")
-    ((row,),) = json.loads(ranges.stdout).values()
-    assert list(row) == [
-        *("datarange_id", "data_object_key", "index_object_key", "min_datapoint_key", "max_datapoint_key", "size_bytes")
-    ]
-    assert ranges.stdout.startswith('{\n  "dataranges": [\n    {\n')
-    assert (row["min_datapoint_key"], row["max_datapoint_key"]) == (1, 5)
-    (bucket,) = json.loads(ready("bucket", "list", "--json").stdout)
-    assert list(bucket) == ["name", "endpoint", "bucket"]
-    assert "datas3t/first/dataranges/" in ready("datarange", "list", "--datas3t", "first").stdout
+    assert table.stdout.splitlines()[1].split()[:6] == ["photos", "local", "1", "5", "1", "5"]
+    assert ready("datas3t", "list", "--json").stdout == (
+        '[\n  {\n    "datas3t_name": "photos",\n    "bucket_name": "local",\n    "datarange_count": 1,\n'
+        '    "total_datapoints": 5,\n    "lowest_datapoint": 1,\n    "highest_datapoint": 5,\n'
+        '    "total_bytes": 10240\n  }\n]\n'
+    )
+    ranges = ready("datarange", "list", "--datas3t", "photos").stdout.splitlines()
+    assert ranges[0].split() == ["FIRST", "LAST", "DATAPOINTS", "SIZE", "ARCHIVE"]
+    assert re.fullmatch(r" +1 +5 +5 +10.0 KB +datas3t/photos/dataranges/\S+\.tar", ranges[1])
+
+
+def shape(value: Any) -> Any:
+    """Fields in their order, and the types of values; an empty list is like any other."""
+    if isinstance(value, dict):
+        return [(name, shape(held)) for name, held in value.items()]
+    if isinstance(value, list):
+        return [shape(value[0])] if value else Anything()
+    return type(value)
+
+
+class Anything:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+PAGE = Path(__file__).parents[2] / "docs/cli.md"
+DOCUMENTED = re.findall(r"^\$ datas3t ([^\n]* --json)\n([\[{].*?^[\]}])$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_json_is_as_documented(ready: Run) -> None:
+    assert len(DOCUMENTED) >= 4
+    for command, example in DOCUMENTED:
+        done = ready(*shlex.split(command))
+        assert shape(json.loads(done.stdout)) == shape(json.loads(example)), command
+        assert done.stdout == json.dumps(json.loads(done.stdout), indent=2) + "\n"
 
 
 def test_empty_lists_say_so_on_standard_error_and_are_empty_arrays_in_json(run: Run, url: str) -> None:
@@ -58,9 +81,17 @@ def test_empty_lists_say_so_on_standard_error_and_are_empty_arrays_in_json(run: 
     assert run("datas3t", "list", "--json", DATAS3T_SERVER_URL=url).stdout == "[]\n"
 
 
+def test_what_is_uploaded_is_told_and_how_long_it_took(ready: Run, tmp_path: Path) -> None:
+    added = ready("datas3t", "add", "--name", "more", "--bucket", "local")
+    assert (added.returncode, added.stdout, added.stderr) == (0, "", "Added datas3t more.\n")
+    done = ready("datarange", "upload-tar", "--datas3t", "more", "--file", "a.tar")
+    assert (done.returncode, done.stdout) == (0, "more: datapoints 1 to 5, 10.0 KB\n")
+    assert re.fullmatch(r"\d+\.\d s, \d+(\.\d)? [KMG]?B/s\n", done.stderr)
+
+
 def test_what_is_downloaded_is_an_archive_of_the_range(ready: Run, tmp_path: Path) -> None:
     span = ("--first-datapoint", "2", "--last-datapoint", "3")
-    done = ready("datarange", "download-tar", "--datas3t", "first", *span, "--output", "b.tar")
+    done = ready("datarange", "download-tar", "--datas3t", "photos", *span, "--output", "b.tar")
     assert done.returncode == 0
     assert done.stdout.startswith(f"{tmp_path / 'work/b.tar'}: ")
     with tarfile.open(tmp_path / "work/b.tar") as found:
@@ -69,12 +100,20 @@ def test_what_is_downloaded_is_an_archive_of_the_range(ready: Run, tmp_path: Pat
 
 
 def test_cat_range_writes_contents_alone(ready: Run) -> None:
-    done = ready("cat-range", "first", "1", "5")
+    done = ready("cat-range", "photos", "1", "5")
     assert (done.stdout, done.stderr, done.returncode) == ("one\ntwo\nthree\nfive\n", "", 0)
+    assert ready("cat-range", "photos", "4", "4").returncode == 0, "an empty datapoint is there"
+
+
+def test_a_full_disk_is_one_line(ready: Run, url: str) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "datas3t", "cat-range", "photos", "1", "5", "--server-url", url]
+        done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
 
 
 def test_progress_is_silent_where_there_is_no_terminal(ready: Run) -> None:
-    (done) = ready("datarange", "upload-tar", "--datas3t", "first", "--file", "a.tar")
+    (done) = ready("datarange", "upload-tar", "--datas3t", "photos", "--file", "a.tar")
     assert done.returncode == 1, "the keys are taken"
     assert len(done.stderr.splitlines()) == 1
     assert "\x1b" not in done.stderr + done.stdout
@@ -83,10 +122,12 @@ def test_progress_is_silent_where_there_is_no_terminal(ready: Run) -> None:
 def test_errors_are_one_line_that_says_what_to_do(ready: Run) -> None:
     cases = [
         (("datas3t", "add", "--name", "x", "--bucket", "none"), "no bucket configuration"),
-        (("datas3t", "delete", "--name", "first", "--force"), "contains 1 dataranges; clear it first"),
+        (("datas3t", "delete", "--name", "photos", "--force"), "contains 1 dataranges; clear it first"),
         (("datarange", "list", "--datas3t", "none"), "none"),
-        (("datarange", "upload-tar", "--datas3t", "first", "--file", "missing.tar"), "missing.tar"),
+        (("datarange", "upload-tar", "--datas3t", "photos", "--file", "missing.tar"), "missing.tar"),
         (("cat-range", "none", "1", "2"), "none"),
+        (("cat-range", "photos", "6", "9"), "photos has no datapoint from 6 to 9"),
+        (("datarange", "pack", "--output", "b.tar", "missing"), "missing cannot be read"),
     ]
     for arguments, said in cases:
         done = ready(*arguments)
@@ -98,25 +139,36 @@ def test_errors_are_one_line_that_says_what_to_do(ready: Run) -> None:
 
 def test_a_download_that_fails_leaves_no_file(ready: Run, tmp_path: Path) -> None:
     span = ("--first-datapoint", "50", "--last-datapoint", "60")
-    done = ready("datarange", "download-tar", "--datas3t", "first", *span, "--output", "b.tar")
+    done = ready("datarange", "download-tar", "--datas3t", "photos", *span, "--output", "b.tar")
     assert done.returncode == 1
     assert not (tmp_path / "work/b.tar").exists()
 
 
-@pytest.mark.parametrize("answer", ["", "\n", "n\n", "no\n", "yes please\n"])
-def test_destructive_commands_ask_and_take_anything_but_yes_for_no(ready: Run, answer: str) -> None:
-    done = ready("datas3t", "clear", "--name", "first", answer=answer)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert done.stderr == "Remove all datapoints of first? [y/N] Not done.\n"
-    assert ready("cat-range", "first", "1", "1").stdout == "one\n"
+DESTRUCTIVE = [
+    (("bucket", "delete", "--name", "local"), "Remove bucket configuration local?"),
+    (("datas3t", "clear", "--name", "photos"), "Remove all datapoints of photos?"),
+    (("datas3t", "delete", "--name", "photos"), "Remove datas3t photos?"),
+    (
+        ("datarange", "delete", "--datas3t", "photos", "--first-datapoint", "1", "--last-datapoint", "5"),
+        "Remove datapoints 1 to 5 of photos?",
+    ),
+]
+
+
+def test_destructive_commands_ask_and_take_anything_but_yes_for_no(ready: Run) -> None:
+    clear = DESTRUCTIVE[1]
+    for (command, question), answer in [*((each, "n\n") for each in DESTRUCTIVE), (clear, ""), (clear, "yes please\n")]:
+        done = ready(*command, answer=answer)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", f"{question} [y/N] Not done.\n")
+    assert ready("cat-range", "photos", "1", "1").stdout == "one\n"
 
 
 def test_yes_or_force_proceeds(ready: Run) -> None:
     span = ("--first-datapoint", "1", "--last-datapoint", "5")
-    done = ready("datarange", "delete", "--datas3t", "first", *span, answer="Yes\n")
-    assert "Removed 1 datarange of first." in done.stderr
-    assert ready("datas3t", "clear", "--name", "first", "--force").returncode == 0
-    assert "Removed datas3t first." in ready("datas3t", "delete", "--name", "first", answer="y\n").stderr
+    done = ready("datarange", "delete", "--datas3t", "photos", *span, answer="Yes\n")
+    assert "Removed 1 datarange of photos." in done.stderr
+    assert ready("datas3t", "clear", "--name", "photos", "--force").returncode == 0
+    assert "Removed datas3t photos." in ready("datas3t", "delete", "--name", "photos", answer="y\n").stderr
     assert ready("bucket", "delete", "--name", "none", "--force").returncode == 1
 
 
@@ -148,7 +200,7 @@ def test_pack_numbers_files_in_path_order_and_says_which_is_which(run: Run, tmp_
 
 def test_a_reader_that_goes_away_is_no_error_to_speak_of(ready: Run, url: str, tmp_path: Path) -> None:
     (tmp_path / "work/b.tar").write_bytes(archive(6, [b"x" * 1000] * 2000))
-    assert ready("datarange", "upload-tar", "--datas3t", "first", "--file", "b.tar").returncode == 0
-    script = f"{sys.executable} -m datas3t cat-range first 1 2005 --server-url {url} | head -c 1"
+    assert ready("datarange", "upload-tar", "--datas3t", "photos", "--file", "b.tar").returncode == 0
+    script = f"{sys.executable} -m datas3t cat-range photos 1 2005 --server-url {url} | head -c 1"
     done = subprocess.run(script, check=False, shell=True, capture_output=True)
     assert (done.stdout, done.stderr) == (b"o", b"")

@@ -1,11 +1,14 @@
 """Usage: help, options before and after the sub-command, exit codes, what is imported, bars on a terminal, Ctrl-C."""
 
 import base64
+import importlib.metadata
 import os
 import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -32,12 +35,16 @@ def test_keygen_prints_32_bytes_in_base64_and_nothing_else(run: Run) -> None:
         ("cat-range", "x", "1"),
         ("cat-range", "x", "-1", "2"),
         ("cat-range", "x", "1", str(2**63)),
+        ("cat-range", "x", "2", "1"),
+        ("datarange", "delete", "--datas3t", "x", "--first-datapoint", "2", "--last-datapoint", "1"),
         ("datarange", "upload-tar", "--datas3t", "x", "--file", "y", "--max-parallelism", "0"),
         ("datarange", "download-tar", "--datas3t", "x", "--chunk-size", "none"),
         ("server",),
         ("server", "--db-url", "postgres://h/d"),
         ("server", "--db-url", "mysql://h/d", "--encryption-key", "YQ=="),
         ("server", "--db-url", "postgres://h/d", "--encryption-key", "YQ==", "--addr", "nowhere"),
+        ("server", "--db-url", "postgres://h/d", "--encryption-key", "YQ==", "--max-cache-size", "0"),
+        ("server", "--db-url", "postgres://h/d", "--encryption-key", "YQ==", "--url-lifetime", "8d"),
     ],
 )
 def test_wrong_usage_exits_2(run: Run, arguments: tuple[str, ...]) -> None:
@@ -54,24 +61,34 @@ def test_a_server_that_is_not_there_is_named(run: Run) -> None:
     assert NOWHERE in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "environment", "wins"),
-    [
-        ("", "", "http://127.0.0.1:3", "3"),
-        ("http://127.0.0.1:1", "", "", "1"),
-        ("", "http://127.0.0.1:2", "", "2"),
-        ("http://127.0.0.1:1", "", "http://127.0.0.1:3", "1"),
-        ("", "http://127.0.0.1:2", "http://127.0.0.1:3", "2"),
-        ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3", "2"),
-    ],
-)
-def test_the_server_url_stands_anywhere_and_beats_the_environment(
-    run: Run, before: str, after: str, environment: str, wins: str
-) -> None:
-    first = ("--server-url", before) if before else ()
-    last = ("--server-url", after) if after else ()
-    done = run(*first, "datas3t", "list", *last, DATAS3T_SERVER_URL=environment)
-    assert f"http://127.0.0.1:{wins}" in done.stderr
+def test_the_server_url_stands_anywhere_and_beats_the_environment(run: Run) -> None:
+    cases = [  # ports: before the sub-command, after it, in the environment, and which of them wins
+        ("", "", "3", "3"),
+        ("1", "", "", "1"),
+        ("", "2", "", "2"),
+        ("1", "", "3", "1"),
+        ("", "2", "3", "2"),
+        ("1", "2", "3", "2"),
+    ]
+
+    def said(before: str, after: str, environment: str, _wins: str) -> str:
+        def option(port: str) -> list[str]:
+            return ["--server-url", f"http://127.0.0.1:{port}"] if port else []
+
+        variable = f"http://127.0.0.1:{environment}" if environment else ""
+        return run(*option(before), "datas3t", "list", *option(after), DATAS3T_SERVER_URL=variable).stderr
+
+    with ThreadPoolExecutor(len(cases)) as threads:  # each tries for two seconds
+        for stderr, (*_, wins) in zip(threads.map(said, *zip(*cases, strict=True)), cases, strict=True):
+            assert f"http://127.0.0.1:{wins};" in stderr
+
+
+def test_help_and_version_are_results(run: Run) -> None:
+    for option in ("-h", "--help"):
+        done = run("datarange", "pack", option)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Usage: datas3t datarange pack [OPTIONS] SOURCE...\n")
+    assert run("--version").stdout == f"datas3t {importlib.metadata.version('datas3t')}\n"
 
 
 def test_help_imports_nothing_heavy(run: Run) -> None:
@@ -81,6 +98,30 @@ def test_help_imports_nothing_heavy(run: Run) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not {"grpc", "google", "psycopg", "boto3", "numpy", "rich", "pycurl"} & set(done.stderr.split())
+
+
+def test_a_traceback_is_shown_to_those_who_ask_for_it(run: Run) -> None:
+    pack = ("datarange", "pack", "--output", "a.tar", "missing")
+    assert "Traceback" not in run(*pack).stderr
+    done = run(*pack, DATAS3T_DEBUG="1")
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("Error: missing cannot be read: No such file or directory\n")
+
+
+def test_names_of_files_need_not_be_unicode(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "work/a").write_text("a")
+    command = [sys.executable, "-m", "datas3t", "datarange", "pack", "--output", os.fsdecode(b"\xff.tar"), "a"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(command, check=False, cwd=tmp_path / "work", capture_output=True, env=environment)
+    assert (done.returncode, done.stdout.partition(b": ")[0]) == (0, os.fsencode(tmp_path / "work") + b"/\xff.tar")
+
+
+def test_nobody_to_ask_means_no(run: Run) -> None:
+    command = [sys.executable, "-m", "datas3t", "datas3t", "clear", "--name", "x"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "Remove all datapoints of x? [y/N] Not done.\n")
 
 
 def test_bars_show_on_a_terminal_only(run: Run, tmp_path: Path) -> None:
@@ -106,27 +147,47 @@ def test_bars_show_on_a_terminal_only(run: Run, tmp_path: Path) -> None:
     assert result.startswith(b"/")
 
 
-def test_ctrl_c_exits_130_and_the_same_command_goes_on(url: str, run: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Starts a command that a test means to cut off."""
+
+    def datas3t(*arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "datas3t", *arguments],
+            cwd=tmp_path / "work",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")},
+        )
+
+    return datas3t
+
+
+def test_what_is_cut_off_goes_on_and_a_download_appears_whole_or_not_at_all(
+    url: str, run: Run, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
+) -> None:
+    at = ("--datas3t", "d", "--server-url", url)
     assert run("datas3t", "add", "--name", "d", "--bucket", "local", "--server-url", url).returncode == 0
-    big = tmp_path / "work/big.tar"
+    big, back = tmp_path / "work/big.tar", tmp_path / "work/back.tar"
     write_archive(big, 1, 1, [1 << 20] * 60)
-    upload = ("datarange", "upload-tar", "--datas3t", "d", "--file", "big.tar", "--server-url", url)
-    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "datas3t", *upload],
-        cwd=tmp_path / "work",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    journals = tmp_path / "state"
-    wait_until(lambda: process.poll() is not None or any(path.is_file() for path in journals.rglob("*")))
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, (out, err)
-    assert "Traceback" not in err
-    assert len(err.splitlines()) == 1
-    done = run(*upload)
-    assert done.returncode == 0, done.stderr
-    assert "datapoints 1 to 60" in done.stdout
+
+    upload = ("datarange", "upload-tar", "--file", "big.tar", *at)
+    with start(*upload) as process:
+        wait_until(lambda: process.poll() is not None or any(map(Path.is_file, (tmp_path / "state").rglob("*"))))
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.startswith("Interrupted")
+    assert err.count("\n") == 1
+    assert "datapoints 1 to 60" in run(*upload).stdout
+
+    span = ("--first-datapoint", "1", "--last-datapoint", "60", "--chunk-size", "16384", "--max-parallelism", "1")
+    download = ("datarange", "download-tar", "--output", "back.tar", *span, *at)
+    with start(*download) as process:
+        wait_until(lambda: process.poll() is not None or (tmp_path / "work/.back.tar.datas3t-part").exists())
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    assert not back.exists()
+    assert run(*download).returncode == 0
+    assert back.read_bytes() == big.read_bytes()

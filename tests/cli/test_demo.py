@@ -1,0 +1,57 @@
+"""`make demo` on a small folder, in a checkout of its own, with a stack of its own."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.support.stack import living_in
+
+DEMO = Path(__file__).parents[2] / "demo/run.py"
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    (tmp_path / "demo").mkdir()
+    return Path(shutil.copy(DEMO, tmp_path / "demo"))
+
+
+def test_the_demo_compares_and_leaves_no_process_and_no_stack(script: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "some files"
+    folder.mkdir()
+    for number in range(7):
+        (folder / f"{number}.txt").write_bytes(bytes([number]) * number * 1000)
+    done = subprocess.run(
+        [sys.executable, script, folder], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "# 2 datapoints compared with their files, byte for byte: all the same" in done.stdout
+    assert "# 3 datapoints read alone and compared: all the same" in done.stdout
+    assert sorted(path.name for path in (tmp_path / ".demo").iterdir()) == [
+        *("demo.tar", "demo.tar.names.jsonl", "some.tar")
+    ]
+    assert living_in(tmp_path / ".demo/data") == []
+
+    compared = loaded(script).compared
+    (folder / "2.txt").write_bytes(b"changed")
+    paths = {key: str(folder / f"{key - 1}.txt") for key in (3, 4)}
+    assert compared(tmp_path / ".demo/some.tar", paths) == [str(folder / "2.txt")]
+    assert compared(tmp_path / ".demo/some.tar", {5: str(folder / "4.txt")}) != []
+
+
+def test_a_folder_that_is_not_there_is_named_at_once(script: Path, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, script, tmp_path / "none"], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"# {tmp_path / 'none'} is no folder\n")
+
+
+def loaded(script: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("demo_run", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
