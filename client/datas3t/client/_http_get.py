@@ -107,7 +107,8 @@ class Get(Transfer):
         self._etag = etag
         extra = self.request.headers or {}
         self._headers = [f"{name}: {value}".encode() for name, value in extra.items()]
-        self.curl.setopt(pycurl.HTTPHEADER, [b'If-Match: "%s"' % etag, *self._headers] if etag else self._headers)
+        headers = [b'If-Match: "%s"' % etag, *self._headers] if etag else self._headers
+        self.curl.setopt(pycurl.HTTPHEADER, headers or None)  # an empty list changes nothing
 
     def _set_limit(self, size: int | None) -> None:
         """A server that ignores the range would send a whole archive."""

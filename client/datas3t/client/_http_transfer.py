@@ -48,11 +48,13 @@ class Transfer:
 
     __slots__ = (
         "_count",
+        "_fresh",
         "_furthest",
         "_lines",
         "_options",
         "_patience",
         "_pieces",
+        "_suspicious",
         "_url",
         "curl",
         "failures",
@@ -65,6 +67,7 @@ class Transfer:
         self._options = options
         self._url = ""
         self._patience = 0.0
+        self._fresh = False
         self._count: Callable[[int], None] | None = None
         self._lines: list[bytes] = []  # of the answer's head
         self._pieces: list[bytes] = []  # of its body
@@ -88,6 +91,9 @@ class Transfer:
         if patience != self._patience:
             self.curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(patience)))
             self._patience = patience
+        if self._suspicious is not self._fresh:
+            self.curl.setopt(pycurl.FRESH_CONNECT, self._suspicious)
+            self._fresh = self._suspicious
         self._lines.clear()
         self._set_up()
 
@@ -95,6 +101,7 @@ class Transfer:
         """Lets go of the request, and of its body or sink."""
         self.request = _NOTHING
         self.failures = self.renewals = self._furthest = 0
+        self._suspicious = False
         self._count = None
         self._pieces.clear()
 
@@ -119,6 +126,7 @@ class Transfer:
         return response
 
     def _broken(self, code: int, message: str) -> TransferError:
+        self._suspicious = True  # of all idle connections: perhaps the server has closed them
         return self._error(message or f"the connection failed ({code})", retryable=code not in _HOPELESS)
 
     def _refused(self, status: int, headers: dict[str, str]) -> TransferError:

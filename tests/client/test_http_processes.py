@@ -1,0 +1,162 @@
+"""The engine in threads, forked processes and under Ctrl-C; and its memory, measured in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from datas3t.client._http import Engine, Request
+from tests.support.httpd import Fault, Httpd, Pattern, httpd
+
+GIB = 1 << 30
+LARGE = 1 << 28
+
+
+@pytest.fixture
+def server() -> Iterator[Httpd]:
+    with httpd({"/a": Pattern(GIB)}) as running:
+        yield running
+
+
+def read(engine: Engine, server: Httpd, seed: int, count: int = 100) -> None:
+    """Reads ranges that no other seed reads, and looks at their bytes."""
+    starts = [seed * 10_000_000 + number * 4_096 for number in range(count)]
+    found = engine.fetch([Request("GET", server.url + "/a", at, at + 4_000) for at in starts], parallelism=8)
+    assert found == [Pattern(GIB)[at : at + 4_000] for at in starts]
+
+
+def test_threads_share_an_engine_and_leave_none_behind(server: Httpd) -> None:
+    with Engine() as engine:
+        with ThreadPoolExecutor(16) as threads:
+            for done in [threads.submit(read, engine, server, seed) for seed in range(48)]:
+                done.result()
+        ours = [thread for thread in threading.enumerate() if "process_request_thread" not in thread.name]
+        read(engine, server, 50)
+        assert [thread for thread in threading.enumerate() if "process_request_thread" not in thread.name] == ours
+        assert server.connections <= 16 * 8
+
+
+def in_a_child(engine: Engine, server: Httpd, seed: int) -> int:
+    """Forks; the child reads and answers by its exit code."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        read(engine, server, seed, count=300)
+        os._exit(0)
+    except BaseException:
+        os._exit(1)
+
+
+def test_parent_and_children_read_their_own_bytes_at_once(server: Httpd) -> None:
+    with Engine() as engine:
+        read(engine, server, 0)
+        before = server.connections
+        children = [in_a_child(engine, server, seed) for seed in (1, 2, 3)]
+        for _ in range(10):
+            read(engine, server, 4)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+        assert server.connections - before == 3 * 8  # the parent's are its own still
+
+
+def run_python(program: str, *arguments: str) -> str:
+    """What a program prints, in a process of its own, that ends well and says nothing else."""
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+FORKED_MIDWAY = """
+import os, sys
+from datas3t.client._http import Engine, Request
+children = []
+def fork(*_):
+    if not children:
+        children.append(os.fork())
+requests = [Request("GET", sys.argv[1] + "/a", at, at + 10) for at in range(0, 1000, 10)]
+try:
+    Engine().run(requests, parallelism=4, on_done=fork)
+except RuntimeError as error:
+    assert "forked" in str(error)
+    sys.exit(0)
+assert children[0] and os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+"""
+
+
+def test_a_call_does_not_go_on_in_a_fork(server: Httpd) -> None:
+    assert run_python(FORKED_MIDWAY, server.url) == ""
+
+
+CTRL_C = """
+import sys, time
+from datas3t.client._http import Engine, FileSink, MemorySink, Request
+how, url = sys.argv[1:]
+request = {
+    "silent": Request("GET", url + "/silent", 0, 100),
+    "get": Request("GET", url + "/a", 0, 1 << 30, sink=MemorySink(memoryview(bytearray(1 << 30)))),
+    "put": Request("PUT", url + "/p", body=memoryview(bytes(1 << 30))),
+}[how]
+engine = Engine()
+try:
+    while True:
+        engine.run([request], parallelism=1, retries=0, on_bytes=lambda _: None)
+except KeyboardInterrupt:
+    engine.fetch([Request("GET", url + "/a", 0, 100)], parallelism=1)
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["silent", "get", "put"])
+def test_ctrl_c_ends_a_transfer_at_once(server: Httpd, how: str) -> None:
+    server.objects = {"/a": Pattern(GIB), "/silent": Pattern(800)}
+    server.rule = lambda seen: Fault(stall_after=0) if seen.path == "/silent" else Fault()
+    with subprocess.Popen(
+        [sys.executable, "-c", CTRL_C, how, server.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not server.most_at_once:
+            time.sleep(0.01)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=30)
+    assert (out, errors) == ("interrupted\n", "")
+    assert time.monotonic() - began < 3
+
+
+MEMORY = """
+import os, resource, sys
+from datas3t.client._http import Engine, FileRange, FileSink, Request
+how, url, path = sys.argv[1:]
+SIZE, PART = 1 << 28, 16 << 20
+fd = os.open(path, os.O_RDWR | os.O_CREAT)
+os.ftruncate(fd, SIZE)
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def request(at):
+    if how == "down":
+        return Request("GET", url + "/a", at, at + PART, sink=FileSink(fd, at))
+    return Request("PUT", f"{url}/{at}", body=FileRange(fd, range(at, at + PART)))
+engine = Engine()
+before = peak()
+engine.run(map(request, range(0, SIZE, PART)), parallelism=4)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("how", ["down", "up"])
+def test_a_quarter_of_a_gigabyte_takes_a_few_megabytes_of_memory(server: Httpd, tmp_path: Path, how: str) -> None:
+    path = tmp_path / "file"
+    assert int(run_python(MEMORY, how, server.url, str(path))) < 40
+    if how == "down":
+        with path.open("rb") as file:
+            for at in range(0, LARGE, 37 << 20):
+                assert os.pread(file.fileno(), 1 << 16, at) == Pattern(GIB)[at : at + (1 << 16)]
+    else:
+        assert sum(seen.stored[0] for seen in server.requests) == LARGE
