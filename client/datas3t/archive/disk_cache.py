@@ -1,23 +1,25 @@
 """Files on disk that any number of processes share: size-bounded, least recently used out first, whole or not there.
 
 What is ours in the folder is named by 64 hexadecimal digits: the file itself, `.part` while it is fetched, and `.lock`,
-which whoever fetches it holds by flock. The kernel releases it when its holder dies, so nothing needs to be cleaned up
-before work can go on. Other files are left alone.
+which whoever fetches it holds; besides, `.size` counts what all processes have put there. Nothing needs to be cleaned
+up before work can go on when somebody dies. Other files are left alone.
 """
 
-import fcntl
 import os
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-_OURS = re.compile(r"[0-9a-f]{64}(\.part|\.lock)?")
-_EVICTING = ".evicting"
-_UNSEEN = 16  # a scan is due when this share of the bound was added since the last
+from datas3t.archive.locks import held
+
+_FILE = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED = re.compile(r"([0-9a-f]{64})\.(part|lock)")
+_COUNT = ".size"
+_COUNT_SIZE = 8
+_ROOM = 16  # a full cache is emptied by this share of its bound, so that not every file put into it needs a look at all
 _MODE = 0o600
 
 
@@ -56,7 +58,10 @@ class _File(NamedTuple):
 
 
 class DiskCache:
-    """A folder of at most `max_size` bytes. Raises OSError where the folder cannot be made or written to."""
+    """A folder of at most `max_size` bytes, but for what is being fetched.
+
+    Raises OSError where the folder cannot be made or written to.
+    """
 
     def __init__(self, folder: str | os.PathLike[str], max_size: int) -> None:
         self._folder = Path(folder)
@@ -64,9 +69,7 @@ class DiskCache:
         if not os.access(self._folder, os.W_OK | os.X_OK):
             raise PermissionError(f"the cache folder {self._folder} cannot be written to")
         self._max_size = max_size
-        self._lock = threading.Lock()
-        self._seen: int | None = None  # what the last scan found
-        self._added = 0  # by this process, since
+        self._looked = False
         self.hits = 0
         self.misses = 0
 
@@ -87,7 +90,8 @@ class DiskCache:
         if (found := self._opened(path, size, sound)) is not None:
             self.hits += 1
             return found
-        with _held(path.with_name(name + ".lock")):
+        self._folder.mkdir(parents=True, exist_ok=True)  # whoever tidies up may have taken it away
+        with held(path.with_name(f"{name}.lock")):
             if (found := self._opened(path, size, sound)) is not None:
                 self.hits += 1
                 return found
@@ -95,7 +99,7 @@ class DiskCache:
             return self._fetched(path, size, fetch)
 
     def bytes_used(self) -> int:
-        """The size of all files of ours, by looking."""
+        """The size of all files that are kept, by looking."""
         return sum(file.size for file in self._files())
 
     def _opened(self, path: Path, size: int, sound: Callable[[Cached], bool] | None) -> Cached | None:
@@ -112,88 +116,73 @@ class DiskCache:
         return cached
 
     def _fetched(self, path: Path, size: int, fetch: Callable[[], Iterable[bytes]]) -> Cached:
-        part = path.with_name(path.name + ".part")
+        part = path.with_name(f"{path.name}.part")
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
         try:
-            written = 0
-            for piece in fetch():
-                written += len(piece)
-                _write(fd, piece)
-            if written != size:
-                raise ValueError(f"{written} bytes were fetched instead of {size}")
+            _fill(fd, size, fetch())
             if size > self._max_size:
                 part.unlink()  # served as long as it is open, but never kept
             else:
-                part.rename(path)
-                self._note(size)
+                self._keep(part, path, size)
         except BaseException:
             os.close(fd)
             part.unlink(missing_ok=True)
             raise
         return Cached(fd, size)
 
-    def _note(self, size: int) -> None:
-        with self._lock:
-            self._added += size
-            known = None if self._seen is None else self._seen + self._added
-            if known is not None and known <= self._max_size and self._added <= self._max_size // _UNSEEN:
-                return
-            self._seen, self._added = self._evict(), 0
+    def _keep(self, part: Path, path: Path, size: int) -> None:
+        """Puts a file into its place. It is counted first: who dies in between has counted too much, never too little.
+
+        The first look of a process sets right what others that died or files that others removed made wrong.
+        """
+        with held(self._folder / _COUNT, keep=True) as count:
+            known = os.pread(count, _COUNT_SIZE, 0)
+            used = min(int.from_bytes(known), self._max_size) + size
+            os.pwrite(count, used.to_bytes(_COUNT_SIZE), 0)
+            part.rename(path)
+            if used > self._max_size or len(known) < _COUNT_SIZE or not self._looked:
+                os.pwrite(count, self._evict().to_bytes(_COUNT_SIZE), 0)
+                self._looked = True
 
     def _evict(self) -> int:
-        """Removes the least recently used until the bound holds; what is left. Others' eviction is as good as ours."""
-        with suppress(BlockingIOError), _held(self._folder / _EVICTING, wait=False):
-            files = sorted(self._files())
-            total = sum(file.size for file in files)
+        """Removes the least recently used where there are too many, and what the dead left; the size of those kept."""
+        files = sorted(self._files())
+        total = sum(file.size for file in files)
+        if total > self._max_size:
+            enough = self._max_size - self._max_size // _ROOM
             for file in files:
-                if total <= self._max_size:
+                if total <= self._max_size and total - file.size < enough:
                     break
                 file.path.unlink(missing_ok=True)
                 total -= file.size
-            self._sweep()
-            return total
-        return self.bytes_used()
+        self._sweep()
+        return total
 
     def _files(self) -> Iterator[_File]:
-        for entry in os.scandir(self._folder):
-            if _OURS.fullmatch(entry.name) and not entry.name.endswith(".lock"):
-                with suppress(FileNotFoundError):
-                    status = entry.stat(follow_symlinks=False)
-                    yield _File(status.st_mtime_ns, status.st_size, Path(entry.path))
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                if _FILE.fullmatch(entry.name):
+                    with suppress(FileNotFoundError):
+                        status = entry.stat(follow_symlinks=False)
+                        yield _File(status.st_mtime_ns, status.st_size, Path(entry.path))
 
     def _sweep(self) -> None:
-        """Removes what the dead left: `.part` files whose lock nobody holds."""
-        for part in self._folder.glob("*.part"):
-            if _OURS.fullmatch(part.name):
-                with suppress(BlockingIOError), _held(part.with_suffix(".lock"), wait=False):
-                    part.unlink(missing_ok=True)
+        """Removes what the dead left: unfinished files whose lock nobody holds."""
+        names = {found[1] for each in os.listdir(self._folder) if (found := _UNFINISHED.fullmatch(each))}
+        for name in names:
+            with suppress(BlockingIOError), held(self._folder / f"{name}.lock", wait=False):
+                (self._folder / f"{name}.part").unlink(missing_ok=True)
 
 
-@contextmanager
-def _held(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Holds the lock file, which is removed in the end. Raises BlockingIOError where it may not wait for it."""
-    fd = _locked(path, wait)
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(fd)
-
-
-def _locked(path: Path, wait: bool) -> int:
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(fd).st_nlink:  # else: its holder removed it while we waited
-                return fd
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-
-
-def _write(fd: int, piece: bytes) -> None:
-    view = memoryview(piece)
-    while view:
-        view = view[os.write(fd, view) :]
+def _fill(fd: int, size: int, pieces: Iterable[bytes]) -> None:
+    """Writes all pieces; raises ValueError unless they have `size` bytes."""
+    written = 0
+    for piece in pieces:
+        written += len(piece)
+        if written > size:
+            raise ValueError(f"more than the {size} bytes expected were fetched")
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(fd, view) :]
+    if written != size:
+        raise ValueError(f"{written} bytes were fetched instead of {size}")
