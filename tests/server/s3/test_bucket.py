@@ -1,6 +1,7 @@
 """Calls to a real S3, and what its answers and its absence mean."""
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -10,11 +11,11 @@ import pytest
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3 import check
 from datas3t.server.s3.bucket import Bucket, Buckets, InvalidParts, ObjectChanged, ObjectMissing, UploadMissing
 from datas3t.server.s3.location import Location
+from tests.support.answering import Answer, answering, error
 from tests.support.faults import Fault, relay
-from tests.support.httpd_html import html_server
+from tests.support.stack import wait_until
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
@@ -60,19 +61,36 @@ def test_what_is_not_as_expected_is_told(real: Bucket) -> None:
         real.get("a", 50, 60)
 
 
-def test_parts_are_listed_once_each_the_later_where_sent_twice(real: Bucket) -> None:
+def send_part(real: Bucket, upload: str, number: int, body: bytes) -> str:
+    answer = real._client.upload_part(
+        Bucket=real.location.bucket, Key="m", UploadId=upload, PartNumber=number, Body=body
+    )
+    return answer["ETag"].strip('"')
+
+
+def test_parts_are_listed_once_each_the_latest_where_sent_twice(real: Bucket) -> None:
     upload = real.create_multipart("m")
-    for body in (b"1" * PART, b"2" * PART):
-        real._client.upload_part(Bucket=real.location.bucket, Key="m", UploadId=upload, PartNumber=1, Body=body)
-    real._client.upload_part(Bucket=real.location.bucket, Key="m", UploadId=upload, PartNumber=2, Body=b"end")
+    send_part(real, upload, 1, b"1" * PART)
+    sent = int(time.time())
+    wait_until(lambda: time.time() > sent + 1)  # S3 tells them apart by the second
+    first, second = send_part(real, upload, 1, b"2" * PART), send_part(real, upload, 2, b"end")
     assert [(key, found) for key, found, _ in real.list_multiparts("m")] == [("m", upload)]
     parts = real.list_parts("m", upload)
-    assert [(part.number, part.size) for part in parts] == [(1, PART), (2, 3)]
+    assert [(part.number, part.etag, part.size) for part in parts] == [(1, first, PART), (2, second, 3)]
     with pytest.raises(InvalidParts, match="InvalidPart"):
-        real.complete_multipart("m", upload, ["0" * 32, parts[1].etag])
-    real.complete_multipart("m", upload, [part.etag for part in parts])
+        real.complete_multipart("m", upload, ["0" * 32, second])
+    real.complete_multipart("m", upload, [first, second])
     assert real.get("m", PART - 1, PART + 3) == b"2end"
     assert real.list_multiparts("m") == []
+
+
+@pytest.mark.parametrize("chosen", range(3))
+def test_of_a_part_sent_often_at_once_that_is_listed_whose_etag_is_given(real: Bucket, chosen: int) -> None:
+    upload = real.create_multipart("m")
+    etags = [send_part(real, upload, 1, body) for body in (b"first", b"second", b"third!!")]
+    last = send_part(real, upload, 2, b"end")
+    parts = real.list_parts("m", upload, [etags[chosen], "0" * 32])
+    assert [(part.etag, part.size) for part in parts] == [(etags[chosen], 5 + chosen), (last, 3)]
 
 
 def test_a_multipart_upload_that_is_gone_is_told_and_aborting_it_again_is_fine(real: Bucket) -> None:
@@ -130,36 +148,59 @@ def test_one_client_serves_a_location(location: Location) -> None:
     assert buckets.at(location)._client is not buckets.at(replace(location, region="eu-west-1"))._client
 
 
-CHECKS = [
-    ({}, None, ""),
-    ({"bucket": "no-such-bucket"}, v1.ERROR_REASON_S3_BUCKET_NOT_FOUND, "there is no bucket 'no-such-bucket'"),
-    ({"secret_key": "wrong"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the secret key is wrong"),
-    ({"access_key": "wrong"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the access key is unknown"),
-    ({"endpoint": "http://127.0.0.1:1"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "nothing answers there"),
-    ({"endpoint": "http://no-such-host.invalid"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "nothing answers there"),
+REDIRECTS = [
+    error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
+    error("AuthorizationHeaderMalformed", 400, "<Region>eu-west-1</Region>"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "reason", "said"), CHECKS, ids=lambda value: str(value)[:40])
-def test_the_check_says_which_of_endpoint_bucket_and_credentials_is_wrong(
-    location: Location, changes: dict[str, str], reason: v1.ErrorReason.ValueType | None, said: str
-) -> None:
-    tried = replace(location, **changes)
-    if reason is None:
-        check.check(tried)
-        return
-    with pytest.raises(Failure, match=said) as caught:
-        check.check(tried)
-    assert caught.value.reason == reason
-    assert location.secret_key not in caught.value.message
+@pytest.mark.parametrize("answer", REDIRECTS, ids=lambda answer: str(answer.status))
+def test_no_other_region_is_signed_for_than_that_of_the_urls(location: Location, answer: Answer) -> None:
+    with answering(lambda _: answer) as (endpoint, asked):
+        with pytest.raises(Failure) as caught:
+            Buckets().at(replace(location, endpoint=endpoint)).get("a", 0, 1)
+        assert len(asked) == 1
+    assert caught.value.reason == v1.ERROR_REASON_S3_REFUSED
 
 
-def test_the_check_knows_tls_where_there_is_none_and_what_is_no_s3(location: Location) -> None:
-    with pytest.raises(Failure, match="TLS fails there"):
-        check.check(replace(location, endpoint=location.endpoint.replace("http://", "https://")))
-    with html_server() as endpoint, pytest.raises(Failure, match="no S3") as caught:
-        check.check(replace(location, endpoint=endpoint))
-    assert caught.value.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE
+@pytest.mark.parametrize("answer", [Answer(404, "<p>", "text/html"), Answer(body="<p>", content_type="text/html")])
+def test_what_answers_instead_of_s3_does_not_make_objects_missing(location: Location, answer: Answer) -> None:
+    with answering(lambda _: answer) as (endpoint, _):
+        bucket = Buckets().at(replace(location, endpoint=endpoint))
+        calls: list[Callable[[], object]] = [
+            lambda: bucket.get("a", 0, 1),
+            lambda: bucket.put("a", b"x"),
+            lambda: list(bucket.objects("")),
+            lambda: bucket.create_multipart("a"),
+            lambda: bucket.complete_multipart("a", "upload", ["0" * 32]),
+        ]
+        for call in calls:
+            with pytest.raises((Failure, ObjectChanged)) as caught:
+                call()
+            assert getattr(caught.value, "reason", v1.ERROR_REASON_S3_UNAVAILABLE) == v1.ERROR_REASON_S3_UNAVAILABLE
+
+
+def test_an_s3_that_cannot_delete_many_at_once_deletes_one_by_one(location: Location) -> None:
+    def old_s3(request: str) -> Answer:
+        if request.startswith("POST"):
+            return error("MissingContentMD5", 400)
+        return error("AccessDenied", 403) if request.endswith("/kept") else Answer(204)
+
+    with answering(old_s3) as (endpoint, asked):
+        refused = Buckets().at(replace(location, endpoint=endpoint)).delete(["a", "kept", "b"])
+        assert [each.rpartition("/")[2] for each in asked if each.startswith("DELETE")] == ["a", "kept", "b"]
+    assert list(refused) == ["kept"]
+    assert "AccessDenied" in refused["kept"]
+
+
+def test_what_could_not_be_deleted_is_told_but_for_what_is_gone(location: Location) -> None:
+    refused = "".join(
+        f"<Error><Key>{key}</Key><Code>{code}</Code></Error>"
+        for key, code in (("gone", "NoSuchKey"), ("kept", "AccessDenied"))
+    )
+    with answering(lambda _: Answer(body=f"<DeleteResult>{refused}</DeleteResult>")) as (endpoint, _):
+        bucket = Buckets().at(replace(location, endpoint=endpoint))
+        assert bucket.delete(["gone", "kept", "a"]) == {"kept": "AccessDenied"}
 
 
 def test_the_libraries_cannot_log_requests_even_where_all_is_logged(

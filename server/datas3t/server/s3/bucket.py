@@ -7,19 +7,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
 
 import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
+from datas3t import v1
+from datas3t.server.errors import Failure
+from datas3t.server.s3.clients import client_for
 from datas3t.server.s3.faults import (
     InvalidParts,
     ObjectChanged,
     ObjectMissing,
     UploadMissing,
-    translate,
     translated,
-    unavailable,
 )
 from datas3t.server.s3.location import Location
 from datas3t.server.s3.presign import presign
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Bucket", "Buckets", "InvalidParts", "Location", "ObjectChanged", "ObjectMissing", "UploadMissing"]
 
-_CONFIG = Config(
-    signature_version="s3v4",
-    s3={"addressing_style": "path"},
-    request_checksum_calculation="when_required",  # stores other than AWS refuse what they do not know
-    response_checksum_validation="when_required",
-    retries={"mode": "standard", "total_max_attempts": 3},
-    connect_timeout=5,
-    read_timeout=30,
-    max_pool_connections=32,
-    tcp_keepalive=True,
-)
 _CLIENTS = 256
 _DELETE_AT_ONCE = 1000  # S3's limit
 _WANTS_MD5 = ("NotImplemented", "MissingContentMD5", "InvalidRequest")
@@ -111,9 +101,9 @@ class Bucket:
         try:
             with translated(self.location):
                 found = self._client.head_object(Bucket=self._name, Key=key)
+                return ObjectInfo(found["ContentLength"], found["ETag"].strip('"'))
         except ObjectMissing:
             return None
-        return ObjectInfo(found["ContentLength"], found["ETag"].strip('"'))
 
     def get(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
         """Exactly these bytes. Raises ObjectMissing, or ObjectChanged where ETag or length are not as expected."""
@@ -127,9 +117,9 @@ class Bucket:
         with translated(self.location):
             wanted = f"bytes={start}-{stop - 1}"
             found = self._client.get_object(Bucket=self._name, Key=key, Range=wanted, **match)  # type: ignore[arg-type]
-            if found["ContentLength"] != stop - start:
-                raise ObjectChanged
             with closing(found["Body"]) as body:
+                if found["ContentLength"] != stop - start:
+                    raise ObjectChanged
                 yield from body.iter_chunks(1 << 20)
 
     def put(self, key: str, data: bytes) -> str:
@@ -160,18 +150,23 @@ class Bucket:
         with translated(self.location):
             return self._client.create_multipart_upload(Bucket=self._name, Key=key)["UploadId"]
 
-    def list_parts(self, key: str, upload_id: str) -> list[PartInfo]:
-        """The parts that S3 has, by number; where one was sent twice, the later. Raises UploadMissing."""
-        newest: dict[int, tuple[datetime, PartInfo]] = {}
+    def list_parts(self, key: str, upload_id: str, etags: Sequence[str] = ()) -> list[PartInfo]:
+        """The parts that S3 has, by number. Raises UploadMissing.
+
+        Some list every one where a part was sent more than once, by the second and in no order: that which has the
+        ETag of its number in `etags` counts, else the latest.
+        """
+        chosen: dict[int, tuple[bool, datetime, PartInfo]] = {}
         pages = self._client.get_paginator("list_parts")
         with translated(self.location):
             for page in pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id):
                 for each in page.get("Parts", ()):
                     part = PartInfo(each["PartNumber"], each["ETag"].strip('"'), each["Size"])
-                    known = newest.get(part.number)
-                    if known is None or each["LastModified"] >= known[0]:
-                        newest[part.number] = (each["LastModified"], part)
-        return [newest[number][1] for number in sorted(newest)]
+                    meant = part.etag in etags[part.number - 1 : part.number]
+                    known = chosen.get(part.number)
+                    if known is None or (meant, each["LastModified"]) >= known[:2]:
+                        chosen[part.number] = (meant, each["LastModified"], part)
+        return [chosen[number][2] for number in sorted(chosen)]
 
     def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> str:
         """Puts parts 1 to n together; the object's ETag. Raises UploadMissing, InvalidParts."""
@@ -183,7 +178,7 @@ class Bucket:
                 UploadId=upload_id,
                 MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
             )
-        return done["ETag"].strip('"')
+            return done["ETag"].strip('"')
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Ends a multipart upload; one that is gone is fine."""
@@ -228,40 +223,36 @@ class Bucket:
     ) -> CopyUrl:
         """Has S3 copy bytes `start` up to `stop` of another object of this bucket into a part."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        source, wanted = f"{self._name}/{source_key}", f"bytes={start}-{stop - 1}"
+        source, wanted = quote(f"{self._name}/{source_key}", safe="/-._~"), f"bytes={start}-{stop - 1}"
         headers = {"x-amz-copy-source": source, "x-amz-copy-source-range": wanted}
         url = presign(self.location, "PUT", key, lifetime, query=query, headers=headers)
         return CopyUrl(url, source, wanted)
 
     def _delete_some(self, keys: Sequence[str]) -> dict[str, str]:
         objects = [{"Key": key} for key in keys]
-        try:
-            done = self._client.delete_objects(
-                Bucket=self._name,
-                Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item]
-            )
-        except ClientError as error:
-            if error.response.get("Error", {}).get("Code") not in _WANTS_MD5:
-                raise translate(error, self.location) from None
-            return self._delete_singly(keys)  # an old S3, which wants a Content-MD5
-        except BotoCoreError as error:
-            raise unavailable(self.location, type(error).__name__) from None
-        return {each.get("Key", ""): each.get("Code", "unknown") for each in done.get("Errors", ())}
+        with translated(self.location):
+            try:
+                done = self._client.delete_objects(
+                    Bucket=self._name,
+                    Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item]
+                )
+            except ClientError as error:
+                if error.response.get("Error", {}).get("Code") not in _WANTS_MD5:
+                    raise
+                return self._delete_singly(keys)  # an old S3, which wants a Content-MD5
+        refused = ((each.get("Key", ""), each.get("Code", "unknown")) for each in done.get("Errors", ()))
+        return {key: code for key, code in refused if code != "NoSuchKey"}
 
     def _delete_singly(self, keys: Sequence[str]) -> dict[str, str]:
+        refused: dict[str, str] = {}
         for key in keys:
-            with translated(self.location):
-                self._client.delete_object(Bucket=self._name, Key=key)
-        return {}
-
-
-def client_for(session: boto3.session.Session, location: Location) -> "S3Client":
-    """A boto3 client with our time-outs and retries."""
-    return session.client(
-        "s3",
-        endpoint_url=location.endpoint,
-        region_name=location.region,
-        aws_access_key_id=location.access_key,
-        aws_secret_access_key=location.secret_key,
-        config=_CONFIG,
-    )
+            try:
+                with translated(self.location):
+                    self._client.delete_object(Bucket=self._name, Key=key)
+            except ObjectMissing:
+                continue
+            except Failure as failure:
+                if failure.reason != v1.ERROR_REASON_S3_REFUSED:
+                    raise
+                refused[key] = failure.message
+        return refused

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from datas3t import v1
 from datas3t.server.errors import Failure
@@ -27,7 +28,6 @@ class InvalidParts(Exception):  # noqa: N818
     """S3 does not put the parts together; the message says why, in S3's words."""
 
 
-_MISSING = frozenset(("NoSuchKey", "NotFound", "404"))
 _CHANGED = frozenset(("PreconditionFailed", "412", "InvalidRange", "416"))
 _INVALID_PARTS = frozenset(("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"))
 _REFUSED = frozenset(
@@ -41,6 +41,7 @@ _REFUSED = frozenset(
         "AccountProblem",
         "AllAccessDisabled",
         "NoSuchBucket",
+        "301",
         "PermanentRedirect",
         "AuthorizationHeaderMalformed",
         "RequestTimeTooSkewed",
@@ -55,8 +56,10 @@ def translated(location: Location) -> Iterator[None]:
         yield
     except ClientError as error:
         raise translate(error, location) from None
-    except BotoCoreError as error:
+    except (BotoCoreError, ResponseParserError) as error:
         raise unavailable(location, type(error).__name__) from None
+    except KeyError as error:
+        raise unavailable(location, f"its answer lacks {error}") from None
 
 
 def translate(error: ClientError, location: Location) -> Exception:
@@ -75,7 +78,7 @@ def translate(error: ClientError, location: Location) -> Exception:
             "update the bucket configuration, then call again",
             endpoint=location.endpoint,
         )
-    if code in _MISSING or status == 404:
+    if code == "NoSuchKey" or (status == 404 and error.operation_name == "HeadObject"):  # whose answer has no code
         return ObjectMissing()
     if code in _CHANGED or status in (412, 416):
         return ObjectChanged()

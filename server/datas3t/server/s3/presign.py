@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from datas3t.server.s3.location import Location
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_SHORTEST = timedelta(seconds=1)
 _LONGEST = timedelta(days=7)  # S3 refuses more
 _UNRESERVED = "-._~"
 
@@ -25,17 +26,21 @@ def presign(
     headers: Mapping[str, str] | None = None,
     now: datetime | None = None,
 ) -> str:
-    """A URL for one method on one object. `headers` are signed besides host: the client must send them as they are."""
+    """A URL for one method on one object. `headers` are signed besides host: the client must send them as they are.
+
+    It works from now on for the whole seconds of `lifetime`, which is cut to 1 second up to 7 days.
+    """
     instant = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
     scope = f"{instant[:8]}/{location.region}/s3/aws4_request"
-    signed = {"host": _host(location.endpoint), **(headers or {})}
+    origin, host = _address(location.endpoint)
+    signed = {"host": host, **(headers or {})}
     names = ";".join(sorted(signed))
     parameters = {
         **(query or {}),
         "X-Amz-Algorithm": _ALGORITHM,
         "X-Amz-Credential": f"{location.access_key}/{scope}",
         "X-Amz-Date": instant,
-        "X-Amz-Expires": str(int(min(lifetime, _LONGEST).total_seconds())),
+        "X-Amz-Expires": str(int(max(_SHORTEST, min(lifetime, _LONGEST)).total_seconds())),
         "X-Amz-SignedHeaders": names,
     }
     path = quote(f"/{location.bucket}/{key}", safe=f"/{_UNRESERVED}")
@@ -45,7 +50,7 @@ def presign(
     digest = hashlib.sha256(request.encode()).hexdigest()
     text = f"{_ALGORITHM}\n{instant}\n{scope}\n{digest}"
     signature = _hmac(_day_key(location.secret_key, instant[:8], location.region), text).hex()
-    return f"{location.endpoint}{path}?{pairs}&X-Amz-Signature={signature}"
+    return f"{origin}{path}?{pairs}&X-Amz-Signature={signature}"
 
 
 @lru_cache(maxsize=1024)
@@ -54,11 +59,12 @@ def _quoted(text: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _host(endpoint: str) -> str:
-    """The Host header as clients send it: without a port that is the scheme's own."""
+def _address(endpoint: str) -> tuple[str, str]:
+    """The origin, and the Host header as clients send it: without a port that is the scheme's own."""
     parts = urlsplit(endpoint)
     default = {"http": 80, "https": 443}[parts.scheme]
-    return parts.netloc.removesuffix(f":{default}") if parts.port == default else parts.netloc
+    host = parts.netloc.removesuffix(f":{default}") if parts.port == default else parts.netloc
+    return f"{parts.scheme}://{parts.netloc}", host
 
 
 @lru_cache(maxsize=256)

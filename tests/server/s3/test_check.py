@@ -1,0 +1,128 @@
+"""The check of a new bucket names what is wrong: endpoint, bucket, region or credentials."""
+
+import socket
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import pytest
+
+from datas3t import v1
+from datas3t.server.errors import Failure
+from datas3t.server.s3.check import check
+from datas3t.server.s3.location import Location
+from tests.support.answering import Answer, answering, error
+
+if TYPE_CHECKING:
+    from datas3t.embedded.stack import Services
+
+Reason: TypeAlias = v1.ErrorReason.ValueType
+
+NOWHERE = Location("http://127.0.0.1:1", "my-bucket", "us-east-1", "THE-ACCESS-KEY", "THE-SECRET-KEY")
+
+
+@pytest.fixture
+def location(services: "Services", bucket: str) -> Location:
+    s3 = services.s3
+    return Location(s3.endpoint, bucket, "us-east-1", s3.access_key, s3.secret_key)
+
+
+def refusal(location: Location) -> Failure:
+    with pytest.raises(Failure) as caught:
+        check(location)
+    assert "\n" not in caught.value.message
+    for secret in (location.access_key, location.secret_key, "Signature"):
+        assert secret not in caught.value.message
+    return caught.value
+
+
+def test_what_works_passes_whether_the_bucket_is_empty_or_not(location: Location, services: "Services") -> None:
+    check(location)
+    services.seaweedfs.client().put_object(Bucket=location.bucket, Key="a", Body=b"x")
+    check(location)
+
+
+WRONG: list[tuple[dict[str, str], Reason, str]] = [
+    ({"bucket": "no-such-bucket"}, v1.ERROR_REASON_S3_BUCKET_NOT_FOUND, "there is no bucket 'no-such-bucket'"),
+    ({"secret_key": "wrong"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the secret key is wrong"),
+    ({"access_key": "unknown"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the access key is unknown"),
+    ({"endpoint": "http://127.0.0.1:1"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "nothing answers there"),
+    ({"endpoint": "http://no-such-host.invalid"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "nothing answers there"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason", "said"), WRONG, ids=lambda value: str(value)[:40])
+def test_a_real_s3_says_what_is_wrong(location: Location, changes: dict[str, str], reason: Reason, said: str) -> None:
+    with pytest.raises(Failure, match=said) as caught:
+        check(replace(location, **changes))
+    assert caught.value.reason == reason
+    assert location.secret_key not in caught.value.message
+
+
+def test_tls_where_there_is_none_is_told(location: Location) -> None:
+    assert (
+        "TLS fails there" in refusal(replace(location, endpoint=location.endpoint.replace("http:", "https:"))).message
+    )
+
+
+NO_S3 = [
+    Answer(body="<!doctype html><p>Welcome", content_type="text/html"),
+    Answer(body='{"status": "ok"}', content_type="application/json"),
+    Answer(body="<a/>"),
+    Answer(),
+    Answer(301, "<p>elsewhere", "text/html", {"Location": "/elsewhere"}),
+    Answer(400, "this port wants TLS", "text/plain"),
+    Answer(403, "<p>forbidden", "text/html"),
+    Answer(404, "<p>not found", "text/html"),
+]
+
+
+@pytest.mark.parametrize("answer", NO_S3, ids=lambda answer: f"{answer.status} {answer.body[:8]}")
+def test_what_is_no_s3_is_known(answer: Answer) -> None:
+    with answering(lambda _: answer) as (endpoint, _):
+        failure = refusal(replace(NOWHERE, endpoint=endpoint))
+    assert failure.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE
+    assert "no S3" in failure.message
+
+
+S3_SAYS: list[tuple[Answer, Reason, str]] = [
+    (
+        error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
+        v1.ERROR_REASON_S3_BUCKET_NOT_FOUND,
+        "eu-west-1",
+    ),
+    (error("PermanentRedirect", 301), v1.ERROR_REASON_S3_BUCKET_NOT_FOUND, "check the region"),
+    (
+        error("AuthorizationHeaderMalformed", 400, "<Region>eu-west-1</Region>"),
+        v1.ERROR_REASON_S3_BUCKET_NOT_FOUND,
+        "it is in region eu-west-1",
+    ),
+    (error("AccessDenied", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "may not list the bucket"),
+    (error("RequestTimeTooSkewed", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the clocks"),
+    (error("AccountProblem", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "AccountProblem"),
+    (error("InternalError", 500), v1.ERROR_REASON_S3_UNAVAILABLE, "InternalError"),
+    (error("SlowDown", 503), v1.ERROR_REASON_S3_UNAVAILABLE, "SlowDown"),
+    (Answer(503, "<p>back soon", "text/html"), v1.ERROR_REASON_S3_UNAVAILABLE, "503"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reason", "said"), S3_SAYS, ids=lambda value: str(value)[:60])
+def test_what_no_s3_at_hand_says_is_understood(answer: Answer, reason: Reason, said: str) -> None:
+    with answering(lambda _: answer) as (endpoint, _):
+        failure = refusal(replace(NOWHERE, endpoint=endpoint))
+    assert failure.reason == reason
+    assert said in failure.message
+
+
+def test_a_server_that_ends_the_connection_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            for _ in range(2):  # the call and its one repetition
+                listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        failure = refusal(replace(NOWHERE, endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        thread.join()
+    assert failure.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE
