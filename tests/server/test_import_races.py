@@ -14,7 +14,6 @@ from datas3t.archive import names
 from datas3t.server import dataranges, imports, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.imports import Step
 from tests.support.faults import Fault, relay
 from tests.support.importing import imported, leave, leave_many, lost, object_key, rows
 from tests.support.uploads import Site, archive
@@ -38,9 +37,9 @@ def halfway(site: Site, *, checked: bool) -> Iterator[dict[str, str]]:
     skipped is in the dict then."""
     skipped: dict[str, str] = {}
     steps = imports.run(site.service, "local")
-    for _ in range(2 if checked else 1):
-        step: Step = next(steps)
-        assert not step.skipped
+    assert next(step for step in steps if step.seen).skipped == ()  # a store may still list folders that are empty
+    if checked:
+        assert next(steps).skipped == ()
     yield skipped
     skipped.update({each.key: each.reason for step in steps for each in step.skipped})
 
