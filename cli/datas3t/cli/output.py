@@ -14,6 +14,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Progress = Callable[[str, int, int], None]
 
+_COUNTED = frozenset(("plan",))  # the phases that are not in bytes
+
 _EXTRAS = {
     "aiohttp": "server",
     "boto3": "server",
@@ -122,10 +124,15 @@ def bars() -> Iterator[Progress | None]:
         def report(phase: str, current: int, total: int) -> None:
             if phase not in tasks:
                 tasks[phase] = shown.add_task(phase, total=total, amount="")
-            amount = f"{size(current)} of {size(total)}" if total > 1 else ""  # one of one is done or not
-            shown.update(tasks[phase], completed=current, total=total, amount=amount)
+            shown.update(tasks[phase], completed=current, total=total, amount=_amount(phase, current, total))
 
         yield report
+
+
+def _amount(phase: str, current: int, total: int) -> str:
+    if total <= 1:  # done or not
+        return ""
+    return f"{current} of {total}" if phase in _COUNTED else f"{size(current)} of {size(total)}"
 
 
 def failed(error: BaseException) -> int:
