@@ -95,6 +95,42 @@ def test_a_call_does_not_go_on_in_a_fork(server: Httpd) -> None:
     assert run_python(FORKED_MIDWAY, server.url) == ""
 
 
+MANY_FILES = """
+import os, resource, sys, time
+from datas3t.client._http import Engine, Request
+limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limit), limit))
+for _ in range(1100):
+    os.dup(0)
+requests = [Request("GET", sys.argv[1] + "/a", at, at + 10) for at in range(0, 1000, 10)]
+engine = Engine()
+used = time.process_time()
+bodies = engine.fetch(requests, parallelism=2)
+print(b"".join(bodies).hex(), time.process_time() - used)
+"""
+
+
+def test_descriptors_beyond_those_of_select_are_read_without_spinning(server: Httpd) -> None:
+    server.rule = lambda _: Fault(delay=0.02)
+    began = time.monotonic()
+    found, used = run_python(MANY_FILES, server.url).split()
+    assert bytes.fromhex(found) == Pattern(GIB)[0:1000]
+    assert time.monotonic() - began < 10  # 12.5, were each of the 50 rounds to wait for the tick of 0.25
+    assert float(used) < 0.5
+
+
+def test_close_ends_idle_connections_and_the_engine_may_go_on(server: Httpd) -> None:
+    engine = Engine()
+    read(engine, server, 1)
+    engine.close()
+    deadline = time.monotonic() + 10
+    while server.open_connections and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert server.open_connections == 0
+    read(engine, server, 2)
+    engine.close()
+
+
 CTRL_C = """
 import sys, time
 from datas3t.client._http import Engine, FileSink, MemorySink, Request

@@ -94,6 +94,10 @@ class Httpd:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
+    @property
+    def open_connections(self) -> int:
+        return len(self._open)
+
     def plan(self, *faults: Fault) -> None:
         with self._lock:
             self._planned.extend(faults)

@@ -66,6 +66,7 @@ class Multi:
             self._curl.remove_handle(transfer.curl)
             self.free(transfer)
         self.running.clear()
+        self._blind = False  # the next call's descriptors may be others
 
     def close(self) -> None:
         """Closes all connections."""
