@@ -35,7 +35,7 @@ def misfit(found: Sequence[Bounds], first: int, last: int) -> str | None:
         if start < first or stop > last:
             return f"it cuts through the datarange from {start} to {stop}"
     if len(found) < 2:
-        return f"it holds {len(found) or 'no'} datarange{'' if found else 's'}, but two at least can become one"
+        return f"it holds {'one' if found else 'no'} datarange, but two at least can become one"
     expected = first
     for start, stop in [*found, (last + 1, last)]:
         if start != expected:

@@ -1,0 +1,166 @@
+"""Aggregates at once with others, with uploads, deletions and readers: one wins, and no byte is wrong."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from datas3t import v1
+from datas3t.server import aggregate_completion, aggregates, dataranges, uploads
+from datas3t.server.db import keys_to_delete
+from datas3t.server.db.pool import connection
+from datas3t.server.errors import Failure
+from tests.server.test_races import DONE, at_once
+from tests.support.aggregates import aggregate, bounds, merged, rows, send_merged, send_planned, start, upload_some
+from tests.support.uploads import Site, archive, get
+
+CHANGED = v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED
+
+
+def completion(site: Site, sent: tuple[int, list[str]]) -> Callable[[], None]:
+    return lambda: aggregates.complete(site.service, *sent)
+
+
+def clean(site: Site) -> None:
+    """After the reaper and the end of all URLs the bucket holds two objects for each datarange, and nothing else."""
+    with connection(site.service.pool) as conn:
+        conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
+    site.sweep()
+    named = {key for row in rows(site) for key in (row.data_object_key, row.index_object_key)}
+    assert set(site.objects()) == named
+    assert site.multiparts() == []
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_two_aggregates_of_the_same_range_one_wins(site: Site, attempt: int) -> None:
+    upload_some(site, 3)
+    sent = [send_planned(site, 1, 9) for _ in range(2)]
+    assert sorted(at_once([completion(site, each) for each in sent])) == [DONE, CHANGED]
+    assert bounds(site) == [(1, 9)]
+    clean(site)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_of_overlapping_aggregates_one_wins(site: Site, attempt: int) -> None:
+    upload_some(site, 8)
+    sent = [send_planned(site, first, first + 14) for first in (1, 4, 7, 10)]
+    results = at_once([completion(site, each) for each in sent])
+    assert sorted(results) == [DONE, CHANGED, CHANGED, CHANGED]
+    assert sum(last - first + 1 for first, last in bounds(site)) == 24
+    clean(site)
+
+
+@pytest.mark.parametrize("planned", [True, False], ids=["planned", "merged"])
+def test_a_completion_eight_times_at_once_is_one_datarange(site: Site, planned: bool) -> None:
+    sources = upload_some(site, 3)
+    if planned:
+        sent = send_planned(site, 1, 9)
+    else:
+        sent = send_merged(start(site, 1, 9), merged([each.data for each in sources]))
+    assert at_once([completion(site, sent)] * 8) == [DONE] * 8
+    assert bounds(site) == [(1, 9)]
+    clean(site)
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_an_aggregate_or_the_deletion_of_a_source_comes_first(site: Site, attempt: int) -> None:
+    upload_some(site, 3)
+    sent = send_planned(site, 1, 9)
+    completed, deleted = at_once([completion(site, sent), lambda: dataranges.delete(site.service, site.datas3t, 4, 6)])
+    if completed == DONE:
+        assert deleted == v1.ERROR_REASON_DATARANGE_NOT_FOUND
+        assert bounds(site) == [(1, 9)]
+    else:
+        assert (completed, deleted) == (CHANGED, DONE)
+        assert bounds(site) == [(1, 3), (7, 9)]
+    clean(site)
+
+
+def test_a_source_deleted_while_the_result_is_checked_is_said_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload_some(site, 3)
+    sent = send_planned(site, 1, 9)
+    check = aggregate_completion.check
+
+    def slow(*arguments: object) -> object:
+        dataranges.delete(site.service, site.datas3t, 7, 9)
+        site.sweep()
+        return check(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(aggregate_completion, "check", slow)
+    with pytest.raises(Failure) as caught:
+        aggregates.complete(site.service, *sent)
+    assert caught.value.reason == CHANGED
+    clean(site)
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_an_aggregate_is_completed_or_cancelled_but_never_both(site: Site, attempt: int) -> None:
+    upload_some(site, 2)
+    sent = send_planned(site, 1, 6)
+    completed, cancelled = at_once([completion(site, sent), lambda: aggregates.cancel(site.service, sent[0])])
+    if completed == DONE:
+        assert cancelled == v1.ERROR_REASON_AGGREGATE_COMPLETED
+        assert bounds(site) == [(1, 6)]
+    else:
+        assert (completed, cancelled) == (v1.ERROR_REASON_AGGREGATE_CANCELLED, DONE)
+        assert bounds(site) == [(1, 3), (4, 6)]
+    clean(site)
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_clear_under_aggregates_and_uploads_leaves_no_object_without_a_row(site: Site, attempt: int) -> None:
+    upload_some(site, 6)
+    sent = [send_planned(site, 1, 9), send_planned(site, 10, 18)]
+    upload = site.send(archive(30, b"content"))
+    at_once([*(completion(site, each) for each in sent), site.clear, lambda: uploads.complete(site.service, *upload)])
+    clean(site)
+
+
+def test_a_crash_inside_the_swap_changes_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload_some(site, 2)
+    sent = send_planned(site, 1, 6)
+    before = rows(site)
+    with monkeypatch.context() as crashing:
+        crashing.setattr(keys_to_delete, "queue", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            aggregates.complete(site.service, *sent)
+    assert rows(site) == before
+    aggregates.complete(site.service, *sent)
+    assert bounds(site) == [(1, 6)]
+    clean(site)
+
+
+def test_a_reader_under_four_overlapping_aggregations_sees_no_wrong_byte(site: Site) -> None:
+    sources = upload_some(site, 16)
+    right = {each.first: each.data[: row.entries_size_bytes] for each, row in zip(sources, rows(site), strict=True)}
+    over, read, errors = threading.Event(), [0], list[str]()
+
+    def reader() -> None:
+        while not over.is_set() or read[0] == 0:
+            signed, _, _ = dataranges.presign(site.service, site.datas3t, None, None)
+            covered = [key for each in signed for key in range(each.datarange.first_key, each.datarange.last_key + 1)]
+            if covered != list(range(1, 49)):
+                errors.append(f"a cover of {covered}")
+            got = b"".join(get(each.data_url, 0, each.datarange.entries_size_bytes) for each in signed)
+            if got != b"".join(right.values()):
+                errors.append("other bytes")
+            read[0] += 1
+
+    def run(span: tuple[int, int]) -> None:
+        reason: int = CHANGED
+        while reason == CHANGED:
+            reason = at_once([lambda: aggregate(site, *span)])[0]
+        assert reason in (DONE, v1.ERROR_REASON_AGGREGATE_RANGE_UNFIT)  # others were quicker
+
+    with ThreadPoolExecutor(5) as threads:
+        reading = threads.submit(reader)
+        spans = [(1, 24), (13, 36), (25, 48), (1, 48)]
+        for done in [threads.submit(run, span) for span in spans]:
+            done.result()
+        over.set()
+        reading.result()
+    assert errors == []
+    assert read[0] > 0
+    clean(site)
+    assert sum(last - first + 1 for first, last in bounds(site)) == 48

@@ -1,0 +1,171 @@
+"""The documented way: a client fetches the sources, merges them with its own tar writer, uploads and completes."""
+
+import io
+import tarfile
+from collections.abc import Callable
+
+import pytest
+
+from datas3t import v1
+from datas3t.archive import tar
+from datas3t.server import aggregates
+from datas3t.server.errors import Failure
+from tests.support import tars
+from tests.support.aggregates import bounds, merged, rows, send_merged, start, stored, upload_some
+from tests.support.uploads import Archive, Site, archive, get, put
+
+MIB = 1 << 20
+
+
+def scanned(data: bytes) -> tar.Contents:
+    return tar.scan(lambda start, stop: data[start:stop], len(data))
+
+
+def fetched(started: aggregates.Started) -> list[bytes]:
+    """The sources' archives, by the URLs of the start."""
+    return [get(each.data_url, 0, each.datarange.size_bytes) for each in started.sources]
+
+
+def invalid(site: Site, sent: tuple[int, list[str]], message: str) -> None:
+    """Completing is refused, twice alike; sources and objects are as before."""
+    before = rows(site)
+    for _ in range(2):
+        with pytest.raises(Failure, match=message) as caught:
+            aggregates.complete(site.service, *sent)
+        assert caught.value.reason == v1.ERROR_REASON_AGGREGATE_INVALID
+    site.sweep()
+    assert rows(site) == before
+    assert len(site.objects()) == 2 * len(before)
+    assert site.multiparts() == []
+
+
+def test_the_start_answers_sources_in_order_with_urls_that_work(site: Site) -> None:
+    sources = upload_some(site, 3)
+    started = start(site, 1, 9)
+    assert [each.datarange for each in started.sources] == rows(site)
+    assert fetched(started) == [each.data for each in sources]
+    assert [get(each.index_url, 0, 48) for each in started.sources] == [each.index for each in sources]
+    assert started.data_put_url
+    assert (started.part_urls, started.part_count) == ([], 0)
+    entries = sum(each.entries_size_bytes for each in rows(site))
+    assert started.aggregate.data_size == started.aggregate.part_size == entries + 1024
+
+
+@pytest.mark.parametrize("dialect", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_an_archive_of_any_tar_writer_will_do(site: Site, dialect: int) -> None:
+    for n, source in enumerate(["ustar", "gnu", "pax"]):
+        data = tars.archive(2 * n + 1, [b"a" * n, b"b" * 1000], dialect=source)
+        site.upload(Archive(2 * n + 1, 2, data, scanned(data).index))
+    started = start(site, 1, 6)
+    new = merged(fetched(started), dialect=dialect)
+    aggregates.complete(site.service, *send_merged(started, new))
+    (row,) = rows(site)
+    assert stored(site, row.data_object_key) == new.data
+    assert (row.size_bytes, row.first_key, row.last_key) == (len(new.data), 1, 6)
+    made = scanned(new.data)
+    assert (row.entries_size_bytes, stored(site, row.index_object_key)) == (made.entries_end, made.index)
+
+
+def test_a_large_one_goes_in_parts(site: Site) -> None:
+    for n in range(4):
+        site.upload(archive(2 * n + 1, bytes([n]) * (6 * MIB), b"small"))
+    started = start(site, 1, 8)
+    assert (len(started.part_urls), started.part_count, started.data_put_url) == (2, 2, "")
+    new = merged(fetched(started))
+    aggregates.complete(site.service, *send_merged(started, new))
+    aggregates.complete(site.service, started.aggregate.id, [])
+    (row,) = rows(site)
+    assert stored(site, row.data_object_key) == new.data
+
+
+def test_fewer_parts_than_were_signed_will_do_and_more_will_not(site: Site) -> None:
+    for n in range(4):
+        site.upload(archive(2 * n + 1, bytes([n]) * (6 * MIB), b"small"))
+    started = start(site, 1, 8)
+    new = merged(fetched(started), dialect=tarfile.USTAR_FORMAT)
+    put(started.index_put_url, new.index)
+    etag = put(started.part_urls[0], new.data)
+    with pytest.raises(Failure, match="1 to 2 parts were signed, but 3 ETags"):
+        aggregates.complete(site.service, started.aggregate.id, [etag] * 3)
+    again = start(site, 1, 8)
+    put(again.index_put_url, new.index)
+    aggregates.complete(site.service, again.aggregate.id, [put(again.part_urls[0], new.data)])
+    assert bounds(site) == [(1, 8)]
+
+
+def test_etags_of_a_single_put_are_refused(site: Site) -> None:
+    upload_some(site, 2)
+    started = start(site, 1, 6)
+    with pytest.raises(Failure, match="upload_ids are for archives in parts") as caught:
+        aggregates.complete(site.service, started.aggregate.id, ["etag"])
+    assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
+
+
+def test_what_was_never_uploaded_is_said(site: Site) -> None:
+    upload_some(site, 2)
+    started = start(site, 1, 6)
+    invalid(site, (started.aggregate.id, []), "the archive was never uploaded")
+    started = start(site, 1, 6)
+    put(started.data_put_url, merged(fetched(started)).data)
+    invalid(site, (started.aggregate.id, []), "the index was never uploaded")
+
+
+CONTENTS = [b"one", b"two" * 300, b"three", b"four"]
+WRONG: dict[str, tuple[Callable[[], Archive], str]] = {
+    "another size": (lambda: archive(1, b"one", b"two" * 300, b"threes", b"four"), "datapoint 3 has 6 bytes, but .* 5"),
+    "another name": (
+        lambda: archive(1, *CONTENTS, names=[f"{n:020d}.{'jpg' if n == 4 else 'bin'}" for n in range(1, 5)]),
+        "datapoint 4 is named '0{19}4.jpg', but in its source '0{19}4.bin'",
+    ),
+    "another content": (lambda: archive(1, b"one", b"two" * 300, b"THREE", b"four"), "datapoint 3 has another content"),
+    "one too few": (lambda: archive(1, *CONTENTS[:3]), "the index in the bucket has 48 bytes, but it must have 64"),
+    "other keys": (lambda: archive(2, *CONTENTS), "the first key was announced as 1"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_differs_from_the_sources_is_final(site: Site, wrong: str) -> None:
+    site.upload(archive(1, *CONTENTS[:2]))
+    site.upload(archive(3, *CONTENTS[2:]))
+    make, message = WRONG[wrong]
+    invalid(site, send_merged(start(site, 1, 4), make()), message)
+
+
+def test_all_sizes_of_many_are_compared(site: Site) -> None:
+    many = [b"x" * (n % 7) for n in range(30_000)]
+    site.upload(archive(0, *many[:100]))
+    site.upload(archive(100, *many[100:]))
+    for key in (0, 99, 100, 17_001, 29_999):
+        other = many.copy()
+        other[key] += b"y"
+        invalid(site, send_merged(start(site, 0, 29_999), archive(0, *other)), f"datapoint {key} has")
+    aggregates.complete(site.service, *send_merged(start(site, 0, 29_999), archive(0, *many)))
+    assert bounds(site) == [(0, 29_999)]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda new: Archive(1, 4, new.data[:-1024], new.index), "end marker"),
+        (lambda new: Archive(1, 4, new.data + b"x" * 512, new.index), "not zero"),
+        (lambda new: Archive(1, 4, new.data, new.index[:-1] + b"\1"), "index is wrong about datapoint 4"),
+        (lambda new: Archive(1, 4, b"", new.index), "empty"),
+        (lambda new: Archive(1, 4, b"\x1f\x8b" + new.data[2:], new.index), "gzip"),
+    ],
+    ids=["no end", "behind the end", "index", "empty", "compressed"],
+)
+def test_an_archive_that_breaks_a_rule_is_final(site: Site, damage: Callable[[Archive], Archive], message: str) -> None:
+    site.upload(archive(1, *CONTENTS[:2]))
+    site.upload(archive(3, *CONTENTS[2:]))
+    new = archive(1, *CONTENTS)
+    trimmed = new.data[: -(len(new.data) - 512 * 9 - 1024)]  # without tarfile's padding to 10,240 bytes
+    invalid(site, send_merged(start(site, 1, 4), damage(Archive(1, 4, trimmed, new.index))), message)
+
+
+def test_the_merged_archive_reads_back(site: Site) -> None:
+    upload_some(site, 4)
+    started = start(site, 1, 12)
+    aggregates.complete(site.service, *send_merged(started, merged(fetched(started))))
+    (row,) = rows(site)
+    with tarfile.open(fileobj=io.BytesIO(stored(site, row.data_object_key))) as new:
+        assert new.getnames() == [f"{key:020d}.bin" for key in range(1, 13)]
