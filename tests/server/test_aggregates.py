@@ -316,3 +316,26 @@ def test_large_archives_cut_in_parts_aggregate_too(site: Site) -> None:
     (row,) = rows(site)
     joined = b"".join(each.data[: scanned(each.data).entries_end] for each in sources) + bytes(1024)
     assert stored(site, row.data_object_key) == joined
+
+
+def test_one_whose_start_crashed_has_no_parts_and_cannot_be_completed(site: Site) -> None:
+    upload_some(site, 2)
+    started = start(site, 1, 6, planned=True)
+    with connection(site.service.pool) as conn:
+        conn.execute("UPDATE aggregate_uploads SET s3_upload_id = NULL")
+    assert aggregate_parts.sign(site.service, started.aggregate.id, [1]).parts == []
+    refused(
+        v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.service, started.aggregate.id, ["etag"])
+    )
+    site.sweep()
+    assert (site.multiparts(), len(site.objects())) == ([], 4)
+
+
+def test_an_archive_that_somebody_overwrote_is_not_aggregated(site: Site) -> None:
+    first, _ = upload_some(site, 2)
+    aggregate_id, etags = send_planned(site, 1, 6)
+    key = rows(site)[0].data_object_key
+    site.s3.put_object(Bucket=site.bucket, Key=key, Body=first.data[:-1] + b"x")
+    failure = refused(v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.service, aggregate_id, etags))
+    assert failure.metadata["object_key"] == key
+    assert bounds(site) == [(1, 3), (4, 6)]

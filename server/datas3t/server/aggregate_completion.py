@@ -36,7 +36,8 @@ def check(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], et
 
 
 def _check_planned(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]) -> Checked:
-    assert aggregate.s3_upload_id is not None
+    if aggregate.s3_upload_id is None:  # its start crashed
+        raise Invalid("the multipart upload was never opened; start anew")
     key = aggregate.data_object_key
     sizes = [part.size for part in aggregate_sources.plan(sources)]
     completion.join_parts(bucket, key, aggregate.s3_upload_id, sizes, etags)

@@ -94,8 +94,7 @@ def _signed(
     numbers: Sequence[int],
 ) -> Iterator[SignedPart]:
     sizes = _sizes(aggregate, planned)
-    for number in numbers:
-        ((_, url),) = intent_urls.of_parts(service, bucket, aggregate, [number])
+    for number, url in intent_urls.of_parts(service, bucket, aggregate, numbers):
         if not planned:
             yield SignedPart(number, sizes[number - 1], url)
             continue
