@@ -10,6 +10,7 @@ from datas3t import v1
 from datas3t.server import dataranges, upload_states, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
+from datas3t.server.service import Service
 from tests.support.faults import relay
 from tests.support.uploads import Site, archive, large_archive, put, put_data
 
@@ -79,10 +80,10 @@ def test_parts_are_20_mib_doubled_until_10000_are_enough(site: Site) -> None:
     ],
 )
 def test_a_number_that_does_not_fit_is_refused_by_its_field(
-    site: Site, field: str, first: int, count: int, size: int
+    service: Service, field: str, first: int, count: int, size: int
 ) -> None:
     with pytest.raises(Failure) as caught:
-        uploads.start(site.service, "images", first, count, size)
+        uploads.start(service, "images", first, count, size)
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
     assert caught.value.metadata == {"field": field}
 
@@ -134,6 +135,16 @@ def test_etags_count_with_and_without_quotes(site: Site) -> None:
     upload_id, (one, two) = site.send(large_archive(1))
     assert one.startswith('"')
     uploads.complete(site.service, upload_id, [one, two.strip('"')])
+    assert bounds(site) == [(1, 3)]
+
+
+def test_a_part_that_was_sent_again_counts_by_its_etag(site: Site) -> None:
+    large = large_archive(1)
+    started = site.start(large)
+    put(started.index_put_url, large.index)
+    for _ in range(3):
+        put(started.part_urls[0], bytes(started.upload.part_size))
+    uploads.complete(site.service, started.upload.id, put_data(started, large.data))
     assert bounds(site) == [(1, 3)]
 
 
@@ -212,11 +223,11 @@ def test_a_complete_upload_is_neither_cancelled_nor_signed(site: Site) -> None:
 
 
 @pytest.mark.parametrize("upload_id", [0, 12345, MAX_KEY, (1 << 64) - 1])
-def test_an_id_that_never_was_is_not_found(site: Site, upload_id: int) -> None:
+def test_an_id_that_never_was_is_not_found(service: Service, upload_id: int) -> None:
     for call in (
-        lambda: uploads.complete(site.service, upload_id, []),
-        lambda: uploads.cancel(site.service, upload_id),
-        lambda: uploads.sign_parts(site.service, upload_id, []),
+        lambda: uploads.complete(service, upload_id, []),
+        lambda: uploads.cancel(service, upload_id),
+        lambda: uploads.sign_parts(service, upload_id, []),
     ):
         with pytest.raises(Failure, match=f"there is no upload {upload_id}") as caught:
             call()

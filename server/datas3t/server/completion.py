@@ -90,7 +90,7 @@ def join_parts(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int 
     if len(etags) != len(sizes):
         raise Invalid(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start anew")
     try:
-        there = {part.number: part for part in bucket.list_parts(key, s3_upload_id)}
+        there = {part.number: part for part in bucket.list_parts(key, s3_upload_id, etags)}
         for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
             if (part := there.get(number)) is None:
                 raise Invalid(f"part {number} of {len(sizes)} was never uploaded; start anew")
