@@ -83,15 +83,34 @@ WRONG_ANSWERS = (
 )
 
 
-@pytest.mark.parametrize("warm", [False, True], ids=["first", "later"])
+@pytest.mark.parametrize("etag", [ETAG, None], ids=["known ETag", "any ETag"])
+@pytest.mark.parametrize("before", [0, 1])
 @pytest.mark.parametrize("fault", WRONG_ANSWERS, ids=str)
-def test_what_was_not_asked_for_is_tried_again(server: Httpd, engine: Engine, fault: Fault, warm: bool) -> None:
-    if warm:  # the handle has learnt how this server answers
+def test_what_was_not_asked_for_is_tried_again(
+    server: Httpd, engine: Engine, fault: Fault, before: int, etag: str | None
+) -> None:
+    for _ in range(before):  # the handle has learnt how this server answers
         get(engine, server)
-    before = len(server.requests)
     server.plan(fault)
-    assert get(engine, server) == Pattern(SIZE)[1000:3000]
+    assert get(engine, server, etag=etag) == Pattern(SIZE)[1000:3000]
     assert len(server.requests) == before + 2
+
+
+@pytest.mark.parametrize("fault", [Fault(), Fault(status=500)], ids=str)
+def test_a_batch_goes_on_behind_one_that_failed(server: Httpd, engine: Engine, fault: Fault) -> None:
+    server.plan(*[Fault()] * 30, fault, fault, Fault(reset=True))
+    places = [(at, at + 100) for at in range(0, 10_000, 100)]
+    requests = [Request("GET", url(server), start, stop, ETAG) for start, stop in places]
+    assert engine.fetch([*requests, *requests], parallelism=4) == [Pattern(SIZE)[a:b] for a, b in places] * 2
+    assert len(server.requests) == 200 + (1 if fault.status is None else 3)
+
+
+def test_a_server_with_its_own_ways_of_writing_is_asked_once(server: Httpd, engine: Engine) -> None:
+    place = f"bytes 1000-2999/{SIZE}"
+    for headers in ({"ETag": ETAG}, {"etag": ETAG, "ETag": ""}, {"content-range": place, "Content-Range": place}):
+        server.plan(Fault(headers=headers, unconditional=True))
+        assert get(engine, server) == Pattern(SIZE)[1000:3000]
+    assert len(server.requests) == 3
 
 
 @pytest.mark.parametrize("fault", [Fault(whole=True), Fault(headers={"Content-Range": "bytes 0-9/10"})], ids=str)
@@ -108,12 +127,11 @@ def test_a_sink_gets_no_byte_that_was_not_asked_for(server: Httpd, engine: Engin
 @pytest.mark.parametrize("heeded", [True, False], ids=["If-Match is heeded", "If-Match is ignored"])
 def test_another_object_at_the_url_is_an_error(server: Httpd, engine: Engine, stop: int, heeded: bool) -> None:
     get(engine, server)
-    server.plan(Fault(headers={"ETag": '"other"'}, unconditional=not heeded))
+    server.rule = lambda _: Fault(headers={"ETag": '"other"'}, unconditional=not heeded)
     with pytest.raises(TransferError) as caught:
         get(engine, server, 1000, stop)
     assert (caught.value.changed, caught.value.status, caught.value.retryable) == (True, 412, False)
     assert (caught.value.code == "PreconditionFailed") is heeded
-    assert len(server.requests) == 2
 
 
 def test_objects_in_turn_on_one_connection_are_told_apart(server: Httpd, engine: Engine) -> None:
@@ -144,7 +162,7 @@ def test_what_is_final_fails_at_once_and_names_no_secret(
 ) -> None:
     server.plan(fault)
     with pytest.raises(TransferError) as caught:
-        get(engine, server)
+        engine.run([Request("GET", url(server), 0, 9)], parallelism=1)
     address = server.url.removeprefix("http://")
     assert str(caught.value) == f"GET {address}/a: {says}"
     assert (caught.value.status, caught.value.retryable, len(server.requests)) == (fault.status, False, 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from datas3t.client._http import Engine, Request
-from tests.support.httpd import Fault, Httpd, Pattern, httpd
+from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 GIB = 1 << 30
 LARGE = 1 << 28
@@ -102,7 +102,7 @@ limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limit), limit))
 for _ in range(1100):
     os.dup(0)
-requests = [Request("GET", sys.argv[1] + "/a", at, at + 10) for at in range(0, 1000, 10)]
+requests = [Request("GET", sys.argv[1] + "/a", at, at + 10, sys.argv[2] or None) for at in range(0, 1000, 10)]
 engine = Engine()
 used = time.process_time()
 bodies = engine.fetch(requests, parallelism=2)
@@ -110,10 +110,11 @@ print(b"".join(bodies).hex(), time.process_time() - used)
 """
 
 
-def test_descriptors_beyond_those_of_select_are_read_without_spinning(server: Httpd) -> None:
+@pytest.mark.parametrize("etag", [etag_of("/a"), ""], ids=["known ETag", "any ETag"])
+def test_descriptors_beyond_those_of_select_are_read_without_spinning(server: Httpd, etag: str) -> None:
     server.rule = lambda _: Fault(delay=0.02)
     began = time.monotonic()
-    found, used = run_python(MANY_FILES, server.url).split()
+    found, used = run_python(MANY_FILES, server.url, etag).split()
     assert bytes.fromhex(found) == Pattern(GIB)[0:1000]
     assert time.monotonic() - began < 10  # 12.5, were each of the 50 rounds to wait for the tick of 0.25
     assert float(used) < 0.5

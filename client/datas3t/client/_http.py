@@ -16,6 +16,7 @@ from typing import Self
 from datas3t.client._http_messages import FileRange, FileSink, MemorySink, Request, Response, TransferError
 from datas3t.client._http_multi import Multi
 from datas3t.client._http_run import OnBytes, OnDone, Run
+from datas3t.client._http_sweep import fits
 from datas3t.client._http_transfer import Options
 
 __all__ = ["Engine", "FileRange", "FileSink", "MemorySink", "Request", "Response", "TransferError"]
@@ -60,14 +61,22 @@ class Engine:
             self._put_back(multi)
 
     def fetch(self, requests: Sequence[Request], *, parallelism: int, retries: int = 3) -> list[bytes]:
-        """The bodies of GETs without a sink, in their order."""
-        bodies: dict[Request, bytes] = {}
+        """The bodies of GETs without a sink, in their order; the quickest way for many small ranges of known ETags.
 
-        def keep(request: Request, response: Response) -> None:
-            bodies[request] = response.body
-
-        self.run(requests, parallelism=parallelism, retries=retries, on_done=keep)
-        return [bodies[request] for request in requests]
+        Errors and tries are as with `run`.
+        """
+        multi = self._take()
+        try:
+            bodies: list[bytes | None] = [None] * len(requests)
+            if retries > 0 and all(map(fits, requests)):
+                bodies = multi.sweep(requests, parallelism)
+                retries -= 1
+            missing = [request for request, body in zip(requests, bodies, strict=True) if body is None]
+            late: dict[Request, bytes] = {}
+            Run(multi, iter(missing), parallelism, retries, lambda each, found: late.update({each: found.body})).go()
+        finally:
+            self._put_back(multi)
+        return [late[request] if body is None else body for request, body in zip(requests, bodies, strict=True)]
 
     def close(self) -> None:
         """Ends the idle connections. A call under way keeps its own until it is done."""

@@ -1,38 +1,14 @@
 """GET: bytes of an object, to a sink or into memory, and never other bytes than those that were asked for."""
 
-import re
 from itertools import chain
-from typing import NamedTuple
 
 import pycurl
 
-from datas3t.client._http_messages import Response, TransferError, parsed
+from datas3t.client._http_messages import Response, TransferError, is_another, is_range, parsed
+from datas3t.client._http_sweep import SMALL
 from datas3t.client._http_transfer import ERROR_BODY, Options, Transfer
 
-_SMALL = 256 << 10  # up to this size a body without a sink is judged, and counted, when it is whole
 _BATCH = 256 << 10  # bytes that a sink gets at a time; libcurl hands out 16 KiB
-_PARTIAL = b"HTTP/1.1 206 Partial Content\r\n"
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
-
-
-class _Head(NamedTuple):
-    """How a server writes the answer to a ranged GET: where the lines that matter are, and what they must be."""
-
-    lines: int
-    etag_at: int
-    etag: bytes
-    range_at: int
-    range: bytes
-
-    @classmethod
-    def of(cls, lines: list[bytes]) -> "_Head | None":
-        """Learnt from an answer that was right; None where it is not plain enough to learn from."""
-        names = [line.partition(b":")[0] for line in lines]
-        lower = [name.lower() for name in names]
-        if lines[0] != _PARTIAL or lower.count(b"etag") != 1 or lower.count(b"content-range") != 1:
-            return None
-        etag_at, range_at = lower.index(b"etag"), lower.index(b"content-range")
-        return cls(len(lines), etag_at, names[etag_at] + b': "%s"\r\n', range_at, names[range_at] + b": bytes %d-%d/")
 
 
 class Get(Transfer):
@@ -41,11 +17,9 @@ class Get(Transfer):
     __slots__ = (
         "_etag",
         "_fits",
-        "_head",
         "_headers",
         "_held",
         "_kept",
-        "_last",
         "_limit",
         "_pinned",
         "_received",
@@ -57,7 +31,6 @@ class Get(Transfer):
         super().__init__(options)
         self._small = True
         self._etag = b""  # in the condition that is set
-        self._head: _Head | None = None
         self._headers: list[bytes] = []
         self._limit = 0
         self.curl.setopt(pycurl.HTTPGET, 1)
@@ -69,15 +42,6 @@ class Get(Transfer):
         self._pinned: str | None = None  # the object they are of
         self._kept.clear()
 
-    def outcome(self, code: int, message: str) -> Response | TransferError:
-        if not code and self._small and self._is_expected():
-            pieces = self._pieces
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if len(body) == self._last + 1 - self.request.start:
-                self._moved(len(body))
-                return self._answered(206, body)
-        return self._judged(code, message)
-
     def _set_up(self) -> None:
         request, curl = self.request, self.curl
         self._pieces.clear()
@@ -86,8 +50,7 @@ class Get(Transfer):
         start, stop = request.start, request.stop
         if stop is not None and stop <= start:
             raise ValueError(f"bytes {start} to {stop} of an object are none")
-        self._last = -1 if stop is None else stop - 1
-        small = stop is not None and stop - start <= _SMALL and request.sink is None
+        small = stop is not None and stop - start <= SMALL and request.sink is None
         if small is not self._small:
             curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append if small else self._take)
             self._small = small
@@ -97,7 +60,7 @@ class Get(Transfer):
         self._set_limit(stop and stop - start)
         start += self._received
         if stop is not None:
-            curl.setopt(pycurl.RANGE, f"{start}-{self._last}")
+            curl.setopt(pycurl.RANGE, f"{start}-{stop - 1}")
         elif start:
             curl.setopt(pycurl.RANGE, f"{start}-")
         else:
@@ -116,17 +79,6 @@ class Get(Transfer):
         if limit != self._limit:
             self.curl.setopt(pycurl.MAXFILESIZE_LARGE, limit)
             self._limit = limit
-
-    def _is_expected(self) -> bool:
-        """A quick look at the head of an answer: the right range of the right object, for certain. Or it is judged."""
-        lines, head, request = self._lines, self._head, self.request
-        return (
-            head is not None
-            and len(lines) == head.lines
-            and lines[0] == _PARTIAL
-            and lines[head.etag_at] == head.etag % self._etag
-            and lines[head.range_at].startswith(head.range % (request.start, self._last))
-        )
 
     def _take(self, piece: bytes) -> int | None:
         self._pieces.append(piece)
@@ -160,19 +112,15 @@ class Get(Transfer):
 
     def _misfit(self, status: int, headers: dict[str, str]) -> TransferError | None:
         """Why an answer with success is not one to what was asked for."""
-        request, wanted = self.request, self.request.etag or self._pinned
-        if wanted and headers.get("etag", "").strip('"') not in ("", wanted):
+        request = self.request
+        if is_another(headers, request.etag or self._pinned):
             return self._error("the object is another one now", status=412, changed=True)
         start = request.start + (0 if self._fits else self._received)
-        if self._fits or (request.stop is None and start == 0):
+        if self._fits or (request.stop is None and start == 0) or is_range(status, headers, start, request.stop):
             return None
-        found = _CONTENT_RANGE.match(headers.get("content-range", ""))
-        right = found and int(found[1]) == start and request.stop in (None, int(found[2]) + 1)
-        if status != 206 or not right:
-            return self._error(f"the answer has other bytes than {start} to {request.stop}", retryable=True)
-        return None
+        return self._error(f"the answer has other bytes than {start} to {request.stop}", retryable=True)
 
-    def _judged(self, code: int, message: str) -> Response | TransferError:
+    def outcome(self, code: int, message: str) -> Response | TransferError:
         request = self.request
         status, headers = parsed(self._lines)
         if status >= 300:
@@ -189,6 +137,4 @@ class Get(Transfer):
         if request.stop is not None and got != request.stop - request.start:
             return self._error(f"{got} bytes came instead of {request.stop - request.start}", retryable=True)
         self._moved(got)
-        if self._small:
-            self._head = _Head.of(self._lines)
         return self._answered(status, body)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 Url: TypeAlias = str | Callable[[bool], str]
 """A presigned URL, or what answers one: called with True after S3 has said that the last one expired."""
 
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
 _MOST_VECTORS = 1024  # pieces that one system call takes
 
 
@@ -211,6 +212,17 @@ def parsed(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
         elif colon:
             headers[name.strip().lower()] = value.strip()
     return status, headers
+
+
+def is_another(headers: Mapping[str, str], etag: str | None) -> bool:
+    """Whether an answer is about another object than the one with this ETag."""
+    return etag is not None and headers.get("etag", "").strip('"') not in ("", etag)
+
+
+def is_range(status: int, headers: Mapping[str, str], start: int, stop: int | None) -> bool:
+    """Whether an answer holds an object's bytes from `start` to `stop`, or to its end, and says so."""
+    found = _CONTENT_RANGE.match(headers.get("content-range", ""))
+    return status == 206 and found is not None and int(found[1]) == start and stop in (None, int(found[2]) + 1)
 
 
 def place(url: str) -> str:

@@ -2,16 +2,18 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pycurl
 
 from datas3t.client._http_get import Get
 from datas3t.client._http_messages import Request
 from datas3t.client._http_put import Put
-from datas3t.client._http_transfer import Options, Transfer
+from datas3t.client._http_sweep import Sweeper
+from datas3t.client._http_transfer import Options, Transfer, new_handle
 
 _KINDS: dict[str, type[Transfer]] = {"GET": Get, "PUT": Put}
+TICK = 0.25  # seconds; a signal that another thread got is noticed within it
 _BLIND_WAIT = 0.002  # seconds, where libcurl cannot wait by itself: descriptors of 1,024 and more
 
 Ended = tuple[Transfer, int, str]  # with libcurl's code and message
@@ -27,6 +29,7 @@ class Multi:
         self._curl = pycurl.CurlMulti()
         self._curl.setopt(pycurl.M_MAXCONNECTS, connections)
         self._free: dict[str, list[Transfer]] = {method: [] for method in _KINDS}
+        self._sweepers: list[Sweeper] = []
         self._blind = False
 
     def start(self, request: Request, count: Callable[[int], None] | None) -> None:
@@ -51,7 +54,7 @@ class Multi:
         self._curl.perform()
         ended = self._ended()
         if not ended and patience > 0:
-            self._wait(patience)
+            self._wait(patience, len(self.running))
         return ended
 
     def free(self, transfer: Transfer) -> None:
@@ -60,12 +63,57 @@ class Multi:
         transfer.end()
         self._free[method].append(transfer)
 
+    def sweep(self, requests: Sequence[Request], parallelism: int) -> list[bytes | None]:
+        """The bodies of requests that fit a sweep, in their order; None where something was out of the ordinary.
+
+        The first of these ends it: what is under way then is waited for, and no other request begins.
+        """
+        bodies: list[bytes | None] = [None] * len(requests)
+        sweepers = self._sweepers_for(min(parallelism, len(requests)))
+        perform, add, remove = self._curl.perform, self._curl.add_handle, self._curl.remove_handle
+        more = enumerate(requests)
+        for sweeper in sweepers.values():
+            sweeper.begin(*next(more))
+            add(sweeper.curl)
+        running = len(sweepers)
+        while running:
+            perform()
+            _, good, bad = self._curl.info_read(running)
+            for curl in good:
+                remove(curl)
+                sweeper = sweepers[curl]
+                bodies[sweeper.number] = body = sweeper.body()
+                if body is not None and (numbered := next(more, None)) is not None:
+                    sweeper.begin(*numbered)
+                    add(curl)
+                    continue
+                running -= 1
+                if body is None:
+                    more = enumerate(())
+            for curl, _, _ in bad:
+                remove(curl)
+                sweepers[curl].clear()
+                running -= 1
+                more = enumerate(())
+            if running and not good:
+                self._wait(TICK, running)
+        return bodies
+
+    def _sweepers_for(self, count: int) -> dict[pycurl.Curl, Sweeper]:
+        for _ in range(len(self._sweepers), count):
+            self._sweepers.append(Sweeper(new_handle(self._options), self._options.stall_timeout))
+        return {sweeper.curl: sweeper for sweeper in self._sweepers[:count]}
+
     def abandon(self) -> None:
         """Takes out what is still under way, as after an error; these connections are closed."""
         for transfer in self.running.values():
             self._curl.remove_handle(transfer.curl)
             self.free(transfer)
         self.running.clear()
+        for sweeper in self._sweepers:
+            if sweeper.curl.multi() is not None:
+                self._curl.remove_handle(sweeper.curl)
+                sweeper.clear()
         self._blind = False  # the next call's descriptors may be others
 
     def close(self) -> None:
@@ -74,6 +122,8 @@ class Multi:
         for transfers in self._free.values():
             for transfer in transfers:
                 transfer.curl.close()
+        for sweeper in self._sweepers:
+            sweeper.curl.close()
         self._curl.close()
 
     def _add(self, transfer: Transfer) -> None:
@@ -89,8 +139,8 @@ class Multi:
             remove(transfer.curl)
         return ended
 
-    def _wait(self, patience: float) -> None:
-        if not self.running:
+    def _wait(self, patience: float, running: int) -> None:
+        if not running:
             time.sleep(patience)
             return
         due = self._curl.timeout()  # milliseconds until libcurl has something to do by itself
@@ -105,4 +155,4 @@ class Multi:
         if ready <= 0:
             # select() knows descriptors below 1,024 only; a transfer that it does not see must be asked.
             reads, writes, _ = self._curl.fdset()
-            self._blind = len({*reads, *writes}) < len(self.running)
+            self._blind = len({*reads, *writes}) < running

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 
 from datas3t.client._http_messages import Request, Response, TransferError
-from datas3t.client._http_multi import Multi
+from datas3t.client._http_multi import TICK, Multi
 from datas3t.client._http_transfer import Transfer
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 0.2, 3, 5.0  # seconds between the tries of a request, at most
-_TICK = 0.25  # seconds; a signal that another thread got is noticed within it
 _BREATH = 0.1  # seconds: refusals within it are one and the same crowd
 
 OnDone = Callable[[Request, Response], None]
@@ -27,8 +26,8 @@ class Run:
         requests: Iterator[Request],
         parallelism: int,
         retries: int,
-        on_done: OnDone | None,
-        on_bytes: OnBytes | None,
+        on_done: OnDone | None = None,
+        on_bytes: OnBytes | None = None,
     ) -> None:
         self._multi = multi
         self._requests = requests
@@ -72,8 +71,8 @@ class Run:
 
     def _patience(self) -> float:
         if not self._waiting or len(self._multi.running) >= self._pace.allowed:
-            return _TICK
-        return min(_TICK, max(0.0, self._waiting[0][0] - time.monotonic()))
+            return TICK
+        return min(TICK, max(0.0, self._waiting[0][0] - time.monotonic()))
 
     def _failed(self, transfer: Transfer, error: TransferError) -> None:
         if error.crowded:

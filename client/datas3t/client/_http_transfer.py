@@ -63,7 +63,7 @@ class Transfer:
     )
 
     def __init__(self, options: Options) -> None:
-        self.curl = _new_handle(options)
+        self.curl = new_handle(options)
         self._options = options
         self._url = ""
         self._patience = 0.0
@@ -165,7 +165,7 @@ def _seconds(retry_after: str) -> float:
     return min(max(wait.total_seconds(), 0.0), _LONGEST_WAIT)
 
 
-def _new_handle(options: Options) -> pycurl.Curl:
+def new_handle(options: Options) -> pycurl.Curl:
     """A handle with what is the same for every request. Proxies libcurl finds by itself (http_proxy, no_proxy)."""
     curl = pycurl.Curl()
     curl.setopt(pycurl.NOSIGNAL, 1)
