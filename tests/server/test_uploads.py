@@ -260,6 +260,16 @@ def test_a_completion_whose_answer_was_lost_in_s3_is_repeated(site: Site) -> Non
     assert bounds(site) == [(1, 3)]
 
 
+def test_parts_that_another_completion_is_putting_together_are_not_missed(site: Site) -> None:
+    """S3 has the object before it ends the multipart upload, whose parts are gone by then."""
+    large = large_archive(1)
+    started = site.start(large)
+    put(started.index_put_url, large.index)
+    site.s3.put_object(Bucket=site.bucket, Key=started.upload.data_object_key, Body=large.data)
+    uploads.complete(site.service, started.upload.id, ["0" * 32, "1" * 32])
+    assert bounds(site) == [(1, 3)]
+
+
 def test_where_s3_opens_no_multipart_upload_nothing_is_left(site: Site, services: "Services") -> None:
     with relay(services.s3.endpoint) as between:
         site.move(between.url)

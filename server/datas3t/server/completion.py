@@ -18,6 +18,7 @@ SAMPLE = 32
 
 _RECORDS = 1 << 18  # of the index, 4 MiB, that are in memory at once
 _AT_ONCE = 4
+_SHOWN = 100  # characters of an ETag that was given
 
 Read = Callable[[int, int], bytes]
 
@@ -90,20 +91,10 @@ def join_parts(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int 
     if len(etags) != len(sizes):
         raise Invalid(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start anew")
     try:
-        there = {part.number: part for part in bucket.list_parts(key, s3_upload_id, etags)}
-        for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
-            if (part := there.get(number)) is None:
-                raise Invalid(f"part {number} of {len(sizes)} was never uploaded; start anew")
-            if size not in (None, part.size):
-                raise Invalid(f"part {number} has {part.size} bytes instead of {size}; start anew")
-            if part.etag != etag:
-                raise Invalid(f"part {number} has the ETag {part.etag}, not {etag!r} as was said; start anew")
-        bucket.complete_multipart(key, s3_upload_id, etags)
-    except UploadMissing as error:
-        if bucket.head(key) is None:
-            raise Invalid("the multipart upload is gone; start anew") from error
-    except InvalidParts as error:
-        raise Invalid(f"S3 does not put the parts together: {error}; start anew") from error
+        _join(bucket, key, s3_upload_id, sizes, etags)
+    except Invalid:
+        if bucket.head(key) is None:  # else a call before this, or at the same time, has put them together
+            raise
 
 
 def stands(bucket: Bucket, key: str, what: str, size: int) -> ObjectInfo:
@@ -131,6 +122,25 @@ def check_index(read: Read, count: int, data_size: int, sample_size: int = SAMPL
         sample.update({n: index.entry_at(piece, n - number) for n in wanted if number <= n < following})
     index.check_room(position, data_size)
     return position, sample
+
+
+def _join(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]) -> None:
+    """Parts may vanish while they are looked at: another call may be putting them together."""
+    try:
+        there = {part.number: part for part in bucket.list_parts(key, s3_upload_id, etags)}
+        for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
+            if (part := there.get(number)) is None:
+                raise Invalid(f"part {number} of {len(sizes)} was never uploaded; start anew")
+            if size not in (None, part.size):
+                raise Invalid(f"part {number} has {part.size} bytes instead of {size}; start anew")
+            if part.etag != etag:
+                said = etag[:_SHOWN]
+                raise Invalid(f"part {number} has the ETag {part.etag}, not {said!r} as was said; start anew")
+        bucket.complete_multipart(key, s3_upload_id, etags)
+    except UploadMissing as error:
+        raise Invalid("the multipart upload is gone; start anew") from error
+    except InvalidParts as error:
+        raise Invalid(f"S3 does not put the parts together: {error}; start anew") from error
 
 
 def _check_whole(bucket: Bucket, announced: Announced, data: ObjectInfo, of_index: ObjectInfo) -> int:
