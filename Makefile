@@ -30,9 +30,9 @@ fmt: .venv/dev
 	$(BIN)/ruff check --fix --quiet .
 
 bench: .venv/dev ## Measurements, by hand: they compare, and assert nothing
-	$(BIN)/python bench/indexer.py
-	$(BIN)/python bench/engine.py
-	$(BIN)/python bench/transfer.py
+	PYTHONPATH=. $(BIN)/python bench/indexer.py
+	PYTHONPATH=. $(BIN)/python bench/engine.py
+	PYTHONPATH=. $(BIN)/python bench/transfer.py
 
 proto-lint: .venv/dev ## Style of the protos, and no break with the released contract; offline, on descriptor sets
 	$(BIN)/python proto/lint.py

@@ -1,6 +1,6 @@
 """An archive up and down through the SDK beside bare pycurl: the same parts, in turn, on the same S3 server.
 
-    python -m bench.transfer [--rounds 5] [--mib 1024] [--size 4GB] [--folder DIR]
+    PYTHONPATH=. python bench/transfer.py [--rounds 5] [--mib 1024] [--size 4GB] [--folder DIR]
 
 Bare pycurl has its URLs signed before its time starts, and checks nothing; the SDK indexes the archive, asks our
 server, has the upload validated and committed, and writes beside its target. Bytes are compared. Then the memory of
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,55 +62,63 @@ class Site:
         )
 
     def round(self, number: int) -> dict[str, float]:
-        """Both contestants' times, in seconds, who comes first changing; nothing stays in the bucket."""
-        order = (self._ours, self._bare) if number % 2 else (self._bare, self._ours)
-        times: dict[str, float] = {}
-        for contestant in order:
-            times |= contestant(f"round-{number}")
+        """All times in seconds, who comes first changing. Both get the object that the SDK sent; none stays."""
+        name = f"round-{number}"
+        self.client.add_datas3t(name, bucket="local")
+        found: dict[str, str] = {}
+        ups = {"SDK up": lambda: self._ours_up(name), "bare up": self._bare_up(name, found)}
+        times = self._turns(ups, number)
+        (segment,) = self.client.presign_download(name, 0, self.last)
+        if found["etag"] != segment.etag:
+            sys.exit("the objects that went up differ")
+        downs = {"SDK down": lambda: self._ours_down(name), "bare down": lambda: self._bare_down(segment.url)}
+        times |= self._turns(downs, number, self._compare)
+        self.client.clear_datas3t(name)
+        self._s3.delete_object(Bucket=self._bucket, Key=f"bare/{name}")
         return times
 
-    def _ours(self, name: str) -> dict[str, float]:
-        self.client.add_datas3t(name, bucket="local")
-        up = timed(lambda: self.client.upload_tar(name, self.archive, max_parallelism=PARALLELISM))
-        down = timed(
-            lambda: self.client.download_tar(
-                name, 0, self.last, self.target, max_parallelism=PARALLELISM, chunk_size=CHUNK
-            )
-        )
-        self._compare()
-        self.client.clear_datas3t(name)
-        return {"SDK up": up, "SDK down": down}
+    @staticmethod
+    def _turns(
+        contestants: Mapping[str, Callable[[], object]], number: int, afterwards: Callable[[], None] = lambda: None
+    ) -> dict[str, float]:
+        times = {}
+        for each in sorted(contestants, reverse=bool(number % 2)):
+            times[each] = timed(contestants[each])
+            afterwards()
+        return times
 
-    def _bare(self, name: str) -> dict[str, float]:
-        place = {"Bucket": self._bucket, "Key": f"bare/{name}"}
-        upload_id = self._s3.create_multipart_upload(Bucket=self._bucket, Key=place["Key"])["UploadId"]
+    def _ours_up(self, name: str) -> None:
+        self.client.upload_tar(name, self.archive, max_parallelism=PARALLELISM)
+
+    def _ours_down(self, name: str) -> None:
+        self.client.download_tar(name, 0, self.last, self.target, max_parallelism=PARALLELISM, chunk_size=CHUNK)
+
+    def _bare_up(self, name: str, found: dict[str, str]) -> Callable[[], None]:
+        bucket, key = self._bucket, f"bare/{name}"
+        upload_id = self._s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        about = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
         parts = cut(self.size, PART)
         urls = [
-            self._s3.generate_presigned_url("upload_part", {**place, "UploadId": upload_id, "PartNumber": number})
+            self._s3.generate_presigned_url("upload_part", {**about, "PartNumber": number})
             for number in range(1, len(parts) + 1)
         ]
-        get = self._s3.generate_presigned_url("get_object", place)
-        bare = Bare(PARALLELISM)
 
         def up() -> None:
             with self.archive.open("rb") as file:
-                etags = put(bare, urls, parts, file.fileno())
-            listed = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-            self._s3.complete_multipart_upload(
-                Bucket=self._bucket,
-                Key=place["Key"],
+                etags = put(Bare(PARALLELISM), urls, parts, file.fileno())
+            done = self._s3.complete_multipart_upload(
+                Bucket=bucket,
+                Key=key,
                 UploadId=upload_id,
-                MultipartUpload={"Parts": listed},  # type: ignore[typeddict-item]
+                MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, 1)]},
             )
+            found["etag"] = done["ETag"].strip('"')
 
-        def down() -> None:
-            with self.target.open("wb") as file:
-                Bare(PARALLELISM).download(get, cut(self.size, CHUNK), file.fileno())
+        return up
 
-        times = {"bare up": timed(up), "bare down": timed(down)}
-        self._compare()
-        self._s3.delete_object(Bucket=self._bucket, Key=place["Key"])
-        return times
+    def _bare_down(self, url: str) -> None:
+        with self.target.open("wb") as file:
+            Bare(PARALLELISM).download(url, cut(self.size, CHUNK), file.fileno())
 
     def _compare(self) -> None:
         if not filecmp.cmp(self.archive, self.target, shallow=False):
