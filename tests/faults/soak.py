@@ -2,29 +2,28 @@
 
     python -m tests.faults.soak --seconds 600 --seed 1        (make soak)
 
-Owners (`owner.py`) upload, delete and read; an aggregator merges what lies side by side; an importer imports. Every few
-seconds a process dies by kill -9 and comes back. In the end: what was acknowledged is there, byte for byte; what was
-deleted is gone; nothing overlaps; and when the reaper has been, the bucket holds what the database names, and no more.
+Owners (`owner.py`) upload, delete and read; a maintainer (`maintainer.py`) aggregates and imports. Every few seconds a
+process dies by kill -9 and comes back. In the end: what was acknowledged is there, byte for byte; what was deleted is
+gone; nothing overlaps; and when the reaper has been, the bucket holds what the database names, and no more.
 """
 
 import argparse
-import contextlib
+import json
 import random
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from datas3t.client import Client, Datas3tError
+from datas3t.client import Client
 from datas3t.embedded.stack import Services, services
 from tests.faults.owner import SPAN, content, entries
 from tests.support.stack import ServerProcess, wait_until
@@ -49,7 +48,6 @@ class Soak:
     seed: int
     running: Services
     counts: Counter[str] = field(default_factory=Counter)
-    stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -58,33 +56,22 @@ class Soak:
             server.wait_ready()
         self.urls = [server.url for server in self.servers]
         s3 = self.running.s3
-        with Client(self.urls[0]) as client:
-            client.add_bucket(
-                "local", endpoint=s3.endpoint, bucket=s3.bucket, access_key=s3.access_key, secret_key=s3.secret_key
-            )
-            client.add_datas3t(NAME, bucket="local")
+        keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
+        self._post("/api/bucket", {"name": "local", "endpoint": s3.endpoint, "bucket": s3.bucket, **keys})
+        self._post("/api/datas3t", {"name": NAME, "bucket": "local"})
 
     def run(self, seconds: float) -> None:
         """Everything at once, for so long."""
-        owners = [self._owner(number) for number in range(OWNERS)]
-        threads = [
-            threading.Thread(target=self._repeat, args=(name, step, 0.5))
-            for name, step in (("aggregate", self._aggregate), ("aggregate", self._aggregate), ("import", self._import))
-        ]
-        for thread in threads:
-            thread.start()
+        clients = {number: self._client(number) for number in range(OWNERS + 1)}
         try:
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 time.sleep(self.random.uniform(0.5, 4))
-                self._kill_something(owners)
+                self._kill_something(clients)
         finally:
-            self.stopping.set()
-            for owner in owners:
-                owner.kill()
-                owner.wait()
-            for thread in threads:
-                thread.join()
+            for client in clients.values():
+                client.kill()
+                client.wait()
         for server in self.servers:
             server.wait_ready()
 
@@ -92,14 +79,14 @@ class Soak:
         for server in self.servers:
             server.kill()
 
-    def _kill_something(self, owners: "list[subprocess.Popen[bytes]]") -> None:
-        victim = self.random.choice(("owner", "owner", "server", "server", "postgres", "seaweedfs"))
+    def _kill_something(self, clients: "dict[int, subprocess.Popen[bytes]]") -> None:
+        victim = self.random.choice(("client", "client", "server", "server", "postgres", "seaweedfs"))
         self.counts[f"kill -9 of {victim}"] += 1
-        number = self.random.randrange(OWNERS if victim == "owner" else 2)
-        if victim == "owner":
-            owners[number].kill()
-            owners[number].wait()
-            owners[number] = self._owner(number)
+        number = self.random.randrange(OWNERS + 1 if victim == "client" else 2)
+        if victim == "client":
+            clients[number].kill()
+            clients[number].wait()
+            clients[number] = self._client(number)
         elif victim == "server":
             port = self.servers[number].port
             self.servers[number].kill()
@@ -118,48 +105,22 @@ class Soak:
         folder.mkdir(exist_ok=True)
         return ServerProcess(folder, self.running.db_url, self.running.encryption_key, port=port)
 
-    def _owner(self, number: int) -> "subprocess.Popen[bytes]":
-        folder = self.folder / f"owner-{number}"
+    def _client(self, number: int) -> "subprocess.Popen[bytes]":
+        """An owner, or the maintainer behind them. All clients are processes of their own: this one forks, which a
+        process with calls under way may not."""
+        role = "owner" if number < OWNERS else "maintainer"
+        folder = self.folder / f"{role}-{number}"
         folder.mkdir(exist_ok=True)
-        arguments = [str(folder / "log"), NAME, str(number * SPAN), str(self.seed + number), *self.urls]
+        keys = [str(number * SPAN)] if role == "owner" else []
+        arguments = [str(folder / "log"), NAME, *keys, str(self.seed + number), *self.urls]
         with (folder / "output").open("ab") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.owner", *arguments], cwd=ROOT, stdout=output, stderr=output
-            )
+            command = [sys.executable, "-m", f"tests.faults.{role}", *arguments]
+            return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
 
-    def _repeat(self, name: str, step: Callable[[Client, random.Random], None], pause: float) -> None:
-        chance = random.Random(f"{self.seed} {name} {threading.get_ident()}")
-        with contextlib.ExitStack() as clients:
-            opened = [clients.enter_context(Client(url, timeout=10)) for url in self.urls]
-            while not self.stopping.wait(pause):
-                try:
-                    step(chance.choice(opened), chance)
-                    self.counts[f"{name} done"] += 1
-                except Datas3tError as error:
-                    self.counts[f"{name}: {type(error).__name__}"] += 1
-
-    def _aggregate(self, client: Client, chance: random.Random) -> None:
-        there = client.list_dataranges(NAME)
-        runs = [
-            [each for _, each in run] for _, run in groupby(enumerate(there), key=lambda pair: _run_of(there, pair[0]))
-        ]
-        long = [run for run in runs if len(run) > 1]
-        if not long:
-            return
-        run = chance.choice(long)
-        start = chance.randrange(len(run) - 1)
-        stop = chance.randint(start + 2, min(len(run), start + 12))
-        client.aggregate(NAME, run[start].first, run[stop - 1].last)
-
-    def _import(self, client: Client, _: random.Random) -> None:
-        client.import_datas3ts("local")
-
-
-def _run_of(there: list, position: int) -> int:  # type: ignore[type-arg]
-    """The position at which a run of neighbours within one owner's keys begins."""
-    while position and there[position - 1].last + 1 == there[position].first and there[position].first % SPAN:
-        position -= 1
-    return position
+    def _post(self, path: str, body: dict[str, str]) -> None:
+        request = urllib.request.Request(self.urls[0] + path, data=json.dumps(body).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=30):
+            pass
 
 
 def check(soak: Soak) -> None:
@@ -258,6 +219,8 @@ def soak(folder: Path, seconds: float, seed: int) -> Counter[str]:
             run.close()
         for log in folder.glob("owner-*/log"):
             run.counts.update(f"{each['operation']} {each['what']}" for each in entries(log))
+        for log in folder.glob("maintainer-*/log"):
+            run.counts.update(log.read_text().splitlines())
     return run.counts
 
 

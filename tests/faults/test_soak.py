@@ -1,6 +1,10 @@
 """Half a minute of the soak run; and that it can fail: a broken guarantee is noticed."""
 
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,17 +12,22 @@ import pytest
 from datas3t.client import Client
 from datas3t.embedded.stack import services
 from tests.faults.owner import SPAN, content
-from tests.faults.soak import NAME, BrokenGuaranteeError, Soak, check, expected, soak
+from tests.faults.soak import NAME, BrokenGuaranteeError, Soak, check, expected
 from tests.support.tars import archive
 
+ROOT = Path(__file__).parents[2]
 SEED = 7
 
 
-@pytest.mark.timeout(420)
-def test_nothing_is_lost_doubled_overlapping_or_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    counts = soak(tmp_path, 25, SEED)
-    print(f"seed {SEED}: {dict(counts)}")
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_doubled_overlapping_or_left_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.faults.soak", "--seconds", "25", "--seed", str(SEED)]
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state"), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, env=environment)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"seed {SEED}, 25 seconds" in done.stdout
+    counts = {what: int(count.replace(",", "")) for count, what in re.findall(r"^ *([\d,]+)  (.+)$", done.stdout, re.M)}
     assert counts["upload done"] > 5
     assert counts["datapoints checked"] > 0
     assert sum(count for what, count in counts.items() if what.startswith("kill -9")) > 3
