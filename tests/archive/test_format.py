@@ -122,6 +122,30 @@ def test_torn_and_empty_indices_are_refused() -> None:
         index.check(b"", 1024)
 
 
+def beyond_all_archives(few_first: int) -> bytes:
+    """An index whose entries go so far that a sum of 64 bits comes back to byte 2,048, where they seem to end."""
+    largest = Entry(0, 1, index.MAX_SIZE // BLOCK * BLOCK)
+    count, left = divmod(2**64 + 2048 - BLOCK * few_first, largest.stop)
+    sizes = [0] * few_first + [largest.size] * count + [left - BLOCK]
+    out, position = bytearray(), 0
+    for size in sizes:
+        out += index.RECORD.pack(position % 2**64, 1, size >> 32, size & 0xFFFFFFFF)
+        position += BLOCK + size
+    assert position == 2**64 + 2048
+    return bytes(out)
+
+
+def test_an_index_that_leads_around_the_largest_number_is_refused() -> None:
+    with pytest.raises(IndexFormatError, match="behind the end of any archive"):
+        index.check(beyond_all_archives(few_first=3), 20_480)
+
+
+def test_a_piece_that_begins_behind_the_largest_number_is_refused() -> None:
+    many = beyond_all_archives(few_first=0)
+    with pytest.raises(IndexFormatError, match="behind the end of any archive"):
+        index.check_records(many, 2**64, 7)
+
+
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50))), st.integers(0, 40), st.integers(1, 200))
 def test_merged_ranges_cover_the_same_bytes_within_gap_and_limit(
     raw: list[tuple[int, int]], gap: int, limit: int

@@ -22,6 +22,7 @@ END_SIZE = 2 * BLOCK
 MAX_SIZE = (1 << 48) - 1
 MAX_HEADER_BLOCKS = (1 << 16) - 1
 
+_FURTHEST = (1 << 63) - 1  # byte that numpy can tell
 _MANY = 50_000  # from here on numpy is quicker, its import included
 _WINDOW = 1 << 20  # records that are checked at once: 16 MB
 
@@ -143,20 +144,24 @@ def _check_few(raw: Buffer, position: int, number: int) -> int:
 def _check_many(raw: Buffer, position: int, number: int) -> int:
     import numpy as np  # noqa: PLC0415 - see columns()
 
+    if position > _FURTHEST:
+        raise _wrong(number, -1, 1, -1)
     positions, blocks, sizes = columns(raw)
     lengths = blocks * BLOCK + (sizes + BLOCK - 1) // BLOCK * BLOCK
     expected = np.empty_like(positions)
     expected[0] = position
     np.cumsum(lengths[:-1], out=expected[1:])
     expected[1:] += position
-    wrong = np.flatnonzero((positions != expected) | (blocks == 0))
+    wrong = np.flatnonzero((positions != expected) | (blocks == 0) | (expected < 0))  # a sum above 2^63 turns negative
     if len(wrong):
         at = int(wrong[0])
         raise _wrong(number + at, int(positions[at]), int(blocks[at]), int(expected[at]))
-    return int(expected[-1] + lengths[-1])
+    return int(expected[-1]) + int(lengths[-1])
 
 
 def _wrong(number: int, found: int, blocks: int, expected: int) -> IndexFormatError:
     if not blocks:
         return IndexFormatError(f"index entry {number} has no header block")
+    if expected < 0:
+        return IndexFormatError(f"index entry {number} begins behind the end of any archive")
     return IndexFormatError(f"index entry {number} begins at byte {found}, but the one before it ends at {expected}")
