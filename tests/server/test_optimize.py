@@ -1,6 +1,7 @@
 """Which aggregates are proposed."""
 
 import dataclasses
+import time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,13 @@ def test_two_large_ones_are_not_worth_it_and_a_lower_score_makes_them() -> None:
 def test_nothing_and_one_propose_nothing() -> None:
     assert propose() == []
     assert propose(10) == []
+
+
+def test_as_many_proposals_as_there_are_gaps_are_made_in_seconds() -> None:
+    there = rows(*[11_000] * 12_000, gaps=tuple(range(0, 12_000, 2)))
+    before = time.thread_time()
+    assert len(optimize.propose(there, 1.0, TARGET, MOST)) == 6_000
+    assert time.thread_time() - before < 7
 
 
 @given(st.lists(st.integers(1024, 2048 * MB), max_size=40), st.sets(st.integers(0, 40)), st.floats(0, 10))

@@ -5,6 +5,7 @@ It costs the bytes that the client moves, and a 256th of those that S3 copies by
 the other: 1.0 and more pays back with the first pass over the data.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -64,9 +65,14 @@ def propose(rows: Sequence[Datarange], min_score: float, target: int, most: int)
     """Proposals that do not overlap, best first. Archives that have reached `target` are left as they are; of the
     others neighbours are merged, small ones before large ones, until they reach it, and never above `most`."""
     chosen: list[Proposal] = []
+    lasts: list[int] = []  # of those chosen, in key order
+    firsts: list[int] = []
     for found in sorted(_candidates(rows, target, most), key=lambda each: (-each.score, each.first, each.last)):
-        if found.score >= min_score and all(found.last < each.first or each.last < found.first for each in chosen):
+        at = bisect_left(lasts, found.first)
+        if found.score >= min_score and (at == len(firsts) or found.last < firsts[at]):
             chosen.append(found)
+            firsts.insert(at, found.first)
+            lasts.insert(at, found.last)
     return chosen
 
 
