@@ -207,6 +207,17 @@ def test_what_a_callback_raises_comes_out_and_ends_the_call(server: Httpd, engin
         assert get(engine, server) == Pattern(SIZE)[1000:3000]
 
 
+def test_a_batch_that_cannot_go_on_leaves_nothing_in_the_way(server: Httpd, engine: Engine) -> None:
+    def refuse(_: bool) -> str:
+        raise KeyError("mine")
+
+    server.plan(Fault(stall_after=10), Fault(stall_after=10))
+    requests = [Request("GET", url(server), 0, 100, ETAG) for _ in range(2)]
+    with pytest.raises(KeyError, match="mine"):
+        engine.fetch([*requests, Request("GET", refuse, 0, 100, ETAG)], parallelism=3)
+    assert get(engine, server) == Pattern(SIZE)[1000:3000]
+
+
 def test_requests_are_taken_as_places_come_free(server: Httpd, engine: Engine) -> None:
     taken, done, ahead = itertools.count(), itertools.count(), []
 

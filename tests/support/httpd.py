@@ -12,12 +12,13 @@ import hashlib
 import re
 import socket
 import socketserver
+import ssl
 import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 _PIECE = 1 << 20
 
@@ -74,7 +75,8 @@ class Seen:
 class Httpd:
     """Answers on `url`. `rule`, where it is set, gives the fault of each request for which none is planned."""
 
-    def __init__(self, objects: Mapping[str, Content]) -> None:
+    def __init__(self, objects: Mapping[str, Content], tls: ssl.SSLContext | None) -> None:
+        self.tls = tls
         self.objects = objects
         self.rule: Callable[[Seen], Fault] = lambda _: Fault()
         self.requests: list[Seen] = []
@@ -92,7 +94,7 @@ class Httpd:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def open_connections(self) -> int:
@@ -157,6 +159,14 @@ class _Server(socketserver.ThreadingTCPServer):
     def __init__(self, address: tuple[str, int], httpd: Httpd) -> None:
         self.httpd = httpd
         super().__init__(address, _Handler)
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """In the connection's own thread: a handshake that is not finished holds up nobody."""
+        if self.httpd.tls is None:
+            return super().finish_request(request, client_address)
+        with contextlib.suppress(OSError), self.httpd.tls.wrap_socket(request, server_side=True) as encrypted:
+            super().finish_request(encrypted, client_address)
+        return None
 
 
 class _Handler(socketserver.StreamRequestHandler):
@@ -259,9 +269,9 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 @contextlib.contextmanager
-def httpd(objects: Mapping[str, Content]) -> Iterator[Httpd]:
+def httpd(objects: Mapping[str, Content], tls: ssl.SSLContext | None = None) -> Iterator[Httpd]:
     """A server, as long as the block."""
-    server = Httpd(objects)
+    server = Httpd(objects, tls)
     try:
         yield server
     finally:

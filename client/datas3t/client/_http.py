@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from datas3t.client._http_messages import FileRange, FileSink, MemorySink, Request, Response, TransferError
 from datas3t.client._http_multi import Multi
@@ -65,18 +65,19 @@ class Engine:
 
         Errors and tries are as with `run`.
         """
+        if retries == 0 or not all(map(fits, requests)):
+            return self._fetch(requests, parallelism, retries)
         multi = self._take()
         try:
-            bodies: list[bytes | None] = [None] * len(requests)
-            if retries > 0 and all(map(fits, requests)):
-                bodies = multi.sweep(requests, parallelism)
-                retries -= 1
-            missing = [request for request, body in zip(requests, bodies, strict=True) if body is None]
-            late: dict[Request, bytes] = {}
-            Run(multi, iter(missing), parallelism, retries, lambda each, found: late.update({each: found.body})).go()
+            bodies = multi.sweep(requests, parallelism)
         finally:
             self._put_back(multi)
-        return [late[request] if body is None else body for request, body in zip(requests, bodies, strict=True)]
+        missing = [number for number, body in enumerate(bodies) if body is None]
+        if missing:
+            late = self._fetch([requests[number] for number in missing], parallelism, retries - 1)
+            for number, body in zip(missing, late, strict=True):
+                bodies[number] = body
+        return cast(list[bytes], bodies)
 
     def close(self) -> None:
         """Ends the idle connections. A call under way keeps its own until it is done."""
@@ -92,6 +93,15 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _fetch(self, requests: Sequence[Request], parallelism: int, retries: int) -> list[bytes]:
+        bodies: dict[Request, bytes] = {}
+
+        def keep(request: Request, response: Response) -> None:
+            bodies[request] = response.body
+
+        self.run(requests, parallelism=parallelism, retries=retries, on_done=keep)
+        return [bodies[request] for request in requests]
 
     def _take(self) -> Multi:
         with self._lock:

@@ -30,6 +30,7 @@ class Multi:
         self._curl.setopt(pycurl.M_MAXCONNECTS, connections)
         self._free: dict[str, list[Transfer]] = {method: [] for method in _KINDS}
         self._sweepers: list[Sweeper] = []
+        self._sweeping = False
         self._blind = False
 
     def start(self, request: Request, count: Callable[[int], None] | None) -> None:
@@ -72,6 +73,7 @@ class Multi:
         sweepers = self._sweepers_for(min(parallelism, len(requests)))
         perform, add, remove = self._curl.perform, self._curl.add_handle, self._curl.remove_handle
         more = enumerate(requests)
+        self._sweeping = True
         for sweeper in sweepers.values():
             sweeper.begin(*next(more))
             add(sweeper.curl)
@@ -97,12 +99,8 @@ class Multi:
                 more = enumerate(())
             if running and not good:
                 self._wait(TICK, running)
+        self._sweeping = False
         return bodies
-
-    def _sweepers_for(self, count: int) -> dict[pycurl.Curl, Sweeper]:
-        for _ in range(len(self._sweepers), count):
-            self._sweepers.append(Sweeper(new_handle(self._options), self._options.stall_timeout))
-        return {sweeper.curl: sweeper for sweeper in self._sweepers[:count]}
 
     def abandon(self) -> None:
         """Takes out what is still under way, as after an error; these connections are closed."""
@@ -110,10 +108,11 @@ class Multi:
             self._curl.remove_handle(transfer.curl)
             self.free(transfer)
         self.running.clear()
-        for sweeper in self._sweepers:
+        for sweeper in self._sweepers if self._sweeping else ():
             if sweeper.curl.multi() is not None:
                 self._curl.remove_handle(sweeper.curl)
                 sweeper.clear()
+        self._sweeping = False
         self._blind = False  # the next call's descriptors may be others
 
     def close(self) -> None:
@@ -125,6 +124,11 @@ class Multi:
         for sweeper in self._sweepers:
             sweeper.curl.close()
         self._curl.close()
+
+    def _sweepers_for(self, count: int) -> dict[pycurl.Curl, Sweeper]:
+        for _ in range(len(self._sweepers), count):
+            self._sweepers.append(Sweeper(new_handle(self._options), self._options.stall_timeout))
+        return {sweeper.curl: sweeper for sweeper in self._sweepers[:count]}
 
     def _add(self, transfer: Transfer) -> None:
         self._curl.add_handle(transfer.curl)

@@ -1,0 +1,328 @@
+"""The data-plane engine beside a bare pycurl loop: the same ranges, in turn, on the same server; bytes are compared.
+
+    python bench/engine.py [--rounds N] [--mib SIZE] [WORKLOAD ...]
+
+Client and server share the machine, so client CPU per request is the figure that carries over; ratios are of each
+round's pair, and above 1 where the engine is faster.
+"""
+
+import argparse
+import hashlib
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pycurl
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
+
+from bench.loopback import Loopback, loopback
+from datas3t.client._http import Engine, FileRange, FileSink, Request
+
+SMALL = 10 << 10
+CHUNK = 8 << 20
+PART = 20 << 20
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One contestant's turn."""
+
+    seconds: float
+    cpu: float
+    latencies: list[float]
+
+
+class Bare:
+    """What pycurl's documentation shows, with warm connections, and nothing checked but the status."""
+
+    def __init__(self, parallelism: int) -> None:
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, 256)
+        self._handles = [self._handle() for _ in range(parallelism)]
+
+    def _handle(self) -> pycurl.Curl:
+        curl = pycurl.Curl()
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.TCP_NODELAY, 1)
+        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
+        curl.setopt(pycurl.BUFFERSIZE, 512 << 10)
+        curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 2 << 20)
+        return curl
+
+    def run(self, setups: Iterable[Callable[[pycurl.Curl], None]], done: Callable[[pycurl.Curl], None]) -> None:
+        more, running = iter(setups), 0
+
+        def start(curl: pycurl.Curl) -> int:
+            setup = next(more, None)
+            if setup is None:
+                return 0
+            setup(curl)
+            self._multi.add_handle(curl)
+            return 1
+
+        running = sum(start(curl) for curl in self._handles)
+        while running:
+            self._multi.perform()
+            _, good, bad = self._multi.info_read(256)
+            assert not bad, bad
+            for curl in good:
+                self._multi.remove_handle(curl)
+                assert curl.getinfo(pycurl.RESPONSE_CODE) in (200, 206)
+                done(curl)
+                running += start(curl) - 1
+            if running and not good:
+                self._multi.select(1)
+
+    def fetch(self, url: str, ranges: list[range]) -> list[bytes]:
+        found: list[bytes] = [b""] * len(ranges)
+        pieces: dict[pycurl.Curl, tuple[int, list[bytes]]] = {}
+
+        def setup(number: int, place: range) -> Callable[[pycurl.Curl], None]:
+            def prepare(curl: pycurl.Curl) -> None:
+                chunks: list[bytes] = []
+                pieces[curl] = number, chunks
+                curl.setopt(pycurl.URL, url)
+                curl.setopt(pycurl.WRITEFUNCTION, chunks.append)
+                curl.setopt(pycurl.RANGE, f"{place.start}-{place.stop - 1}")
+
+            return prepare
+
+        def keep(curl: pycurl.Curl) -> None:
+            number, chunks = pieces[curl]
+            found[number] = b"".join(chunks)
+
+        self.run((setup(number, place) for number, place in enumerate(ranges)), keep)
+        return found
+
+    def download(self, url: str, ranges: list[range], fd: int) -> None:
+        def setup(place: range) -> Callable[[pycurl.Curl], None]:
+            at = place.start
+
+            def write(piece: bytes) -> None:
+                nonlocal at
+                os.pwrite(fd, piece, at)
+                at += len(piece)
+
+            def prepare(curl: pycurl.Curl) -> None:
+                curl.setopt(pycurl.URL, url)
+                curl.setopt(pycurl.WRITEFUNCTION, write)
+                curl.setopt(pycurl.RANGE, f"{place.start}-{place.stop - 1}")
+
+            return prepare
+
+        self.run(map(setup, ranges), lambda _: None)
+
+    def upload(self, url: str, ranges: list[range], fd: int) -> None:
+        def setup(place: range) -> Callable[[pycurl.Curl], None]:
+            at = place.start
+
+            def read(size: int) -> bytes:
+                nonlocal at
+                piece = os.pread(fd, min(size, place.stop - at), at)
+                at += len(piece)
+                return piece
+
+            def prepare(curl: pycurl.Curl) -> None:
+                curl.setopt(pycurl.URL, f"{url}/{place.start}")
+                curl.setopt(pycurl.UPLOAD, 1)
+                curl.setopt(pycurl.HTTPHEADER, ["Expect:"])
+                curl.setopt(pycurl.INFILESIZE_LARGE, len(place))
+                curl.setopt(pycurl.READFUNCTION, read)
+
+            return prepare
+
+        self.run(map(setup, ranges), lambda _: None)
+
+
+def small_gets(server: Loopback, parallelism: int, count: int, rounds: int) -> None:
+    """Random ranges of 10 KiB into memory."""
+    engine, bare = Engine(), Bare(parallelism)
+    seed = random.Random(5)  # the same ranges each time
+    starts = [seed.randrange(server.size - SMALL) for _ in range(count)]
+    ranges = [range(start, start + SMALL) for start in starts]
+    results: dict[str, list[bytes]] = {}
+
+    def ours() -> list[float]:
+        requests = [Request("GET", server.url, place.start, place.stop, server.etag) for place in ranges]
+        results["engine"] = engine.fetch(requests, parallelism=parallelism)
+        return []
+
+    def theirs() -> list[float]:
+        results["bare"] = bare.fetch(server.url, ranges)
+        return []
+
+    contest(f"10 KiB GETs, {parallelism} in flight", ours, theirs, rounds, count, "GET/s")
+    with server.path.open("rb") as file:
+        expected = [os.pread(file.fileno(), SMALL, start) for start in starts]
+    assert results == {"engine": expected, "bare": expected}
+    engine.close()
+
+
+def single_gets(server: Loopback, count: int, rounds: int) -> None:
+    """One after the other, as a loop of get() has them."""
+    engine, bare = Engine(), Bare(1)
+    seed = random.Random(6)
+    places = [range(start, start + SMALL) for start in (seed.randrange(server.size - SMALL) for _ in range(count))]
+    results: dict[str, list[bytes]] = {}
+
+    def timed(name: str, get: Callable[[range], list[bytes]]) -> Callable[[], list[float]]:
+        def turn() -> list[float]:
+            found, latencies = [], []
+            for place in places:
+                began = time.perf_counter()
+                found += get(place)
+                latencies.append(time.perf_counter() - began)
+            results[name] = found
+            return latencies
+
+        return turn
+
+    def ours(place: range) -> list[bytes]:
+        return engine.fetch([Request("GET", server.url, place.start, place.stop, server.etag)], parallelism=1)
+
+    name = "10 KiB GETs, one at a time"
+    contest(
+        name,
+        timed("engine", ours),
+        timed("bare", lambda place: bare.fetch(server.url, [place])),
+        rounds,
+        count,
+        "GET/s",
+    )
+    assert results["engine"] == results["bare"]
+    engine.close()
+
+
+def download(server: Loopback, rounds: int) -> None:
+    """The whole object into a file."""
+    engine, bare = Engine(), Bare(4)
+    ranges = cut(server.size, CHUNK)
+    paths = {name: server.path.with_name(name) for name in ("engine", "bare")}
+    fds = {name: os.open(path, os.O_RDWR | os.O_CREAT) for name, path in paths.items()}
+    for fd in fds.values():
+        os.truncate(fd, server.size)
+
+    def ours() -> list[float]:
+        requests = (
+            Request("GET", server.url, place.start, place.stop, server.etag, sink=FileSink(fds["engine"], place.start))
+            for place in ranges
+        )
+        engine.run(requests, parallelism=4)
+        return []
+
+    def theirs() -> list[float]:
+        bare.download(server.url, ranges, fds["bare"])
+        return []
+
+    name = f"download of {server.size >> 20} MiB, ranges of 8 MiB, 4 in flight"
+    contest(name, ours, theirs, rounds, server.size / 1e6, "MB/s")
+    digests = {hashlib.sha256(path.read_bytes()).digest() for path in (server.path, *paths.values())}
+    assert len(digests) == 1
+    for name, path in paths.items():
+        os.close(fds[name])
+        path.unlink()
+    engine.close()
+
+
+def upload(server: Loopback, rounds: int) -> None:
+    """The whole object in parts into a sink."""
+    engine, bare = Engine(), Bare(4)
+    ranges = cut(server.size, PART)
+    etags: dict[str | Callable[[bool], str], str] = {}
+    with server.path.open("rb") as file:
+        fd = file.fileno()
+
+        def put(url: str) -> None:
+            requests = (Request("PUT", f"{url}/{place.start}", body=FileRange(fd, place)) for place in ranges)
+            engine.run(
+                requests, parallelism=4, on_done=lambda request, response: etags.update({request.url: response.etag})
+            )
+
+        def ours() -> list[float]:
+            put(server.sink)
+            return []
+
+        def theirs() -> list[float]:
+            bare.upload(server.sink, ranges, fd)
+            return []
+
+        name = f"upload of {server.size >> 20} MiB, parts of 20 MiB, 4 in flight"
+        contest(name, ours, theirs, rounds, server.size / 1e6, "MB/s")
+        etags.clear()
+        put(server.hashing)
+        expected = [hashlib.sha256(os.pread(fd, len(place), place.start)).hexdigest() for place in ranges]
+    assert [etags[f"{server.hashing}/{place.start}"] for place in ranges] == expected
+    engine.close()
+
+
+def cut(size: int, step: int) -> list[range]:
+    return [range(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def contest(
+    name: str, ours: Callable[[], list[float]], theirs: Callable[[], list[float]], rounds: int, amount: float, unit: str
+) -> None:
+    """Lets both have their turns, who comes first changing, and prints medians with the least and the greatest."""
+    contestants = {"engine": ours, "bare": theirs}
+    turns: dict[str, list[Measured]] = {"engine": [], "bare": []}
+    for number in range(rounds + 1):
+        for each in sorted(contestants, reverse=bool(number % 2)):
+            measured = turn(contestants[each])
+            if number:  # the first is to warm up
+                turns[each].append(measured)
+    print(f"\n{name}")
+    for each, measured_turns in turns.items():
+        rates = [amount / one.seconds for one in measured_turns]
+        per = 1e6 / amount if unit == "GET/s" else 2**30 / 1e6 / amount
+        cpu = statistics.median(one.cpu for one in measured_turns) * per
+        line = f"  {each:7} {statistics.median(rates):9,.0f} {unit} ({min(rates):,.0f} to {max(rates):,.0f})"
+        line += f"   client CPU {cpu:.1f} us per GET" if unit == "GET/s" else f"   client CPU {cpu:.2f} s per GiB"
+        if latencies := sorted(latency * 1e6 for one in measured_turns for latency in one.latencies):
+            p50, p99 = (latencies[len(latencies) * part // 100] for part in (50, 99))
+            line += f"   p50 {p50:.0f} us, p99 {p99:.0f} us"
+        print(line)
+    ratios = sorted(b.seconds / a.seconds for a, b in zip(turns["engine"], turns["bare"], strict=True))
+    cpus = sorted(b.cpu / a.cpu for a, b in zip(turns["engine"], turns["bare"], strict=True))
+    print(
+        f"  engine / bare: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}),"
+        f" by CPU {statistics.median(cpus):.2f}",
+        flush=True,
+    )
+
+
+def turn(contestant: Callable[[], list[float]]) -> Measured:
+    began, cpu = time.perf_counter(), time.process_time()
+    latencies = contestant()
+    return Measured(time.perf_counter() - began, time.process_time() - cpu, latencies)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("workloads", nargs="*", metavar="WORKLOAD", help="small, single, download, upload; all")
+    options.add_argument("--rounds", type=int, default=9)
+    options.add_argument("--mib", type=int, default=1024)
+    chosen = options.parse_args()
+    workloads = chosen.workloads or ["small", "single", "download", "upload"]
+    with loopback(chosen.mib << 20) as server:
+        curl = pycurl.version.partition(" OpenSSL")[0]
+        print(f"{curl}; GETs answered by {server.kind}, PUTs by our own sink; {os.cpu_count()} cores")
+        for workload in workloads:
+            if workload == "small":
+                for parallelism in (16, 64):
+                    small_gets(server, parallelism, 10_000, chosen.rounds)
+            elif workload == "single":
+                single_gets(server, 2_000, chosen.rounds)
+            elif workload == "download":
+                download(server, chosen.rounds)
+            elif workload == "upload":
+                upload(server, chosen.rounds)
+
+
+if __name__ == "__main__":
+    main()

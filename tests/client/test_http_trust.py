@@ -1,0 +1,113 @@
+"""The engine over TLS and through a proxy: whom it believes, what forks leave alone."""
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from datas3t.client import _http_transfer
+from datas3t.client._http import Engine, Request, TransferError
+from tests.client.test_http_processes import run_python
+from tests.client.test_tls import certificate
+from tests.support.httpd import Httpd, Pattern, etag_of, httpd
+
+SIZE = 1 << 20
+VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Path:
+    """A file with the certificate of `server`."""
+    return tmp_path / "ca.pem"
+
+
+@pytest.fixture
+def server(tmp_path: Path, authority: Path) -> Iterator[Httpd]:
+    private, public = certificate()
+    authority.write_bytes(public)
+    both = tmp_path / "both.pem"
+    both.write_bytes(private + public)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+    with httpd({"/a": Pattern(SIZE)}, context) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*VARIABLES, "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def get(server: Httpd, *, retries: int = 3) -> bytes:
+    url = server.url.replace("127.0.0.1", "localhost")
+    with Engine() as engine:
+        return engine.fetch([Request("GET", url + "/a?secret", 8, 16, etag_of("/a"))], parallelism=1, retries=retries)[
+            0
+        ]
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_authorities_are_those_that_the_environment_names(
+    server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, str(authority))
+    assert get(server) == Pattern(SIZE)[8:16]
+
+
+def test_authorities_are_else_those_of_the_system(
+    server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_http_transfer, "_CA_PLACES", ("/nowhere/ca.pem", str(authority)))
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: ssl.DefaultVerifyPaths("", "", "", "", "", ""))
+    assert get(server) == Pattern(SIZE)[8:16]
+
+
+def test_a_server_that_nobody_vouches_for_is_refused_for_good(server: Httpd) -> None:
+    with pytest.raises(TransferError, match=r"GET localhost:\d+/a: .*certificate") as caught:
+        get(server)
+    assert not caught.value.retryable
+    assert server.requests == []
+
+
+def test_a_bundle_that_is_not_there_is_named(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(TransferError, match=r"/nowhere/ca\.pem") as caught:
+        get(server)
+    assert not caught.value.retryable
+
+
+FORKED = """
+import os, sys
+from datas3t.client._http import Engine, Request
+url, etag = sys.argv[1:]
+requests = [Request("GET", url + "/a", at, at + 100, etag) for at in range(0, 4000, 100)]
+engine = Engine()
+first = engine.fetch(requests, parallelism=4)
+for _ in range(3):
+    child = os.fork()
+    if not child:
+        assert engine.fetch(requests, parallelism=4) == first
+        sys.exit()  # the interpreter frees everything, as os._exit would not
+    assert os.waitpid(child, 0)[1] == 0
+    assert engine.fetch(requests, parallelism=4, retries=0) == first
+"""
+
+
+def test_a_child_that_exits_leaves_its_parents_sessions_alone(
+    server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    assert run_python(FORKED, server.url.replace("127.0.0.1", "localhost"), etag_of("/a")) == ""
+    assert server.connections == 4 + 3 * 4
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_proxy_is_used_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch, direct: bool) -> None:
+    with httpd({"http://s3.invalid/a": Pattern(SIZE), "/a": Pattern(SIZE)}) as proxy, Engine() as engine:
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:1" if direct else proxy.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1" if direct else "")
+        url = proxy.url if direct else "http://s3.invalid"
+        assert engine.fetch([Request("GET", url + "/a", 8, 16)], parallelism=1) == [Pattern(SIZE)[8:16]]
+        assert [seen.path for seen in proxy.requests] == ["/a" if direct else "http://s3.invalid/a"]
