@@ -12,7 +12,7 @@ from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import Reaper, backlog
-from tests.support.faults import relay
+from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, archive, large_archive, put_data
 
@@ -112,6 +112,37 @@ def test_a_bucket_that_fails_does_not_hold_up_another(site: Site, services: "Ser
     )
     assert site.sweep() == 2
     assert backlog(site.service).failing == 1
+
+
+def test_multipart_uploads_that_may_not_be_listed_do_not_hold_up_other_objects(
+    site: Site, services: "Services"
+) -> None:
+    site.upload(archive(1, b"content"))
+    started = site.start(large_archive(5))
+    with relay(services.s3.endpoint) as between:
+        site.move(between.url)
+        site.clear()
+        between.plan(Fault(status=403, only=b"uploads"))
+        assert site.sweep() == 3
+    ((key, error),) = sql(site, "SELECT object_key, last_error FROM keys_to_delete WHERE attempts > 0")
+    assert key == started.upload.data_object_key
+    assert "refuses" in str(error)
+    assert site.objects() == []
+    make_all_due(site)
+    site.move(services.s3.endpoint)
+    site.sweep()
+    assert site.multiparts() == []
+
+
+def test_who_is_slower_than_the_lease_leaves_the_second_look_to_the_one_that_came_after(site: Site) -> None:
+    started = site.start(archive(1, b"content"))
+    uploads.cancel(site.service, started.upload.id)
+    with connection(site.service.pool) as conn:
+        slow = keys_to_delete.claim(conn, 10, timedelta())
+        assert site.sweep() == 2
+        keys_to_delete.done(conn, slow)
+        keys_to_delete.failed(conn, dict.fromkeys(slow, "away"), timedelta(), timedelta())
+    assert backlog(site.service).later == 2
 
 
 def test_several_reapers_share_the_work(site: Site) -> None:

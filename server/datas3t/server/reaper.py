@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from threading import Event, Thread
 
+from datas3t import v1
 from datas3t.server import buckets
 from datas3t.server.db import intents, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.keys_to_delete import Backlog, Claim
@@ -98,14 +99,12 @@ def _delete(service: Service, claims: Sequence[Claim]) -> int:
 def _delete_from(service: Service, row: S3Bucket, claims: Sequence[Claim]) -> int:
     try:
         bucket = buckets.opened(service, row)
-        for claim in claims:
-            if claim.multipart:
-                _abort(bucket, claim.object_key)
-        refused = bucket.delete([claim.object_key for claim in claims])
+        aborted = _abort_all(bucket, [claim.object_key for claim in claims if claim.multipart])
+        refused = bucket.delete([claim.object_key for claim in claims]) | aborted
     except Failure as failure:
         refused = {claim.object_key: failure.message for claim in claims}
-    errors = {claim.id: refused[claim.object_key] for claim in claims if claim.object_key in refused}
-    done = [claim.id for claim in claims if claim.id not in errors]
+    errors = {claim: refused[claim.object_key] for claim in claims if claim.object_key in refused}
+    done = [claim for claim in claims if claim not in errors]
     with pool.transaction(service.pool) as conn:
         keys_to_delete.done(conn, done)
         keys_to_delete.failed(conn, errors, FIRST_RETRY, LONGEST_RETRY)
@@ -114,8 +113,21 @@ def _delete_from(service: Service, row: S3Bucket, claims: Sequence[Claim]) -> in
     return len(done)
 
 
+def _abort_all(bucket: Bucket, keys: Sequence[str]) -> dict[str, str]:
+    """Before the objects themselves: what a completion still puts together is then found at the second look. Answers
+    what S3 refused, and why: the objects of others are deleted all the same."""
+    refused: dict[str, str] = {}
+    for key in keys:
+        try:
+            _abort(bucket, key)
+        except Failure as failure:
+            if failure.reason != v1.ERROR_REASON_S3_REFUSED:
+                raise
+            refused[key] = failure.message
+    return refused
+
+
 def _abort(bucket: Bucket, key: str) -> None:
-    """Before the object itself: what a completion still puts together is then found at the second look."""
     for found, upload_id, _ in bucket.list_multiparts(key):
         if found == key:
             bucket.abort_multipart(key, upload_id)

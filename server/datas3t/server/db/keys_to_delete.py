@@ -1,6 +1,6 @@
 """Objects that no row names any more. A row is claimed by moving `due_at` on, so that no lock is held across S3."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import LiteralString
@@ -12,13 +12,14 @@ from datas3t.server.db.pool import Connection
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An object to delete now; `multipart`: its multipart uploads are aborted as well."""
+    """An object to delete until `due_at`, when others may claim it; `multipart`: its multipart uploads are aborted as
+    well."""
 
     id: int
     bucket_id: int
     object_key: str
     multipart: bool
-    attempts: int
+    due_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,21 @@ def queued(conn: Connection, bucket_id: int, keys: Sequence[str]) -> set[str]:
     return {key for (key,) in conn.execute(_QUEUED, [bucket_id, list(keys)])}
 
 
+_QUEUED_UNDER: LiteralString = """
+    SELECT object_key FROM keys_to_delete WHERE bucket_id = %s AND starts_with(object_key, %s)
+"""
+
+
+def queued_under(conn: Connection, bucket_id: int, prefix: str) -> set[str]:
+    """The queued objects of a bucket whose keys begin so."""
+    return {key for (key,) in conn.execute(_QUEUED_UNDER, [bucket_id, prefix])}
+
+
 _CLAIM: LiteralString = """
     UPDATE keys_to_delete SET due_at = now() + %(lease)s
      WHERE id IN (SELECT id FROM keys_to_delete WHERE due_at <= now()
                    ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING id, bucket_id, object_key, multipart, attempts
+    RETURNING id, bucket_id, object_key, multipart, due_at
 """
 
 
@@ -75,31 +86,34 @@ def claim(conn: Connection, limit: int, lease: timedelta) -> list[Claim]:
 
 
 _DONE: LiteralString = """
-    WITH later AS (
+    WITH mine AS (SELECT * FROM unnest(%(ids)s::bigint[], %(until)s::timestamptz[]) AS claims (id, due_at)),
+        later AS (
         UPDATE keys_to_delete
            SET due_at = look_again_at, due_since = look_again_at, look_again_at = NULL, attempts = 0, last_error = NULL
-         WHERE id = ANY(%(ids)s) AND look_again_at > now())
-    DELETE FROM keys_to_delete WHERE id = ANY(%(ids)s) AND coalesce(look_again_at, now()) <= now()
+         WHERE (id, due_at) IN (SELECT id, due_at FROM mine) AND look_again_at > now())
+    DELETE FROM keys_to_delete
+     WHERE (id, due_at) IN (SELECT id, due_at FROM mine) AND coalesce(look_again_at, now()) <= now()
 """
 
 
-def done(conn: Connection, ids: list[int]) -> None:
-    """The objects are gone: those to be looked at once more wait for it, the others leave the list."""
-    conn.execute(_DONE, {"ids": ids})
+def done(conn: Connection, claims: Sequence[Claim]) -> None:
+    """The objects are gone: those to be looked at once more wait for it, the others leave the list. What somebody else
+    has claimed meanwhile is left to them."""
+    conn.execute(_DONE, _whose(claims))
 
 
 _FAILED: LiteralString = """
     UPDATE keys_to_delete AS k
        SET due_at = now() + least(%(longest)s, %(first)s * power(2, least(attempts, 20))),
            attempts = attempts + 1, last_error = failed.error
-      FROM unnest(%(ids)s::bigint[], %(errors)s::text[]) AS failed (id, error)
-     WHERE k.id = failed.id
+      FROM unnest(%(ids)s::bigint[], %(until)s::timestamptz[], %(errors)s::text[]) AS failed (id, due_at, error)
+     WHERE k.id = failed.id AND k.due_at = failed.due_at
 """
 
 
-def failed(conn: Connection, errors: dict[int, str], first: timedelta, longest: timedelta) -> None:
-    """Tries again after `first`, doubled at each failure, up to `longest`. Errors are kept, by id: without secrets."""
-    rows = {"ids": list(errors), "errors": list(errors.values())}
+def failed(conn: Connection, errors: dict[Claim, str], first: timedelta, longest: timedelta) -> None:
+    """Tries again after `first`, doubled at each failure, up to `longest`. Errors are kept: without secrets."""
+    rows = {**_whose(errors), "errors": list(errors.values())}
     conn.execute(_FAILED, {**rows, "first": first, "longest": longest})
 
 
@@ -118,3 +132,7 @@ def backlog(conn: Connection) -> Backlog:
         found = cur.execute(_BACKLOG).fetchone()
     assert found is not None
     return found
+
+
+def _whose(claims: Collection[Claim]) -> dict[str, object]:
+    return {"ids": [claim.id for claim in claims], "until": [claim.due_at for claim in claims]}
