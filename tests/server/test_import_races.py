@@ -111,6 +111,17 @@ def test_what_was_imported_deleted_and_removed_behind_the_check_leaves_no_row(si
     assert whole(site)
 
 
+def test_an_archive_whose_index_vanishes_behind_the_check_is_not_deleted(site: Site) -> None:
+    key = leave(site, ONE, 50)
+    with halfway(site, checked=True) as skipped:
+        site.s3.delete_object(Bucket=site.bucket, Key=names.index_key(key))
+    assert skipped == {key: "its index vanished while it was imported; import again"}
+    site.sweep()
+    assert site.objects() == [key]
+    assert imported(site).imported == ["images"]
+    assert whole(site)
+
+
 def test_a_datas3t_that_moves_to_another_bucket_behind_the_check_is_left_alone(site: Site) -> None:
     key = leave(site, ONE, 50)
     with halfway(site, checked=True) as skipped, connection(site.service.pool) as conn:
