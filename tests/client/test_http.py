@@ -211,8 +211,9 @@ def test_a_batch_that_cannot_go_on_leaves_nothing_in_the_way(server: Httpd, engi
     def refuse(_: bool) -> str:
         raise KeyError("mine")
 
-    server.plan(Fault(), Fault(stall_after=10))
-    requests = [Request("GET", url(server), 0, 100, ETAG) for _ in range(2)]
+    server.objects = {"/a": Pattern(SIZE), "/silent": Pattern(SIZE)}
+    server.rule = lambda seen: Fault(stall_after=0) if seen.path == "/silent" else Fault()
+    requests = [Request("GET", url(server, path), 0, 100, etag_of(path)) for path in ("/silent", "/a")]
     with pytest.raises(KeyError, match="mine"):
         engine.fetch([*requests, Request("GET", refuse, 0, 100, ETAG)], parallelism=2)
     assert get(engine, server) == Pattern(SIZE)[1000:3000]
