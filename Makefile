@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline soak clean
 
 demo: .venv/up ## The main job on real files, start to end: make demo [DIR=folder]
-	$(BIN)/python demo/run.py $(DIR)
+	$(BIN)/python demo/run.py $(if $(DIR),"$$DIR")
 
 run: .venv/up ## PostgreSQL, S3 and the server on this machine, until Ctrl-C
 	$(BIN)/datas3t up

@@ -25,7 +25,7 @@ NAME = f"demo-{int(time.time())}"
 
 def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
+    folder = Path(sys.argv[1]).expanduser().resolve() if len(sys.argv) > 1 else None
     if folder and not folder.is_dir():
         sys.exit(f"# {folder} is no folder")
     sources = [str(folder)] if folder else library()

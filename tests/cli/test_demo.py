@@ -48,6 +48,25 @@ def test_a_folder_that_is_not_there_is_named_at_once(script: Path, tmp_path: Pat
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"# {tmp_path / 'none'} is no folder\n")
 
 
+def test_make_passes_a_folder_on_whatever_its_name(tmp_path: Path) -> None:
+    shutil.copy(DEMO.parents[1] / "Makefile", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for made in (".venv/python", ".venv/up", "pyproject.toml"):
+        (tmp_path / made).touch()
+    python = tmp_path / ".venv/bin/python"
+    python.write_text('#!/bin/sh\necho "$# $2"\n')
+    python.chmod(0o755)
+    for arguments, passed in ((['DIR=it\'s  two "words"'], '2 it\'s  two "words"\n'), ([], "1 \n")):
+        done = subprocess.run(
+            ["make", "-s", "-o", "pyproject.toml", "-o", ".venv/up", "demo", *arguments],
+            check=True,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.stdout == passed
+
+
 def loaded(script: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("demo_run", script)
     assert spec is not None
