@@ -139,7 +139,7 @@ class Relay:
             connection = _Connection(self, client, server, fault)
             with self._lock:
                 self._open.add(connection)
-            connection.start()
+                connection.start()  # under the lock: who finds it there may join its threads
 
 
 class _Connection:
