@@ -141,3 +141,9 @@ def test_the_bitmap_has_exactly_the_keys_present(site: Site, tmp_path: Path) -> 
     for first in (0, 7, 2**40):
         site.upload(sample(tmp_path / f"{first}.tar", first, 10, 10))
     assert site.client.datapoints_bitmap(site.name) == BitMap64([0, 1, 7, 8, 2**40, 2**40 + 1])
+
+
+@pytest.mark.parametrize("limits", [{"target_size": -1}, {"max_aggregate_size": 2**64}, {"max_operations": 2**32}])
+def test_limits_that_are_none_are_refused_by_name(limits: dict[str, int]) -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidArgument, match=next(iter(limits))):
+        client.plan_aggregates("any", **limits)

@@ -12,6 +12,7 @@ from datas3t.client import (
     ArchiveError,
     Client,
     DatapointNotFound,
+    InvalidArgument,
     NotFound,
     ObjectChanged,
     TransferFailed,
@@ -46,6 +47,7 @@ def test_keys_and_length_are_what_is_there(site: Site, tmp_path: Path) -> None:
     assert (len(handle), handle.keys) == (len(contents), BitMap64(contents))
     assert 104 in handle
     assert 99 not in handle
+    assert "104" not in handle
 
 
 def test_every_datapoint_comes_back_alone_and_among_others(site: Site, tmp_path: Path) -> None:
@@ -112,6 +114,37 @@ def test_a_scan_is_in_key_order_with_names_and_contents(
     assert {each.key: each.content for each in found} == wanted
     assert [each.key for each in found] == sorted(wanted)
     assert [each.name for each in found] == [f"{key:020d}.bin" for key in wanted]
+
+
+@pytest.mark.parametrize(("first", "last"), [(2, 1), (-1, 1), (1, 2**63), (2**63, None)])
+def test_a_scan_of_no_range_is_refused_at_once(first: int, last: int | None) -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidArgument, match="no range of keys"):
+        client.datas3t("any").scan(first, last)
+
+
+def test_keys_may_be_any_kind_of_integer(site: Site, tmp_path: Path) -> None:
+    class Number:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def __index__(self) -> int:
+            return self.value
+
+    filled(site, tmp_path)
+    handle = site.client.datas3t(site.name)
+    assert Number(104) in handle
+    assert Number(99) not in handle
+
+
+def test_a_scan_reads_few_large_datapoints_ahead(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    archive = sample(tmp_path / "1.tar", 1, *[9 << 20] * 3)
+    relayed.upload(archive)
+    before = relayed.relay.bytes_to_client
+    found = relayed.client.datas3t(relayed.name).scan()
+    first = next(found)
+    assert relayed.relay.bytes_to_client - before < 10 << 20
+    assert [first.content, *(each.content for each in found)] == list(archive.contents.values())
 
 
 def test_a_handle_pickles_and_reads_on_elsewhere(site: Site, tmp_path: Path) -> None:

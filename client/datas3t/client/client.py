@@ -256,7 +256,9 @@ class Client:
     ) -> list[optimize.ProposedAggregate]:
         """Aggregates that are worth their cost, best first, of archives below `target_size` (0: 1 GiB) into archives of
         no more than `max_aggregate_size` (0: 5 GiB); `max_operations` of them at most (0: 10), each scoring `min_score`
-        at least (None: 1.0). Nothing is started. Sizes are bytes. Raises NotFound.
+        at least (None: 1.0). Nothing is started. Sizes are bytes.
+
+        Raises NotFound; InvalidArgument for a limit that is none.
         """
         return optimize.plan(
             self.connection,

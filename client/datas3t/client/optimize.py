@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from datas3t import v1
 from datas3t.client._connection import Connection
+from datas3t.client.errors import InvalidArgument
+
+_UINT32, _UINT64 = 2**32 - 1, 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,10 @@ def plan(
     max_operations: int,
 ) -> list[ProposedAggregate]:
     """As Client.plan_aggregates."""
+    sizes = ("target_size", target_size, _UINT64), ("max_aggregate_size", max_aggregate_size, _UINT64)
+    for limit, value, most in (*sizes, ("max_operations", max_operations, _UINT32)):
+        if not 0 <= value <= most:
+            raise InvalidArgument(f"{limit} is {value}; it must be 0 to {most}")
     answer = connection.aggregate.PlanAggregates(
         v1.PlanAggregatesRequest(
             datas3t_name=name,

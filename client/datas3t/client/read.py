@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, SupportsIndex, TypeVar
 
 from pyroaring import BitMap64
 
@@ -19,6 +19,7 @@ from datas3t.archive.index import Entry
 from datas3t.client._catalogue import Catalogue, Leased, Leases
 from datas3t.client._fetching import Fetch, Gone, Piece, fetcher
 from datas3t.client._indices import Indices
+from datas3t.client.dataranges import check_range
 from datas3t.client.errors import ArchiveError, DatapointNotFound
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ T = TypeVar("T")
 _GAP = 64 << 10  # bytes between two datapoints that are fetched as one rather than by two requests
 _REQUEST = 8 << 20  # bytes of one request at most, unless a single datapoint is larger
 _AHEAD = 4  # requests of a scan that are under way at a time
+_AT_ONCE = 16 << 20  # bytes of these together at most, unless a single one is larger
 _SCAN_REQUEST = 2 << 20
 _TRIES = 3  # how often the dataranges may be replaced under one read
 
@@ -77,7 +79,7 @@ class Datas3t:
         return len(self._leases.current())
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, int) and self._leases.current().holding(key) is not None
+        return isinstance(key, SupportsIndex) and self._leases.current().holding(key.__index__()) is not None
 
     def refresh(self) -> None:
         """Asks the server again what is there: datapoints that were uploaded or deleted meanwhile."""
@@ -100,20 +102,26 @@ class Datas3t:
         """The datapoints from key `first` to `last`, both included, in key order; all of them where neither is given.
 
         Keys that do not exist are left out. Each entry's header is held against key and index: ArchiveError where it is
-        another's. Memory: a few requests of 2 MiB, or of a datapoint where that is larger.
+        another's; InvalidArgument, at once, for a range that is none. Memory: a few requests of 2 MiB, or of a
+        datapoint where that is larger.
         """
-        cursor, last = first or 0, names.MAX_KEY if last is None else last
+        first, last = first or 0, names.MAX_KEY if last is None else last
+        check_range(first, last)
+        return self._scanned(first, last)
+
+    def _scanned(self, cursor: int, last: int) -> Iterator[Datapoint]:
         while batch := self._batch(cursor, last):
-            for run, data in batch:
-                yield from run.datapoints(data)
             cursor = batch[-1][0].keys.stop
+            while batch:
+                run = batch[0][0]
+                yield from run.datapoints(batch.pop(0)[1])  # held nowhere else: it may be large
 
     def _batch(self, first: int, last: int) -> "list[tuple[_Run, bytes]]":
         """The next few requests' worth of entries from `first` on."""
 
         def read(catalogue: Catalogue) -> "list[tuple[_Run, bytes]]":
             fetch = self._fetch(catalogue)
-            runs = list(islice(_runs(catalogue.within(first, last), first, last, self._indices, fetch), _AHEAD))
+            runs = _at_once(_runs(catalogue.within(first, last), first, last, self._indices, fetch))
             return list(zip(runs, fetch([run.piece for run in runs]), strict=True))
 
         return self._again_where_replaced(read)
@@ -182,6 +190,18 @@ class _Run:
             except FormatError as error:
                 raise ArchiveError(f"datarange {leased.first} to {leased.last}: {error}") from None
             yield Datapoint(key, name, bytes(view[content.start - start : content.stop - start]))
+
+
+def _at_once(runs: Iterable[_Run]) -> list[_Run]:
+    """The first few, as many as may be in memory together."""
+    chosen: list[_Run] = []
+    size = 0
+    for run in islice(runs, _AHEAD):
+        size += len(run.piece.bytes)
+        if chosen and size > _AT_ONCE:
+            break
+        chosen.append(run)
+    return chosen
 
 
 def _runs(dataranges: Iterable[Leased], first: int, last: int, indices: Indices, fetch: Fetch) -> Iterator[_Run]:
