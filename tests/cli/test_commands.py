@@ -93,7 +93,7 @@ def test_what_is_downloaded_is_an_archive_of_the_range(ready: Run, tmp_path: Pat
     span = ("--first-datapoint", "2", "--last-datapoint", "3")
     done = ready("datarange", "download-tar", "--datas3t", "photos", *span, "--output", "b.tar")
     assert done.returncode == 0
-    assert done.stdout.startswith(f"{tmp_path / 'work/b.tar'}: ")
+    assert done.stdout.startswith("b.tar: ")
     with tarfile.open(tmp_path / "work/b.tar") as found:
         assert found.getnames() == ["00000000000000000002.bin", "00000000000000000003.bin"]
     assert (tmp_path / "work/b.tar").read_bytes()[-1024:] == bytes(1024)
@@ -188,6 +188,7 @@ def test_pack_numbers_files_in_path_order_and_says_which_is_which(run: Run, tmp_
         (folder / name).write_text(name)
     done = run("datarange", "pack", "--first-datapoint", "7", "--output", "out.tar", "in")
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("out.tar: datapoints 7 to 10, ")
     with tarfile.open(tmp_path / "work/out.tar") as found:
         assert found.getnames() == [
             *("00000000000000000007.json.zst", "00000000000000000008.txt"),

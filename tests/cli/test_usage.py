@@ -36,6 +36,8 @@ def test_keygen_prints_32_bytes_in_base64_and_nothing_else(run: Run) -> None:
         ("cat-range", "x", "-1", "2"),
         ("cat-range", "x", "1", str(2**63)),
         ("cat-range", "x", "2", "1"),
+        ("cat-range", "x", "1_0", "20"),
+        ("up", "--addr", "nowhere"),
         ("datarange", "delete", "--datas3t", "x", "--first-datapoint", "2", "--last-datapoint", "1"),
         ("datarange", "upload-tar", "--datas3t", "x", "--file", "y", "--max-parallelism", "0"),
         ("datarange", "download-tar", "--datas3t", "x", "--chunk-size", "none"),
@@ -113,7 +115,7 @@ def test_names_of_files_need_not_be_unicode(run: Run, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "datas3t", "datarange", "pack", "--output", os.fsdecode(b"\xff.tar"), "a"]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(command, check=False, cwd=tmp_path / "work", capture_output=True, env=environment)
-    assert (done.returncode, done.stdout.partition(b": ")[0]) == (0, os.fsencode(tmp_path / "work") + b"/\xff.tar")
+    assert (done.returncode, done.stdout.partition(b": ")[0]) == (0, b"\xff.tar")
 
 
 def test_nobody_to_ask_means_no(run: Run) -> None:
@@ -144,7 +146,7 @@ def test_bars_show_on_a_terminal_only(run: Run, tmp_path: Path) -> None:
     os.close(leader)
     assert b"pack" in shown
     assert b"97.7 KB of 97.7 KB" in shown
-    assert result.startswith(b"/")
+    assert result.startswith(b"a.tar: ")
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def pack(first: int, archive: Path, source: Sequence[Path]) -> None:
 
     with output.bars() as progress:
         done = packed(source, archive, first=first, progress=progress)
-    output.result(f"{done.archive}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
+    output.result(f"{archive}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
     output.note(f"Which file became which datapoint: {done.names}")
 
 
@@ -93,7 +93,7 @@ def download_tar(
             chunk_size=chunk_size,
             progress=progress,
         )
-    output.result(f"{done.path}: {output.size(done.size)}")
+    output.result(f"{archive}: {output.size(done.size)}")
     output.note(_took(done.size, time.monotonic() - began))
 
 

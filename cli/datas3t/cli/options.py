@@ -20,10 +20,8 @@ class Key(click.ParamType[int]):
     name = "key"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            key = int(value)
-        except ValueError:
-            key = -1
+        text = str(value).strip()
+        key = int(text) if re.fullmatch("[0-9]{1,99}", text) else -1
         if not 0 <= key <= MAX_KEY:
             self.fail(f"{value!r} is no key; they are whole numbers from 0 to {MAX_KEY}", param, ctx)
         return key
@@ -50,7 +48,7 @@ class Size(click.ParamType[int]):
             return value
         text = str(value).strip().upper().removesuffix("B").removesuffix("I")
         number, unit = (text[:-1], text[-1]) if text and text[-1] in "KMGT" else (text, "")
-        if not number.strip().isdecimal() or int(number) == 0:
+        if not re.fullmatch(r"[0-9]{1,99}\s*", number) or int(number) == 0:
             self.fail(f"{value!r} is not a size; examples: 5242880, 512MB, 1GB", param, ctx)
         return int(number) * _UNITS[unit]
 

@@ -122,6 +122,13 @@ def up(data_dir: Path | None, addr: str) -> int:
     `data_dir=None` is `default_data_dir()`. `addr` is the server's, as in `datas3t server`. When all is ready, standard
     output says so, and `stack.json` is there for as long as that holds. If one of the services ends, so does all.
     """
+    from datas3t.server.settings import Address, SettingsError  # noqa: PLC0415 - only who starts it needs it
+
+    try:
+        Address.parse(addr)  # wrong usage need not wait for a database
+    except SettingsError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
     try:
         with until_signalled(), services(data_dir or default_data_dir()) as running:
             _serve(running, addr)
