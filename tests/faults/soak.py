@@ -132,7 +132,10 @@ def check(soak: Soak) -> None:
         if missing := sorted(set(present) - keys):
             raise BrokenGuaranteeError(f"{len(missing)} acknowledged datapoints are gone, the first {missing[0]}")
         if extra := sorted(keys - set(present) - set(maybe)):
-            raise BrokenGuaranteeError(f"{len(extra)} datapoints are there that should not be, the first {extra[0]}")
+            (holder,) = (each for each in client.list_dataranges(NAME) if each.first <= extra[0] <= each.last)
+            raise BrokenGuaranteeError(
+                f"{len(extra)} datapoints are there that should not be, the first {extra[0]}, in {holder.object_key}"
+            )
         for datapoint in handle.scan():
             generation = present.get(datapoint.key, maybe.get(datapoint.key))
             if generation is None or datapoint.content != content(datapoint.key, generation):

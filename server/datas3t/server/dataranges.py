@@ -8,6 +8,7 @@ from datas3t import v1
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, values
 from datas3t.server.db import dataranges, keys_to_delete, pool
+from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
 from datas3t.server.s3.bucket import Bucket
@@ -44,6 +45,7 @@ def delete(service: Service, name: str, first: int, last: int) -> None:
     values.span("first_datapoint_key", first, "last_datapoint_key", last)
     datas3t = datas3ts.find(service, name)
     with pool.transaction(service.pool) as conn:
+        datas3t_rows.removed(conn, datas3t.id)
         gone = dataranges.delete(conn, datas3t.id, first, last)
         if gone is None:
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"

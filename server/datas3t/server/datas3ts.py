@@ -46,6 +46,7 @@ def clear(service: Service, name: str) -> tuple[int, int]:
         if datas3t is None:
             raise not_found(name)
         intents.cancel_all(conn, datas3t.id, service.late)
+        datas3ts.removed(conn, datas3t.id)
         objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id)
     service.deletions.set()
     return objects // 2, objects

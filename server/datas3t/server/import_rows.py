@@ -7,7 +7,7 @@ from datas3t.server.db import dataranges, datas3ts, keys_to_delete, pool
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.import_index import Fit
-from datas3t.server.import_known import Known
+from datas3t.server.import_known import Before, Known
 from datas3t.server.import_listing import Archive, Skipped
 from datas3t.server.s3.bucket import Bucket
 from datas3t.server.service import Service
@@ -20,15 +20,24 @@ def elsewhere(name: str) -> str:
     return f"datas3t {name!r} is on another bucket configuration"
 
 
+class Moved(Exception):  # noqa: N818 - an event: the bucket is listed anew
+    """Dataranges were removed since the bucket was listed."""
+
+
 def commit(
-    service: Service, bucket: S3Bucket, name: str, counter: int, taken: Mapping[Archive, Fit]
+    service: Service, bucket: S3Bucket, name: str, counter: int, taken: Mapping[Archive, Fit], before: Before
 ) -> tuple[list[Datarange], list[Skipped]]:
-    """Adds the datas3t or has its counter catch up, and adds dataranges; answers those added, and what was not."""
+    """Adds the datas3t or has its counter catch up, and adds dataranges; answers those added, and what was not.
+
+    Raises Moved, and then nothing is changed: what was listed may be gone.
+    """
     with pool.transaction(service.pool, bucket=bucket.name) as conn:
         datas3t = datas3ts.add(conn, name, bucket.id, counter)  # holds it until the end, as every commit does
         if datas3t is None:
             return [], [Skipped(archive.key, elsewhere(name)) for archive in taken]
-        known = Known(conn, bucket.id, datas3t, [archive.key for archive in taken])
+        if datas3ts.removals(conn, name) != before.removals:
+            raise Moved
+        known = Known(conn, bucket.id, datas3t, [archive.key for archive in taken], before)
         refused = {archive: known.refusal(archive) for archive in taken if not known.has(archive)}
         rows = [_row(archive, taken[archive]) for archive, reason in refused.items() if reason is None]
         added: list[Datarange] = []
@@ -55,6 +64,7 @@ def take_back(
     if not gone:
         return list(added), []
     with pool.transaction(service.pool) as conn:
+        datas3ts.locked(conn, name)  # before dataranges, as everybody does
         deleted = dataranges.delete_by_ids(conn, list(gone))
         lonely = [row.index_object_key for row in deleted if row.data_object_key not in there]
         keys_to_delete.queue(conn, bucket.id, lonely)

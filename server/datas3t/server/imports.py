@@ -13,9 +13,9 @@ from datas3t.server.db import datas3ts, pool
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.import_cover import cover, overlapped
 from datas3t.server.import_index import Fit, Unfit, check
-from datas3t.server.import_known import Known
+from datas3t.server.import_known import Before, Known, before_listing
 from datas3t.server.import_listing import Archive, Listing, Skipped
-from datas3t.server.import_rows import commit, elsewhere, take_back
+from datas3t.server.import_rows import Moved, commit, elsewhere, take_back
 from datas3t.server.service import Service
 
 THREADS = 16
@@ -23,6 +23,7 @@ THREADS = 16
 _ROOT = "datas3t/"
 _AT_ONCE = 256  # archives that are checked between two steps
 _SKIPPED = 500  # in one step, which is then well below 1 MiB
+_TRIES = 5  # of a datas3t whose dataranges are being removed
 _CHOICES = 3  # from then on all that is left is checked: many bad archives one over the other take no longer
 
 
@@ -52,6 +53,7 @@ class _Import:
         self._threads = threads
         self._seen = 0
         self._imported = 0
+        self._left_out: set[str] = set()
 
     def run(self) -> Iterator[Step]:
         for page in self._bucket.folders(_ROOT):
@@ -60,6 +62,18 @@ class _Import:
         yield Step(self._seen, imported_count=self._imported)
 
     def _folder(self, name: str) -> Iterator[Step]:
+        for _ in range(_TRIES):
+            try:
+                yield from self._listed(name)
+            except Moved:
+                continue
+            return
+        reason = "dataranges are being removed all the time; import again"
+        yield from self._told([Skipped(names.prefix(name), reason)])
+
+    def _listed(self, name: str) -> Iterator[Step]:
+        with pool.connection(self._service.pool) as conn:
+            before = before_listing(conn, self._row.id, name)
         listing = Listing(name)
         for page in self._bucket.objects(names.prefix(name)):
             listing.take(page)
@@ -67,12 +81,12 @@ class _Import:
             yield Step(self._seen)
         yield from self._told(listing.strange)
         if listing.counter:
-            yield from self._datas3t(name, listing)
+            yield from self._datas3t(name, listing, before)
 
-    def _datas3t(self, name: str, listing: Listing) -> Iterator[Step]:
+    def _datas3t(self, name: str, listing: Listing, before: Before) -> Iterator[Step]:
         with pool.connection(self._service.pool) as conn:
             present = datas3ts.by_name(conn, name)
-            known = Known(conn, self._row.id, present, _object_keys(listing))
+            known = Known(conn, self._row.id, present, _object_keys(listing), before)
         if present and present.bucket_id != self._row.id:
             yield from self._told([Skipped(key, elsewhere(name)) for key in _object_keys(listing)])
             return
@@ -81,7 +95,7 @@ class _Import:
         taken = yield from self._chosen(new)
         if not taken and (present is None or present.upload_counter >= listing.counter):
             return
-        added, skipped = commit(self._service, self._row, name, listing.counter, taken)
+        added, skipped = commit(self._service, self._row, name, listing.counter, taken, before)
         yield from self._told(skipped)
         if added:
             added, skipped = take_back(self._service, self._row, self._bucket, name, added)
@@ -124,6 +138,9 @@ class _Import:
             return str(error)
 
     def _told(self, skipped: Sequence[Skipped]) -> Iterator[Step]:
+        """Each object once, also where the bucket is listed anew."""
+        skipped = [each for each in skipped if each.key not in self._left_out]
+        self._left_out.update(each.key for each in skipped)
         for start in range(0, len(skipped), _SKIPPED):
             yield Step(self._seen, skipped=skipped[start : start + _SKIPPED])
 

@@ -89,6 +89,24 @@ def draw_counter(conn: Connection, name: str) -> Datas3t | None:
         return cur.execute(_DRAW, [name]).fetchone()
 
 
+_REMOVALS: LiteralString = "SELECT coalesce(max(removals), 0) FROM datas3ts WHERE name = %s"
+
+
+def removals(conn: Connection, name: str) -> int:
+    """How often dataranges of this name were removed, also before it was deleted and came back."""
+    found = conn.execute(_REMOVALS, [name]).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+_REMOVED: LiteralString = "UPDATE datas3ts SET removals = removals + 1 WHERE id = %s"
+
+
+def removed(conn: Connection, datas3t_id: int) -> None:
+    """Counts a removal of dataranges; holds the datas3t until the transaction ends. Goes before the removal itself."""
+    conn.execute(_REMOVED, [datas3t_id])
+
+
 _PAGE: LiteralString = """
     SELECT d.name AS datas3t_name, b.name AS bucket_name, s.*
       FROM (SELECT id, name, bucket_id FROM datas3ts
