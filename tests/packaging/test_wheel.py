@@ -40,15 +40,15 @@ def test_no_source_root_has_an_init_of_the_namespace() -> None:
 def test_the_wheel_alone_has_a_client_and_a_command_line(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
     python = tmp_path / "venv/bin/python"
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]
     subprocess.run(install, check=True, cwd=tmp_path)
     code = "from datas3t.client import Client; import datas3t.archive.tar; Client('http://localhost:1').close()"
     subprocess.run([python, "-W", "error", "-c", code], check=True, cwd=tmp_path)
-    for command in ([tmp_path / "venv/bin/datas3t"], [python, "-m", "datas3t"]):
+    for command in ([str(tmp_path / "venv/bin/datas3t")], [str(python), "-m", "datas3t"]):
         done = subprocess.run([*command, "--help"], check=True, capture_output=True, text=True, cwd=tmp_path)
         assert "upload" in done.stdout or "datarange" in done.stdout
     missing = subprocess.run(
-        [python, "-m", "datas3t", "server", "--db-url", "postgres://localhost/none", "--encryption-key", "YQ=="],
+        [str(python), "-m", "datas3t", "server", "--db-url", "postgres://localhost/none", "--encryption-key", "YQ=="],
         check=False,
         capture_output=True,
         text=True,

@@ -20,6 +20,7 @@ def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_ret
     \b
       datas3t aggregate --datas3t photos --first-datapoint 1 --last-datapoint 100000
     """
+    options.check_range(first, last)
     with options.client() as client, output.bars() as progress:
         done = client.aggregate(
             datas3t, first, last, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress

@@ -14,6 +14,7 @@ from datas3t.client._progress import Progress, Reporter
 from datas3t.client._resumable import says_how_to_go_on
 from datas3t.client._rpc import patiently
 from datas3t.client._tuning import Tuning
+from datas3t.client.dataranges import check_range
 from datas3t.client.errors import Aborted, Datas3tError, ObjectChanged, TransferRefused
 
 # With these reasons the server says that an aggregate is over: there is nothing to go on with.
@@ -59,6 +60,7 @@ def aggregate(
     progress: Progress | None,
 ) -> Aggregated:
     """As Client.aggregate; `server` is the URL that the journal goes by."""
+    check_range(first, last)
     journal = Journal.of_aggregate(server, name, first, last)
     with says_how_to_go_on(f"the aggregation of datapoints {first} to {last} of {name!r}"):
         return _Task(connection, name, first, last, journal).run(tuning, progress)
