@@ -80,6 +80,7 @@ WRONG_ANSWERS = (
     Fault(headers={"Content-Range": "pages 1-2"}),
     Fault(headers={"Content-Length": "1999"}, cut_after=1999),
     Fault(headers={"Content-Length": "1000000"}),
+    Fault(extra=1),
 )
 
 

@@ -59,6 +59,22 @@ def test_a_torn_download_goes_on_where_it_broke_off(
     assert len(set(ranges(server))) == 3
 
 
+def test_bytes_that_are_all_there_are_not_asked_for_again(server: Httpd, engine: Engine, file: int) -> None:
+    server.plan(Fault(headers={"Content-Length": "2000"}, cut_after=1000))
+    engine.run([Request("GET", server.url + "/a", 0, 1000, sink=FileSink(file, 0))], parallelism=1)
+    assert os.pread(file, 5000, 0) == Pattern(SIZE)[0:1000]
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("stop", [1000, 1_000_000])
+def test_bytes_too_many_do_not_reach_what_is_beside(server: Httpd, engine: Engine, file: int, stop: int) -> None:
+    os.pwrite(file, b"neighbour", stop)
+    server.plan(Fault(extra=100), Fault(extra=100))
+    engine.run([Request("GET", server.url + "/a", 0, stop, sink=FileSink(file, 0))], parallelism=1)
+    assert os.pread(file, stop + 100, 0) == Pattern(SIZE)[0:stop] + b"neighbour"
+    assert len(server.requests) == 3
+
+
 def test_what_is_resumed_must_be_the_same_object(server: Httpd, engine: Engine, file: int) -> None:
     server.plan(Fault(cut_after=1 << 20), Fault(headers={"ETag": '"another"'}))
     with pytest.raises(TransferError) as caught:

@@ -53,6 +53,7 @@ class Fault:
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)  # beside, or instead of, those that belong there
     cut_after: int | None = None  # the body breaks off
+    extra: int = 0  # so many bytes too many
     stall_after: int | None = None  # the body stops, and the connection stays
     reset: bool = False  # no answer at all
     delay: float = 0.0  # seconds before the answer
@@ -247,7 +248,7 @@ class _Handler(socketserver.StreamRequestHandler):
         self.server.httpd.over.wait(fault.delay)
         stop = len(content) if stop < 0 else stop
         phrase = {200: "OK", 206: "Partial Content"}.get(status, "Planned")
-        lines = {"Content-Length": str(stop - start), **headers, **fault.headers}
+        lines = {"Content-Length": str(stop - start + fault.extra), **headers, **fault.headers}
         head = f"HTTP/1.1 {status} {phrase}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self.wfile.write(head.encode() + b"\r\n")
         ends = [start + end for end in (fault.cut_after, fault.stall_after) if end is not None]
@@ -255,6 +256,7 @@ class _Handler(socketserver.StreamRequestHandler):
             piece = content[at : min(at + _PIECE, min(ends, default=stop))]
             self.server.httpd.count(len(piece))
             self.wfile.write(piece)
+        self.wfile.write(bytes(fault.extra))
         if fault.stall_after is not None:
             self._stay()
         return not ends and headers.get("Connection") != "close"

@@ -42,6 +42,27 @@ class Get(Transfer):
         self._pinned: str | None = None  # the object they are of
         self._kept.clear()
 
+    def outcome(self, code: int, message: str) -> Response | TransferError:
+        request = self.request
+        status, headers = parsed(self._lines)
+        if status >= 300:
+            return self._refused(status, headers)
+        if status >= 200:
+            if misfit := self._misfit(status, headers):
+                return misfit
+            if not self._small and not self._pass_on():
+                return self._error("the answer is longer than what was asked for", retryable=True)
+        size = None if request.stop is None else request.stop - request.start
+        # Where a connection broke, the next try goes on from what was passed on, which may have been all.
+        if (code and (self._small or self._received != size)) or status < 200:
+            return self._broken(code, message)
+        body = b"".join(chain(self._kept, self._pieces))
+        got = len(body) if self._small else self._received
+        if size is not None and got != size:
+            return self._error(f"{got} bytes came instead of {size}", retryable=True)
+        self._moved(got)
+        return self._answered(status, body)
+
     def _set_up(self) -> None:
         request, curl = self.request, self.curl
         self._pieces.clear()
@@ -91,8 +112,9 @@ class Get(Transfer):
         """Hands on what came, if it is what was asked for, which the answer's head tells."""
         if self._fits is None:
             self._fits = self._judge_head()
-        if not self._fits:
-            return False
+        stop = self.request.stop
+        if not self._fits or (stop is not None and self._received + self._held > stop - self.request.start):
+            return False  # more than was asked for would land in its neighbour's place
         if self.request.sink is None:
             self._kept += self._pieces
         elif self._pieces:
@@ -119,22 +141,3 @@ class Get(Transfer):
         if self._fits or (request.stop is None and start == 0) or is_range(status, headers, start, request.stop):
             return None
         return self._error(f"the answer has other bytes than {start} to {request.stop}", retryable=True)
-
-    def outcome(self, code: int, message: str) -> Response | TransferError:
-        request = self.request
-        status, headers = parsed(self._lines)
-        if status >= 300:
-            return self._refused(status, headers)
-        if status >= 200:
-            if misfit := self._misfit(status, headers):
-                return misfit
-            if not self._small:
-                self._pass_on()  # also where the connection broke: the next try goes on from there
-        if code or status < 200:
-            return self._broken(code, message)
-        body = b"".join(chain(self._kept, self._pieces))
-        got = len(body) if self._small else self._received
-        if request.stop is not None and got != request.stop - request.start:
-            return self._error(f"{got} bytes came instead of {request.stop - request.start}", retryable=True)
-        self._moved(got)
-        return self._answered(status, body)
