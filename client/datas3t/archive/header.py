@@ -16,6 +16,7 @@ Read = Callable[[int, int], bytes]
 """Answers exactly the bytes from start up to stop of an archive."""
 
 _ZEROS = bytes(BLOCK)
+_ANY_SIZE = 1 << 65  # of an archive, where it is not looked at
 _FIELDS = struct.Struct("100s24x12s12x8s1s100s6s82x155s12x")
 _BLANK_CHECKSUM = 8 * ord(" ")
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
@@ -36,13 +37,16 @@ _COMPRESSED = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
+    *((b"%c*M\x18" % first, "zstd") for first in range(0x50, 0x60)),  # frames to skip, which pzstd begins with
     (b"\x04\x22\x4d\x18", "lz4"),
+    (b"\x02\x21\x4c\x18", "lz4"),
     (b"LZIP", "lzip"),
     (b"\x1f\x9d", "compress"),
     (b"\x1f\xa0", "compress"),
     (b"\x89LZO", "lzop"),
     (b"\x5d\0\0", "lzma"),
     (b"PK\x03\x04", "zip"),
+    (b"7z\xbc\xaf", "7-Zip"),
 )
 
 
@@ -60,6 +64,8 @@ def read_entry(read: Read, position: int, size: int) -> Found | None:
     override: dict[bytes, bytes] = {}
     while True:
         if position + BLOCK > size:
+            if position == 0:
+                _check_compression(read(0, size))
             raise ArchiveError(
                 f"the archive ends at byte {size} without an end marker: two blocks of {BLOCK} zero bytes are missing"
             )
@@ -90,7 +96,7 @@ def check_entry(headers: bytes, entry: Entry, key: int) -> str:
             raise ArchiveError(f"the entry at byte {entry.position} has more than {entry.header_blocks} header blocks")
         return piece
 
-    found = read_entry(read, entry.position, entry.stop)
+    found = read_entry(read, entry.position, _ANY_SIZE)
     if found is None:
         raise ArchiveError(f"key {key} is at byte {entry.position} by the index, but the archive has zeros there")
     name = names.entry_name(found.key, found.extension)
@@ -118,6 +124,11 @@ def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
         records[payload[blank + 1 : equals]] = payload[equals + 1 : stop - 1]
         at = stop
     return records
+
+
+def changes_entry(key: bytes) -> bool:
+    """Whether a PAX record with this key means something here; all others are left unread."""
+    return key in (b"path", b"size") or key.startswith(b"GNU.sparse")
 
 
 def _extend(
@@ -182,10 +193,14 @@ def _check_sum(block: bytes, field: bytes, position: int) -> None:
         if said == signed:
             return
     if position == 0:
-        for magic, program in _COMPRESSED:
-            if block.startswith(magic):
-                raise ArchiveError(f"the archive is compressed with {program}; decompress it first")
+        _check_compression(block)
     raise ArchiveError(f"the header at byte {position} has a wrong checksum: damaged, or no TAR archive")
+
+
+def _check_compression(begin: bytes) -> None:
+    for magic, program in _COMPRESSED:
+        if begin.startswith(magic):
+            raise ArchiveError(f"the archive is compressed with {program}; decompress it first")
 
 
 def _number(field: bytes, position: int) -> int:

@@ -59,8 +59,10 @@ def entry_name(key: int, extension: str) -> str:
     return f"{key:0{_DIGITS}d}.{extension}"
 
 
-def parse_entry_name(name: bytes) -> tuple[int, str]:
+def parse_entry_name(name: bytes | str) -> tuple[int, str]:
     """Key and extension of an entry's name. Raises ArchiveError."""
+    if isinstance(name, str):
+        name = name.encode("utf-8", "surrogateescape")
     match = _ENTRY.fullmatch(name)
     if match is None:
         raise ArchiveError(f"entry {shown(name)} is not named <20 digits>.<extension>")

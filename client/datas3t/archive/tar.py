@@ -19,8 +19,10 @@ Bulk = Callable[[int, int], tuple[bytes, int]]
 
 _CHUNK = 4 << 20
 _LOOK_FIRST = 1_000  # entries by which to judge whether the rest is worth numpy
-_SMALL = 12 << 10  # the mean entry, up to which reading everything is as quick as skipping
-_WORTH = 30_000  # entries
+_LARGE = 12 << 10  # a content that is quicker to skip than to read
+_WORTH = 30_000  # entries: numpy takes 0.2 s to import
+_MANY = 500  # entries that take as long one by one as the bulk reader takes to find none
+_WIDER = 8  # times the piece before
 _LONGEST_PAUSE = 4_096  # entries, before the bulk reader is asked again
 
 
@@ -50,8 +52,8 @@ def scan_file(
     with _opened(source) as fd:
         size = os.fstat(fd).st_size
         read = _reader(fd, size)
-        window = _Window(read, size, wide=_CHUNK, narrow=4 * BLOCK, large=_SMALL)
-        return _Walk(window.read, size, first_key, progress).run(lambda: _bulk(fd, size))
+        window = _Window(read, size, wide=_CHUNK, narrow=4 * BLOCK, large=_LARGE)
+        return _Walk(window.read, size, first_key, progress).run(lambda mean: _bulk(fd, size, mean))
 
 
 def scan(
@@ -90,20 +92,19 @@ class _Walk:
         self._count = 0
         self._position = 0
 
-    def run(self, make_bulk: Callable[[], Bulk] | None) -> Contents:
+    def run(self, make_bulk: Callable[[float], Bulk] | None) -> Contents:
         if self._size == 0:
             raise ArchiveError("the archive is empty: it has no byte")
         bulk: Bulk | None = None
         until, pause = _LOOK_FIRST, 1
         while self._step():
-            if self._count < until or make_bulk is None:
+            if make_bulk is None or self._count < until:
                 continue
-            if bulk is None:
-                if not self._worth_bulk():
-                    make_bulk = None
-                    continue
-                bulk = make_bulk()
-            pause = 1 if self._take(bulk) else min(2 * pause, _LONGEST_PAUSE)
+            if bulk is None and not self._worth_bulk():
+                until = 2 * self._count
+                continue
+            bulk = bulk or make_bulk(self._position / self._count)
+            pause = 1 if self._take(bulk) >= _MANY else min(2 * pause, _LONGEST_PAUSE)
             until = self._count + pause
         return self._finish()
 
@@ -141,7 +142,7 @@ class _Walk:
 
     def _worth_bulk(self) -> bool:
         mean = self._position / self._count
-        return mean < _SMALL and (self._size - self._position) / mean > _WORTH
+        return (self._size - self._position) / mean > _WORTH
 
     def _finish(self) -> Contents:
         if self._first is None:
@@ -155,7 +156,7 @@ class _Walk:
 
 
 class _Window:
-    """Reads ahead: a wide piece while contents are small, a narrow one behind a large content."""
+    """Reads ahead: wide pieces while contents are small; behind a large one a narrow piece, then wider ones again."""
 
     def __init__(self, read: Read, size: int, *, wide: int, narrow: int, large: int) -> None:
         self._read = read
@@ -163,19 +164,21 @@ class _Window:
         self._wide = wide
         self._narrow = narrow
         self._large = large
+        self._width = wide
         self._start = 0
         self._piece = b""
+        self._asked = 0  # where what was asked for last ends
 
     def read(self, start: int, stop: int) -> bytes:
         offset = start - self._start
         if offset < 0 or stop > self._start + len(self._piece):
-            skipped = start - self._start - len(self._piece)
-            width = self._narrow if self._piece and skipped > self._large else self._wide
-            if self._piece and len(self._piece) <= self._narrow and skipped > 0:
-                width = self._narrow if skipped > self._large // 2 else self._wide
+            if self._piece:
+                skipped = start - self._asked > self._large
+                self._width = self._narrow if skipped else min(_WIDER * self._width, self._wide)
             self._start = start
-            self._piece = self._read(start, min(max(stop, start + width), max(self._size, stop)))
+            self._piece = self._read(start, max(stop, min(start + self._width, self._size)))
             offset = 0
+        self._asked = stop
         return self._piece[offset : offset + stop - start]
 
 
@@ -201,10 +204,10 @@ def _reader(fd: int, size: int) -> Read:
     return read
 
 
-def _bulk(fd: int, size: int) -> Bulk:
+def _bulk(fd: int, size: int, mean: float) -> Bulk:
     from datas3t.archive.bulk import Bulk as Numpy  # noqa: PLC0415 - numpy takes 0.2 s to import
 
-    return Numpy(fd, size).take
+    return Numpy(fd, size, mean).take
 
 
 def _out_of_order(name: str, expected: int, count: int) -> str:
