@@ -1,6 +1,10 @@
 """Archives as real programs write them, read by us; and ours, read by them."""
 
+import bz2
+import gzip
 import importlib.metadata
+import io
+import lzma
 import os
 import shutil
 import subprocess
@@ -8,11 +12,13 @@ import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from datas3t.archive import index, names, tar, write
-from tests.support.tars import contents
+from datas3t.archive.errors import ArchiveError
+from tests.support.tars import archive, contents
 
 Writer = Callable[[Path, Sequence[Path]], None]
 
@@ -80,6 +86,17 @@ def go(out: Path, files: Sequence[Path]) -> None:
     subprocess.run(["go", "run", str(program), str(out), *map(str, files)], check=True, env=environment)
 
 
+def git(out: Path, files: Sequence[Path]) -> None:
+    """`git archive` begins with a global PAX header: the commit, as a comment."""
+    tree = out.with_suffix(".git")
+    tree.mkdir()
+    for path in files:
+        shutil.copy(path, tree)
+    who = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "a"], ["archive", "-o", str(out), "HEAD"]):
+        subprocess.run(["git", "-C", str(tree), "-c", "core.autocrlf=false", *command], check=True)
+
+
 def _bundled_libarchive() -> Path | None:
     try:
         files = importlib.metadata.files("extractcode-libarchive") or []
@@ -107,6 +124,8 @@ def writers() -> dict[str, Writer]:
         found |= {f"bsdtar-{dialect}": bsdtar(dialect) for dialect in ("ustar", "pax", "gnutar", "v7")}
     if library := _bundled_libarchive():
         found |= {f"libarchive-{each}": libarchive(library, each) for each in ("ustar", "pax", "gnutar", "v7tar")}
+    if shutil.which("git"):
+        found["git"] = git
     if shutil.which("go"):
         found["go-pax"] = go
     return found
@@ -140,7 +159,7 @@ def test_what_a_tool_writes_is_read_as_it_was_written(tool: str, files: list[Pat
     assert tar.scan(lambda start, stop: raw[start:stop], len(raw)) == found
 
 
-LONG = {tool: write for tool, write in WRITERS.items() if not any(old in tool for old in ("ustar", "v7"))}
+LONG = {tool: write for tool, write in WRITERS.items() if not any(old in tool for old in ("ustar", "v7", "git"))}
 
 
 @pytest.mark.parametrize("tool", LONG)
@@ -172,3 +191,100 @@ def test_what_we_write_the_others_read(extension: str, tmp_path: Path) -> None:
         listed = subprocess.run(["tar", "tf", path], check=True, capture_output=True).stdout.splitlines()
         assert len(listed) == 20
     assert tar.scan_file(path).count == 20
+
+
+@pytest.mark.parametrize("dialect", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+def test_sizes_of_8_gib_and_more_are_read_as_python_writes_them(dialect: Literal[1, 2], tmp_path: Path) -> None:
+    member = tarfile.TarInfo(names.entry_name(1, "bin"))
+    member.size = (9 << 30) + 7
+    head = member.tobuf(dialect, "utf-8", "surrogateescape")
+    path = tmp_path / "a.tar"
+    with path.open("wb") as out:
+        out.write(head)
+        out.truncate(len(head) + index.padded(member.size) + 1024)
+    assert index.decode(tar.scan_file(path).index) == [index.Entry(0, len(head) // 512, member.size)]
+
+
+def test_sizes_of_8_gib_and_more_are_read_by_python_as_we_write_them() -> None:
+    head = write.header(names.entry_name(1, "bin"), (9 << 30) + 7)
+    with tarfile.open(fileobj=io.BytesIO(head)) as archive:
+        member = archive.next()
+    assert member is not None
+    assert (member.name, member.size) == (names.entry_name(1, "bin"), (9 << 30) + 7)
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ArchiveError) as caught:
+        tar.scan_file(path)
+    return str(caught.value)
+
+
+GNU_DIALECTS = [tool.removeprefix("gnu-") for tool in WRITERS if tool.startswith("gnu-")]
+
+
+@pytest.mark.parametrize("dialect", [each for each in GNU_DIALECTS if each in ("gnu", "oldgnu", "posix")])
+@pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
+def test_what_gnu_tar_writes_sparse_is_refused(dialect: str, version: str, tmp_path: Path) -> None:
+    holes = tmp_path / names.entry_name(1, "bin")
+    with holes.open("wb") as out:
+        out.write(b"a" * 4096)
+        out.seek(8 << 20)
+        out.write(b"b" * 4096)
+    form = ["--sparse", f"--sparse-version={version}"] if dialect == "posix" else ["--sparse"]
+    command = ["tar", f"--format={dialect}", *form, "-cf", str(tmp_path / "a.tar"), "-C", str(tmp_path), holes.name]
+    subprocess.run(command, check=True)
+    assert (tmp_path / "a.tar").stat().st_size < 1 << 20, "it was written sparse"
+    assert "is a sparse file" in refusal(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize("dialect", GNU_DIALECTS)
+def test_a_folder_packed_as_such_is_refused(dialect: str, files: list[Path], tmp_path: Path) -> None:
+    folder = str(files[0].parent)
+    subprocess.run(["tar", f"--format={dialect}", "-cf", str(tmp_path / "a.tar"), "-C", folder, "."], check=True)
+    assert "'./' is a directory" in refusal(tmp_path / "a.tar")
+    names_ = [f"./{path.name}" for path in files]
+    subprocess.run(["tar", f"--format={dialect}", "-cf", str(tmp_path / "b.tar"), "-C", folder, *names_], check=True)
+    assert f"entry './{files[0].name}' is not named <20 digits>.<extension>" in refusal(tmp_path / "b.tar")
+
+
+@pytest.mark.parametrize("kind", ["symlink", "link", "fifo"])
+def test_what_is_no_regular_file_is_refused_as_python_writes_it(kind: str, tmp_path: Path) -> None:
+    first, second = (tmp_path / names.entry_name(key, "bin") for key in (1, 2))
+    first.write_bytes(b"x")
+    if kind == "symlink":
+        second.symlink_to(first.name)
+    elif kind == "link":
+        second.hardlink_to(first)
+    else:
+        os.mkfifo(second)
+    with tarfile.open(tmp_path / "a.tar", "w") as out:
+        out.add(first, first.name)
+        out.add(second, second.name)
+    said = {"symlink": "a symbolic link", "link": "a hard link", "fifo": "a FIFO"}[kind]
+    assert f"entry '{second.name}' is {said}" in refusal(tmp_path / "a.tar")
+
+
+@pytest.mark.parametrize(("setting", "said"), [("comment", None), ("path", "sets 'path'"), ("size", "sets 'size'")])
+def test_a_global_header_as_python_writes_it_may_set_all_but_path_and_size(
+    setting: str, said: str | None, files: list[Path], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", pax_headers={setting: "3"}) as out:
+        for each in files:
+            out.add(each, each.name)
+    if said:
+        assert said in refusal(path)
+    else:
+        assert index.entry_at(tar.scan_file(path, first_key=7).index, 0).header_blocks >= 3
+
+
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bzip2": bz2.compress, "xz": lzma.compress}
+
+
+@pytest.mark.parametrize("program", COMPRESSORS)
+@pytest.mark.parametrize("count", [1, 300])
+def test_compressed_archives_are_recognised_however_small(program: str, count: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    path.write_bytes(COMPRESSORS[program](archive(1, contents(1, count, 50))))
+    assert (path.stat().st_size < 512) == (count == 1)
+    assert refusal(path) == f"the archive is compressed with {program}; decompress it first"

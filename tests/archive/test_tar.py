@@ -4,11 +4,13 @@ import pickle
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from datas3t.archive import index, tar, write
 from datas3t.archive.errors import ArchiveError
 from datas3t.archive.index import Entry
-from tests.support.tars import archive, entry, pax, raw_header
+from tests.support.tars import DIALECTS, archive, entry, pax, raw_header
 
 END = write.END
 N1, N2 = b"00000000000000000001.txt", b"00000000000000000002.txt"
@@ -87,6 +89,21 @@ REFUSED = {
     "a malformed PAX record": (entry(b"x", b"99 path=a\n", kind=b"x") + entry(N1) + END, "has a malformed record"),
     "an extended header with nothing behind it": (pax({b"mtime": b"1"}) + END, "has no entry behind it"),
     "a huge base-256 size": (raw_header(N1, 0, size_field=b"\x80" + b"\xff" * 11) + END, "too much"),
+    "only a prefix of an archive": (entry(N1) + entry(N2)[:300], "without an end marker"),
+    "a global header with nothing behind it": (
+        entry(N1) + pax({b"a": b"b"}, kind=b"g") + END,
+        "has no entry behind it",
+    ),
+    "a long name cut short": (entry(b"x", bytes(600), kind=b"L")[:1024], "is truncated: the archive ends at byte 1024"),
+    "sparse, in a global header": (pax({b"GNU.sparse.major": b"1"}, kind=b"g") + entry(N1) + END, "is a sparse file"),
+    "a malformed PAX size": (pax({b"size": b"-1"}) + entry(N1) + END, "malformed size in its extended header"),
+    "a PAX path with a slash": (pax({b"path": b"./" + N1}) + entry(N1) + END, "is not named"),
+    "a long name with a slash": (long_name(b"a/" + N1) + entry(N1) + END, "is not named"),
+    "a negative base-256 size": (raw_header(N1, 0, size_field=b"\xff" * 12) + END, "has a malformed size"),
+    "lzip": (b"LZIP\x01" + b"1" * 100, "compressed with lzip"),
+    "lz4": (b"\x04\x22\x4d\x18" + b"1" * 100, "compressed with lz4"),
+    "compress": (b"\x1f\x9d\x90" + b"1" * 2000, "compressed with compress"),
+    "zstd behind a frame to skip": (b"\x50\x2a\x4d\x18" + b"1" * 100, "compressed with zstd"),
     "gzip": (b"\x1f\x8b" + bytes(2000), "compressed with gzip; decompress it first"),
     "zstd": (b"\x28\xb5\x2f\xfd" + b"1" * 2000, "compressed with zstd"),
 }
@@ -124,6 +141,11 @@ def test_an_index_entry_that_says_something_else_is_found() -> None:
         tar.check_entry(raw[:512], first, 6)
     with pytest.raises(ArchiveError, match="has 1 header blocks and 3 bytes, but by the index 1 and 4"):
         tar.check_entry(raw[:512], first._replace(size=4), 5)
+    large = archive(5, [bytes(600)])
+    with pytest.raises(ArchiveError, match="has 1 header blocks and 600 bytes, but by the index 1 and 3"):
+        tar.check_entry(large[:512], Entry(0, 1, 3), 5)
+    with pytest.raises(ArchiveError, match="has more than 1 header blocks"):
+        tar.check_entry(pax({b"path": N1}), Entry(0, 1, 3), 1)
     with pytest.raises(ArchiveError, match="by the index 2 and 2"):
         tar.check_entry(raw[1024:2048], second._replace(header_blocks=2), 6)
     with pytest.raises(ArchiveError, match="has zeros there"):
@@ -150,3 +172,70 @@ def test_progress_ends_with_all_of_it_and_never_goes_back(tmp_path: Path) -> Non
     assert seen == sorted(seen)
     assert seen[-1] == (path.stat().st_size, path.stat().st_size)
     assert len(seen) > 2
+
+
+def damaged(raw: bytes, position: int, value: int) -> bytes:
+    return raw[:position] + bytes([raw[position] ^ value]) + raw[position + 1 :]
+
+
+WHOLE = {dialect: archive(1, [b"abc", b"", b"x" * 600], dialect=dialect) for dialect in DIALECTS}
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.integers(0, 2**20), st.integers(1, 255))
+def test_a_changed_byte_is_found_or_changes_nothing_that_is_read(dialect: str, place: int, value: int) -> None:
+    raw = WHOLE[dialect]
+    position = place % len(raw)
+    before = scan(raw)
+    try:
+        after = scan(damaged(raw, position, value))
+    except ArchiveError:
+        return
+    assert after == before
+    assert position < before.entries_end, "no byte from the end marker on is anything but zero"
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.data())
+def test_an_archive_cut_short_is_refused(dialect: str, data: st.DataObject) -> None:
+    raw = WHOLE[dialect]
+    needed = scan(raw).entries_end + 1024
+    with pytest.raises(ArchiveError):
+        scan(raw[: data.draw(st.integers(0, needed - 1))])
+    assert scan(raw[:needed]).count == 3
+
+
+@given(st.sampled_from(sorted(WHOLE)), st.binary(min_size=1, max_size=2000).filter(any))
+def test_what_stands_behind_the_end_must_be_zeros(dialect: str, garbage: bytes) -> None:
+    raw = WHOLE[dialect]
+    with pytest.raises(ArchiveError, match=r"behind the archive's end marker|no multiple of 512"):
+        scan(raw + garbage)
+    assert scan(raw + bytes(512 * len(garbage))).count == 3
+
+
+@given(st.lists(st.integers(0, 60_000), min_size=1, max_size=40), st.integers(0, 3000), st.integers(1, 9))
+def test_a_walk_reads_within_the_archive_and_skips_large_contents(sizes: list[int], large: int, wide: int) -> None:
+    raw = b"".join(entry(b"%020d.x" % key, bytes(size)) for key, size in enumerate(sizes)) + END
+    asked: list[range] = []
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append(range(start, stop))
+        assert 0 <= start < stop <= len(raw)
+        return raw[start:stop]
+
+    found = tar.scan(read, len(raw), wide=wide * 4096, large=large)
+    assert [each.size for each in index.decode(found.index)] == sizes
+    starts = [each.start for each in asked]
+    assert starts == sorted(starts), "nothing is read twice"
+
+
+def test_behind_large_contents_only_headers_are_read() -> None:
+    sizes = [3 << 20] * 20
+    raw = b"".join(entry(b"%020d.x" % key, bytes(size)) for key, size in enumerate(sizes)) + END
+    asked: list[int] = []
+
+    def read(start: int, stop: int) -> bytes:
+        asked.append(stop - start)
+        return raw[start:stop]
+
+    assert tar.scan(read, len(raw), wide=1 << 20).count == 20
+    assert len(asked) < 25
+    assert sum(asked[1:]) < 1 << 18

@@ -72,6 +72,6 @@ def pax(records: dict[bytes, bytes], *, kind: bytes = b"x") -> bytes:
     payload = b""
     for key, value in records.items():
         rest = b" %s=%s\n" % (key, value)
-        length = len(rest) + 2 if len(rest) + 2 < 100 else len(rest) + 3
-        payload += b"%d%s" % (length, rest)
+        digits = next(count for count in range(1, 6) if len(str(len(rest) + count)) == count)
+        payload += b"%d%s" % (len(rest) + digits, rest)
     return entry(b"PaxHeaders/x", payload, kind=kind)
