@@ -119,6 +119,7 @@ MIXED = {
     "PAX records of one block in two": [
         (entry(b"x", b"11 mtime=1\n" + bytes(600 * (key > 69)), kind=b"x")) + entry(NAME % key) for key in range(90)
     ],
+    "empty PAX headers": [entry(b"x", b"", kind=b"x") + entry(NAME % key, b"y" * (key % 8 == 1)) for key in range(90)],
     "a name of zeros behind its end": [entry(NAME % key + b"\0/" * (key == 70)) for key in range(90)],
     "a key that wraps around 2^64": [entry(b"%020d.bin" % (key + 2**64 * (key == 70))) for key in range(90)],
     "a PAX size now and then": [

@@ -143,8 +143,9 @@ def _chased(blocks: Words, out: Words) -> _Heads | None:
         at = following[at]
     heads = np.array(found)
     extended = bulk_headers.kinds(blocks)[heads] == ord("x")
-    twice = np.flatnonzero(extended[:-1] & extended[1:])
-    keep = int(twice[0]) if len(twice) else len(heads) - int(extended[-1])  # one at the edge lacks its main header
+    # behind an extended header there must be one block of records and a main header; at the edge the latter is missing
+    odd = np.flatnonzero(extended & np.append((np.diff(heads) != 2) | extended[1:], True))
+    keep = int(odd[0]) if len(odd) else len(heads)
     heads, extended = heads[:keep], extended[:keep]
     if keep == 0:
         return None
