@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from datas3t.archive import index, names, write
 from datas3t.server.db.pool import connection
-from tests.support.faults import relay
+from tests.support.faults import Relay, relay
 from tests.support.importing import imported, leave, leave_many, rows
 from tests.support.uploads import Archive, Site, archive
 
@@ -24,6 +24,11 @@ def even(first: int, count: int, size: int) -> Archive:
     return Archive(first, count, data + write.END, index.encode(entries))
 
 
+def asked_of(between: Relay) -> int:
+    """Requests but for listings: S3 may list folders that tests before this one have emptied, each with one of its own."""
+    return sum(b"list-type=2" not in request for request in between.requests)
+
+
 def statements(site: Site) -> int:
     """How many the database has seen, each a transaction of its own."""
     with connection(site.service.pool) as conn:
@@ -39,7 +44,7 @@ def test_2000_archives_come_with_one_request_each_and_few_statements(site: Site,
         before, started = statements(site), time.monotonic()
         result = imported(site)
         assert time.monotonic() - started < 60
-        asked = len(between.requests)
+        asked = asked_of(between)
     assert statements(site) - before < 200
     assert (result.imported, result.skipped, result.seen) == (["images"], {}, 4000)
     assert len(rows(site)) == 2000
@@ -51,7 +56,7 @@ def test_a_large_archive_is_checked_by_a_few_requests(site: Site, services: "Ser
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
         assert imported(site).imported == ["images"]
-        assert len(between.requests) < 15
+        assert asked_of(between) < 15
         assert between.bytes_to_client < MIB
 
 
@@ -60,7 +65,7 @@ def test_an_index_of_many_small_entries_is_made_by_a_few_wide_reads(site: Site, 
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
         assert imported(site).imported == ["images"]
-        assert len(between.requests) < 15
+        assert asked_of(between) < 15
 
 
 def test_an_index_of_few_large_entries_is_made_without_their_contents(site: Site, services: "Services") -> None:
@@ -68,5 +73,5 @@ def test_an_index_of_few_large_entries_is_made_without_their_contents(site: Site
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
         assert imported(site).imported == ["images"]
-        assert len(between.requests) < 20
+        assert asked_of(between) < 20
         assert between.bytes_to_client < MIB
