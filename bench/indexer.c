@@ -11,7 +11,7 @@
 enum { BLOCK = 512, WINDOW = 4 << 20, SKIP = 12 << 10 };
 
 static uint8_t window[WINDOW];
-static uint64_t window_start, window_stop, asked, size;
+static uint64_t window_start, window_stop, asked, width = WINDOW, size;
 static int in;
 
 static void refuse(const char *why, uint64_t at) {
@@ -19,10 +19,11 @@ static void refuse(const char *why, uint64_t at) {
     exit(1);
 }
 
-/* `length` bytes at `at`; behind a large content only what is asked for is read. */
+/* `length` bytes at `at`; behind a large content a little, and then more again. */
 static const uint8_t *bytes(uint64_t at, uint64_t length) {
     if (at < window_start || at + length > window_stop) {
-        uint64_t wanted = at > asked + SKIP ? 2 * BLOCK : WINDOW;
+        width = at > asked + SKIP ? 2 * BLOCK : width * 8 < WINDOW ? width * 8 : WINDOW;
+        uint64_t wanted = width;
         if (at + wanted > size) wanted = size - at;
         if (wanted < length || length > WINDOW) refuse("truncated", at);
         if (pread(in, window, wanted, (off_t)at) != (ssize_t)wanted) refuse("short read", at);

@@ -1,5 +1,6 @@
 """Walks an archive: checks every rule of the format and makes the index. Contents are skipped, never read."""
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,7 +88,7 @@ class _Walk:
         self._size = size
         self._announced = first_key
         self._progress = progress
-        self._index = bytearray()
+        self._index = io.BytesIO()  # hands out what it holds without a copy
         self._first: int | None = None
         self._count = 0
         self._position = 0
@@ -119,7 +120,7 @@ class _Walk:
             raise ArchiveError(_out_of_order(names.entry_name(key, extension), expected, self._count))
         if self._first is None:
             self._first = key
-        self._index += RECORD.pack(entry.position, entry.header_blocks, entry.size >> 32, entry.size & 0xFFFFFFFF)
+        self._index.write(RECORD.pack(entry.position, entry.header_blocks, entry.size >> 32, entry.size & 0xFFFFFFFF))
         self._count += 1
         self._position = entry.stop
         if self._progress and not self._count % _LOOK_FIRST:
@@ -134,7 +135,7 @@ class _Walk:
             records, position = bulk(self._position, self._first + self._count)
             if not records:
                 return self._count - before
-            self._index += records
+            self._index.write(records)
             self._count += len(records) // RECORD.size
             self._position = position
             if self._progress:
@@ -152,7 +153,7 @@ class _Walk:
         check_end(self._read, self._position, self._size)
         if self._progress:
             self._progress(self._size, self._size)
-        return Contents(self._first, self._count, self._position, self._size, bytes(self._index))
+        return Contents(self._first, self._count, self._position, self._size, self._index.getvalue())
 
 
 class _Window:
