@@ -25,7 +25,7 @@ def even(first: int, count: int, size: int) -> Archive:
 
 
 def asked_of(between: Relay) -> int:
-    """Requests but for listings: S3 may list folders that tests before this one have emptied, each with one of its own."""
+    """Requests but for listings: folders that tests before this one have emptied are listed too, each by itself."""
     return sum(b"list-type=2" not in request for request in between.requests)
 
 
