@@ -63,7 +63,7 @@ def test_a_traceback_is_redacted_too(capsys: pytest.CaptureFixture[str]) -> None
     try:
         int(URL)
     except ValueError:
-        logging.getLogger("some.library").exception("it failed")
+        logging.getLogger("some.package").exception("it failed")
     written = capsys.readouterr().err
     assert "it failed" in written
     assert "Traceback" in written

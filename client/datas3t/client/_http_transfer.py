@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -43,7 +44,7 @@ class Options(NamedTuple):
     stall_timeout: float
 
 
-class Transfer:
+class Transfer(ABC):
     """A handle that does one request after another. `failures` and `renewals` count the tries of the present one."""
 
     __slots__ = (
@@ -105,12 +106,13 @@ class Transfer:
         self._count = None
         self._pieces.clear()
 
+    @abstractmethod
     def outcome(self, code: int, message: str) -> Response | TransferError:
         """How the try ended: libcurl's code (0: it got a whole answer) and message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _set_up(self) -> None:
-        raise NotImplementedError
+        """Sets the handle up for the request, as far as its method asks for."""
 
     def _moved(self, position: int) -> None:
         """The payload is moved up to here."""
