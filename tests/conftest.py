@@ -1,5 +1,6 @@
 """One real PostgreSQL and S3 server for the whole session; for each test a database and a bucket of its own."""
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from datas3t.embedded.stack import Services
+
+# A background job of a shell, or nohup, ignores Ctrl-C, and so would every process that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

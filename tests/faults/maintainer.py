@@ -5,6 +5,7 @@
 Its log has a line for each outcome. Like the owners it is a process of its own, to be killed at any moment.
 """
 
+import os
 import random
 import sys
 import threading
@@ -36,7 +37,8 @@ class Maintainer:
     def _repeat(self, number: int, name: str, step: Callable[[Client, random.Random], None]) -> None:
         chance = random.Random(self._seed * 10 + number)
         pause = threading.Event()
-        while not pause.wait(PAUSE):
+        parent = os.getppid()
+        while not pause.wait(PAUSE) and os.getppid() == parent:  # it ends with whoever started it
             try:
                 step(chance.choice(self._clients), chance)
                 outcome = "done"

@@ -7,6 +7,7 @@ the key and from the number of the operation that uploaded it, so that anyone ca
 """
 
 import json
+import os
 import random
 import sys
 import tempfile
@@ -46,7 +47,8 @@ class Owner:
         self._folder = Path(tempfile.mkdtemp(dir=log.parent))
 
     def run(self) -> None:
-        while True:
+        parent = os.getppid()
+        while os.getppid() == parent:  # it ends with whoever started it
             step = self._random.choices((self._upload, self._delete, self._read), (5, 1, 4))[0]
             try:
                 step(self._random.choice(self._clients))
