@@ -178,8 +178,13 @@ def _check_bucket(soak: Soak) -> None:
         conn.execute("UPDATE datarange_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
         conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
 
+        conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")  # the dead hold no lease
+
         def settled() -> bool:
-            conn.execute("UPDATE keys_to_delete SET due_at = least(due_at, now()), look_again_at = now()")
+            conn.execute(
+                "UPDATE keys_to_delete SET due_at = now(), due_since = now(), look_again_at = NULL"
+                " WHERE due_at = due_since"  # it waits for its time: neither tried in vain nor in anybody's hands
+            )
             pending = "SELECT (SELECT count(*) FROM keys_to_delete) + (SELECT count(*) FROM datarange_uploads"
             pending += " WHERE state = 'pending') + (SELECT count(*) FROM aggregate_uploads WHERE state = 'pending')"
             with Client(soak.urls[0]) as client:
