@@ -1,16 +1,20 @@
 """Bucket configurations: shown to work before they are stored, known again, never taken from under a datas3t."""
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
 from datas3t import v1
-from datas3t.server import buckets
-from datas3t.server.db.pool import connection
+from datas3t.server import buckets, datas3ts, uploads
+from datas3t.server.db import keys_to_delete, s3_buckets
+from datas3t.server.db.pool import connection, transaction
 from datas3t.server.errors import Failure
+from datas3t.server.reaper import backlog
 from datas3t.server.service import Service
+from tests.support.stack import wait_until
 from tests.support.uploads import Site, add_bucket, archive
 
 if TYPE_CHECKING:
@@ -30,6 +34,11 @@ SETTINGS = {
 def rows(service: Service) -> list[tuple[object, ...]]:
     with connection(service.pool) as conn:
         return conn.execute("SELECT name, endpoint, bucket, access_key, secret_key FROM s3_buckets").fetchall()
+
+
+def somebody_waits(service: Service) -> bool:
+    with connection(service.pool) as conn:
+        return conn.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchone() == (True,)
 
 
 def test_credentials_are_stored_encrypted_and_never_listed(site: Site, services: "Services") -> None:
@@ -179,6 +188,39 @@ def test_a_bucket_with_deletions_stays_until_they_are_done(site: Site) -> None:
     assert site.sweep() == 2
     buckets.delete(site.service, "local")
     assert rows(site.service) == []
+
+
+def test_a_bucket_whose_objects_wait_for_their_urls_to_end_stays(site: Site) -> None:
+    site.delete()
+    with connection(site.service.pool) as conn:
+        row = buckets.find(site.service, "local", "bucket")
+        keys_to_delete.queue(conn, row.id, ["replaced"], due_at=site.service.expiry())
+    with pytest.raises(Failure, match="still to be deleted"):
+        buckets.delete(site.service, "local")
+
+
+def test_a_bucket_whose_objects_wait_for_a_second_look_alone_is_deleted(site: Site) -> None:
+    started = site.start(archive(1, b"content"))
+    uploads.cancel(site.service, started.upload.id)
+    site.delete()
+    assert site.sweep() == 2
+    assert backlog(site.service).later == 2
+    buckets.delete(site.service, "local")
+    assert backlog(site.service).later == 0
+
+
+def test_a_bucket_that_is_deleted_while_a_datas3t_is_added_is_not_found(site: Site) -> None:
+    site.delete()
+    row = buckets.find(site.service, "local", "bucket")
+    with ThreadPoolExecutor(1) as threads:
+        with transaction(site.service.pool) as conn:
+            s3_buckets.locked(conn, "local")
+            adding = threads.submit(datas3ts.add, site.service, "new", "local")
+            wait_until(lambda: somebody_waits(site.service), what="the insert")
+            s3_buckets.delete(conn, row.id)
+        with pytest.raises(Failure, match="there is no bucket configuration 'local' any more") as caught:
+            adding.result()
+    assert caught.value.reason == v1.ERROR_REASON_BUCKET_NOT_FOUND
 
 
 def test_an_unknown_bucket_is_not_found(service: Service) -> None:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datas3t import v1
-from datas3t.server import buckets, uploads
+from datas3t.server import buckets, dataranges, uploads
 from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import Reaper, backlog
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until
-from tests.support.uploads import Site, archive, large_archive, put_data
+from tests.support.uploads import Site, archive, large_archive, put, put_data
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
@@ -68,6 +68,35 @@ def test_a_put_that_comes_late_goes_at_the_second_look(site: Site) -> None:
     assert sql(site, "SELECT * FROM keys_to_delete") == []
 
 
+@pytest.mark.parametrize("remove", ["delete", "clear"])
+def test_a_put_that_comes_late_brings_no_deleted_datarange_back(site: Site, remove: str) -> None:
+    late = archive(1, b"content")
+    started = site.start(late)
+    put_data(started, late.data)
+    put(started.index_put_url, late.index)
+    uploads.complete(site.service, started.upload.id, [])
+    ((committed_at,),) = sql(site, "SELECT created_at FROM dataranges")
+    site.clear() if remove == "clear" else dataranges.delete(site.service, "images", 1, 1)
+    assert site.sweep() == 2
+    put_data(started, late.data)
+    put(started.index_put_url, late.index)
+    assert (site.sweep(), len(site.objects())) == (0, 2)
+    ((due_at,),) = sql(site, "SELECT DISTINCT due_at FROM keys_to_delete")
+    assert due_at - committed_at == timedelta(hours=25)  # type: ignore[operator]
+    make_all_due(site)
+    assert (site.sweep(), site.objects()) == (2, [])
+    assert sql(site, "SELECT * FROM keys_to_delete") == []
+
+
+@pytest.mark.parametrize("remove", ["delete", "clear"])
+def test_a_datarange_that_outlived_its_urls_is_looked_at_once(site: Site, remove: str) -> None:
+    site.upload(archive(1, b"content"))
+    sql(site, "UPDATE dataranges SET created_at = now() - interval '25 hours 1 second'")
+    site.clear() if remove == "clear" else dataranges.delete(site.service, "images", 1, 1)
+    assert (site.sweep(), site.objects()) == (2, [])
+    assert sql(site, "SELECT * FROM keys_to_delete") == []
+
+
 def test_what_is_due_later_stays_until_then(site: Site) -> None:
     site.s3.put_object(Bucket=site.bucket, Key="a", Body=b"x")
     row = buckets.find(site.service, "local", "bucket")
@@ -97,7 +126,7 @@ def test_while_s3_is_away_rows_stay_and_wait_longer_each_time(site: Site, servic
         assert len(site.objects()) == 2
         assert site.sweep() == 2
     assert site.objects() == []
-    assert backlog(site.service) == keys_to_delete.Backlog(0, 0, 0, 0.0)
+    assert backlog(site.service) == keys_to_delete.Backlog(queued=0, failing=0, later=2, oldest_seconds=0.0)
 
 
 def test_a_bucket_that_fails_does_not_hold_up_another(site: Site, services: "Services") -> None:

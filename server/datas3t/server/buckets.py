@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from datas3t import v1
 from datas3t.server import values
-from datas3t.server.db import pool, s3_buckets
+from datas3t.server.db import keys_to_delete, pool, s3_buckets
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
 from datas3t.server.s3 import check
@@ -62,11 +62,23 @@ def update(service: Service, name: str, access_key: str, secret_key: str) -> Non
 
 
 def delete(service: Service, name: str) -> None:
-    """Removes a configuration that no datas3t uses and no deletion waits for."""
+    """Removes a configuration that no datas3t uses and no deletion waits for.
+
+    Objects that are gone, and only wait for the second look, do not hold it up: whatever a client still PUTs by a URL
+    signed before stays in the bucket, which the server has no access to then.
+    """
     values.name("name", name)
-    with pool.transaction(service.pool, bucket=name) as conn:
-        if not s3_buckets.delete(conn, name):
+    with pool.transaction(service.pool) as conn:
+        row = s3_buckets.locked(conn, name)
+        if row is None:
             raise _not_found(name)
+        used, waiting = s3_buckets.uses(conn, row.id)
+        if used:
+            raise _in_use(f"bucket configuration {name!r} is used by a datas3t; delete its datas3ts first", name)
+        if waiting:
+            raise _in_use(f"objects in bucket configuration {name!r} are still to be deleted; try again later", name)
+        keys_to_delete.forget_second_looks(conn, row.id)
+        s3_buckets.delete(conn, row.id)
 
 
 def find(service: Service, name: str, field: str) -> S3Bucket:
@@ -152,6 +164,10 @@ def _credential(field: str, value: str) -> str:
     if not (0 < len(value) <= 1024 and value.isascii() and value.isprintable() and " " not in value):
         raise values.invalid(field, "must be 1 to 1,024 printable ASCII characters without blanks")
     return value
+
+
+def _in_use(message: str, name: str) -> Failure:
+    return Failure(v1.ERROR_REASON_BUCKET_IN_USE, message, bucket=name)
 
 
 def _not_found(name: str) -> Failure:

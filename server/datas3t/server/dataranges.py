@@ -7,7 +7,7 @@ from datetime import datetime
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, values
-from datas3t.server.db import dataranges, keys_to_delete, pool
+from datas3t.server.db import dataranges, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
@@ -41,16 +41,16 @@ def cut(rows: list[Datarange], size: int) -> tuple[list[Datarange], str]:
 
 
 def delete(service: Service, name: str, first: int, last: int) -> None:
-    """Removes the datarange with exactly these keys; its objects go."""
+    """Removes the datarange with exactly these keys; its objects go. Where it is so young that a PUT may still come by
+    a URL of its upload, they are looked at once more when that has ended."""
     values.span("first_datapoint_key", first, "last_datapoint_key", last)
     datas3t = datas3ts.find(service, name)
     with pool.transaction(service.pool) as conn:
         datas3t_rows.removed(conn, datas3t.id)
-        gone = dataranges.delete(conn, datas3t.id, first, last)
-        if gone is None:
+        last_put = service.url_lifetime + service.late
+        if not dataranges.delete(conn, datas3t.id, datas3t.bucket_id, first, last, last_put):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
-        keys_to_delete.queue(conn, datas3t.bucket_id, [gone.data_object_key, gone.index_object_key])
     service.deletions.set()
 
 

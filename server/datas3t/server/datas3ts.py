@@ -39,7 +39,8 @@ def page(service: Service, size: int, token: str) -> tuple[list[Summary], str]:
 
 
 def clear(service: Service, name: str) -> tuple[int, int]:
-    """Removes all dataranges and ends what is open; how many dataranges are gone, and how many of their objects go."""
+    """Removes all dataranges, as one is deleted, and ends what is open; how many dataranges are gone, and how many of
+    their objects go."""
     values.name("name", name)
     with pool.transaction(service.pool) as conn:
         datas3t = datas3ts.locked(conn, name)
@@ -47,7 +48,7 @@ def clear(service: Service, name: str) -> tuple[int, int]:
             raise not_found(name)
         intents.cancel_all(conn, datas3t.id, service.late)
         datas3ts.removed(conn, datas3t.id)
-        objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id)
+        objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, service.url_lifetime + service.late)
     service.deletions.set()
     return objects // 2, objects
 

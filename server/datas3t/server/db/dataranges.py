@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import LiteralString
 
 from psycopg.rows import class_row
@@ -113,28 +114,38 @@ def bounds(conn: Connection, datas3t_id: int) -> list[tuple[int, int]]:
     return conn.execute(_BOUNDS, [datas3t_id]).fetchall()
 
 
-_DELETE: LiteralString = f"""
-    DELETE FROM dataranges WHERE datas3t_id = %s AND first_key = %s AND last_key = %s RETURNING {_COLUMNS}
-"""
+def _remove(which: LiteralString) -> LiteralString:
+    """Both objects are queued, with a second look where a PUT may still come by a URL that was signed before."""
+    return f"""
+        WITH gone AS (
+            DELETE FROM dataranges WHERE datas3t_id = %(datas3t_id)s {which}
+            RETURNING data_object_key, index_object_key, created_at + %(last_put)s AS look_again_at)
+        INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at)
+        SELECT %(bucket_id)s, object_key, look_again_at
+          FROM gone CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
+    """
 
 
-def delete(conn: Connection, datas3t_id: int, first: int, last: int) -> Datarange | None:
-    """The one with exactly these keys, which is gone; the caller queues its objects."""
-    with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_DELETE, [datas3t_id, first, last]).fetchone()
+_DELETE = _remove("AND first_key = %(first)s AND last_key = %(last)s")
 
 
-_CLEAR: LiteralString = """
-    WITH gone AS (DELETE FROM dataranges WHERE datas3t_id = %(datas3t_id)s RETURNING data_object_key, index_object_key)
-    INSERT INTO keys_to_delete (bucket_id, object_key)
-    SELECT %(bucket_id)s, object_key
-      FROM gone CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
-"""
+def delete(conn: Connection, datas3t_id: int, bucket_id: int, first: int, last: int, last_put: timedelta) -> bool:
+    """Deletes the one with exactly these keys and queues its objects; whether it was there. `last_put`: how long
+    after the commit a PUT of its upload may come."""
+    keys = {"first": first, "last": last}
+    return (
+        conn.execute(_DELETE, {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "last_put": last_put, **keys}).rowcount
+        > 0
+    )
 
 
-def clear(conn: Connection, datas3t_id: int, bucket_id: int) -> int:
-    """Deletes all of a datas3t and queues their objects; how many objects that are, two for each datarange."""
-    return conn.execute(_CLEAR, {"datas3t_id": datas3t_id, "bucket_id": bucket_id}).rowcount
+_CLEAR = _remove("")
+
+
+def clear(conn: Connection, datas3t_id: int, bucket_id: int, last_put: timedelta) -> int:
+    """Deletes all of a datas3t and queues their objects; how many objects that are, two for each datarange. `last_put`
+    as above."""
+    return conn.execute(_CLEAR, {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "last_put": last_put}).rowcount
 
 
 _DATA_KEYS: LiteralString = "SELECT data_object_key FROM dataranges WHERE datas3t_id = %s"

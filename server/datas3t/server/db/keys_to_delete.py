@@ -89,7 +89,8 @@ _DONE: LiteralString = """
     WITH mine AS (SELECT * FROM unnest(%(ids)s::bigint[], %(until)s::timestamptz[]) AS claims (id, due_at)),
         later AS (
         UPDATE keys_to_delete
-           SET due_at = look_again_at, due_since = look_again_at, look_again_at = NULL, attempts = 0, last_error = NULL
+           SET due_at = look_again_at, due_since = look_again_at, look_again_at = NULL, second_look = true,
+               attempts = 0, last_error = NULL
          WHERE (id, due_at) IN (SELECT id, due_at FROM mine) AND look_again_at > now())
     DELETE FROM keys_to_delete
      WHERE (id, due_at) IN (SELECT id, due_at FROM mine) AND coalesce(look_again_at, now()) <= now()
@@ -115,6 +116,14 @@ def failed(conn: Connection, errors: dict[Claim, str], first: timedelta, longest
     """Tries again after `first`, doubled at each failure, up to `longest`. Errors are kept: without secrets."""
     rows = {**_whose(errors), "errors": list(errors.values())}
     conn.execute(_FAILED, {**rows, "first": first, "longest": longest})
+
+
+_FORGET_SECOND_LOOKS: LiteralString = "DELETE FROM keys_to_delete WHERE bucket_id = %s AND second_look"
+
+
+def forget_second_looks(conn: Connection, bucket_id: int) -> None:
+    """Takes those off the list whose objects are gone already, and that only wait for a PUT that may come late."""
+    conn.execute(_FORGET_SECOND_LOOKS, [bucket_id])
 
 
 _BACKLOG: LiteralString = """

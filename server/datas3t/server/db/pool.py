@@ -33,12 +33,8 @@ _CONSTRAINTS: dict[str, tuple[v1.ErrorReason.ValueType, str]] = {
         "another bucket configuration already has the endpoint and bucket of {bucket!r}; use that one",
     ),
     "buckets_in_use_stay": (
-        v1.ERROR_REASON_BUCKET_IN_USE,
-        "bucket configuration {bucket!r} is used by a datas3t; delete its datas3ts first",
-    ),
-    "buckets_with_deletions_stay": (
-        v1.ERROR_REASON_BUCKET_IN_USE,
-        "objects in bucket configuration {bucket!r} are still to be deleted; try again later",
+        v1.ERROR_REASON_BUCKET_NOT_FOUND,  # who deletes one looks first, so it went from under whoever was to use it
+        "there is no bucket configuration {bucket!r} any more; add it, or list those there are",
     ),
 }
 

@@ -71,9 +71,31 @@ def set_credentials(conn: Connection, bucket_id: int, access_key: str, secret_ke
     return conn.execute(_UPDATE, [access_key, secret_key, bucket_id]).rowcount == 1
 
 
-_DELETE: LiteralString = "DELETE FROM s3_buckets WHERE name = %s"
+_LOCKED: LiteralString = f"{_BY_NAME} FOR UPDATE"
 
 
-def delete(conn: Connection, name: str) -> bool:
-    """Whether there was one. Raises, by the transaction, BUCKET_IN_USE."""
-    return conn.execute(_DELETE, [name]).rowcount == 1
+def locked(conn: Connection, name: str) -> S3Bucket | None:
+    """Holds the configuration until the transaction ends: whoever is about to refer to it waits."""
+    with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
+        return cur.execute(_LOCKED, [name]).fetchone()
+
+
+_USES: LiteralString = """
+    SELECT EXISTS (SELECT FROM datas3ts WHERE bucket_id = %(id)s),
+           EXISTS (SELECT FROM keys_to_delete WHERE bucket_id = %(id)s AND NOT second_look)
+"""
+
+
+def uses(conn: Connection, bucket_id: int) -> tuple[bool, bool]:
+    """Whether it has a datas3t, and whether it has objects that are still to be deleted."""
+    found = conn.execute(_USES, {"id": bucket_id}).fetchone()
+    assert found is not None
+    return bool(found[0]), bool(found[1])
+
+
+_DELETE: LiteralString = "DELETE FROM s3_buckets WHERE id = %s"
+
+
+def delete(conn: Connection, bucket_id: int) -> None:
+    """Deletes one that is locked and unused."""
+    conn.execute(_DELETE, [bucket_id])
