@@ -29,10 +29,11 @@ fmt: .venv/dev
 	$(BIN)/ruff format --quiet .
 	$(BIN)/ruff check --fix --quiet .
 
-bench: .venv/dev ## Measurements, by hand: they compare, and assert nothing
+bench: .venv/bench ## Measurements, by hand: they compare, and assert nothing
 	PYTHONPATH=. $(BIN)/python bench/indexer.py
 	PYTHONPATH=. $(BIN)/python bench/engine.py
 	PYTHONPATH=. $(BIN)/python bench/transfer.py
+	PYTHONPATH=. $(BIN)/python bench/reading.py --write
 
 proto-lint: .venv/dev ## Style of the protos, and no break with the released contract; offline, on descriptor sets
 	$(BIN)/python proto/lint.py
@@ -58,3 +59,7 @@ clean:
 .venv/dev: .venv/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@ .venv/up
+
+.venv/bench: .venv/python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@ .venv/up .venv/dev

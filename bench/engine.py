@@ -13,7 +13,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import pycurl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
 
+from bench.bare import Bare, cut
 from bench.loopback import Loopback, loopback
 from datas3t.client._http import Engine, FileRange, FileSink, Request
 
@@ -38,108 +39,6 @@ class Measured:
     latencies: list[float]
 
 
-class Bare:
-    """What pycurl's documentation shows, with warm connections, and nothing checked but the status."""
-
-    def __init__(self, parallelism: int) -> None:
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, 256)
-        self._handles = [self._handle() for _ in range(parallelism)]
-
-    def _handle(self) -> pycurl.Curl:
-        curl = pycurl.Curl()
-        curl.setopt(pycurl.NOSIGNAL, 1)
-        curl.setopt(pycurl.TCP_NODELAY, 1)
-        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
-        curl.setopt(pycurl.BUFFERSIZE, 512 << 10)
-        curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 2 << 20)
-        return curl
-
-    def run(self, setups: Iterable[Callable[[pycurl.Curl], None]], done: Callable[[pycurl.Curl], None]) -> None:
-        more, running = iter(setups), 0
-
-        def start(curl: pycurl.Curl) -> int:
-            setup = next(more, None)
-            if setup is None:
-                return 0
-            setup(curl)
-            self._multi.add_handle(curl)
-            return 1
-
-        running = sum(start(curl) for curl in self._handles)
-        while running:
-            self._multi.perform()
-            _, good, bad = self._multi.info_read(256)
-            assert not bad, bad
-            for curl in good:
-                self._multi.remove_handle(curl)
-                assert curl.getinfo(pycurl.RESPONSE_CODE) in (200, 206)
-                done(curl)
-                running += start(curl) - 1
-            if running and not good:
-                self._multi.select(1)
-
-    def fetch(self, url: str, ranges: list[range]) -> list[bytes]:
-        found: list[bytes] = [b""] * len(ranges)
-        pieces: dict[pycurl.Curl, tuple[int, list[bytes]]] = {}
-
-        def setup(number: int, place: range) -> Callable[[pycurl.Curl], None]:
-            def prepare(curl: pycurl.Curl) -> None:
-                chunks: list[bytes] = []
-                pieces[curl] = number, chunks
-                curl.setopt(pycurl.URL, url)
-                curl.setopt(pycurl.WRITEFUNCTION, chunks.append)
-                curl.setopt(pycurl.RANGE, f"{place.start}-{place.stop - 1}")
-
-            return prepare
-
-        def keep(curl: pycurl.Curl) -> None:
-            number, chunks = pieces[curl]
-            found[number] = b"".join(chunks)
-
-        self.run((setup(number, place) for number, place in enumerate(ranges)), keep)
-        return found
-
-    def download(self, url: str, ranges: list[range], fd: int) -> None:
-        def setup(place: range) -> Callable[[pycurl.Curl], None]:
-            at = place.start
-
-            def write(piece: bytes) -> None:
-                nonlocal at
-                os.pwrite(fd, piece, at)
-                at += len(piece)
-
-            def prepare(curl: pycurl.Curl) -> None:
-                curl.setopt(pycurl.URL, url)
-                curl.setopt(pycurl.WRITEFUNCTION, write)
-                curl.setopt(pycurl.RANGE, f"{place.start}-{place.stop - 1}")
-
-            return prepare
-
-        self.run(map(setup, ranges), lambda _: None)
-
-    def upload(self, url: str, ranges: list[range], fd: int) -> None:
-        def setup(place: range) -> Callable[[pycurl.Curl], None]:
-            at = place.start
-
-            def read(size: int) -> bytes:
-                nonlocal at
-                piece = os.pread(fd, min(size, place.stop - at), at)
-                at += len(piece)
-                return piece
-
-            def prepare(curl: pycurl.Curl) -> None:
-                curl.setopt(pycurl.URL, f"{url}/{place.start}")
-                curl.setopt(pycurl.UPLOAD, 1)
-                curl.setopt(pycurl.HTTPHEADER, ["Expect:"])
-                curl.setopt(pycurl.INFILESIZE_LARGE, len(place))
-                curl.setopt(pycurl.READFUNCTION, read)
-
-            return prepare
-
-        self.run(map(setup, ranges), lambda _: None)
-
-
 def small_gets(server: Loopback, parallelism: int, count: int, rounds: int) -> None:
     """Random ranges of 10 KiB into memory."""
     engine, bare = Engine(), Bare(parallelism)
@@ -154,7 +53,7 @@ def small_gets(server: Loopback, parallelism: int, count: int, rounds: int) -> N
         return []
 
     def theirs() -> list[float]:
-        results["bare"] = bare.fetch(server.url, ranges)
+        results["bare"] = bare.fetch([(server.url, place) for place in ranges])
         return []
 
     contest(f"10 KiB GETs, {parallelism} in flight", ours, theirs, rounds, count, "GET/s")
@@ -190,7 +89,7 @@ def single_gets(server: Loopback, count: int, rounds: int) -> None:
     contest(
         name,
         timed("engine", ours),
-        timed("bare", lambda place: bare.fetch(server.url, [place])),
+        timed("bare", lambda place: bare.fetch([(server.url, place)])),
         rounds,
         count,
         "GET/s",
@@ -259,10 +158,6 @@ def upload(server: Loopback, rounds: int) -> None:
         expected = [hashlib.sha256(os.pread(fd, len(place), place.start)).hexdigest() for place in ranges]
     assert [etags[f"{server.hashing}/{place.start}"] for place in ranges] == expected
     engine.close()
-
-
-def cut(size: int, step: int) -> list[range]:
-    return [range(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 def contest(

@@ -9,30 +9,22 @@ import http.client
 import multiprocessing
 import os
 import re
-import shutil
 import socket
-import subprocess
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from bench import nginx
 
 _PIECE = 1 << 20
 _HEAD = re.compile(rb"(GET|PUT) (\S+) HTTP/1\.1\r\n")
 _RANGE = re.compile(rb"\r\nrange: bytes=(\d+)-(\d+)", re.IGNORECASE)
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 
-_NGINX = """
-worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
-events {{ worker_connections 2048; }}
-http {{
-  access_log off; sendfile on; tcp_nopush off; tcp_nodelay on; keepalive_requests 1000000000; keepalive_timeout 600;
-  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
-  uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  server {{ listen 127.0.0.1:{port}; root {root}; }}
-}}
+_SERVER = """
+server {{ listen 127.0.0.1:{port}; root {root}; }}
 """
 
 
@@ -62,26 +54,9 @@ def loopback(size: int) -> Iterator[Loopback]:
             for _ in range(size // _PIECE):
                 file.write(os.urandom(_PIECE))
         own = stack.enter_context(_own(path))
-        found = shutil.which("nginx")
-        url = stack.enter_context(_nginx(found, folder)) if found else own
+        url = stack.enter_context(nginx.serving(_SERVER, root=folder)) if nginx.found() else own
         etag, kind = _about(url)
         yield Loopback(f"{url}/object", etag, path, size, f"{own}/sink", f"{own}/hashing", kind)
-
-
-@contextlib.contextmanager
-def _nginx(program: str, root: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as folder:
-        conf = Path(folder, "nginx.conf")
-        conf.write_text(_NGINX.format(folder=folder, port=port, root=root))
-        process = subprocess.Popen([program, "-c", str(conf)], stderr=subprocess.DEVNULL)
-        try:
-            _await(port)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @contextlib.contextmanager
@@ -106,17 +81,6 @@ def _about(url: str) -> tuple[str, str]:
     answer.read()
     connection.close()
     return (answer.headers["ETag"] or "").strip('"'), answer.headers["Server"] or "?"
-
-
-def _await(port: int) -> None:
-    deadline = time.monotonic() + 10
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port)).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
 
 
 def _serve(listener: socket.socket, path: Path) -> None:

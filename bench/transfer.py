@@ -27,7 +27,7 @@ import psutil
 import pycurl
 from botocore.config import Config
 
-from bench.engine import Bare, cut
+from bench.bare import Bare, cut
 from datas3t.archive import names, write
 from datas3t.client import Client
 from datas3t.embedded.stack import services

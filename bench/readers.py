@@ -1,0 +1,96 @@
+"""Contestants of our own: the SDK, the engine under it, and bare pycurl as the ceiling."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from bench.bare import Bare
+from bench.contestant import Reader
+from bench.places import Place
+from datas3t.archive.index import BLOCK
+from datas3t.client import Client
+from datas3t.client._http import Engine, Request
+
+_STEP = 8 << 20
+_THREADS = 16
+
+
+class Sdk(Reader):
+    """A handle; nothing is set."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._datas3t = Client(place.server_url).datas3t(place.name)
+
+    def get(self, key: int) -> bytes:
+        return self._datas3t.get(key)
+
+    def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
+        return self._datas3t.get_many(keys)
+
+    def scan(self) -> Iterator[bytes]:
+        return (datapoint.content for datapoint in self._datas3t.scan())
+
+
+class EngineAlone(Reader):
+    """The SDK's engine with ranges that were known before: no server, no index, no plan."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._engine = Engine()
+
+    def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
+        parallelism = min(len(keys), self.place.in_flight)
+        return self._engine.fetch([self._request(key) for key in keys], parallelism=parallelism)
+
+    def skim(self) -> int:
+        etags = {archive.url: archive.etag for archive in self.place.archives}
+        self._engine.run(
+            (
+                Request("GET", url, part.start, part.stop, etags[url], sink=_forget)
+                for url, part in self.place.sequence(_STEP)
+            ),
+            parallelism=4,
+        )
+        return self.place.total
+
+    def _request(self, key: int) -> Request:
+        archive, content = self.place.content(key)
+        return Request("GET", archive.url, content.start, content.stop, archive.etag)
+
+
+class BarePycurl(Reader):
+    """Libcurl with warm connections and those same ranges. Nothing is checked but the status."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._one, self._many, self._few = Bare(1), Bare(place.in_flight), Bare(4)
+
+    def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
+        places = [(archive.url, content) for archive, content in map(self.place.content, keys)]
+        return (self._one if len(keys) == 1 else self._many).fetch(places)
+
+    def skim(self) -> int:
+        self._few.read(self.place.sequence(_STEP))
+        return self.place.total
+
+
+class PresignEach(Reader):
+    """The earlier system's way: the server signs each read, and then the bytes are fetched; in threads."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__(place)
+        self._client, self._engine = Client(place.server_url), Engine()
+        self._threads = ThreadPoolExecutor(_THREADS)
+
+    def get(self, key: int) -> bytes:
+        (segment,) = self._client.presign_download(self.place.name, key, key)
+        request = Request("GET", segment.url, segment.start, segment.stop, segment.etag)
+        (entry,) = self._engine.fetch([request], parallelism=1)
+        return entry[BLOCK : BLOCK + self.place.size]
+
+    def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
+        return list(self._threads.map(self.get, keys))
+
+
+def _forget(offset: int, pieces: Sequence[bytes]) -> None:
+    pass

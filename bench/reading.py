@@ -1,0 +1,72 @@
+"""Reading through the SDK beside its own engine, bare pycurl, boto3, obstore, webdataset and a presign call per read.
+
+    PYTHONPATH=. python bench/reading.py [--rounds 5] [--only WORKLOAD,...] [--quick] [--write] [--folder DIR]
+
+All read the same seeded datapoints, in processes of their own, in turns; contents are compared. Ratios are of each
+round's pair, above 1 where the SDK is faster. `--write` puts the tables into RESULTS.md.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pycurl
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
+
+from bench import nginx, random_reads
+from bench.report import Report
+from bench.sites import QUICK, Sites, Sizes, made
+from bench.stand import standing
+
+_RESULTS = Path(__file__).with_name("RESULTS.md")
+WORKLOADS: dict[str, Callable[[Report, Sites, int], None]] = {
+    "many": random_reads.many,
+    "far": random_reads.far,
+    "single": random_reads.one_by_one,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", metavar="WORKLOAD,...", default=",".join(WORKLOADS))
+    parser.add_argument("--quick", action="store_true", help="small sizes and one round: whether it still runs")
+    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
+    parser.add_argument("--folder", type=Path, help="for the state of the servers; some GB")
+    options = parser.parse_args()
+    chosen = options.only.split(",")
+    if unknown := set(chosen) - set(WORKLOADS):
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+    report, began = Report(sys.stdout), time.monotonic()
+    rounds = 1 if options.quick else options.rounds
+    report.say(_about(rounds))
+    with standing(options.folder) as stand, made(stand, QUICK if options.quick else Sizes()) as sites:
+        for name in chosen:
+            WORKLOADS[name](report, sites, rounds)
+    print(f"\n{time.monotonic() - began:.0f} s in all")
+    if options.write:
+        report.write(_RESULTS)
+
+
+def _about(rounds: int) -> str:
+    """The machine, and how to read the tables."""
+    libcurl = pycurl.version.partition(" OpenSSL")[0]
+    front = "no nginx, so SeaweedFS alone"
+    if nginx.found():
+        front = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.split()[-1]
+    return (
+        f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f} at the start, Python "
+        f"{platform.python_version()}, {libcurl}, {front}; {rounds} rounds: median (least-greatest). Clients and "
+        "servers share the machine. Each contestant is a process of its own; client CPU and RSS are its own, with its "
+        "children's. `SDK / it`: how many times as fast the SDK is, round by round."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The datapoints that are read, at the endpoints where they are read: SeaweedFS, nginx, and nginx at a distance."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from bench import data, front
+from bench.front import Front
+from bench.places import Place, entry_size, single
+from bench.stand import Stand
+from datas3t.archive.index import END_SIZE
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+MILLISECONDS = 20
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is read: `total` contents of `size` bytes in archives of `each`; `chosen` of them at random, `batch` at
+    a time, `slow` of them by what is too slow for more, `singly` of them one by one."""
+
+    total: int = 100_000
+    each: int = 10_000
+    size: int = 10 << 10
+    chosen: int = 10_000
+    batch: int = 1_000
+    slow: int = 1_000
+    seaweed: int = 2_000
+    singly: int = 2_000
+
+
+QUICK = Sizes(total=2_000, each=500, chosen=400, batch=200, slow=200, seaweed=200, singly=100)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place, and what counts the requests that come there."""
+
+    title: str
+    place: Place
+    front: Front | None
+
+
+@dataclass(frozen=True)
+class Sites:
+    """The same datapoints three times. `keys` are those that random reads take, in order."""
+
+    seaweed: Site
+    fast: Site | None
+    far: Site | None
+    keys: list[int]
+    sizes: Sizes
+    archives: tuple[Path, ...]
+
+    def digest(self, keys: Sequence[int]) -> bytes:
+        """Of the contents that were uploaded."""
+        digest = hashlib.sha256()
+        for key in keys:
+            path, number = self.archives[key // self.sizes.each], key % self.sizes.each
+            digest.update(data.content(path, number, self.sizes.size))
+        return digest.digest()
+
+
+@contextlib.contextmanager
+def made(stand: Stand, sizes: Sizes) -> Iterator[Sites]:
+    """Uploads the datapoints through the server, and sets up the places where they can be read."""
+    keys = data.chosen(sizes.total, sizes.chosen)
+    stand.add_bucket("seaweedfs", stand.s3.endpoint)
+    archives = _uploaded(stand, "images", sizes)
+    _put_singles(stand, archives, keys[: sizes.seaweed], sizes)
+    seaweed = Site("SeaweedFS", stand.place("images", stand.s3, sizes.size, 64), None)
+    fast = far = None
+    with contextlib.ExitStack() as stack:
+        if stand.fast:
+            _put_in_front(stand, archives, keys, sizes)
+            fast = Site("nginx on loopback", _again(stand, "fast", stand.fast.endpoint, sizes, 64), stand.fast)
+            if front.can_delay():
+                endpoint = stack.enter_context(front.delayed(stand.fast.endpoint, MILLISECONDS))
+                title = f"nginx, {MILLISECONDS} ms to the first byte"
+                far = Site(title, _again(stand, "far", endpoint, sizes, 256), stand.fast)
+        yield Sites(seaweed, fast, far, keys, sizes, archives)
+
+
+def _uploaded(stand: Stand, name: str, sizes: Sizes) -> tuple[Path, ...]:
+    stand.client.add_datas3t(name, bucket="seaweedfs")
+    paths = []
+    for span in data.spans(sizes.total, sizes.each):
+        path = stand.memory / f"{span.start}.tar"
+        data.write_archive(path, span.start, len(span), sizes.size)
+        stand.client.upload_tar(name, path)
+        paths.append(path)
+    return tuple(paths)
+
+
+def _put_singles(stand: Stand, archives: Sequence[Path], keys: Sequence[int], sizes: Sizes) -> None:
+    """One object per file."""
+    s3 = _s3(stand)
+
+    def put(key: int) -> None:
+        content = data.content(archives[key // sizes.each], key % sizes.each, sizes.size)
+        s3.put_object(Bucket=stand.s3.bucket, Key=single(key), Body=content)
+
+    with ThreadPoolExecutor(16) as threads:
+        for _ in threads.map(put, keys):
+            pass
+
+
+def _put_in_front(stand: Stand, archives: Sequence[Path], keys: Sequence[int], sizes: Sizes) -> None:
+    """Archives, indices and single objects as files of nginx, byte for byte as S3 has them."""
+    s3 = _s3(stand)
+    for path, found in zip(archives, stand.client.list_dataranges("images"), strict=True):
+        os.link(path, stand.in_front(found.object_key))
+        index = s3.get_object(Bucket=stand.s3.bucket, Key=found.index_object_key)["Body"].read()
+        stand.in_front(found.index_object_key).write_bytes(index)
+    for key in keys:
+        content = data.content(archives[key // sizes.each], key % sizes.each, sizes.size)
+        stand.in_front(single(key)).write_bytes(content)
+
+
+def _again(stand: Stand, name: str, endpoint: str, sizes: Sizes, in_flight: int) -> Place:
+    """The datas3t once more, at an endpoint of nginx: rows that name the same objects, with the ETags found there."""
+    access = stand.add_bucket(name, endpoint)
+    stand.client.add_datas3t(name, bucket=name)
+    rows = []
+    for found in stand.client.list_dataranges("images"):
+        data_etag, index_etag = map(stand.etag, (found.object_key, found.index_object_key))
+        entries = found.datapoints * entry_size(sizes.size)
+        assert entries + END_SIZE <= found.size
+        keys = found.object_key, found.index_object_key
+        rows.append((found.first, found.last, *keys, found.size, entries, data_etag, index_etag))
+    stand.add_rows(name, rows)
+    return stand.place(name, access, sizes.size, in_flight)
+
+
+def _s3(stand: Stand) -> "S3Client":
+    return boto3.client(
+        "s3",
+        endpoint_url=stand.s3.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=stand.s3.access_key,
+        aws_secret_access_key=stand.s3.secret_key,
+        config=Config(s3={"addressing_style": "path"}, max_pool_connections=16),
+    )
