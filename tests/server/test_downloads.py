@@ -1,13 +1,19 @@
 """Downloads and listings: the entries' own bytes for each span, signed; pages that lose no key."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from datas3t import v1
+from datas3t.archive.index import Entry
 from datas3t.server import dataranges, downloads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
+from datas3t.server.index_cache import IndexCache
+from datas3t.server.rpc.datarange import Dataranges
 from tests.support.uploads import Archive, Site, archive, get
 
 MAX_KEY = (1 << 63) - 1
@@ -79,6 +85,54 @@ def test_an_index_that_is_not_the_committed_one_is_told(filled: Site) -> None:
     assert caught.value.metadata == {"object_key": row.datarange.index_object_key}
 
 
+class Meanwhile(IndexCache):
+    """An index cache that has something happen before it is first looked into."""
+
+    def __init__(self, folder: Path, happens: Callable[[], None]) -> None:
+        super().__init__(folder, 1 << 20)
+        self._happens = [happens]
+
+    def entry(self, *args: Any, **kwargs: Any) -> Entry:
+        while self._happens:
+            self._happens.pop()()
+        return super().entry(*args, **kwargs)
+
+
+def remove(site: Site, first: int, last: int) -> None:
+    dataranges.delete(site.service, "images", first, last)
+    assert site.sweep() == 2
+
+
+def test_what_is_deleted_while_it_is_signed_is_not_found(filled: Site, tmp_path: Path) -> None:
+    late = filled.having(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
+    with pytest.raises(Failure) as caught:
+        download(late, 11, 12)
+    assert caught.value.reason == v1.ERROR_REASON_DATAPOINTS_NOT_FOUND
+
+
+def test_of_a_span_that_is_deleted_in_part_while_it_is_signed_the_rest_comes(filled: Site, tmp_path: Path) -> None:
+    late = filled.having(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
+    assert download(late, 11, 100) == [entries(B, 14, 15), entries(C, 100, 100)]
+
+
+def test_what_takes_the_place_of_a_deleted_datarange_while_it_is_signed_comes_instead(
+    filled: Site, tmp_path: Path
+) -> None:
+    new = archive(10, b"new", b"newer", b"newest", b"last")
+
+    def replace() -> None:
+        remove(filled, 10, 13)
+        filled.upload(new)
+
+    late = filled.having(index_cache=Meanwhile(tmp_path, replace))
+    assert download(late, 11, 12) == [entries(new, 11, 12)]
+
+
+def test_a_datas3t_that_is_cleared_while_it_is_signed_has_no_segments(site: Site, tmp_path: Path) -> None:
+    site.upload(A)
+    assert download(site.having(index_cache=Meanwhile(tmp_path, lambda: remove(site, 10, 13))), 11, 12) == []
+
+
 def test_a_span_without_datapoints_is_not_found(filled: Site) -> None:
     for first, last in [(0, 9), (16, 99), (101, MAX_KEY)]:
         with pytest.raises(Failure, match=f"has no datapoint from {first} to {last}") as caught:
@@ -134,6 +188,36 @@ def test_of_a_span_only_its_dataranges_are_signed(
 ) -> None:
     signed, _, _ = dataranges.presign(filled.service, "images", first, last)
     assert [each.datarange.first_key for each in signed] == expected
+
+
+@pytest.mark.parametrize("access_key", ["k" * 1024, "%" * 1024], ids=["long", "quoted"])
+def test_no_page_passes_the_limit_of_a_message_however_long_its_urls_are(site: Site, access_key: str) -> None:
+    with connection(site.service.pool) as conn:
+        conn.execute("UPDATE s3_buckets SET access_key = %s", [site.service.cipher.encrypt(access_key)])
+        conn.execute(
+            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+                                       size_bytes, entries_size_bytes, data_etag, index_etag)
+               SELECT id, n, n, 'data' || n, 'index' || n, 2048, 1024, repeat('e', 40), repeat('e', 40)
+                 FROM datas3ts, generate_series(0, 1999) AS n"""
+        )
+    servicer = Dataranges(site.service)
+    found = pages(servicer.PresignDataranges, v1.PresignDatarangesRequest(datas3t_name="images", page_size=2000))
+    assert [each.min_datapoint_key for page in found for each in page.dataranges] == list(range(2000))
+    segments = pages(servicer.PresignDownload, v1.PresignDownloadRequest(datas3t_name="images", last_datapoint=1999))
+    keys = [
+        each.presigned_url.partition("/data")[2].partition("?")[0] for p in segments for each in p.download_segments
+    ]
+    assert keys == [str(n) for n in range(2000)]
+    assert all(1 << 20 < page.ByteSize() < 4 << 20 for page in [*found[:-1], *segments[:-1]])
+
+
+def pages(call: Callable[[Any, None], Any], request: Any) -> list[Any]:
+    """The answers of a paged call, up to the last."""
+    found = [call(request, None)]
+    while token := found[-1].next_page_token:
+        request.page_token = token
+        found.append(call(request, None))
+    return found
 
 
 def test_a_merge_between_two_pages_loses_no_key(filled: Site) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from datas3t.archive.join import Part
-from datas3t.server import aggregate_sources, aggregate_states, completion, datas3ts, intent_urls
+from datas3t.server import aggregate_sources, aggregate_states, completion, datas3ts, intent_urls, pages
 from datas3t.server.db import aggregate_uploads, pool
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
@@ -60,7 +60,7 @@ def sign(service: Service, aggregate_id: int, numbers: Sequence[int]) -> Signed:
         aggregate = aggregate_states.find_pending(service, aggregate_id)
     signed = _signed(service, bucket, aggregate, sources, planned, numbers)
     return Signed(
-        list(_that_fit(signed)),
+        list(pages.that_fit(signed, _size, MESSAGE_SIZE)),
         count,
         uploaded,
         data_put_url=intent_urls.of_archive(service, bucket, aggregate),
@@ -112,11 +112,5 @@ def _copy_url(
     return bucket.copy_part_url(*to, source.data_object_key, start, stop, service.url_lifetime)
 
 
-def _that_fit(signed: Iterator[SignedPart]) -> Iterator[SignedPart]:
-    """One at least, so that whoever asks for the others comes to an end."""
-    size = 0
-    for part in signed:
-        size += _PART_SIZE + _PIECE_SIZE * len(part.pieces)
-        if size > MESSAGE_SIZE and size > _PART_SIZE + _PIECE_SIZE * len(part.pieces):
-            return
-        yield part
+def _size(part: SignedPart) -> int:
+    return _PART_SIZE + _PIECE_SIZE * len(part.pieces)

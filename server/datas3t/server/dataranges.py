@@ -1,12 +1,12 @@
 """Dataranges of a datas3t: listed, deleted, and signed whole for readers that plan their byte ranges themselves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY
-from datas3t.server import datas3ts, values
+from datas3t.server import datas3ts, pages, values
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
@@ -31,13 +31,7 @@ def page(service: Service, name: str, size: int, token: str) -> tuple[list[Datar
     datas3t = datas3ts.find(service, name)
     with pool.connection(service.pool) as conn:
         rows = dataranges.page(conn, datas3t.id, after, size + 1)
-    return cut(rows, size)
-
-
-def cut(rows: list[Datarange], size: int) -> tuple[list[Datarange], str]:
-    """A page of `size` of one row more than that, and the token of the next: the last key, so that no key is passed
-    over where an aggregation runs between two pages."""
-    return rows[:size], str(rows[size - 1].last_key) if len(rows) > size else ""
+    return rows[:size], pages.following(rows, size)
 
 
 def delete(service: Service, name: str, first: int, last: int) -> None:
@@ -66,15 +60,22 @@ def presign(
     datas3t = datas3ts.find(service, name)
     with pool.connection(service.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, *span, after=after, limit=size + 1)
-    rows, following = cut(rows, size)
     bucket, expires_at = datas3ts.bucket_of(service, datas3t), service.expiry()
-    return signed(service, bucket, rows), following, expires_at
+    shown = list(pages.that_fit(_signed(service, bucket, rows[:size]), _size))
+    return shown, pages.following(rows, len(shown)), expires_at
 
 
 def signed(service: Service, bucket: Bucket, rows: Sequence[Datarange]) -> list[Presigned]:
     """These dataranges with their URLs."""
+    return list(_signed(service, bucket, rows))
+
+
+def _signed(service: Service, bucket: Bucket, rows: Sequence[Datarange]) -> Iterator[Presigned]:
     lifetime = service.url_lifetime
-    return [
-        Presigned(row, bucket.get_url(row.data_object_key, lifetime), bucket.get_url(row.index_object_key, lifetime))
-        for row in rows
-    ]
+    for row in rows:
+        data_url, index_url = (bucket.get_url(key, lifetime) for key in (row.data_object_key, row.index_object_key))
+        yield Presigned(row, data_url, index_url)
+
+
+def _size(presigned: Presigned) -> int:
+    return len(presigned.data_url) + len(presigned.index_url) + pages.BESIDE_URLS

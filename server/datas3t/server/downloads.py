@@ -1,17 +1,20 @@
 """Downloads: a span of keys becomes one signed byte range for each datarange, by two entries of its index."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from datas3t import v1
 from datas3t.archive.index import RECORD_SIZE, Entry
-from datas3t.server import datas3ts, values
-from datas3t.server.dataranges import cut
+from datas3t.server import datas3ts, pages, values
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
+from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 from datas3t.server.service import Service
+
+_TRIES = 5  # where dataranges are deleted while their indices are looked into
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +31,39 @@ def presign(
     service: Service, name: str, first: int, last: int, *, size: int = 0, token: str = ""
 ) -> tuple[list[Segment], str, datetime]:
     """The segments of the span in key order; with the token of the next page, and when the URLs end."""
-    values.span("first_datapoint", first, "last_datapoint", last)
+    span = values.span("first_datapoint", first, "last_datapoint", last)
     size = values.page_size(size, 2000, 2000)
     after = values.page_key(token)
     datas3t = datas3ts.find(service, name)
-    with pool.connection(service.pool) as conn:
-        rows = dataranges.overlapping(conn, datas3t.id, first, last, after=after, limit=size + 1)
-        if not rows and not token and dataranges.page(conn, datas3t.id, -1, 1):
-            message = f"datas3t {name!r} has no datapoint from {first} to {last}; list its dataranges"
-            raise Failure(v1.ERROR_REASON_DATAPOINTS_NOT_FOUND, message, datas3t=name, first=first, last=last)
-    rows, following = cut(rows, size)
     bucket, expires_at = datas3ts.bucket_of(service, datas3t), service.expiry()
-    # An aggregation between two pages may make a datarange with keys of the page before: they are not sent twice.
-    segments = [_segment(service, bucket, row, max(first, after + 1), last) for row in rows]
-    return segments, following, expires_at
+    rows, tries = _rows(service, datas3t, *span, after, size + 1), _TRIES
+    while True:
+        try:
+            # An aggregation between two pages may make a datarange with keys of the page before: not sent twice.
+            segments = list(_segments(service, bucket, rows[:size], max(first, after + 1), last))
+            return segments, pages.following(rows, len(segments)), expires_at
+        except Failure as failure:
+            tries -= 1
+            if failure.reason != v1.ERROR_REASON_OBJECT_CHANGED or not tries:
+                raise
+            seen, rows = rows, _rows(service, datas3t, *span, after, size + 1)
+            if rows == seen:
+                raise  # else a datarange was deleted, and its index is gone already
+
+
+def _rows(service: Service, datas3t: Datas3t, first: int, last: int, after: int, limit: int) -> list[Datarange]:
+    """Raises DATAPOINTS_NOT_FOUND where the datas3t has others, and none of the whole span."""
+    with pool.connection(service.pool) as conn:
+        rows = dataranges.overlapping(conn, datas3t.id, first, last, after=after, limit=limit)
+        if not rows and after < 0 and dataranges.page(conn, datas3t.id, -1, 1):
+            message = f"datas3t {datas3t.name!r} has no datapoint from {first} to {last}; list its dataranges"
+            raise Failure(v1.ERROR_REASON_DATAPOINTS_NOT_FOUND, message, datas3t=datas3t.name, first=first, last=last)
+    return rows
+
+
+def _segments(service: Service, bucket: Bucket, rows: Sequence[Datarange], first: int, last: int) -> Iterator[Segment]:
+    made = (_segment(service, bucket, row, first, last) for row in rows)
+    return pages.that_fit(made, lambda segment: len(segment.url) + pages.BESIDE_URLS)
 
 
 def _segment(service: Service, bucket: Bucket, row: Datarange, first: int, last: int) -> Segment:
