@@ -318,15 +318,27 @@ def test_large_archives_cut_in_parts_aggregate_too(site: Site) -> None:
     assert stored(site, row.data_object_key) == joined
 
 
-def test_one_whose_start_crashed_has_no_parts_and_cannot_be_completed(site: Site) -> None:
+@pytest.mark.parametrize("etags", [["e"] * 10_001, ["e" * 1025]], ids=["many", "long"])
+def test_etags_that_cannot_be_are_refused_and_nothing_ends(site: Site, etags: list[str]) -> None:
+    upload_some(site, 2)
+    aggregate_id, right = send_planned(site, 1, 6)
+    failure = refused(v1.ERROR_REASON_INVALID_VALUE, lambda: aggregates.complete(site.service, aggregate_id, etags))
+    assert failure.metadata == {"field": "upload_ids"}
+    aggregates.complete(site.service, aggregate_id, right)
+    assert bounds(site) == [(1, 6)]
+
+
+def test_one_that_s3_has_not_opened_is_asked_for_again_and_one_whose_start_crashed_leaves_nothing(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
     with connection(site.service.pool) as conn:
         conn.execute("UPDATE aggregate_uploads SET s3_upload_id = NULL")
-    assert aggregate_parts.sign(site.service, started.aggregate.id, [1]).parts == []
-    refused(
-        v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.service, started.aggregate.id, ["etag"])
-    )
+    for call in (
+        lambda: aggregate_parts.sign(site.service, started.aggregate.id, [1]),
+        lambda: aggregates.complete(site.service, started.aggregate.id, ["etag"]),
+    ):
+        refused(v1.ERROR_REASON_S3_UNAVAILABLE, call)
+    aggregates.cancel(site.service, started.aggregate.id)
     site.sweep()
     assert (site.multiparts(), len(site.objects())) == ([], 4)
 

@@ -2,12 +2,16 @@
 
 import dataclasses
 import time
+from functools import partial
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from datas3t import v1
 from datas3t.server import optimize
 from datas3t.server.db.dataranges import Datarange
+from datas3t.server.errors import Failure
 from tests.support.uploads import Site, archive
 
 MB = 1 << 20
@@ -82,6 +86,14 @@ def test_proposals_hold_what_they_promise(sizes: list[int], gaps: set[int], scor
         assert each.score >= score
         assert not keys & {row.id for row in inside}
         keys |= {row.id for row in inside}
+
+
+def test_more_proposals_than_an_answer_holds_are_refused(site: Site) -> None:
+    plan = partial(optimize.plan, site.service, site.datas3t, min_score=None, target=0, most=0)
+    assert plan(operations=10_000) == []
+    with pytest.raises(Failure, match="max_operations is 10001, but at most 10000 are allowed") as caught:
+        plan(operations=10_001)
+    assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
 
 
 def test_a_real_datas3t_is_planned(site: Site) -> None:

@@ -148,6 +148,41 @@ def test_a_part_that_was_sent_again_counts_by_its_etag(site: Site) -> None:
     assert bounds(site) == [(1, 3)]
 
 
+@pytest.mark.parametrize(
+    ("etags", "message"),
+    [
+        (["e"] * 10_001, "has 10001 ETags, but an archive has at most 10000"),
+        (["e" * 1025], "has an ETag of more than 1024 characters"),
+    ],
+    ids=["many", "long"],
+)
+def test_etags_that_cannot_be_are_refused_and_nothing_ends(site: Site, etags: list[str], message: str) -> None:
+    upload_id, right = site.send(large_archive(1))
+    with pytest.raises(Failure, match=f"^upload_ids {message}") as caught:
+        uploads.complete(site.service, upload_id, etags)
+    assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
+    uploads.complete(site.service, upload_id, right)
+    assert bounds(site) == [(1, 3)]
+
+
+def test_an_upload_that_s3_has_not_opened_yet_is_completed_later(site: Site) -> None:
+    upload_id, etags = site.send(large_archive(1))
+    with connection(site.service.pool) as conn:
+        (opened,) = conn.execute("SELECT s3_upload_id FROM datarange_uploads").fetchone() or ()
+        conn.execute("UPDATE datarange_uploads SET s3_upload_id = NULL")
+    for call in (
+        lambda: uploads.complete(site.service, upload_id, etags),
+        lambda: uploads.sign_parts(site.service, upload_id, [1]),
+    ):
+        with pytest.raises(Failure, match="has not opened the multipart upload yet; nothing is lost") as caught:
+            call()
+        assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
+    with connection(site.service.pool) as conn:
+        conn.execute("UPDATE datarange_uploads SET s3_upload_id = %s", [opened])
+    uploads.complete(site.service, upload_id, etags)
+    assert bounds(site) == [(1, 3)]
+
+
 def test_a_single_put_takes_no_etags(site: Site) -> None:
     upload_id, _ = site.send(archive(1, b"content"))
     with pytest.raises(Failure) as caught:

@@ -75,6 +75,7 @@ def complete(service: Service, aggregate_id: int, etags: Sequence[str]) -> None:
 
     Called again it answers as the first time.
     """
+    etags = values.etags("upload_ids", etags)
     aggregate = aggregate_states.find(service, aggregate_id)
     if aggregate.state != "pending":
         aggregate_states.replay(aggregate)
@@ -82,7 +83,7 @@ def complete(service: Service, aggregate_id: int, etags: Sequence[str]) -> None:
     if etags and not aggregate.multipart:
         raise values.invalid("upload_ids", "are for archives in parts; this one is a single PUT")
     datas3t = aggregate_sources.datas3t(service, aggregate)
-    failure = _checked_and_swapped(service, datas3t, aggregate, [etag.strip().strip('"') for etag in etags])
+    failure = _checked_and_swapped(service, datas3t, aggregate, etags)
     if failure is not None and aggregate_states.fail(service, datas3t, aggregate, failure):
         raise failure
     aggregate_states.replay(aggregate_states.find(service, aggregate_id))
@@ -146,8 +147,10 @@ def _checked_and_swapped(
     sources = aggregate_sources.current(service, aggregate)
     if sources is None:
         return aggregate_sources.changed(aggregate)
+    bucket = datas3ts.bucket_of(service, datas3t)
+    intent_urls.check_opened(bucket, aggregate)
     try:
-        checked = aggregate_completion.check(datas3ts.bucket_of(service, datas3t), aggregate, sources, etags)
+        checked = aggregate_completion.check(bucket, aggregate, sources, etags)
         _swap(service, datas3t, aggregate, checked)
     except Invalid as error:
         return aggregate_states.final(aggregate, v1.ERROR_REASON_AGGREGATE_INVALID, str(error))

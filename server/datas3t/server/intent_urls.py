@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from datas3t import v1
 from datas3t.server import values
+from datas3t.server.errors import Failure
 from datas3t.server.intent_states import Intent
 from datas3t.server.s3.bucket import Bucket, PartInfo, UploadMissing
 from datas3t.server.service import Service
@@ -34,6 +36,14 @@ def check_numbers(numbers: Sequence[int], count: int) -> None:
             raise values.invalid("part_numbers", f"has {number}, but there are {count} parts")
 
 
+def check_opened(bucket: Bucket, intent: Intent) -> None:
+    """Raises S3_UNAVAILABLE where the call that starts it waits for S3 still, or has crashed: until it expires, whoever
+    asks may ask again."""
+    if intent.multipart and intent.s3_upload_id is None:
+        message = "S3 has not opened the multipart upload yet; nothing is lost, try again shortly, or start anew"
+        raise Failure(v1.ERROR_REASON_S3_UNAVAILABLE, message, endpoint=bucket.location.endpoint)
+
+
 def of_parts(service: Service, bucket: Bucket, intent: Intent, numbers: Sequence[int]) -> list[tuple[int, str]]:
     """PUT these parts, by number."""
     if intent.s3_upload_id is None:
@@ -54,7 +64,8 @@ def of_index(service: Service, bucket: Bucket, intent: Intent) -> str:
 
 def uploaded(bucket: Bucket, intent: Intent, sizes: Sequence[int]) -> list[PartInfo]:
     """The parts, of these sizes, that S3 has. All of them where it has put them together already, and the answer of the
-    completion was lost."""
+    completion was lost. Raises as check_opened."""
+    check_opened(bucket, intent)
     if intent.s3_upload_id is None:
         return []
     try:

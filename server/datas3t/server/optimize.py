@@ -22,6 +22,8 @@ COPIED = 256  # so many bytes that S3 copies cost as much as one that the client
 TIER = 4  # each tier's archives are at most so many times smaller than the next one's
 MOST_SOURCES = 5_000  # of one aggregate; S3 takes 10,000 parts
 
+MOST_OPERATIONS = 10_000  # of one plan, which is then well below 1 MiB
+
 DEFAULT_TARGET = 1 << 30
 DEFAULT_MOST = 5 << 30
 DEFAULT_OPERATIONS = 10
@@ -56,9 +58,10 @@ def plan(  # what the request says
         raise values.invalid("min_score", f"is {min_score}, but a score is 0 or more")
     most = values.archive_size("max_aggregate_size", most or DEFAULT_MOST)
     target = min(values.archive_size("target_size", target or DEFAULT_TARGET), most)
+    operations = values.at_most("max_operations", operations, MOST_OPERATIONS) or DEFAULT_OPERATIONS
     rows = list(_all(service, datas3ts.find(service, name).id))
     wanted = DEFAULT_SCORE if min_score is None else min_score
-    return propose(rows, wanted, target, most)[: operations or DEFAULT_OPERATIONS]
+    return propose(rows, wanted, target, most)[:operations]
 
 
 def propose(rows: Sequence[Datarange], min_score: float, target: int, most: int) -> list[Proposal]:

@@ -90,6 +90,7 @@ def complete(service: Service, upload_id: int, etags: Sequence[str]) -> None:
 
     Called again it answers as the first time.
     """
+    etags = values.etags("upload_ids", etags)
     upload = upload_states.find(service, upload_id)
     if upload.state != "pending":
         upload_states.replay(upload)
@@ -150,8 +151,10 @@ def _opened(service: Service, datas3t: Datas3t, bucket: Bucket, upload: Upload) 
 
 def _checked_and_committed(service: Service, datas3t: Datas3t, upload: Upload, etags: Sequence[str]) -> Failure | None:
     """Why it is not, where that is final. None also where the upload ended meanwhile."""
+    bucket = datas3ts.bucket_of(service, datas3t)
+    intent_urls.check_opened(bucket, upload)
     try:
-        checked = completion.check(datas3ts.bucket_of(service, datas3t), _announced(upload, etags))
+        checked = completion.check(bucket, _announced(upload, etags))
         _commit(service, datas3t, upload, checked)
     except Invalid as error:
         return upload_states.final(upload, v1.ERROR_REASON_UPLOAD_INVALID, str(error))
@@ -199,5 +202,5 @@ def _announced(upload: Upload, etags: Sequence[str]) -> Announced:
         index_key=upload.index_object_key,
         part_size=upload.part_size,
         s3_upload_id=upload.s3_upload_id,
-        etags=[etag.strip().strip('"') for etag in etags],
+        etags=etags,
     )

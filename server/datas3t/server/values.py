@@ -1,9 +1,13 @@
 """The values of requests: what is not allowed is refused by the field's name, before database or S3 see it."""
 
+from collections.abc import Sequence
+
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY, valid_name
-from datas3t.archive.parts import MAX_OBJECT
+from datas3t.archive.parts import MAX_OBJECT, MAX_PARTS
 from datas3t.server.errors import Failure
+
+_LONGEST_ETAG = 1024  # characters
 
 
 def invalid(field: str, message: str) -> Failure:
@@ -48,6 +52,22 @@ def archive_size(field: str, value: int) -> int:
     """The size of an archive in bytes, up to S3's limit of 5 TiB."""
     if not 1 <= value <= MAX_OBJECT:
         raise invalid(field, f"is {value}, but an archive has 1 to {MAX_OBJECT} bytes")
+    return value
+
+
+def etags(field: str, given: Sequence[str]) -> list[str]:
+    """Those of an archive's parts, without the quotes that they may have."""
+    if len(given) > MAX_PARTS:
+        raise invalid(field, f"has {len(given)} ETags, but an archive has at most {MAX_PARTS} parts")
+    if any(len(etag) > _LONGEST_ETAG for etag in given):
+        raise invalid(field, f"has an ETag of more than {_LONGEST_ETAG} characters; give what S3 answered to the PUTs")
+    return [etag.strip().strip('"') for etag in given]
+
+
+def at_most(field: str, value: int, most: int) -> int:
+    """A number that has a limit."""
+    if value > most:
+        raise invalid(field, f"is {value}, but at most {most} are allowed")
     return value
 
 
