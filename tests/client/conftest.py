@@ -30,6 +30,7 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Journals go to a folder of the test's own."""
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
+    monkeypatch.setenv("DATAS3T_CACHE_DIR", str(folder / "cache"))
     return folder
 
 

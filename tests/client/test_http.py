@@ -101,8 +101,8 @@ def test_what_was_not_asked_for_is_tried_again(
 def test_a_batch_goes_on_behind_one_that_failed(server: Httpd, engine: Engine, fault: Fault) -> None:
     server.plan(*[Fault()] * 30, fault, fault, Fault(reset=True))
     places = [(at, at + 100) for at in range(0, 10_000, 100)]
-    requests = [Request("GET", url(server), start, stop, ETAG) for start, stop in places]
-    assert engine.fetch([*requests, *requests], parallelism=4) == [Pattern(SIZE)[a:b] for a, b in places] * 2
+    requests = [Request("GET", url(server), start, stop, ETAG) for start, stop in places * 2]
+    assert engine.fetch(requests, parallelism=4) == [Pattern(SIZE)[a:b] for a, b in places] * 2
     assert len(server.requests) == 200 + (1 if fault.status is None else 3)
 
 

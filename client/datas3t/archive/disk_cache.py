@@ -7,8 +7,9 @@ up before work can go on when somebody dies. Other files are left alone.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -98,6 +99,37 @@ class DiskCache:
             self.misses += 1
             return self._fetched(path, size, fetch)
 
+    def find(self, name: str, size: int, *, sound: Callable[[Cached], bool] | None = None) -> Cached | None:
+        """The file of that name, if it is there and right."""
+        found = self._opened(self._folder / name, size, sound)
+        self.hits += found is not None
+        return found
+
+    def fill(self, wanted: Sequence[tuple[str, int]], fetch: Callable[[Sequence[int]], Sequence[bytes]]) -> None:
+        """Fetches together, in one call, what is missing of these files, given by name and size, and what nobody else
+        fetches now. `fetch` gets their numbers in `wanted`, and answers their contents."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as locks:
+            mine = [number for number, (name, size) in enumerate(wanted) if self._is_ours(locks, name, size)]
+            self.misses += len(mine)
+            for number, content in zip(mine, fetch(mine) if mine else (), strict=True):
+                name, size = wanted[number]
+                self._fetched(self._folder / name, size, partial(iter, [content])).close()
+
+    def _is_ours(self, locks: ExitStack, name: str, size: int) -> bool:
+        """Takes the lock of a file that is missing, if it is free."""
+        path = self._folder / name
+        if _is_whole(path, size):
+            return False
+        with suppress(BlockingIOError):
+            locks.enter_context(held(path.with_name(f"{name}.lock"), wait=False))
+            return not _is_whole(path, size)
+        return False
+
+    def remove(self, name: str) -> None:
+        """Removes a file that has turned out to be wrong."""
+        (self._folder / name).unlink(missing_ok=True)
+
     def bytes_used(self) -> int:
         """The size of all files that are kept, by looking."""
         return sum(file.size for file in self._files())
@@ -172,6 +204,13 @@ class DiskCache:
         for name in names:
             with suppress(BlockingIOError), held(self._folder / f"{name}.lock", wait=False):
                 (self._folder / f"{name}.part").unlink(missing_ok=True)
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except FileNotFoundError:
+        return False
 
 
 def _fill(fd: int, size: int, pieces: Iterable[bytes]) -> None:

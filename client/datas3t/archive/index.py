@@ -123,6 +123,13 @@ def check_room(stop: int, archive_size: int) -> None:
         )
 
 
+def ends_are_records(first: Buffer, last: Buffer) -> bool:
+    """Whether the first and the last record of an index look like such. After a power failure a file may have its size,
+    but zeros in it."""
+    start, end = entry_at(first, 0), entry_at(last, 0)
+    return start.position == 0 and start.header_blocks > 0 and end.header_blocks > 0
+
+
 def columns(raw: Buffer) -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]":
     """Positions, header blocks and sizes of all entries, as arrays: about 24 bytes per entry on top of the index."""
     import numpy as np  # noqa: PLC0415 - 0.2 s that small archives do not need

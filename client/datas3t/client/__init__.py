@@ -1,5 +1,6 @@
 """The SDK: `from datas3t.client import Client`. Archives are made by `datas3t.client.pack`."""
 
+from datas3t.client._answers import Datapoint, Explanation
 from datas3t.client.aggregate import Aggregated
 from datas3t.client.buckets import Bucket
 from datas3t.client.client import Client
@@ -26,7 +27,7 @@ from datas3t.client.errors import (
 )
 from datas3t.client.imports import Imported, Skipped
 from datas3t.client.optimize import ProposedAggregate
-from datas3t.client.read import Datapoint, Datas3t
+from datas3t.client.read import Datas3t
 from datas3t.client.upload import Uploaded
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Datas3tInfo",
     "DeadlineExceeded",
     "Downloaded",
+    "Explanation",
     "FailedPrecondition",
     "FileError",
     "Imported",

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING
 from pyroaring import BitMap64
 
 from datas3t import v1
+from datas3t.archive import names
 from datas3t.client._connection import Connection
 from datas3t.client._expiry import stale_at
 from datas3t.client._rpc import pages
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from datas3t.client.client import Client
 
 
@@ -39,13 +43,27 @@ class Leased:
 
 
 class Catalogue:
-    """Dataranges in key order. From `stale_at`, in seconds since the epoch, on their URLs should be renewed."""
+    """Dataranges in key order: all that hold keys from `first` to `last`. From `stale_at`, in seconds since the epoch,
+    on their URLs should be renewed."""
 
-    def __init__(self, dataranges: list[Leased], stale_at: float) -> None:
+    def __init__(self, dataranges: list[Leased], stale_at: float, first: int = 0, last: int = names.MAX_KEY) -> None:
         self.dataranges = dataranges
         self.stale_at = stale_at
+        self.first = first
+        self.last = last
         self._firsts = [each.first for each in dataranges]
         self._by_id = {each.id: each for each in dataranges}
+
+    def covers(self, first: int, last: int) -> bool:
+        """Whether it tells of all keys from `first` to `last`."""
+        return self.first <= first and last <= self.last
+
+    @cached_property
+    def bounds(self) -> "NDArray[np.int64]":
+        """First and last keys, as two rows."""
+        import numpy as np  # noqa: PLC0415 - 0.1 s that a single read does not need
+
+        return np.array([self._firsts, [each.last for each in self.dataranges]], np.int64)
 
     def holding(self, key: int) -> Leased | None:
         """The datarange that holds the key."""
@@ -79,30 +97,37 @@ class Catalogue:
 
 
 class Leases:
-    """The catalogue of a datas3t that is used now. No lock, which might be held while a process forks: two threads may
-    renew at once, and one answer is kept."""
+    """The catalogue of a datas3t that is used now: first of the keys that are asked for, and of all once there are
+    others. No lock, which might be held while a process forks: two threads may ask at once, and one answer is kept."""
 
     def __init__(self, client: "Client", name: str) -> None:
         self._client = client
         self._name = name
         self._catalogue: Catalogue | None = None
 
-    def current(self) -> Catalogue:
-        """The catalogue, asked for where there is none yet or its URLs near their end."""
+    def current(self, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
+        """A catalogue with these keys, asked for where there is none yet or its URLs near their end."""
         held = self._catalogue
-        return held if held is not None and time.time() < held.stale_at else self.renew()
+        if held is None:
+            return self._load(first, last)
+        if not held.covers(first, last):
+            return self._load()
+        return held if time.time() < held.stale_at else self.renew(held)
 
     def renew(self, old: Catalogue | None = None) -> Catalogue:
-        """Asks the server anew, unless another thread has already replaced `old`."""
+        """Asks the server anew, unless another thread has already replaced `old`; for all keys where none is given."""
         held = self._catalogue
-        if old is not None and held is not None and held is not old:
-            return held
-        self._catalogue = renewed = load(self._client.connection, self._name)
-        return renewed
+        if old is None or held is None:
+            return self._load()
+        return held if held is not old and held.covers(old.first, old.last) else self._load(old.first, old.last)
+
+    def _load(self, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
+        self._catalogue = loaded = load(self._client.connection, self._name, first, last)
+        return loaded
 
 
-def load(connection: Connection, name: str, first: int | None = None, last: int | None = None) -> Catalogue:
-    """The catalogue as the server has it now, of the whole datas3t or a span of keys. Raises NotFound."""
+def load(connection: Connection, name: str, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
+    """The catalogue as the server has it now, of a span of keys. Raises NotFound."""
     found: list[Leased] = []
     stale = float("inf")
     for page in pages(
@@ -116,7 +141,9 @@ def load(connection: Connection, name: str, first: int | None = None, last: int 
             while found and found[-1].last >= each.first:
                 found.pop()
             found.append(each)
-    return Catalogue(found, stale)
+    if found:  # of these all is known
+        first, last = min(first, found[0].first), max(last, found[-1].last)
+    return Catalogue(found, stale, first, last)
 
 
 def _leased(found: v1.PresignedDatarange) -> Leased:

@@ -1,16 +1,27 @@
 """Fetches byte ranges of archives and indices into memory, by URLs that are renewed when they end."""
 
+import io
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 from datas3t.client._catalogue import Catalogue, Leased, Leases
+from datas3t.client._costs import Costs
 from datas3t.client._failures import as_ours
-from datas3t.client._http import Engine, Request
+from datas3t.client._http import Engine, MemorySink, Request
 from datas3t.client.errors import ObjectChanged
 
-_PARALLELISM = 16
-_RETRIES = 5
+_RETRIES = 6
+_PATIENCE = 10.0  # seconds without a byte after which a read is tried again
+_CROWD = 1.0  # seconds
+_PUMP = 1e-3  # seconds of the caller's own work, after which a stream is looked after
+_STREAMS = 4  # requests of a stream at a time
+LARGEST = 8 << 20  # bytes of a request at most: what is larger is split over connections
+
+T = TypeVar("T")
+Job = TypeVar("Job")
 
 
 class Gone(Exception):  # noqa: N818 - an event, not an error: the read is planned anew
@@ -21,56 +32,132 @@ class Piece(NamedTuple):
     """Bytes of a datarange's archive, or of its index."""
 
     leased: Leased
-    bytes: range
+    start: int
+    stop: int
     of_index: bool = False
 
 
-Fetch: TypeAlias = Callable[[Sequence[Piece]], list[bytes]]
-"""Answers the pieces' bytes, in their order."""
+class Fetching:
+    """Fetches pieces of one catalogue's dataranges.
 
+    Every method raises Gone where a datarange is no longer there; ObjectChanged where it should be, but S3 has another
+    object or none.
+    """
 
-def fetcher(engine: Engine, leases: Leases, catalogue: Catalogue) -> Fetch:
-    """Fetches pieces of the catalogue's dataranges. Raises Gone where one is no longer there; ObjectChanged where it
-    should be, but S3 has another object or none."""
+    def __init__(self, engine: Engine, leases: Leases, catalogue: Catalogue, costs: Costs) -> None:
+        self.costs = costs
+        self._engine = engine
+        self._leases = leases
+        self._catalogue = catalogue
+        self._addresses: dict[tuple[int, bool], _Address] = {}
 
-    def fetch(pieces: Sequence[Piece]) -> list[bytes]:
+    def each(self, pieces: Sequence[Piece], take: Callable[[int, bytes], None]) -> None:
+        """Gives `take` the number and the bytes of each piece, as they come."""
         if not pieces:
-            return []
+            return
+        with self._noticing(pieces):
+            requests = [self.request(piece) for piece in pieces]
+            size = sum(piece.stop - piece.start for piece in pieces)
+            parallelism = self.costs.parallelism(len(pieces), size)
+            began = time.perf_counter()
+            first_byte = self._engine.each(requests, take, parallelism=parallelism, retries=_RETRIES)
+            if first_byte is not None:
+                self.costs.note(len(pieces), size, parallelism, time.perf_counter() - began, first_byte)
+
+    def all(self, pieces: Sequence[Piece]) -> list[bytes]:
+        """The pieces' bytes, in their order."""
+        found = [b""] * len(pieces)
+        self.each(pieces, found.__setitem__)
+        return found
+
+    def large(self, piece: Piece) -> bytes:
+        """A piece of any size, fetched over several connections; it is in memory once."""
+        size = piece.stop - piece.start
+        if size <= LARGEST:
+            return self.all([piece])[0]
+        whole = io.BytesIO()
+        whole.seek(size - 1)
+        whole.write(b"\0")
+        with self._noticing([piece]), whole.getbuffer() as view:
+            parts = range(piece.start, piece.stop, LARGEST)
+            requests = [self._part(piece, start, view[start - piece.start :]) for start in parts]
+            self._engine.run(requests, parallelism=self.costs.parallelism(len(parts), size), retries=_RETRIES)
+            del requests
+        return whole.getvalue()  # which is the buffer itself
+
+    def stream(
+        self, jobs: Iterable[tuple[Job, Piece]], unpack: Callable[[Job, memoryview], Iterable[T]], ahead: int
+    ) -> Iterator[T]:
+        """What `unpack` makes of each job's piece, in order, with `ahead` bytes of them in memory at most."""
+        begun: deque[Piece] = deque(maxlen=_STREAMS + 2)
+
+        def requests() -> Iterator[tuple[Job, Request]]:
+            for job, piece in jobs:
+                begun.append(piece)
+                request = self.request(piece)
+                request.patience = _PATIENCE
+                yield job, request
+
+        with (
+            self._noticing(begun),
+            self._engine.stream(requests(), parallelism=_STREAMS, ahead=ahead, retries=_RETRIES) as stream,
+        ):
+            due = time.monotonic() + _PUMP
+            for job, body in stream:
+                for item in unpack(job, body):
+                    yield item
+                    if time.monotonic() >= due:
+                        stream.pump()
+                        due = time.monotonic() + _PUMP
+
+    def request(self, piece: Piece) -> Request:
+        """The GET for a piece."""
+        leased, start, stop, of_index = piece
+        address = self._addresses.get((leased.id, of_index))
+        if address is None:
+            address = self._addresses[leased.id, of_index] = _Address(self._leases, self._catalogue, leased, of_index)
+        return Request("GET", address, start, stop, leased.index_etag if of_index else leased.data_etag)
+
+    def _part(self, piece: Piece, start: int, view: memoryview) -> Request:
+        part = self.request(piece._replace(start=start, stop=min(start + LARGEST, piece.stop)))
+        part.sink, part.patience = MemorySink(view), _PATIENCE
+        return part
+
+    @contextmanager
+    def _noticing(self, pieces: Iterable[Piece]) -> Iterator[None]:
+        """Tells what was replaced from what is broken."""
         try:
             with as_ours():
-                requests = [_request(leases, catalogue, piece) for piece in pieces]
-                return engine.fetch(requests, parallelism=_PARALLELISM, retries=_RETRIES)
+                yield
         except ObjectChanged:
-            now = leases.renew(catalogue)
+            now = self._leases.renew(self._catalogue)
             if any(_same(now, piece.leased) is None for piece in pieces):
                 raise Gone from None
             raise
-
-    return fetch
 
 
 class _Address:
     """The URL of an object, out of the newest catalogue where the one at hand has ended."""
 
-    __slots__ = ("_catalogue", "_leases", "_piece")
+    __slots__ = ("_catalogue", "_leased", "_leases", "_of_index", "_renewed")
 
-    def __init__(self, leases: Leases, catalogue: Catalogue, piece: Piece) -> None:
+    def __init__(self, leases: Leases, catalogue: Catalogue, leased: Leased, of_index: bool) -> None:
         self._leases = leases
         self._catalogue = catalogue
-        self._piece = piece
+        self._leased = leased
+        self._of_index = of_index
+        self._renewed = 0.0
 
     def __call__(self, expired: bool) -> str:
-        if expired or time.time() >= self._catalogue.stale_at:
-            self._catalogue = self._leases.renew(self._catalogue)
-        leased = _same(self._catalogue, self._piece.leased)
-        if leased is None:
-            raise Gone
-        return leased.index_url if self._piece.of_index else leased.data_url
-
-
-def _request(leases: Leases, catalogue: Catalogue, piece: Piece) -> Request:
-    etag = piece.leased.index_etag if piece.of_index else piece.leased.data_etag
-    return Request("GET", _Address(leases, catalogue, piece), start=piece.bytes.start, stop=piece.bytes.stop, etag=etag)
+        now = time.time()
+        # Many requests for one object are refused at once: one renewal is for all of them.
+        if now >= self._catalogue.stale_at or (expired and now - self._renewed > _CROWD):
+            self._catalogue, self._renewed = self._leases.renew(self._catalogue), now
+            leased = _same(self._catalogue, self._leased)
+            if leased is None:
+                raise Gone
+            self._leased = leased
+        return self._leased.index_url if self._of_index else self._leased.data_url
 
 
 def _same(catalogue: Catalogue, leased: Leased) -> Leased | None:

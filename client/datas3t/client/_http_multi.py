@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pycurl
 
@@ -14,8 +14,10 @@ from datas3t.client._http_transfer import Options, Transfer, new_handle
 
 _KINDS: dict[str, type[Transfer]] = {"GET": Get, "PUT": Put}
 TICK = 0.25  # seconds; a signal that another thread got is noticed within it
+_SILENCE = 2.0  # seconds without any news until a small request is rather sent again
 _BLIND_WAIT = 0.002  # seconds, where libcurl cannot wait by itself: descriptors of 1,024 and more
 
+Take = Callable[[int, bytes], None]  # is given the number of a request, and its body
 Ended = tuple[Transfer, int, str]  # with libcurl's code and message
 
 
@@ -64,43 +66,65 @@ class Multi:
         transfer.end()
         self._free[method].append(transfer)
 
-    def sweep(self, requests: Sequence[Request], parallelism: int) -> list[bytes | None]:
-        """The bodies of requests that fit a sweep, in their order; None where something was out of the ordinary.
+    def sweep(self, requests: Sequence[Request], take: Take, parallelism: int) -> tuple[list[int], float | None]:
+        """Gives `take` the bodies of requests that fit a sweep. Answers the numbers of those that are left, and the
+        seconds to the first byte of the first answer.
 
-        The first of these ends it: what is under way then is waited for, and no other request begins.
+        The first that is out of the ordinary ends it, and so does silence: what is under way then is waited for, where
+        it is answered at all, and no other request begins.
         """
-        bodies: list[bytes | None] = [None] * len(requests)
         sweepers = self._sweepers_for(min(parallelism, len(requests)))
         perform, add, remove = self._curl.perform, self._curl.add_handle, self._curl.remove_handle
-        more = enumerate(requests)
+        more, done = enumerate(requests), bytearray(len(requests))
+        first_byte: float | None = None
         self._sweeping = True
         for sweeper in sweepers.values():
             sweeper.begin(*next(more))
             add(sweeper.curl)
-        running = len(sweepers)
+        running, heard = len(sweepers), 0.0
         while running:
             perform()
             _, good, bad = self._curl.info_read(running)
+            if good and first_byte is None:
+                first_byte = good[0].getinfo(pycurl.STARTTRANSFER_TIME) - good[0].getinfo(pycurl.PRETRANSFER_TIME)
             for curl in good:
                 remove(curl)
                 sweeper = sweepers[curl]
-                bodies[sweeper.number] = body = sweeper.body()
-                if body is not None and (numbered := next(more, None)) is not None:
-                    sweeper.begin(*numbered)
-                    add(curl)
-                    continue
-                running -= 1
+                number, body = sweeper.number, sweeper.body()
                 if body is None:
                     more = enumerate(())
+                elif (numbered := next(more, None)) is not None:
+                    sweeper.begin(*numbered)
+                    add(curl)
+                    running += 1
+                running -= 1
+                if body is not None:
+                    done[number] = 1
+                    take(number, body)
             for curl, _, _ in bad:
                 remove(curl)
                 sweepers[curl].clear()
                 running -= 1
                 more = enumerate(())
-            if running and not good:
-                self._wait(TICK, running)
+            if good or not running:
+                heard = 0.0
+                continue
+            self._wait(TICK, running)
+            now = time.monotonic()
+            heard = heard or now
+            if now - heard > _SILENCE:
+                more, heard = enumerate(()), now
+                running -= self._give_up(sweepers.values())
         self._sweeping = False
-        return bodies
+        return [number for number, is_done in enumerate(done) if not is_done], first_byte
+
+    def _give_up(self, sweepers: Iterable[Sweeper]) -> int:
+        """Takes out those to which no answer has begun; how many."""
+        silent = [sweeper for sweeper in sweepers if sweeper.silent and sweeper.curl.multi() is not None]
+        for sweeper in silent:
+            self._curl.remove_handle(sweeper.curl)
+            sweeper.clear()
+        return len(silent)
 
     def abandon(self) -> None:
         """Takes out what is still under way, as after an error; these connections are closed."""

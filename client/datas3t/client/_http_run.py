@@ -42,9 +42,15 @@ class Run:
 
     def go(self) -> None:
         """Raises TransferError, and whatever a callback, a sink or a body raises."""
+        while self.turn(TICK):
+            pass
+
+    def turn(self, patience: float) -> bool:
+        """Begins what may begin, and moves what can be moved; without any, waits for so many seconds. Whether anything
+        is left. Raises as `go`."""
         multi = self._multi
-        while self._fill():
-            for transfer, code, message in multi.step(self._patience()):
+        if left := self._fill():
+            for transfer, code, message in multi.step(min(patience, self._patience())):
                 outcome = transfer.outcome(code, message)
                 if isinstance(outcome, TransferError):
                     self._failed(transfer, outcome)
@@ -55,6 +61,7 @@ class Run:
                 if self._on_done:
                     self._on_done(request, outcome)
             self._report()
+        return left
 
     def _fill(self) -> bool:
         """Starts as many as may run; whether there is any left to wait for."""

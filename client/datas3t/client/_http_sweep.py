@@ -87,6 +87,11 @@ class Sweeper:
         self.clear()
         return body if right else None
 
+    @property
+    def silent(self) -> bool:
+        """Whether no answer has begun."""
+        return not self._lines
+
     def clear(self) -> None:
         """Forgets the answer."""
         self._lines.clear()

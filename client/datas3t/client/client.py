@@ -1,9 +1,11 @@
 """Client: the one door to a datas3t server: the contract's calls, and transfers between files and S3."""
 
 import os
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from platformdirs import user_cache_path
 from pyroaring import BitMap64
 
 from datas3t.client import aggregate, buckets, dataranges, datas3ts, download, imports, optimize, read, upload
@@ -21,16 +23,27 @@ class Client:
     """A client of the server at `url`: "http://host:port", or "https://host" with TLS; without a port, 80 or 443.
 
     Without `url` the environment's DATAS3T_SERVER_URL counts, then http://localhost:8765. `timeout`, in seconds, is how
-    long one attempt of a call may take. Nothing is sent before the first call.
+    long one attempt of a call may take. Indices that are read are kept in `cache_dir` (the environment's
+    DATAS3T_CACHE_DIR, then the user's cache folder), which all processes share, up to `max_cache_size` bytes. Nothing
+    is sent before the first call.
 
     May be used from many threads at once and after a fork, and pickles: the other process makes its own connections.
     Calls that may be repeated are, while the server is away for moments. Every error is a Datas3tError; beside those
     that a method names there are Unavailable and DeadlineExceeded.
     """
 
-    def __init__(self, url: str | None = None, *, timeout: float = 60.0) -> None:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        timeout: float = 60.0,
+        cache_dir: str | os.PathLike[str] | None = None,
+        max_cache_size: int = 1 << 30,
+    ) -> None:
         self._address = address(url)
         self._timeout = timeout
+        self._cache_dir = Path(cache_dir or os.environ.get("DATAS3T_CACHE_DIR") or user_cache_path("datas3t", False))
+        self._max_cache_size = max_cache_size
         self._held: Connection | None = None
 
     def __enter__(self) -> Self:
@@ -57,6 +70,16 @@ class Client:
     def url(self) -> str:
         """The server's address."""
         return self._address.url
+
+    @property
+    def cache_dir(self) -> Path:
+        """The folder where indices are kept."""
+        return self._cache_dir / "indices"
+
+    @property
+    def max_cache_size(self) -> int:
+        """The bytes that may be kept there."""
+        return self._max_cache_size
 
     @property
     def connection(self) -> Connection:

@@ -1,47 +1,36 @@
 """Datas3t: a handle to read datapoints with, straight from S3.
 
-The server is asked once for all dataranges with their URLs, and again only when these near their end. Where a datapoint
-lies is looked up in the datarange's index; neighbours are fetched as one.
+The server is asked for dataranges with their URLs at the first use, and again only when these near their end. Where a
+datapoint lies is looked up in the datarange's index; what is read is held against its entry's header.
 """
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from operator import index as integer
+from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex, TypeVar
 
 from pyroaring import BitMap64
 
-from datas3t.archive import index, names, spans
-from datas3t.archive.errors import FormatError
-from datas3t.archive.header import check_entry
-from datas3t.archive.index import Entry
-from datas3t.client._catalogue import Catalogue, Leased, Leases
-from datas3t.client._fetching import Fetch, Gone, Piece, fetcher
-from datas3t.client._indices import Indices
+from datas3t.archive import names
+from datas3t.client._answers import Datapoint, Explanation
+from datas3t.client._catalogue import Catalogue, Leases
+from datas3t.client._costs import Costs
+from datas3t.client._fetching import Fetching, Gone
+from datas3t.client._indices import Indices, Unfit
+from datas3t.client._one import content
+from datas3t.client._spans import split
 from datas3t.client.dataranges import check_range
-from datas3t.client.errors import ArchiveError, DatapointNotFound
+from datas3t.client.errors import Aborted, ArchiveError, DatapointNotFound, InvalidArgument
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from datas3t.client.client import Client
 
 T = TypeVar("T")
 
-_GAP = 64 << 10  # bytes between two datapoints that are fetched as one rather than by two requests
-_REQUEST = 8 << 20  # bytes of one request at most, unless a single datapoint is larger
-_AHEAD = 4  # requests of a scan that are under way at a time
-_AT_ONCE = 16 << 20  # bytes of these together at most, unless a single one is larger
-_SCAN_REQUEST = 2 << 20
-_TRIES = 3  # how often the dataranges may be replaced under one read
-
-
-@dataclass(frozen=True, slots=True)
-class Datapoint:
-    """A datapoint: its key, the name of its entry (`00000000000000000042.png`) and its content."""
-
-    key: int
-    name: str
-    content: bytes
+_TRIES = 5  # how often the dataranges may be replaced under one read
 
 
 class Datas3t:
@@ -56,7 +45,8 @@ class Datas3t:
         self._client = client
         self._name = name
         self._leases = Leases(client, name)
-        self._indices = Indices()
+        self._indices = Indices(client.cache_dir, client.max_cache_size)
+        self._costs = Costs()
 
     def __reduce__(self) -> tuple[type["Datas3t"], tuple["Client", str]]:
         return Datas3t, (self._client, self._name)
@@ -79,7 +69,7 @@ class Datas3t:
         return len(self._leases.current())
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, SupportsIndex) and self._leases.current().holding(key.__index__()) is not None
+        return isinstance(key, SupportsIndex) and self._leases.current().holding(integer(key)) is not None
 
     def refresh(self) -> None:
         """Asks the server again what is there: datapoints that were uploaded or deleted meanwhile."""
@@ -87,135 +77,135 @@ class Datas3t:
 
     def get(self, key: int) -> bytes:
         """The content of one datapoint. Raises DatapointNotFound."""
-        return self.get_many((key,))[0]
+        key = integer(key)
+        if not 0 <= key <= names.MAX_KEY:
+            raise self._not_found(key)
+
+        def one(catalogue: Catalogue, fetching: Fetching) -> bytes:
+            leased = catalogue.holding(key)
+            if leased is None:
+                raise self._not_found(key)
+            return content(leased, key, self._indices, fetching)
+
+        return self._read(key, key, one)
 
     def get_many(self, keys: Iterable[int]) -> list[bytes]:
         """The contents of datapoints, in the order of `keys`, which may repeat.
 
         Raises DatapointNotFound, which names the first key that is missing, before anything is fetched.
         """
-        keys = list(keys)
-        contents = self._again_where_replaced(lambda catalogue: self._contents(catalogue, keys))
-        return [contents[key] for key in keys]
+        from datas3t.client._many import contents  # noqa: PLC0415 - numpy takes 0.1 s, which a single read does not need
+
+        wanted = list(map(integer, keys))
+        if len(wanted) < 2:
+            return [self.get(key) for key in wanted]
+        found, numbers = self._planned(wanted, contents)
+        return [found[number] for number in numbers]
+
+    def explain(self, keys: Iterable[int]) -> Explanation:
+        """How `get_many` would read these keys now: requests, bytes fetched, bytes used. It reads of the indices what
+        is needed, and no datapoint. Raises DatapointNotFound."""
+        from datas3t.client._many import explanation  # noqa: PLC0415 - as above
+
+        return self._planned(list(map(integer, keys)), explanation)[0]
 
     def scan(self, first: int | None = None, last: int | None = None) -> Iterator[Datapoint]:
         """The datapoints from key `first` to `last`, both included, in key order; all of them where neither is given.
 
         Keys that do not exist are left out. Each entry's header is held against key and index: ArchiveError where it is
-        another's; InvalidArgument, at once, for a range that is none. Memory: a few requests of 2 MiB, or of a
+        another's; InvalidArgument, at once, for a range that is none. Memory: 16 MiB that are read ahead, or one
         datapoint where that is larger.
         """
         first, last = first or 0, names.MAX_KEY if last is None else last
         check_range(first, last)
         return self._scanned(first, last)
 
+    def split(self, parts: int, first: int | None = None, last: int | None = None) -> list[tuple[int, int]]:
+        """Cuts the span of keys from `first` to `last` into `parts` spans with about as many bytes each, for as many
+        threads or processes to scan. Fewer where there are fewer datapoints. Raises InvalidArgument."""
+        first, last = first or 0, names.MAX_KEY if last is None else last
+        check_range(first, last)
+        if parts < 1:
+            raise InvalidArgument(f"{parts} parts are none; ask for 1 or more")
+        return split(self._leases.current(first, last), first, last, parts)
+
     def _scanned(self, cursor: int, last: int) -> Iterator[Datapoint]:
-        while batch := self._batch(cursor, last):
-            cursor = batch[-1][0].keys.stop
-            while batch:
-                run = batch[0][0]
-                yield from run.datapoints(batch.pop(0)[1])  # held nowhere else: it may be large
+        from datas3t.client._scanning import datapoints  # noqa: PLC0415 - as above
 
-    def _batch(self, first: int, last: int) -> "list[tuple[_Run, bytes]]":
-        """The next few requests' worth of entries from `first` on."""
+        attempts, began = self._attempts(), cursor
+        while True:
+            if cursor != began:  # what was overcome does not count
+                attempts, began = self._attempts(), cursor
+            catalogue = self._leases.current(cursor, last)
+            with attempts:
+                for datapoint in datapoints(catalogue, cursor, last, self._indices, self._fetching(catalogue)):
+                    cursor = datapoint.key + 1
+                    yield datapoint
+                return
 
-        def read(catalogue: Catalogue) -> "list[tuple[_Run, bytes]]":
-            fetch = self._fetch(catalogue)
-            runs = _at_once(_runs(catalogue.within(first, last), first, last, self._indices, fetch))
-            return list(zip(runs, fetch([run.piece for run in runs]), strict=True))
+    def _planned(
+        self, wanted: list[int], plan: "Callable[[Catalogue, NDArray[np.int64], Indices, Fetching], T]"
+    ) -> tuple[T, list[int]]:
+        """What `plan` makes of the different keys among `wanted`, in ascending order; and which of these each is."""
+        import numpy as np  # noqa: PLC0415 - as above
 
-        return self._again_where_replaced(read)
+        from datas3t.client._places import missing  # noqa: PLC0415 - as above
 
-    def _contents(self, catalogue: Catalogue, keys: Sequence[int]) -> dict[int, bytes]:
-        wanted: dict[Leased, list[int]] = {}
-        for key in keys:
-            if catalogue.holding(key) is None:
-                raise DatapointNotFound(f"datas3t {self._name!r} has no datapoint {key}", key=key)
-        for key in sorted(set(keys)):
-            leased = catalogue.holding(key)
-            assert leased is not None
-            wanted.setdefault(leased, []).append(key)
-        fetch = self._fetch(catalogue)
-        entries = self._indices.entries(wanted, fetch)
-        return _sliced(wanted, entries, fetch)
+        outside = {key for key in wanted if not 0 <= key <= names.MAX_KEY}
+        inside = np.array([key for key in wanted if key not in outside] if outside else wanted, np.int64)
+        keys, numbers = np.unique(inside, return_inverse=True)
 
-    def _fetch(self, catalogue: Catalogue) -> Fetch:
-        return fetcher(self._client.connection.engine, self._leases, catalogue)
+        def read(catalogue: Catalogue, fetching: Fetching) -> T:
+            if lost := outside.union(missing(catalogue, keys).tolist()):
+                raise self._not_found(next(key for key in wanted if key in lost))
+            return plan(catalogue, keys, self._indices, fetching)
 
-    def _again_where_replaced(self, read: Callable[[Catalogue], T]) -> T:
-        for _ in range(_TRIES):
-            try:
-                return read(self._leases.current())
-            except Gone:
-                self._leases.renew()
-        return read(self._leases.current())
+        span = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
+        return self._read(*span, read), numbers.tolist()
 
+    def _read(self, first: int, last: int, read: Callable[[Catalogue, Fetching], T]) -> T:
+        attempts = self._attempts()
+        while True:
+            catalogue = self._leases.current(first, last)
+            with attempts:
+                return read(catalogue, self._fetching(catalogue))
 
-def _sliced(wanted: Mapping[Leased, Sequence[int]], entries: Mapping[int, Entry], fetch: Fetch) -> dict[int, bytes]:
-    """The contents of these entries, neighbours fetched as one; an empty one needs no request."""
-    pieces, holders = [], []
-    for leased, keys in wanted.items():
-        full = [key for key in keys if entries[key].size]
-        at = 0
-        for merged in spans.merge((entries[key].content for key in full), _GAP, _REQUEST):
-            stop = bisect_left(full, merged.stop, at, key=lambda key: entries[key].content.start)
-            pieces.append(Piece(leased, merged))
-            holders.append(full[at:stop])
-            at = stop
-    contents = dict.fromkeys(entries, b"")
-    for piece, held, data in zip(pieces, holders, fetch(pieces), strict=True):
-        view = memoryview(data)
-        for key in held:
-            content = entries[key].content
-            contents[key] = bytes(view[content.start - piece.bytes.start : content.stop - piece.bytes.start])
-    return contents
+    def _fetching(self, catalogue: Catalogue) -> Fetching:
+        return Fetching(self._client.connection.engine, self._leases, catalogue, self._costs)
+
+    def _attempts(self) -> "_Attempts":
+        return _Attempts(self._name, self._leases, self._indices)
+
+    def _not_found(self, key: int) -> DatapointNotFound:
+        return DatapointNotFound(f"datas3t {self._name!r} has no datapoint {key}", key=key)
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Consecutive entries of one archive, fetched as one piece with their headers."""
+class _Attempts:
+    """Around an attempt to read: swallows what a new one can help against. Dataranges may be replaced under a read, and
+    an index at hand may be spoilt."""
 
-    piece: Piece
-    keys: range
-    raw_index: bytes
+    def __init__(self, name: str, leases: Leases, indices: Indices) -> None:
+        self._name = name
+        self._leases = leases
+        self._indices = indices
+        self._left = _TRIES
+        self._spoilt: set[int] = set()
 
-    def datapoints(self, data: bytes) -> Iterator[Datapoint]:
-        view, start, leased = memoryview(data), self.piece.bytes.start, self.piece.leased
-        for key in self.keys:
-            entry = index.entry_at(self.raw_index, key - leased.first)
-            content = entry.content
-            header = bytes(view[entry.position - start : content.start - start])
-            try:
-                name = check_entry(header, entry, key)
-            except FormatError as error:
-                raise ArchiveError(f"datarange {leased.first} to {leased.last}: {error}") from None
-            yield Datapoint(key, name, bytes(view[content.start - start : content.stop - start]))
+    def __enter__(self) -> None:
+        pass
 
-
-def _at_once(runs: Iterable[_Run]) -> list[_Run]:
-    """The first few, as many as may be in memory together."""
-    chosen: list[_Run] = []
-    size = 0
-    for run in islice(runs, _AHEAD):
-        size += len(run.piece.bytes)
-        if chosen and size > _AT_ONCE:
-            break
-        chosen.append(run)
-    return chosen
-
-
-def _runs(dataranges: Iterable[Leased], first: int, last: int, indices: Indices, fetch: Fetch) -> Iterator[_Run]:
-    """Pieces of about one request each, in key order."""
-    for leased in dataranges:
-        raw = indices.whole(leased, fetch)
-        key, behind = max(first, leased.first), min(last, leased.last) + 1
-        while key < behind:
-            start = index.entry_at(raw, key - leased.first).position
-            # The entries that end within a request's size, and one at least.
-            ends = range(key, behind)
-            stop = key + bisect_right(
-                ends, start + _SCAN_REQUEST, key=lambda k: index.entry_at(raw, k - leased.first).stop
-            )
-            keys = range(key, max(stop, key + 1))
-            yield _Run(Piece(leased, spans.span(raw, leased.first, keys[0], keys[-1])), keys, raw)
-            key = keys.stop
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, Gone):
+            self._left -= 1
+            if not self._left:
+                raise Aborted(f"dataranges of {self._name!r} are replaced faster than they can be read; try again")
+            return True  # whoever noticed has asked the server anew
+        if isinstance(error, Unfit):
+            if error.leased.id in self._spoilt:
+                raise ArchiveError(str(error)) from None
+            self._spoilt.add(error.leased.id)
+            self._indices.forget(error.leased)
+            return True
+        return False

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 
 from datas3t.archive.disk_cache import Cached, DiskCache
-from datas3t.archive.index import RECORD_SIZE, Entry, entry_at
+from datas3t.archive.index import RECORD_SIZE, Entry, ends_are_records, entry_at
 
 
 class IndexCache:
@@ -49,7 +49,4 @@ class IndexCache:
 
 
 def _sound(index: Cached) -> bool:
-    """Whether both ends are records: after a power failure a file may have its size, but zeros in it."""
-    first = entry_at(index.read(0, RECORD_SIZE), 0)
-    last = entry_at(index.read(index.size - RECORD_SIZE, index.size), 0)
-    return first.position == 0 and first.header_blocks > 0 and last.header_blocks > 0
+    return ends_are_records(index.read(0, RECORD_SIZE), index.read(index.size - RECORD_SIZE, index.size))

@@ -1,0 +1,28 @@
+"""A span of keys cut into spans of about as many bytes, for readers side by side."""
+
+from bisect import bisect_right
+from itertools import accumulate, pairwise
+
+from datas3t.client._catalogue import Catalogue
+
+
+def split(catalogue: Catalogue, first: int, last: int, parts: int) -> list[tuple[int, int]]:
+    """At most so many spans, first and last keys, that together hold what the catalogue has from `first` to `last`.
+
+    All datapoints of a datarange count as equally large.
+    """
+    spans = [(max(each.first, first), min(each.last, last), each) for each in catalogue.within(first, last)]
+    if not spans:
+        return []
+    sizes = [each.entries_end * (stop - start + 1) / each.count for start, stop, each in spans]
+    ends = list(accumulate(sizes))
+
+    def key_at(size: float) -> int:
+        """The first key behind so many bytes."""
+        at = min(bisect_right(ends, size), len(spans) - 1)
+        start, stop, each = spans[at]
+        behind = (size - ends[at] + sizes[at]) / (each.entries_end / each.count)
+        return min(start + round(behind), stop + 1)
+
+    cuts = sorted({spans[0][0], *(key_at(ends[-1] * n / parts) for n in range(1, parts)), spans[-1][1] + 1})
+    return [(start, stop - 1) for start, stop in pairwise(cuts)]
