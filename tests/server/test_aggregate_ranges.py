@@ -115,6 +115,21 @@ def test_a_refused_start_leaves_no_trace(site: Site) -> None:
         assert conn.execute("SELECT count(*) FROM aggregate_uploads").fetchone() == (0,)
 
 
+def test_an_index_larger_than_s3_takes_is_not_begun(site: Site) -> None:
+    with connection(site.service.pool) as conn:
+        conn.execute(
+            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+                                       entries_size_bytes, data_etag, index_etag)
+               SELECT id, n * 120000000, n * 120000000 + 119999999, 'a' || n, 'b' || n, 61440001024, 61440000000, '', ''
+                 FROM datas3ts, generate_series(0, 3) AS n"""
+        )
+    for planned in (True, False):
+        with pytest.raises(Failure, match="its index would have 7680000000 bytes, but S3 takes 5368709120") as caught:
+            start(site, 0, 479_999_999, planned=planned)
+        assert caught.value.metadata["nearest_last"] == "239999999"
+        assert start(site, 0, 239_999_999, planned=planned).aggregate.id
+
+
 def test_more_parts_than_s3_takes_name_the_most_that_fit(site: Site) -> None:
     with connection(site.service.pool) as conn:
         conn.execute(

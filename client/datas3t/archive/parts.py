@@ -4,6 +4,7 @@ MIN_PART = 5 << 20  # every part but the last
 MAX_PART = 5 << 30
 MAX_PARTS = 10_000
 MAX_OBJECT = 5 << 40
+MAX_PUT = 5 << 30  # an object that is sent in one piece, as indices are
 
 DIRECT_PUT_LIMIT = 20 << 20  # from this size on an archive goes in parts, of this size at least
 

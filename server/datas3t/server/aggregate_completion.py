@@ -6,28 +6,42 @@ that the client merged is checked as an upload is, and compared with the sources
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import IO
 
-from datas3t.archive import index, join, tar
+from datas3t.archive import index, tar
 from datas3t.archive.errors import FormatError
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.server import aggregate_comparison, aggregate_sources, completion, intent_urls
-from datas3t.server.aggregate_comparison import Readable, at_once, changed, source, spread
+from datas3t.server import (
+    aggregate_archives,
+    aggregate_comparison,
+    aggregate_index,
+    aggregate_sources,
+    completion,
+    intent_urls,
+)
+from datas3t.server.aggregate_comparison import Readable, source, spread
 from datas3t.server.completion import Announced, Checked, Invalid
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
+from datas3t.server.parallel import at_once
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
+from datas3t.server.spool import spool
 
 SEAMS = 256  # that are looked at
 
 
-def check(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]) -> Checked:
+def check(
+    bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str], scratch: Path
+) -> Checked:
     """Puts the parts together and checks the new archive; raises Invalid, which is final, or Failure.
 
-    OBJECT_CHANGED: a source is not what was committed, or was deleted meanwhile. `sources` are by first key.
+    OBJECT_CHANGED: a source is not what was committed, or was deleted meanwhile. `sources` are by first key. Memory is
+    the same however many datapoints there are; a long index is made in the folder `scratch`.
     """
     try:
         if aggregate.planned:
-            return _check_planned(bucket, aggregate, sources, etags)
+            return _check_planned(bucket, aggregate, sources, etags, scratch)
         return _check_merged(bucket, aggregate, sources, etags)
     except FormatError as error:
         raise Invalid(f"{error}; start anew") from error
@@ -35,7 +49,9 @@ def check(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], et
         raise Invalid("archive or index changed while they were checked; start anew") from error
 
 
-def _check_planned(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]) -> Checked:
+def _check_planned(
+    bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str], scratch: Path
+) -> Checked:
     if aggregate.s3_upload_id is None:  # its start crashed
         raise Invalid("the multipart upload was never opened; start anew")
     key = aggregate.data_object_key
@@ -43,11 +59,15 @@ def _check_planned(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datar
     completion.join_parts(bucket, key, aggregate.s3_upload_id, sizes, etags)
     data = completion.stands(bucket, key, "archive", aggregate.data_size)
     read = partial(bucket.get, key, etag=data.etag)
-    made = _joined_index(bucket, sources)
-    _check_seams(read, sources, made)
     entries_size = sum(row.entries_size_bytes for row in sources)
     tar.check_end(read, entries_size, data.size)
-    return Checked(data.size, entries_size, data.etag, bucket.put(aggregate.index_object_key, made))
+    aggregate_archives.check(bucket, sources)
+    with spool(scratch) as made:
+        for piece in aggregate_index.joined(bucket, sources):
+            made.write(piece)
+        _check_seams(read, sources, made)
+        index_etag = bucket.put(aggregate.index_object_key, made)
+    return Checked(data.size, entries_size, data.etag, index_etag)
 
 
 def _check_merged(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]) -> Checked:
@@ -78,36 +98,19 @@ def _check_merged(bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datara
     return checked
 
 
-def _joined_index(bucket: Bucket, sources: Sequence[Datarange]) -> bytes:
-    """The sources' indices, one behind the other, with their positions shifted; checked to tile the archive."""
-    made = bytearray()
-    position = 0
-    indices = at_once(partial(_index_of, bucket), sources)
-    for row, raw in zip(sources, indices, strict=True):
-        records = join.shifted(raw, position)
-        stop = index.check_records(records, position, len(made) // RECORD_SIZE)
-        if stop - position != row.entries_size_bytes:
-            raise changed(row.index_object_key)
-        made += records
-        position = stop
-    return bytes(made)
-
-
-def _index_of(bucket: Bucket, row: Datarange) -> bytes:
-    """The index of a source whose archive, too, is what was committed."""
-    found = bucket.head(row.data_object_key)
-    if found is None or found.etag != row.data_etag:
-        raise changed(row.data_object_key)
-    return source(bucket, row).read_index(0, RECORD_SIZE * row.count)
-
-
-def _check_seams(read: completion.Read, sources: Sequence[Datarange], made: bytes) -> None:
+def _check_seams(read: completion.Read, sources: Sequence[Datarange], made: IO[bytes]) -> None:
     """Each source's first entry stands where the new index says; where there are many sources, of some of them."""
     first = sources[0].first_key
 
-    def check_seam(row: Datarange) -> None:
-        entry = index.entry_at(made, row.first_key - first)
-        tar.check_entry(read(entry.position, entry.content.start), entry, row.first_key)
+    def check_seam(seam: tuple[int, index.Entry]) -> None:
+        key, entry = seam
+        tar.check_entry(read(entry.position, entry.content.start), entry, key)
 
-    for _ in at_once(check_seam, [sources[number] for number in spread(len(sources), SEAMS)]):
+    keys = [sources[number].first_key for number in spread(len(sources), SEAMS)]
+    for _ in at_once(check_seam, [(key, _entry(made, key - first)) for key in keys]):
         pass
+
+
+def _entry(made: IO[bytes], number: int) -> index.Entry:
+    made.seek(RECORD_SIZE * number)
+    return index.entry_at(made.read(RECORD_SIZE), 0)

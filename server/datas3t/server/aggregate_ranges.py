@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from datas3t import v1
 from datas3t.archive import join
-from datas3t.archive.parts import MAX_OBJECT
+from datas3t.archive.index import RECORD_SIZE
+from datas3t.archive.parts import MAX_OBJECT, MAX_PUT
 from datas3t.server.db import dataranges
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
@@ -71,6 +72,8 @@ def _too_large(rows: Sequence[Datarange], planned: bool) -> str | None:
     sizes = [row.entries_size_bytes for row in rows]
     if (total := join.joined_size(sizes)) > MAX_OBJECT:
         return f"its archive would have {total} bytes, but S3 takes {MAX_OBJECT}"
+    if (index := RECORD_SIZE * sum(row.count for row in rows)) > MAX_PUT:
+        return f"its index would have {index} bytes, but S3 takes {MAX_PUT} in one piece"
     if planned:
         try:
             join.plan(sizes)

@@ -150,7 +150,7 @@ def _checked_and_swapped(
     bucket = datas3ts.bucket_of(service, datas3t)
     intent_urls.check_opened(bucket, aggregate)
     try:
-        checked = aggregate_completion.check(bucket, aggregate, sources, etags)
+        checked = aggregate_completion.check(bucket, aggregate, sources, etags, service.scratch)
         _swap(service, datas3t, aggregate, checked)
     except Invalid as error:
         return aggregate_states.final(aggregate, v1.ERROR_REASON_AGGREGATE_INVALID, str(error))

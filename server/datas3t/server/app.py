@@ -64,7 +64,9 @@ class Server:
         with contextlib.ExitStack() as undo:
             connections = undo.enter_context(contextlib.closing(pool.open_pool(settings.db_url)))
             index_cache = _cache(settings)
-            self._service = Service(connections, Buckets(), index_cache, cipher, settings.url_lifetime)
+            self._service = Service(
+                connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
+            )
             _check_key(self._service)
             self._front = Front(
                 servicers(self._service), self._metrics(), self._ready, addr=settings.addr, grpc_addr=settings.grpc_addr

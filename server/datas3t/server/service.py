@@ -1,7 +1,9 @@
 """What every call works with. The plain functions take it first; the app makes it once."""
 
+import tempfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Event
 
 from datas3t.server.credentials import Cipher
@@ -14,7 +16,8 @@ from datas3t.server.s3.bucket import Buckets
 class Service:
     """`url_lifetime`: how long presigned URLs work, and so how long an upload may take.
 
-    `deletions` is set whenever objects were queued for deletion: the reaper waits for it.
+    `scratch` is the folder for what is too large for memory. `deletions` is set whenever objects were queued for
+    deletion: the reaper waits for it.
     """
 
     pool: Pool
@@ -22,6 +25,7 @@ class Service:
     index_cache: IndexCache
     cipher: Cipher
     url_lifetime: timedelta = timedelta(hours=24)
+    scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     deletions: Event = field(default_factory=Event)
 
     def expiry(self) -> datetime:

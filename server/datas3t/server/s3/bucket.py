@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 import boto3
@@ -122,8 +122,10 @@ class Bucket:
                     raise ObjectChanged
                 yield from body.iter_chunks(1 << 20)
 
-    def put(self, key: str, data: bytes) -> str:
-        """Writes an object; its ETag."""
+    def put(self, key: str, data: bytes | IO[bytes]) -> str:
+        """Writes an object of at most 5 GiB, from memory or from the whole of a file; its ETag."""
+        if not isinstance(data, bytes):
+            data.seek(0)
         with translated(self.location):
             return self._client.put_object(Bucket=self._name, Key=key, Body=data)["ETag"].strip('"')
 

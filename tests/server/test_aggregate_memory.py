@@ -1,0 +1,61 @@
+"""The index of an aggregate is made in the same memory, however many datapoints there are."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from datas3t.server.db.dataranges import Datarange
+from tests.support.memory import grown
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
+
+READY = """
+from pathlib import Path
+import numpy
+from datas3t.server import aggregate_index
+from datas3t.server.db.dataranges import Datarange
+from datas3t.server.s3.bucket import Buckets, Location
+from datas3t.server.spool import spool
+location, rows, folder = told
+bucket, rows = Buckets().at(Location(**location)), [Datarange(**row) for row in rows]
+bucket.head("nothing")
+"""
+JOIN = """
+with spool(Path(folder)) as made:
+    for piece in aggregate_index.joined(bucket, rows):
+        made.write(piece)
+    bucket.put("joined", made)
+"""
+
+
+def of_nothing(count: int) -> bytes:
+    """The index of so many datapoints of zero bytes."""
+    records = np.zeros((count, 2), dtype=">u8")
+    records[:, 0] = np.arange(count) * 512
+    records[:, 1] = 1 << 48
+    return records.tobytes()
+
+
+def test_ten_million_datapoints_are_joined_in_little_memory(
+    services: "Services", s3: "S3Client", bucket: str, tmp_path: Path
+) -> None:
+    count = 2_500_000
+    etag = s3.put_object(Bucket=bucket, Key="index", Body=of_nothing(count))["ETag"].strip('"')
+    rows = [
+        Datarange(first, first, first + count - 1, "archive", "index", 512 * count + 1024, 512 * count, "", etag)
+        for first in range(0, 10_000_000, count)
+    ]
+    location = {
+        "endpoint": services.s3.endpoint,
+        "bucket": bucket,
+        "region": "us-east-1",
+        "access_key": services.s3.access_key,
+        "secret_key": services.s3.secret_key,
+    }
+    assert grown(READY, JOIN, [location, [asdict(row) for row in rows], str(tmp_path)]) < 60
+    assert s3.get_object(Bucket=bucket, Key="joined")["Body"].read() == of_nothing(10_000_000)
