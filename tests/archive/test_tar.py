@@ -227,6 +227,16 @@ def test_a_walk_reads_within_the_archive_and_skips_large_contents(sizes: list[in
     assert starts == sorted(starts), "nothing is read twice"
 
 
+def test_an_index_that_goes_into_a_file_is_not_in_memory(tmp_path: Path) -> None:
+    raw = WHOLE["pax"]
+    whole = scan(raw)
+    with (tmp_path / "index").open("w+b") as file:
+        found = tar.scan(lambda start, stop: raw[start:stop], len(raw), into=file)
+        file.seek(0)
+        assert file.read() == whole.index
+    assert (found.index, found.count, found.entries_end) == (b"", whole.count, whole.entries_end)
+
+
 def test_behind_large_contents_only_headers_are_read() -> None:
     sizes = [3 << 20] * 20
     raw = b"".join(entry(b"%020d.x" % key, bytes(size)) for key, size in enumerate(sizes)) + END

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from datas3t.archive import header, names
 from datas3t.archive.errors import ArchiveError
@@ -29,7 +30,8 @@ _LONGEST_PAUSE = 4_096  # entries, before the bulk reader is asked again
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an archive holds. `entries_end` is where the end marker starts; sizes are bytes."""
+    """What an archive holds. `entries_end` is where the end marker starts; sizes are bytes. The index is empty here if
+    it went into a file."""
 
     first_key: int
     count: int
@@ -58,15 +60,22 @@ def scan_file(
 
 
 def scan(
-    read: Read, size: int, *, first_key: int | None = None, wide: int = 8 << 20, large: int = 1_600_000
+    read: Read,
+    size: int,
+    *,
+    first_key: int | None = None,
+    wide: int = 8 << 20,
+    large: int = 1_600_000,
+    into: IO[bytes] | None = None,
 ) -> Contents:
     """Checks a whole archive that is read by ranges, as from S3. Raises ArchiveError, and what `read` raises.
 
     It asks for `wide` bytes at once, but behind a content larger than `large` only for a header: a content is worth
-    skipping if it takes longer than another request.
+    skipping if it takes longer than another request. The index is written `into` a file where there is one: then memory
+    is the same for any number of datapoints.
     """
     window = _Window(read, size, wide=wide, narrow=8 * BLOCK, large=large)
-    return _Walk(window.read, size, first_key, None).run(None)
+    return _Walk(window.read, size, first_key, None, into).run(None)
 
 
 def check_end(read: Read, entries_end: int, size: int) -> None:
@@ -83,12 +92,20 @@ def check_end(read: Read, entries_end: int, size: int) -> None:
 class _Walk:
     """From entry to entry; keys must follow one another."""
 
-    def __init__(self, read: Read, size: int, first_key: int | None, progress: Progress | None) -> None:
+    def __init__(
+        self,
+        read: Read,
+        size: int,
+        first_key: int | None,
+        progress: Progress | None,
+        into: IO[bytes] | None = None,
+    ) -> None:
         self._read = read
         self._size = size
         self._announced = first_key
         self._progress = progress
-        self._index = io.BytesIO()  # hands out what it holds without a copy
+        self._made = io.BytesIO()  # hands out what it holds without a copy
+        self._index = self._made if into is None else into
         self._first: int | None = None
         self._count = 0
         self._position = 0
@@ -153,7 +170,7 @@ class _Walk:
         check_end(self._read, self._position, self._size)
         if self._progress:
             self._progress(self._size, self._size)
-        return Contents(self._first, self._count, self._position, self._size, self._index.getvalue())
+        return Contents(self._first, self._count, self._position, self._size, self._made.getvalue())
 
 
 class _Window:
@@ -177,6 +194,7 @@ class _Window:
                 skipped = start - self._asked > self._large
                 self._width = self._narrow if skipped else min(_WIDER * self._width, self._wide)
             self._start = start
+            self._piece = b""  # one in memory is enough
             self._piece = self._read(start, max(stop, min(start + self._width, self._size)))
             offset = 0
         self._asked = stop

@@ -1,13 +1,15 @@
 """An archive that an import found: is it readable, and does its index fit? Where not, the index is made anew.
 
-Contents are skipped, not read. No transaction is open meanwhile.
+Contents are skipped, not read, and memory is the same for any number of entries. No transaction is open meanwhile.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import md5
+from pathlib import Path
 from threading import BoundedSemaphore
+from typing import IO
 
 from datas3t import v1
 from datas3t.archive import tar
@@ -17,6 +19,7 @@ from datas3t.server.completion import Read, check_index
 from datas3t.server.errors import Failure
 from datas3t.server.import_listing import Archive
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
+from datas3t.server.spool import spool
 
 WHOLE = 256 << 10  # up to this size an archive is read in one piece
 
@@ -24,7 +27,9 @@ _TAIL = 64 << 10
 _SAMPLE = range(4, 33)  # headers that are looked at, and one more for every 16 MiB
 _LARGE = 1_600_000  # a content that takes longer to read than another request does
 _WIDE, _NARROW = 8 << 20, 256 << 10  # what a walk reads ahead: among small contents, and where most are large
-_WALKS = BoundedSemaphore(4)  # each has some 25 MB in hand
+_PIECE = 1 << 20
+_MANY = 50_000  # entries of an index that is checked some 20 MB at a time
+_LARGE_ONES = BoundedSemaphore(4)  # with some 20 MB in hand each, in all imports that run
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,18 @@ class Unfit(Exception):  # noqa: N818 - it is left out, which is no defect
     """The archive cannot be imported; the message says why."""
 
 
-def check(bucket: Bucket, archive: Archive) -> Fit:
-    """What its row is to say. Raises Unfit, or Failure where S3 does not answer."""
+def check(bucket: Bucket, archive: Archive, scratch: Path) -> Fit:
+    """What its row is to say. Raises Unfit, or Failure where S3 does not answer.
+
+    A long index is made in the folder `scratch`.
+    """
     try:
-        return _by_index(bucket, archive) or _by_walk(bucket, archive)
+        with _among_few(archive.count > _MANY):
+            found = _by_index(bucket, archive)
+        if found is not None:
+            return found
+        with _among_few(archive.data.size > WHOLE), spool(scratch) as made:
+            return _by_walk(bucket, archive, made)
     except (ObjectMissing, ObjectChanged) as error:
         raise Unfit("it was deleted or written anew while it was looked at; import again") from error
 
@@ -65,32 +78,39 @@ def _by_index(bucket: Bucket, archive: Archive) -> Fit | None:
     return Fit(index.etag, stop)
 
 
-def _by_walk(bucket: Bucket, archive: Archive) -> Fit:
+def _by_walk(bucket: Bucket, archive: Archive, made: IO[bytes]) -> Fit:
     """From header to header; writes the index where the one in the bucket is another."""
-    data = archive.data
-    with _WALKS if data.size > WHOLE else nullcontext():
-        try:
-            read = partial(bucket.get, archive.key, etag=data.etag)
-            wide = _WIDE if data.size // archive.count < _LARGE else _NARROW
-            made = tar.scan(read, data.size, first_key=archive.first, wide=wide, large=_LARGE)
-        except FormatError as error:
-            raise Unfit(f"it is no archive that can be read: {error}") from error
-        if made.count != archive.count:
-            raise Unfit(f"it holds {made.count} datapoints, but {archive.count} by its name")
-        if archive.index is not None and _is(bucket, archive.index_key, archive.index, made.index):
-            return Fit(archive.index.etag, made.entries_end)
-        return Fit(_written(bucket, archive.index_key, made.index), made.entries_end)
+    data, wide = archive.data, _WIDE if archive.data.size // archive.count < _LARGE else _NARROW
+    try:
+        read = partial(bucket.get, archive.key, etag=data.etag)
+        walked = tar.scan(read, data.size, first_key=archive.first, wide=wide, large=_LARGE, into=made)
+    except FormatError as error:
+        raise Unfit(f"it is no archive that can be read: {error}") from error
+    if walked.count != archive.count:
+        raise Unfit(f"it holds {walked.count} datapoints, but {archive.count} by its name")
+    index = archive.index
+    if index is not None and index.size == RECORD_SIZE * walked.count and _is(bucket, archive.index_key, index, made):
+        return Fit(index.etag, walked.entries_end)
+    return Fit(_written(bucket, archive.index_key, made), walked.entries_end)
 
 
-def _is(bucket: Bucket, key: str, there: ObjectInfo, expected: bytes) -> bool:
-    if there.size != len(expected):
-        return False
-    if there.etag == md5(expected, usedforsecurity=False).hexdigest():  # as most stores make it: no need to ask
+def _among_few(large: bool) -> AbstractContextManager[object]:
+    return _LARGE_ONES if large else nullcontext()
+
+
+def _is(bucket: Bucket, key: str, there: ObjectInfo, expected: IO[bytes]) -> bool:
+    """Whether an object has the bytes of the file, which is as long."""
+    expected.seek(0)
+    digest = md5(usedforsecurity=False)
+    for piece in iter(partial(expected.read, _PIECE), b""):
+        digest.update(piece)
+    if there.etag == digest.hexdigest():  # as most stores make ETags: no need to ask
         return True
-    return bucket.get(key, 0, there.size, etag=there.etag) == expected
+    expected.seek(0)
+    return all(expected.read(len(piece)) == piece for piece in bucket.stream(key, 0, there.size, etag=there.etag))
 
 
-def _written(bucket: Bucket, key: str, index: bytes) -> str:
+def _written(bucket: Bucket, key: str, index: IO[bytes]) -> str:
     try:
         return bucket.put(key, index)
     except Failure as failure:

@@ -133,7 +133,7 @@ class _Import:
 
     def _look(self, archive: Archive) -> Fit | str:
         try:
-            return check(self._bucket, archive)
+            return check(self._bucket, archive, self._service.scratch)
         except Unfit as error:
             return str(error)
 
