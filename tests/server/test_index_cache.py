@@ -18,8 +18,10 @@ import pytest
 from datas3t.archive import index
 from datas3t.archive.disk_cache import DiskCache
 from datas3t.archive.index import Entry
+from datas3t.server import downloads
 from datas3t.server.index_cache import IndexCache
 from tests.support.stack import wait_until
+from tests.support.uploads import Site, archive
 
 RAW = index.encode([Entry(0, 1, 10), Entry(1024, 3, 600)])
 WHERE = ("http://s3:9000", "bucket", "datas3t/a/dataranges/1.index", "0123abcd")
@@ -34,8 +36,9 @@ def kept(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if file.name != ".size"]
 
 
-def once(raw: bytes, calls: list[int]) -> Callable[[], Iterator[bytes]]:
-    def fetch() -> Iterator[bytes]:
+def once(raw: bytes, calls: list[int]) -> Callable[[int, int], Iterator[bytes]]:
+    def fetch(start: int, stop: int) -> Iterator[bytes]:
+        assert (start, stop) == (0, len(raw)), "the whole index"
         calls.append(1)
         yield raw[:7]
         yield raw[7:]
@@ -341,6 +344,41 @@ def test_writers_killed_at_any_moment_leave_only_whole_files_and_the_bound(tmp_p
     assert cache.bytes_used() <= 100_000
     (tmp_path / name(1)).unlink()
     assert all(file.name == hashlib.sha256(file.read_bytes()).hexdigest() for file in kept(tmp_path))
+
+
+def test_on_a_full_disk_entries_are_read_one_by_one(tmp_path: Path) -> None:
+    program = """if True:
+        import resource, sys
+        from datas3t.server.index_cache import IndexCache
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))  # as a full disk, in the middle of a write
+        raw, asked = bytes.fromhex(sys.argv[2]), []
+        def fetch(start, stop):
+            asked.append((start, stop))
+            yield raw[start:stop]
+        entry = IndexCache(sys.argv[1], 1 << 20).entry("http://s3:9000", "bucket", "key", "etag", 1, 2, fetch)
+        print(*entry, asked)
+    """
+    command = [sys.executable, "-c", program, str(tmp_path), RAW.hex()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "1024 3 600 [(0, 32), (16, 32)]\n"
+    assert done.stderr == "the index cache fails (File too large): entries of indices are read from S3, one by one\n"
+    assert kept(tmp_path) == []
+
+
+def test_downloads_go_on_where_the_cache_folder_is_broken(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "cache"
+    site.upload(archive(1, b"one", b"two", b"three"))
+    shutil.rmtree(folder)
+    folder.write_text("no folder")
+    for _ in range(2):
+        ((segment,), _, _) = downloads.presign(site.service, "images", 2, 2)
+        assert (segment.start, segment.stop) == (1024, 2048)
+    assert caplog.text.count("the index cache fails") == 1
+    folder.unlink()
+    downloads.presign(site.service, "images", 2, 2)
+    assert len(kept(folder)) == 1
 
 
 def test_a_folder_that_cannot_be_used_says_so(tmp_path: Path) -> None:

@@ -20,9 +20,11 @@ def held(path: Path, *, wait: bool = True, keep: bool = False) -> Iterator[int]:
     try:
         yield fd
     finally:
-        if not keep:
-            path.unlink(missing_ok=True)
-        _release(fd)
+        try:
+            if not keep:
+                path.unlink(missing_ok=True)
+        finally:
+            _release(fd)
 
 
 def _locked(path: Path, wait: bool) -> int:

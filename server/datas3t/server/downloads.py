@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from datas3t import v1
-from datas3t.archive.index import RECORD_SIZE, Entry
+from datas3t.archive.index import Entry
 from datas3t.server import datas3ts, pages, values
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
@@ -82,7 +82,7 @@ def _entry(service: Service, bucket: Bucket, row: Datarange, key: int) -> Entry:
             *named,
             key - row.first_key,
             row.count,
-            lambda: bucket.stream(row.index_object_key, 0, RECORD_SIZE * row.count, etag=row.index_etag),
+            lambda start, stop: bucket.stream(row.index_object_key, start, stop, etag=row.index_etag),
         )
     except (ObjectMissing, ObjectChanged) as error:
         message = f"the index {row.index_object_key} is not the one that was committed; import the bucket anew"
