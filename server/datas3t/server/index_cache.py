@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from datas3t.archive.disk_cache import Cached, DiskCache
-from datas3t.archive.index import RECORD_SIZE, Entry, entry_at
+from datas3t.archive.index import RECORD_SIZE, Entry, ends_are_records, entry_at
 
 _WARN_EVERY = 60.0  # seconds
 _log = logging.getLogger(__name__)
