@@ -93,6 +93,20 @@ def test_an_unknown_path_is_a_404_that_says_so(front: Running, path: str) -> Non
 
 
 @pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("/nowhere", "/nowhere"),
+        ("/a%1b%5b2J%0d%0aSet-Cookie:%20x", "/a%1B[2J%0D%0ASet-Cookie:%20x"),
+        ("/caf%C3%A9/%E2%80%AE/%ff", "/caf%C3%A9/%E2%80%AE/%25ff"),
+    ],
+)
+def test_an_unknown_path_is_told_without_what_could_confuse_a_terminal(front: Running, asked: str, shown: str) -> None:
+    answer = front.ask("GET", asked)
+    assert answer.json["message"] == f"there is no {shown} here; see docs/api.md"
+    assert answer.json["details"][0]["metadata"] == {"path": shown}
+
+
+@pytest.mark.parametrize(
     ("verb", "path", "allowed"),
     [
         ("PUT", "/api/bucket", "GET, HEAD, POST"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import MethodDescriptor
@@ -16,6 +17,7 @@ from datas3t.server.rest import json
 from datas3t.server.rpc.calls import Servicing
 
 RAW = "google.api.HttpBody"
+_PLAIN = "/:@!$&'()*+,;=[]"  # what a path holds as it is (RFC 3986); what could confuse a terminal or a log is encoded
 
 
 class RouteError(TypeError):
@@ -63,7 +65,7 @@ class Routes:
         """The route; HEAD is answered as GET is. Raises Failure (ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED)."""
         verbs = self._by_path.get(path)
         if verbs is None:
-            shown = path[:200]
+            shown = quote(path[:200], safe=_PLAIN, errors="replace")
             raise Failure(v1.ERROR_REASON_ROUTE_NOT_FOUND, f"there is no {shown} here; see docs/api.md", path=shown)
         route = verbs.get("GET" if verb == "HEAD" else verb)
         if route is None:
