@@ -75,11 +75,6 @@ def test_another_encryption_key_is_found_at_start(
     other.stop()
 
 
-def test_a_key_that_is_no_base64_is_found_at_start(services: "Services", database: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"(?i)encryption key"):
-        Server(settings_for(services, database, tmp_path, encryption_key="not base64!")).start()
-
-
 def test_a_cache_folder_that_cannot_be_had_is_found_at_start(
     services: "Services", database: str, tmp_path: Path
 ) -> None:

@@ -65,7 +65,10 @@ def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
     [
         ({"db_url": ""}, "set --db-url or DB_URL"),
         ({"db_url": "mysql://h/d"}, "postgres:// or postgresql://"),
+        ({"db_url": "postgres://h/d?nosuch=1"}, "the database URL cannot be read"),
+        ({"db_url": "postgres://[::1/d"}, "the database URL cannot be read"),
         ({"encryption_key": ""}, "`datas3t keygen` makes one"),
+        ({"encryption_key": "not base64!"}, "must be base64 of at least one byte"),
         ({"max_cache_size": 0}, "more than 0 bytes"),
         ({"url_lifetime": timedelta()}, "1 second to 7 days"),
         ({"url_lifetime": timedelta(days=8)}, "1 second to 7 days"),
@@ -75,6 +78,12 @@ def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
 def test_what_cannot_be_used_is_refused_and_says_why(change: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         replace(GOOD, **change)
+
+
+def test_a_password_that_is_not_encoded_is_not_repeated() -> None:
+    with pytest.raises(SettingsError, match="percent-encoded") as caught:
+        replace(GOOD, db_url="postgres://u:hush%ZZ@h/d")
+    assert "hush" not in str(caught.value)
 
 
 def test_secrets_are_not_in_the_repr() -> None:

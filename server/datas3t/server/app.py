@@ -59,7 +59,7 @@ class Server:
     def start(self) -> None:
         """Migrates, checks the encryption key, listens. Raises Failure, SettingsError and MigrationEdited."""
         settings = self._settings
-        cipher = _cipher(settings.encryption_key)
+        cipher = Cipher(settings.encryption_key)
         migrate(settings.db_url)
         with contextlib.ExitStack() as undo:
             connections = undo.enter_context(contextlib.closing(pool.open_pool(settings.db_url)))
@@ -194,13 +194,6 @@ def allow_many_connections() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _cipher(encryption_key: str) -> Cipher:
-    try:
-        return Cipher(encryption_key)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
 
 
 def _cache(settings: Settings) -> IndexCache:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+
+from datas3t.server.credentials import Cipher
 
 DEFAULT_PORT = 8765
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -80,15 +81,34 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.db_url:
             raise SettingsError("no database; set --db-url or DB_URL to postgres://user:password@host:port/name")
-        if urlsplit(self.db_url).scheme not in ("postgres", "postgresql"):
-            raise SettingsError("the database URL must begin with postgres:// or postgresql://")
+        _check_url(self.db_url)
         if not self.encryption_key:
             raise SettingsError(
                 "no encryption key; set --encryption-key or ENCRYPTION_KEY (`datas3t keygen` makes one)"
             )
+        try:
+            Cipher(self.encryption_key)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
         if self.max_cache_size <= 0:
             raise SettingsError("the size of the index cache must be more than 0 bytes")
         if not timedelta() < self.url_lifetime <= timedelta(days=7):
             raise SettingsError("presigned URLs live from 1 second to 7 days, the longest that S3 allows")
         if self.log_level not in _LEVELS:
             raise SettingsError(f"the log level {self.log_level!r} is none of {', '.join(_LEVELS)}")
+
+
+def _check_url(db_url: str) -> None:
+    """What libpq says of a URL may repeat the password, so we do not."""
+    from psycopg import ProgrammingError  # noqa: PLC0415 - a third of a second
+    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
+
+    if not db_url.startswith(("postgres://", "postgresql://")):
+        raise SettingsError("the database URL must begin with postgres:// or postgresql://")
+    try:
+        conninfo_to_dict(db_url)
+    except ProgrammingError:
+        raise SettingsError(
+            "the database URL cannot be read; it is postgres://user:password@host:port/name, where what is special in"
+            " the password is percent-encoded"
+        ) from None
