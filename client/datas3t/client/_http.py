@@ -68,7 +68,7 @@ class Engine:
         """Does GETs without a sink, no two of which are the same Request: gives `take` the number and the body of each,
         as they come. The quickest way for many small ranges of known ETags.
 
-        Answers the seconds to the first byte of the first answer, if they are known. Errors and tries are as with `run`.
+        Answers the seconds to the first byte of the first answer, if they are known. Errors and tries: as with `run`.
         """
         small = [number for number, request in enumerate(requests) if fits(request)] if retries else []
         if len(small) == len(requests):
