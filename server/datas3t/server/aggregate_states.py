@@ -12,7 +12,7 @@ _AGGREGATES = States(
     is_completed=v1.ERROR_REASON_AGGREGATE_COMPLETED,
     is_cancelled=v1.ERROR_REASON_AGGREGATE_CANCELLED,
     by_id=aggregate_uploads.by_id,
-    finish=aggregate_uploads.finish,
+    pending=aggregate_uploads.PENDING,
 )
 
 find, find_pending, replay = _AGGREGATES.find, _AGGREGATES.find_pending, _AGGREGATES.replay

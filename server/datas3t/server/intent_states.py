@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY, parse
 from datas3t.server.db import keys_to_delete, pool
-from datas3t.server.db.datarange_uploads import State
 from datas3t.server.db.datas3ts import Datas3t
+from datas3t.server.db.pending import Pending, State
 from datas3t.server.db.pool import Connection
 from datas3t.server.errors import Failure
 from datas3t.server.service import Service
@@ -42,14 +41,6 @@ class Intent(Protocol):
     def failure_message(self) -> str | None: ...
 
 
-class Finish(Protocol):
-    """Ends a pending row, once: of several callers one gets when its URLs end, the others None."""
-
-    def __call__(
-        self, conn: Connection, intent_id: int, state: State, reason: int | None = None, message: str | None = None, /
-    ) -> datetime | None: ...
-
-
 Row = TypeVar("Row", bound=Intent)
 
 
@@ -65,7 +56,7 @@ class States(Generic[Row]):
     is_completed: Reason
     is_cancelled: Reason
     by_id: Callable[[Connection, int], Row | None]
-    finish: Finish
+    pending: Pending
 
     def find(self, service: Service, intent_id: int) -> Row:
         """Raises the `not_found` of its kind."""
@@ -126,9 +117,9 @@ class States(Generic[Row]):
     def _end(self, service: Service, datas3t: Datas3t, intent: Row, failure: Failure | None) -> bool:
         with pool.transaction(service.pool) as conn:
             if failure is None:
-                expires_at = self.finish(conn, intent.id, "cancelled")
+                expires_at = self.pending.finish(conn, intent.id, "cancelled")
             else:
-                expires_at = self.finish(conn, intent.id, "failed", failure.reason, failure.message)
+                expires_at = self.pending.finish(conn, intent.id, "failed", failure.reason, failure.message)
             if expires_at is None:
                 return False
             archive, index, later = intent.data_object_key, intent.index_object_key, expires_at + service.late

@@ -12,7 +12,7 @@ _UPLOADS = States(
     is_completed=v1.ERROR_REASON_UPLOAD_COMPLETED,
     is_cancelled=v1.ERROR_REASON_UPLOAD_CANCELLED,
     by_id=datarange_uploads.by_id,
-    finish=datarange_uploads.finish,
+    pending=datarange_uploads.PENDING,
 )
 
 find, find_pending, replay = _UPLOADS.find, _UPLOADS.find_pending, _UPLOADS.replay

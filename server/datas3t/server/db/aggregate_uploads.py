@@ -8,7 +8,7 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
-from datas3t.server.db.datarange_uploads import State
+from datas3t.server.db.pending import Pending, State
 from datas3t.server.db.pool import Connection
 
 
@@ -81,37 +81,5 @@ def by_id(conn: Connection, aggregate_id: int) -> Aggregate | None:
         return cur.execute(_BY_ID, [aggregate_id]).fetchone()
 
 
-_SET_S3_UPLOAD_ID: LiteralString = """
-    UPDATE aggregate_uploads SET s3_upload_id = %s WHERE id = %s AND state = 'pending'
-"""
-
-
-def set_s3_upload_id(conn: Connection, aggregate_id: int, s3_upload_id: str) -> bool:
-    """Whether the aggregate is still pending."""
-    return conn.execute(_SET_S3_UPLOAD_ID, [s3_upload_id, aggregate_id]).rowcount == 1
-
-
-_EXTEND: LiteralString = """
-    UPDATE aggregate_uploads SET expires_at = greatest(expires_at, %s) WHERE id = %s AND state = 'pending'
-"""
-
-
-def extend(conn: Connection, aggregate_id: int, expires_at: datetime) -> bool:
-    """Whether the aggregate is still pending; it then lives until `expires_at` at least."""
-    return conn.execute(_EXTEND, [expires_at, aggregate_id]).rowcount == 1
-
-
-_FINISH: LiteralString = """
-    UPDATE aggregate_uploads
-       SET state = %s, failure_reason = %s, failure_message = %s, finished_at = now()
-     WHERE id = %s AND state = 'pending'
-    RETURNING expires_at
-"""
-
-
-def finish(
-    conn: Connection, aggregate_id: int, state: State, reason: int | None = None, message: str | None = None
-) -> datetime | None:
-    """Ends a pending aggregate, once: of several callers one gets when its URLs end, the others None."""
-    ended = conn.execute(_FINISH, [state, reason, message, aggregate_id]).fetchone()
-    return ended[0] if ended else None
+PENDING = Pending("aggregate_uploads")
+set_s3_upload_id, extend, finish = PENDING.set_s3_upload_id, PENDING.extend, PENDING.finish

@@ -3,13 +3,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, LiteralString
+from typing import LiteralString
 
 from psycopg.rows import class_row
 
+from datas3t.server.db.pending import Pending, State
 from datas3t.server.db.pool import Connection
-
-State = Literal["pending", "completed", "cancelled", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,37 +74,5 @@ def by_id(conn: Connection, upload_id: int) -> Upload | None:
         return cur.execute(_BY_ID, [upload_id]).fetchone()
 
 
-_SET_S3_UPLOAD_ID: LiteralString = """
-    UPDATE datarange_uploads SET s3_upload_id = %s WHERE id = %s AND state = 'pending'
-"""
-
-
-def set_s3_upload_id(conn: Connection, upload_id: int, s3_upload_id: str) -> bool:
-    """Whether the upload is still pending."""
-    return conn.execute(_SET_S3_UPLOAD_ID, [s3_upload_id, upload_id]).rowcount == 1
-
-
-_EXTEND: LiteralString = """
-    UPDATE datarange_uploads SET expires_at = greatest(expires_at, %s) WHERE id = %s AND state = 'pending'
-"""
-
-
-def extend(conn: Connection, upload_id: int, expires_at: datetime) -> bool:
-    """Whether the upload is still pending; it then lives until `expires_at` at least."""
-    return conn.execute(_EXTEND, [expires_at, upload_id]).rowcount == 1
-
-
-_FINISH: LiteralString = """
-    UPDATE datarange_uploads
-       SET state = %s, failure_reason = %s, failure_message = %s, finished_at = now()
-     WHERE id = %s AND state = 'pending'
-    RETURNING expires_at
-"""
-
-
-def finish(
-    conn: Connection, upload_id: int, state: State, reason: int | None = None, message: str | None = None
-) -> datetime | None:
-    """Ends a pending upload, once: of several callers one gets when its URLs end, the others None."""
-    ended = conn.execute(_FINISH, [state, reason, message, upload_id]).fetchone()
-    return ended[0] if ended else None
+PENDING = Pending("datarange_uploads")
+set_s3_upload_id, extend, finish = PENDING.set_s3_upload_id, PENDING.extend, PENDING.finish
