@@ -17,20 +17,27 @@ from bench.places import Place, batches
 
 @dataclass
 class Turn:
-    """What one turn took: seconds and CPU seconds of the reads alone; `peak` in MB, of the process so far."""
+    """What one turn took: seconds and CPU seconds of the reads alone, and when they ended; `peak` in MB, of the process
+    so far. `held` and `grown`, in MB, are what its memory grew by, now and at most. `spent` is
+    seconds by what they went to, with how often."""
 
     seconds: float = 0.0
     cpu: float = 0.0
+    ended: float = 0.0
     peak: float = 0.0
+    held: float = 0.0
+    grown: float = 0.0
     count: int = 0
     digest: bytes = b""
     latencies: list[float] = field(default_factory=list)
+    spent: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     @contextmanager
     def clock(self) -> Iterator[None]:
         cpu, began = cpu_seconds(), time.perf_counter()
         yield
-        self.seconds += time.perf_counter() - began
+        self.ended = time.perf_counter()  # the same clock in all processes
+        self.seconds += self.ended - began
         self.cpu += cpu_seconds() - cpu
 
 
@@ -96,8 +103,15 @@ def peak_rss() -> float:
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1e3
+        return int(line.split()[1]) * 1024 / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def rss() -> float:
+    """What this process holds now, in MB."""
+    import psutil  # noqa: PLC0415 - only the few that ask have it
+
+    return float(psutil.Process().memory_info().rss) / 1e6
 
 
 def main() -> None:

@@ -12,12 +12,25 @@ from datas3t.archive.index import BLOCK
 
 def write_archive(path: Path, first: int, count: int, size: int) -> None:
     """An archive of `count` contents of `size` bytes."""
-    source = random.Random(first)
     with path.open("wb", buffering=1 << 20) as out:
-        for key in range(first, first + count):
-            out.write(write.header(names.entry_name(key, "bin"), size))
-            out.write(source.randbytes(size) + write.padding(size))
-        out.write(write.END)
+        out.writelines(_pieces(first, count, size))
+
+
+def archive(first: int, count: int, size: int) -> bytes:
+    """The same in memory."""
+    return b"".join(_pieces(first, count, size))
+
+
+def _pieces(first: int, count: int, size: int) -> Iterator[bytes]:
+    for key, content in enumerate(contents(first, count, size), first):
+        yield write.header(names.entry_name(key, "bin"), size) + content + write.padding(size)
+    yield write.END
+
+
+def contents(first: int, count: int, size: int) -> Iterator[bytes]:
+    """What the archive with that first key holds."""
+    source = random.Random(first)
+    return (source.randbytes(size) for _ in range(count))
 
 
 def content(path: Path, number: int, size: int) -> bytes:

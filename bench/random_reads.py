@@ -1,8 +1,11 @@
 """Random datapoints, many at a time and one by one."""
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
-from bench.report import Goal, Report, quantiles, ratios, spread
+from bench import front
+from bench.bare import Bare
+from bench.report import Goal, Report, quantiles, ratios, short, spread
 from bench.sites import Site, Sites
 from bench.turns import Entrant, Order, Result, contest
 
@@ -35,6 +38,7 @@ def far(report: Report, sites: Sites, rounds: int) -> None:
     if sites.far:
         results = _batches(sites, sites.far, rounds, sites.sizes.chosen)
         _print(report, sites, sites.far, results, sites.sizes.chosen)
+        report.say("", _relay_alone(sites))
         report.goals([Goal("at least 10 times boto3's 16 threads", ratios(results, "SDK", BOTO3), 10)])
 
 
@@ -42,7 +46,7 @@ def one_by_one(report: Report, sites: Sites, rounds: int) -> None:
     """get in a loop."""
     site = sites.fast or sites.seaweed
     keys = sites.keys[: sites.sizes.singly]
-    entrants = [SDK, ENGINE, BARE, *_peers(keys=None)]
+    entrants = [SDK, ENGINE, BARE, *_peers(None), _presign_each(None)]
     expected = sites.digest(keys)
     results = contest(site.place, site.front, entrants, rounds, lambda *_: Order("single", (keys,), expected))
     report.title(f"`get`, {len(keys):,} datapoints one by one, warm handle: {site.title}")
@@ -66,19 +70,21 @@ def _peers(keys: int | None) -> list[Entrant]:
     return [
         Entrant(BOTO3, "bench.peers:Boto3Threads", keys),
         Entrant(OBSTORE, "bench.peers:ObstoreSingles"),
-        Entrant("a presign call per read", "bench.readers:PresignEach", keys),
     ]
+
+
+def _presign_each(keys: int | None) -> Entrant:
+    return Entrant("a presign call per read", "bench.readers:PresignEach", keys)
 
 
 def _batches(sites: Sites, site: Site, rounds: int, count: int) -> dict[str, Result]:
     sizes = sites.sizes
-    entrants = [
-        SDK,
-        ENGINE,
-        BARE,
-        *_peers(min(sizes.slow, count)),
-        Entrant("obstore, known ranges", "bench.peers:ObstoreRanges"),
-    ]
+    entrants = [SDK, ENGINE, BARE, *_peers(min(sizes.slow, count))]
+    if site.front:
+        entrants += [
+            _presign_each(min(sizes.slow, count)),
+            Entrant("obstore, known ranges", "bench.peers:ObstoreRanges"),
+        ]
     return contest(site.place, site.front, entrants, rounds, _orders(sites, sites.keys[:count]))
 
 
@@ -90,6 +96,28 @@ def _orders(sites: Sites, keys: Sequence[int]) -> Callable[[Entrant, int], Order
         return Order("random", (chosen, sites.sizes.batch), expected[len(chosen)])
 
     return order
+
+
+def _relay_alone(sites: Sites) -> str:
+    """What the relay passes on by itself, when it does not wait."""
+    assert sites.fast
+    place, bare = sites.fast.place, Bare(256)
+    with front.delayed(place.access.endpoint, 0) as endpoint:
+
+        def there(url: str) -> str:
+            return endpoint + url.removeprefix(place.access.endpoint)
+
+        small = [(there(archive.url), content) for archive, content in map(place.content, sites.keys)]
+        large = [(there(url), part) for url, part in place.sequence(8 << 20)]
+        bare.fetch(small[:256])
+        began = perf_counter()
+        bare.fetch(small)
+        between = perf_counter()
+        size = Bare(4).read(large)
+    return (
+        f"Without delay the relay passes on {short(len(small) / (between - began))} such requests/s, 256 in flight; "
+        f"{short(size / 1e6 / (perf_counter() - between))} MB/s in ranges of 8 MiB, 4 in flight."
+    )
 
 
 def _print(report: Report, sites: Sites, site: Site, results: dict[str, Result], count: int) -> None:

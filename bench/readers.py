@@ -45,10 +45,7 @@ class EngineAlone(Reader):
     def skim(self) -> int:
         etags = {archive.url: archive.etag for archive in self.place.archives}
         self._engine.run(
-            (
-                Request("GET", url, part.start, part.stop, etags[url], sink=_forget)
-                for url, part in self.place.sequence(_STEP)
-            ),
+            (Request("GET", url, part.start, part.stop, etags[url]) for url, part in self.place.sequence(_STEP)),
             parallelism=4,
         )
         return self.place.total
@@ -90,7 +87,3 @@ class PresignEach(Reader):
 
     def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
         return list(self._threads.map(self.get, keys))
-
-
-def _forget(offset: int, pieces: Sequence[bytes]) -> None:
-    pass

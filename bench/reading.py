@@ -19,7 +19,7 @@ import pycurl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
 
-from bench import nginx, random_reads
+from bench import calls, nginx, opening, random_reads, scans
 from bench.report import Report
 from bench.sites import QUICK, Sites, Sizes, made
 from bench.stand import standing
@@ -29,6 +29,11 @@ WORKLOADS: dict[str, Callable[[Report, Sites, int], None]] = {
     "many": random_reads.many,
     "far": random_reads.far,
     "single": random_reads.one_by_one,
+    "scan": scans.scan,
+    "open": opening.wide,
+    "together": opening.together,
+    "memory": opening.memory,
+    "server": calls.server,
 }
 
 
@@ -48,8 +53,9 @@ def main() -> None:
     report.say(_about(rounds))
     with standing(options.folder) as stand, made(stand, QUICK if options.quick else Sizes()) as sites:
         for name in chosen:
+            print(f"[{time.monotonic() - began:.0f} s: {name}]", file=sys.stderr)
             WORKLOADS[name](report, sites, rounds)
-    print(f"\n{time.monotonic() - began:.0f} s in all")
+    print(f"[{time.monotonic() - began:.0f} s in all]", file=sys.stderr)
     if options.write:
         report.write(_RESULTS)
 

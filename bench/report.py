@@ -54,7 +54,12 @@ class Report:
 
     def goals(self, goals: Iterable[Goal]) -> None:
         """Goals, and whether the median meets them."""
-        self.say("", "| goal | measured | |", "|---|---|---|", *(goal.line() for goal in goals))
+        self.say(
+            *([""] if self._lines[-1:] != [""] else []),
+            "| goal | measured | |",
+            "|---|---|---|",
+            *(goal.line() for goal in goals),
+        )
 
     def write(self, path: Path) -> None:
         """Puts all of it into that file, in place of the section of the run before."""
@@ -68,8 +73,8 @@ class Report:
 
 def spread(values: Sequence[float]) -> str:
     """Median, least and greatest."""
-    median = statistics.median(values)
-    return f"{short(median)} ({short(min(values))}-{short(max(values))})"
+    median, least, greatest = (short(each) for each in (statistics.median(values), min(values), max(values)))
+    return median if least == greatest else f"{median} ({least}-{greatest})"
 
 
 def short(value: float) -> str:

@@ -6,16 +6,18 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 
-from bench import data, front
+from bench import data, front, wide
 from bench.front import Front
 from bench.places import Place, entry_size, single
 from bench.stand import Stand
+from bench.wide import Wide
 from datas3t.archive.index import END_SIZE
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ MILLISECONDS = 20
 @dataclass(frozen=True)
 class Sizes:
     """How much is read: `total` contents of `size` bytes in archives of `each`; `chosen` of them at random, `batch` at
-    a time, `slow` of them by what is too slow for more, `singly` of them one by one."""
+    a time, `slow` of them by what is too slow for more, `singly` of them one by one. `wide` is how many dataranges the
+    datas3t has that is opened."""
 
     total: int = 100_000
     each: int = 10_000
@@ -35,11 +38,12 @@ class Sizes:
     chosen: int = 10_000
     batch: int = 1_000
     slow: int = 1_000
-    seaweed: int = 2_000
+    seaweed: int = 1_000
+    wide: int = 10_000
     singly: int = 2_000
 
 
-QUICK = Sizes(total=2_000, each=500, chosen=400, batch=200, slow=200, seaweed=200, singly=100)
+QUICK = Sizes(total=2_000, each=500, chosen=400, batch=200, slow=200, seaweed=200, singly=100, wide=200)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,12 @@ class Sites:
     keys: list[int]
     sizes: Sizes
     archives: tuple[Path, ...]
+    stand: Stand
+
+    @cached_property
+    def wide(self) -> Wide:
+        """A datas3t of many dataranges at each of the two that nginx answers; made when first asked for."""
+        return wide.made(self.stand, self.sizes.wide, [site.place.name for site in (self.fast, self.far) if site])
 
     def digest(self, keys: Sequence[int]) -> bytes:
         """Of the contents that were uploaded."""
@@ -88,7 +98,7 @@ def made(stand: Stand, sizes: Sizes) -> Iterator[Sites]:
                 endpoint = stack.enter_context(front.delayed(stand.fast.endpoint, MILLISECONDS))
                 title = f"nginx, {MILLISECONDS} ms to the first byte"
                 far = Site(title, _again(stand, "far", endpoint, sizes, 256), stand.fast)
-        yield Sites(seaweed, fast, far, keys, sizes, archives)
+        yield Sites(seaweed, fast, far, keys, sizes, archives, stand)
 
 
 def _uploaded(stand: Stand, name: str, sizes: Sizes) -> tuple[Path, ...]:

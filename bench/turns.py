@@ -1,6 +1,7 @@
 """Contestants take turns: one process each, who comes first changing from round to round."""
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
@@ -29,12 +30,16 @@ class Entrant:
 class Contestant:
     """A process that answers one order after the other."""
 
-    def __init__(self, kind: str, *arguments: object) -> None:
+    def __init__(self, kind: str, *arguments: object, cache: Path | None = None) -> None:
+        """`cache` is the folder where the SDK keeps indices, if it is to be another than the others'."""
         module, name = kind.split(":")
+        environment = {**os.environ, **({"DATAS3T_CACHE_DIR": str(cache)} if cache else {})}
         command = [sys.executable, "-c", "from bench.contestant import main; main()", module, name]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_REPOSITORY)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=_REPOSITORY, env=environment
+        )
         self._send(arguments)
-        assert self._receive() == "ready"
+        self._ready = False
 
     def turn(self, method: str, *arguments: object) -> Turn:
         """Has it do that, and waits."""
@@ -42,13 +47,20 @@ class Contestant:
         return self.end()
 
     def begin(self, method: str, *arguments: object) -> None:
+        self.wait_ready()
+        self._ready = False
         self._send((method, arguments))
 
     def end(self) -> Turn:
         found = self._receive()
         assert isinstance(found, Turn)
-        assert self._receive() == "ready"
         return found
+
+    def wait_ready(self) -> None:
+        """Many can get ready at a time: making one does not wait."""
+        if not self._ready:
+            assert self._receive() == "ready"
+            self._ready = True
 
     def close(self) -> None:
         assert self._process.stdin
@@ -75,6 +87,8 @@ def contestants(entrants: Sequence[Entrant], *arguments: object) -> Iterator[dic
     try:
         for entrant in entrants:
             running[entrant.name] = Contestant(entrant.kind, *arguments)
+        for each in running.values():
+            each.wait_ready()
         yield running
     finally:
         for each in running.values():

@@ -1,0 +1,40 @@
+"""Contestants that are new to a datas3t: what they do begins with making a client."""
+
+import hashlib
+from collections.abc import Sequence
+
+from bench.contestant import Turn, peak_rss, rss
+from bench.places import batches
+from datas3t.client import Client
+
+
+class Newcomer:
+    """One order for each process: a second would find what the first has cached."""
+
+    def __init__(self, server_url: str, name: str) -> None:
+        self._server_url, self._name = server_url, name
+
+    def open(self, turn: Turn, key: int) -> None:
+        """The first content."""
+        with turn.clock():
+            content = Client(self._server_url).datas3t(self._name).get(key)
+        turn.digest = hashlib.sha256(content).digest()
+
+    def hold(self, turn: Turn, key: int) -> None:
+        """The same, with what memory it takes: now, and at its peak."""
+        rss()  # its import
+        before = rss()
+        datas3t = Client(self._server_url).datas3t(self._name)
+        turn.count, content = len(datas3t), datas3t.get(key)
+        turn.digest = hashlib.sha256(content).digest()
+        turn.held, turn.grown = rss() - before, peak_rss() - before
+
+    def read(self, turn: Turn, keys: Sequence[int], batch: int) -> None:
+        """These, so many at a time."""
+        with turn.clock():
+            datas3t = Client(self._server_url).datas3t(self._name)
+            found = [datas3t.get_many(chosen) for chosen in batches(keys, batch)]
+        digest = hashlib.sha256()
+        for content in (content for contents in found for content in contents):
+            digest.update(content)
+        turn.count, turn.digest = len(keys), digest.digest()

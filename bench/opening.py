@@ -1,0 +1,138 @@
+"""Processes that are new to a datas3t: how soon they read, what they ask for together, what memory they take."""
+
+import hashlib
+import re
+import tempfile
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from time import perf_counter
+
+from bench.contestant import Turn
+from bench.front import Front
+from bench.places import Place
+from bench.report import Goal, Report, spread
+from bench.sites import Sites
+from bench.turns import Contestant
+from bench.wide import Wide
+
+_PROCESSES = 8
+
+
+def wide(report: Report, sites: Sites, rounds: int) -> None:
+    """Many dataranges: from a client that has asked nothing yet to the first content."""
+    for site in (sites.fast, sites.far):
+        if site and site.front:
+            report.title(
+                f"Open a datas3t of {sites.wide.datapoints:,} datapoints in {sites.wide.dataranges:,} dataranges, "
+                f"first `get`: {site.title}",
+                "A new process each time, nothing cached; from making the client to the content, imports not counted.",
+            )
+            _opened(report, sites.wide, site.place, site.front, rounds)
+
+
+def _opened(report: Report, wide: Wide, place: Place, front: Front, rounds: int) -> None:
+    turns, calls, requests = [], [], []
+    for key in wide.keys[:rounds]:
+        with _newcomers(1, place.server_url, wide.name(place.name)) as (client,):
+            front.count_anew()
+            before = _calls(place.server_url)
+            turns.append(_checked(client.turn("open", key), wide.content(key)))
+            calls.append(_calls(place.server_url) - before)
+            requests.append(float(front.asked().requests))
+    report.goals(
+        [
+            Goal("calls of the server: at most 2", calls, at_most=2),
+            Goal("requests to S3: at most 2", requests, at_most=2),
+            Goal("seconds: under 0.2", [turn.seconds for turn in turns], at_most=0.2),
+        ]
+    )
+    report.say("", f"Client CPU: {spread([turn.cpu for turn in turns])} s.")
+
+
+def together(report: Report, sites: Sites, rounds: int) -> None:
+    """Many processes with one cache on disk, each with its share of the keys, beside one process that reads all."""
+    if not (sites.fast and sites.fast.front):
+        return
+    place, front, archives = sites.fast.place, sites.fast.front, len(sites.fast.place.archives)
+    rates: dict[int, list[float]] = {1: [], _PROCESSES: []}
+    indices: dict[int, list[float]] = {1: [], _PROCESSES: []}
+    for _ in range(rounds):
+        for count, found in rates.items():
+            front.count_anew()
+            found.append(len(sites.keys) / _shared(sites, place, count))
+            indices[count].append(front.asked().indices / archives)
+    report.title(
+        f"{_PROCESSES} processes open a datas3t and read {len(sites.keys):,} datapoints, each its share",
+        "New processes each time, one empty cache on disk for all of them; from the first that begins to the last "
+        "that ends.",
+    )
+    report.say("| processes | datapoints/s | requests for indices, per index |", "|---|---|---|")
+    report.say(*(f"| {count} | {spread(rates[count])} | {spread(indices[count])} |" for count in rates))
+    ratios = [many / one for many, one in zip(rates[_PROCESSES], rates[1], strict=True)]
+    report.goals(
+        [
+            Goal("in sum at least as fast as one", ratios, at_least=1),
+            Goal("one fetch per index in all", indices[_PROCESSES], at_most=1),
+        ]
+    )
+
+
+def _shared(sites: Sites, place: Place, count: int) -> float:
+    shares = [sites.keys[number::count] for number in range(count)]
+    expected = [sites.digest(share) for share in shares]
+    with _newcomers(count, place.server_url, place.name) as clients:
+        began = perf_counter()
+        for client, share in zip(clients, shares, strict=True):
+            client.begin("read", share, sites.sizes.batch)
+        turns = [client.end() for client in clients]
+    assert [turn.digest for turn in turns] == expected, "contents differ"
+    return max(turn.ended for turn in turns) - began
+
+
+def memory(report: Report, sites: Sites, rounds: int) -> None:
+    """What a new process's memory grows by."""
+    if not sites.fast:
+        return
+    place, wide = sites.fast.place, sites.wide
+    report.title(
+        f"Memory of a handle on {wide.datapoints:,} datapoints in {wide.dataranges:,} dataranges",
+        "RSS of a new process after `len` and a `get`, and its peak, beyond the interpreter and its imports.",
+    )
+    report.say("| MB | held | peak |", "|---|---|---|")
+    turns = [_held(place.server_url, wide.name(place.name), key) for key in wide.keys[:rounds]]
+    few = [_held(place.server_url, place.name, key) for key in sites.keys[:rounds]]
+    for about, each in (("this datas3t", turns), (f"one of {len(place.archives)} dataranges", few)):
+        report.say(f"| {about} | {spread([one.held for one in each])} | {spread([one.grown for one in each])} |")
+    report.goals([Goal("held: under 50 MB", [turn.held for turn in turns], at_most=50)])
+
+
+def _held(server_url: str, name: str, key: int) -> Turn:
+    with _newcomers(1, server_url, name) as (client,):
+        return client.turn("hold", key)
+
+
+@contextmanager
+def _newcomers(count: int, server_url: str, name: str) -> Iterator[Sequence[Contestant]]:
+    """So many processes, with an empty cache for all of them together."""
+    with tempfile.TemporaryDirectory() as cache, ExitStack() as stack:
+        found = []
+        for _ in range(count):
+            found.append(Contestant("bench.newcomers:Newcomer", server_url, name, cache=Path(cache)))
+            stack.callback(found[-1].close)
+        for each in found:
+            each.wait_ready()
+        yield found
+
+
+def _checked(turn: Turn, content: bytes) -> Turn:
+    assert turn.digest == hashlib.sha256(content).digest(), "contents differ"
+    return turn
+
+
+def _calls(server_url: str) -> float:
+    """How many calls the server has answered, by its own count."""
+    with urllib.request.urlopen(f"{server_url}/metrics") as answer:
+        page = answer.read().decode()
+    return sum(float(value) for value in re.findall(r"^datas3t_calls_total\{[^}]*\} (\S+)$", page, re.MULTILINE))

@@ -1,0 +1,40 @@
+"""Everything in key order."""
+
+from bench.random_reads import BARE, ENGINE, SDK
+from bench.report import Goal, Report, ratios
+from bench.sites import Site, Sites
+from bench.turns import Entrant, Order, Result, contest
+
+WEBDATASET = "webdataset, the same archives"
+
+
+def scan(report: Report, sites: Sites, rounds: int) -> None:
+    """scan from the first key to the last, on the fast S3 and at a distance."""
+    if sites.fast:
+        results = _scanned(report, sites, sites.fast, rounds)
+        report.goals(
+            [
+                Goal("at least 0.85 of the engine's sequential ceiling", ratios(results, "SDK", ENGINE.name), 0.85),
+                Goal("at least 3 times webdataset on the same archives", ratios(results, "SDK", WEBDATASET), 3),
+            ]
+        )
+    _scanned(report, sites, sites.far or sites.seaweed, max(1, rounds // 2))
+
+
+def _scanned(report: Report, sites: Sites, site: Site, rounds: int) -> dict[str, Result]:
+    expected = sites.digest(range(sites.sizes.total))
+    entrants = [SDK, ENGINE, BARE, Entrant(WEBDATASET, "bench.peers:WebDataset")]
+
+    def order(entrant: Entrant, number: int) -> Order:
+        """The first turn compares contents, where there are any to be had."""
+        compare = number == 0 and entrant not in (ENGINE, BARE)
+        return Order("everything", (compare,), expected if compare else b"")
+
+    results = contest(site.place, site.front, entrants, rounds, order)
+    report.title(
+        f"`scan`, {sites.sizes.total:,} datapoints of {sites.sizes.size >> 10} KiB: {site.title}",
+        "Engine and pycurl read the archives in ranges of 8 MiB, 4 in flight, the engine into memory, pycurl to "
+        "nowhere; webdataset reads them through `pipe:curl`. Contents are compared in a turn that does not count.",
+    )
+    report.rates(results, sites.sizes.size)
+    return results
