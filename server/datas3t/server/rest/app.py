@@ -85,7 +85,7 @@ class Rest:
     def _run(self, route: Route, body: bytes, query: list[tuple[str, str]], call_id: str) -> Answer:
         try:
             with observed(self._metrics, route.name, "rest", call_id):
-                return invoke(route, body, query)
+                return invoke(route, body, query, self._admission.go_on)
         except Refused as refused:
             return refusal(refused.status)
 

@@ -1,6 +1,6 @@
 """One call over REST, in a thread: JSON to request, the servicer's method, answer to JSON. No gRPC is in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from google.api.httpbody_pb2 import HttpBody
@@ -28,10 +28,10 @@ class Context:
         """As set_code."""
 
 
-def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> Answer:
+def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]], go_on: Callable[[], None]) -> Answer:
     """Runs the call to its end. A stream's messages become one answer, and so do a listing's pages.
 
-    Raises what the servicer raises, and Failure for requests that are none.
+    Raises what the servicer raises, what `go_on` raises between two steps, and Failure for requests that are none.
     """
     request = route.request()
     if route.has_body:
@@ -40,7 +40,7 @@ def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> Answe
         json.decode(body, request)
     else:
         json.decode_query(query, request)
-    answer = _whole(route, request)
+    answer = _whole(route, request, go_on)
     if route.success == 204:
         return Answer(204)
     if route.raw:
@@ -49,7 +49,7 @@ def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> Answe
     return Answer(route.success, json.encode(answer, only=route.response_body))
 
 
-def _whole(route: Route, request: Any) -> Message:
+def _whole(route: Route, request: Any, go_on: Callable[[], None]) -> Message:
     if route.raw:
         joined: Message = _joined(route, request)
         return joined
@@ -57,9 +57,11 @@ def _whole(route: Route, request: Any) -> Message:
         whole = GetMessageClass(route.method.output_type)()
         for message in route.call(request, Context()):
             whole.MergeFrom(message)
+            go_on()
         return whole
     whole = page = cast(Message, route.call(request, Context()))
     while token := getattr(page, "next_page_token", ""):
+        go_on()
         request.page_token = token
         page = route.call(request, Context())
         whole.MergeFrom(page)

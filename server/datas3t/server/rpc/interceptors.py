@@ -40,8 +40,21 @@ class Calls(ServerInterceptor):
         call_id = request_id(_given_id(context))
         context.set_trailing_metadata(((REQUEST_ID, call_id),))
         name = method_name.removeprefix("/")
-        answer = _stream if _streams(name) else _single
-        return answer(method, request, context, self._around(name, context, call_id), call_id)
+        around = self._around(name, context, call_id)
+        if _streams(name):
+            return self._stream(method, request, context, around, call_id)
+        return _single(method, request, context, around, call_id)
+
+    def _stream(
+        self, method: Handler, request: Any, context: grpc.ServicerContext, around: Around, call_id: str
+    ) -> Iterator[Any]:
+        try:
+            with around:
+                for answer in method(request, context):
+                    yield answer
+                    self._admission.go_on()
+        except Refused as refused:
+            _end(context, refused.status, call_id)
 
     @contextmanager
     def _around(self, name: str, context: grpc.ServicerContext, call_id: str) -> Iterator[None]:
@@ -54,16 +67,6 @@ def _single(method: Handler, request: Any, context: grpc.ServicerContext, around
     try:
         with around:
             return method(request, context)
-    except Refused as refused:
-        _end(context, refused.status, call_id)
-
-
-def _stream(
-    method: Handler, request: Any, context: grpc.ServicerContext, around: Around, call_id: str
-) -> Iterator[Any]:
-    try:
-        with around:
-            yield from method(request, context)
     except Refused as refused:
         _end(context, refused.status, call_id)
 

@@ -1,0 +1,70 @@
+"""An import that takes longer than a server that stops has time for: it ends between two steps, and is run again."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+
+from datas3t import v1
+from datas3t.server import datas3ts
+from datas3t.server.app import Server
+from datas3t.v1.import_pb2_grpc import ImportServiceStub
+from tests.support.faults import Fault, relay
+from tests.support.front import ask
+from tests.support.importing import imported, leave, rows
+from tests.support.serving import serving, settings_for
+from tests.support.stack import wait_until
+from tests.support.uploads import Site, archive
+
+if TYPE_CHECKING:
+    from datas3t.embedded.stack import Services
+
+NAMES = [f"many-{n:02d}" for n in range(60)]
+MESSAGE = "the server stopped before the call was done; what it did so far stays, call again"
+
+
+def over_grpc(server: Server) -> tuple[Any, str]:
+    with grpc.insecure_channel(server.url.removeprefix("http://")) as channel:
+        try:
+            return list(ImportServiceStub(channel).Import(v1.ImportRequest(bucket_name="local"))), ""
+        except grpc.RpcError as error:
+            return error.code(), str(error.details())
+
+
+def over_rest(server: Server) -> tuple[Any, str]:
+    answer = ask(server.url, "POST", "/api/v1/datas3ts/import", {"bucket_name": "local"})
+    return (answer.status, answer.reason), answer.json["message"]
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [(over_grpc, grpc.StatusCode.UNAVAILABLE), (over_rest, (503, "SHUTTING_DOWN"))],
+    ids=["grpc", "rest"],
+)
+def test_an_import_that_a_stop_cuts_off_says_so_and_is_done_when_run_again(
+    services: "Services", site: Site, database: str, tmp_path: Path, call: Callable[[Server], object], expected: object
+) -> None:
+    for name in NAMES:
+        leave(site, archive(1, b"x"), 1, datas3t=name)
+    settings = settings_for(services, database, tmp_path / "server", drain=timedelta(seconds=0.2))
+    with relay(services.s3.endpoint) as slow, serving(settings) as server, ThreadPoolExecutor(1) as threads:
+        slow.always = Fault(delay=0.1)
+        site.move(slow.url)
+        cut_off = threads.submit(call, server)
+        wait_until(lambda: NAMES[3] in names(site), what="the first rows")
+        assert server.stop() is False
+        assert cut_off.result() == (expected, MESSAGE)
+    before = names(site)
+    assert len(before) < len(NAMES)
+    site.move(services.s3.endpoint)
+    assert set(imported(site).imported) == set(NAMES) - before
+    assert all(len(rows(site, name)) == 1 for name in NAMES)
+
+
+def names(site: Site) -> set[str]:
+    """The datas3ts that have a datarange."""
+    return {row.datas3t_name for row in datas3ts.page(site.service, 0, "")[0] if row.datarange_count}
