@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,9 +27,17 @@ struct rest {
     size_t at, size;
 };
 
+struct talk;
+
+/* One end of a talk; `gone` when nothing more will come from it. */
+struct end {
+    struct talk *talk;
+    int side, socket, gone;
+    struct rest rest;
+};
+
 struct talk {
-    int ends[2];
-    struct rest to[2];
+    struct end ends[2];
     unsigned long turn; /* counts what the client sent: an alarm for an earlier turn is stale */
     int waiting, open;
     struct talk *next_free;
@@ -74,13 +83,13 @@ static void set_alarm(struct talk *talk)
     alarms[(first_alarm + alarm_count++) % alarm_room] = (struct alarm){talk, ++talk->turn, now() + wait_ns};
 }
 
-static void end(struct talk *talk)
+static void finish(struct talk *talk)
 {
     if (!talk->open) return;
     for (int side = CLIENT; side <= SERVER; side++) {
-        close(talk->ends[side]);
-        free(talk->to[side].bytes);
-        talk->to[side] = (struct rest){0};
+        close(talk->ends[side].socket);
+        free(talk->ends[side].rest.bytes);
+        talk->ends[side].rest = (struct rest){0};
     }
     talk->open = 0;
     talk->turn++;
@@ -91,11 +100,12 @@ static void end(struct talk *talk)
 /* Sends what an end did not take before; whether all is gone. */
 static int flush(struct talk *talk, int side)
 {
-    struct rest *rest = &talk->to[side];
+    struct rest *rest = &talk->ends[side].rest;
+    if (!rest->size) return 1;
     while (rest->at < rest->size) {
-        ssize_t sent = send(talk->ends[side], rest->bytes + rest->at, rest->size - rest->at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send(talk->ends[side].socket, rest->bytes + rest->at, rest->size - rest->at, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0) {
-            if (errno != EAGAIN) end(talk);
+            if (errno != EAGAIN) finish(talk);
             return 0;
         }
         rest->at += sent;
@@ -107,11 +117,11 @@ static int flush(struct talk *talk, int side)
 
 static int pass(struct talk *talk, int side, size_t size)
 {
-    ssize_t sent = send(talk->ends[side], piece, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0 && errno != EAGAIN) return end(talk), 0;
+    ssize_t sent = send(talk->ends[side].socket, piece, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN) return finish(talk), 0;
     size_t gone = sent < 0 ? 0 : sent;
     if (gone == size) return 1;
-    struct rest *rest = &talk->to[side];
+    struct rest *rest = &talk->ends[side].rest;
     *rest = (struct rest){malloc(size - gone), 0, size - gone};
     if (!rest->bytes) fail("memory");
     memcpy(rest->bytes, piece + gone, rest->size);
@@ -123,23 +133,26 @@ static void pump(struct talk *talk, int to)
 {
     if (!talk->open || !flush(talk, to)) return;
     while (!(to == CLIENT && talk->waiting)) {
-        ssize_t got = recv(talk->ends[!to], piece, PIECE, MSG_DONTWAIT);
+        ssize_t got = recv(talk->ends[!to].socket, piece, PIECE, MSG_DONTWAIT);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) {
-            end(talk);
+            finish(talk);
             return;
         }
         if (to == SERVER) set_alarm(talk);
         if (!pass(talk, to, got)) return;
+        if (got < PIECE && !talk->ends[!to].gone) return; /* what comes now is another event */
     }
 }
 
-static void watch(struct talk *talk, int side)
+static void watch(struct talk *talk, int side, int socket)
 {
     int one = 1;
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = talk};
-    setsockopt(talk->ends[side], IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (epoll_ctl(poll_fd, EPOLL_CTL_ADD, talk->ends[side], &event)) fail("epoll_ctl");
+    struct end *end = &talk->ends[side];
+    *end = (struct end){.talk = talk, .side = side, .socket = socket};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = end};
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (epoll_ctl(poll_fd, EPOLL_CTL_ADD, socket, &event)) fail("epoll_ctl");
 }
 
 static void begin(int listener, const struct sockaddr_in *target)
@@ -151,10 +164,16 @@ static void begin(int listener, const struct sockaddr_in *target)
         struct talk *talk = free_talks ? free_talks : calloc(1, sizeof *talk);
         if (!talk) fail("memory");
         if (talk == free_talks) free_talks = talk->next_free;
-        talk->ends[CLIENT] = client, talk->ends[SERVER] = server;
         talk->open = 1, talk->waiting = 0;
-        watch(talk, CLIENT), watch(talk, SERVER);
+        watch(talk, CLIENT, client), watch(talk, SERVER, server);
     }
+}
+
+static void heed(struct end *end, unsigned events)
+{
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) end->gone = 1;
+    if (end->rest.size) pump(end->talk, end->side);
+    if (events & EPOLLIN || end->gone) pump(end->talk, !end->side);
 }
 
 static void ring(long long time)
@@ -175,6 +194,10 @@ int main(int count, char **arguments)
     wait_ns = atoll(arguments[3]) * 1000;
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}, target = here;
     here.sin_port = htons(atoi(arguments[1])), target.sin_port = htons(atoi(arguments[2]));
+    struct rlimit files;
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), one = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     if (bind(listener, (struct sockaddr *)&here, sizeof here) || listen(listener, 1024)) fail("listen");
@@ -189,9 +212,8 @@ int main(int count, char **arguments)
         int found = epoll_pwait2(poll_fd, events, EVENTS, &timeout, NULL);
         if (found < 0 && errno != EINTR) fail("epoll_pwait2");
         for (int i = 0; i < found; i++) {
-            struct talk *talk = events[i].data.ptr;
-            if (!talk) begin(listener, &target);
-            else pump(talk, SERVER), pump(talk, CLIENT);
+            if (!events[i].data.ptr) begin(listener, &target);
+            else heed(events[i].data.ptr, events[i].events);
         }
         ring(now());
     }
