@@ -10,7 +10,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import names, tar
-from datas3t.server import datas3ts, imports, uploads
+from datas3t.server import datas3ts, imports, spool, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.import_index import WHOLE
@@ -240,6 +240,21 @@ def test_an_index_that_does_not_fit_is_made_anew(site: Site, made: Archive, inde
     assert index_of(site, row) == right.index
     assert row.entries_size_bytes == right.entries_end
     assert row.index_etag == site.s3.head_object(Bucket=site.bucket, Key=row.index_object_key)["ETag"].strip('"')
+
+
+def test_long_indices_are_made_and_compared_on_disk(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 1)
+    site = site.having(scratch=tmp_path / "scratch")
+    missing, there = leave(site, MEDIUM, 1, index=b""), leave(site, SMALL, 2, index=b"")
+    leave_index_in_parts(site, there, SMALL.index)
+    assert imported(site).skipped == {}
+    assert [(row.data_object_key, index_of(site, row)) for row in rows(site)] == [
+        (there, SMALL.index),
+        (missing, MEDIUM.index),
+    ]
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_an_index_whose_etag_is_no_digest_is_compared_byte_for_byte(site: Site) -> None:

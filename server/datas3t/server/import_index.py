@@ -26,10 +26,10 @@ WHOLE = 256 << 10  # up to this size an archive is read in one piece
 _TAIL = 64 << 10
 _SAMPLE = range(4, 33)  # headers that are looked at, and one more for every 16 MiB
 _LARGE = 1_600_000  # a content that takes longer to read than another request does
-_WIDE, _NARROW = 8 << 20, 256 << 10  # what a walk reads ahead: among small contents, and where most are large
+_WIDE, _NARROW = 4 << 20, 256 << 10  # what a walk reads ahead: among small contents, and where most are large
 _PIECE = 1 << 20
-_MANY = 50_000  # entries of an index that is checked some 20 MB at a time
-_LARGE_ONES = BoundedSemaphore(4)  # with some 20 MB in hand each, in all imports that run
+_MANY = 50_000  # entries of an index, from where on a check has some 20 MB in hand, as a walk has
+_LARGE_ONES = BoundedSemaphore(4)  # of them at a time, in all imports that run
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, NamedTuple
@@ -26,6 +26,7 @@ from datas3t.server.s3.location import Location
 from datas3t.server.s3.presign import presign
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["Bucket", "Buckets", "InvalidParts", "Location", "ObjectChanged", "ObjectMissing", "UploadMissing"]
@@ -107,20 +108,17 @@ class Bucket:
 
     def get(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
         """Exactly these bytes. Raises ObjectMissing, or ObjectChanged where ETag or length are not as expected."""
-        return b"".join(self.stream(key, start, stop, etag=etag))
+        if start >= stop:
+            return b""
+        with translated(self.location), self._opened(key, start, stop, etag) as body:
+            return body.read()
 
     def stream(self, key: str, start: int, stop: int, *, etag: str | None = None) -> Iterator[bytes]:
         """As `get`, in pieces of at most 1 MiB."""
         if start >= stop:
             return
-        match = {"IfMatch": f'"{etag}"'} if etag else {}
-        with translated(self.location):
-            wanted = f"bytes={start}-{stop - 1}"
-            found = self._client.get_object(Bucket=self._name, Key=key, Range=wanted, **match)  # type: ignore[arg-type]
-            with closing(found["Body"]) as body:
-                if found["ContentLength"] != stop - start:
-                    raise ObjectChanged
-                yield from body.iter_chunks(1 << 20)
+        with translated(self.location), self._opened(key, start, stop, etag) as body:
+            yield from body.iter_chunks(1 << 20)
 
     def put(self, key: str, data: bytes | IO[bytes]) -> str:
         """Writes an object of at most 5 GiB, from memory or from the whole of a file; its ETag."""
@@ -229,6 +227,16 @@ class Bucket:
         headers = {"x-amz-copy-source": source, "x-amz-copy-source-range": wanted}
         url = presign(self.location, "PUT", key, lifetime, query=query, headers=headers)
         return CopyUrl(url, source, wanted)
+
+    @contextmanager
+    def _opened(self, key: str, start: int, stop: int, etag: str | None) -> "Iterator[StreamingBody]":
+        match = {"IfMatch": f'"{etag}"'} if etag else {}
+        wanted = f"bytes={start}-{stop - 1}"
+        found = self._client.get_object(Bucket=self._name, Key=key, Range=wanted, **match)  # type: ignore[arg-type]
+        with closing(found["Body"]) as body:
+            if found["ContentLength"] != stop - start:
+                raise ObjectChanged
+            yield body
 
     def _delete_some(self, keys: Sequence[str]) -> dict[str, str]:
         objects = [{"Key": key} for key in keys]

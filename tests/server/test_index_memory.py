@@ -1,4 +1,4 @@
-"""The index of an aggregate is made in the same memory, however many datapoints there are."""
+"""The indices that aggregates and imports make take the same memory, however many datapoints there are."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -32,6 +32,21 @@ with spool(Path(folder)) as made:
     bucket.put("joined", made)
 """
 
+TO_WALK = """
+import tempfile
+from datas3t.archive import names, tar, write
+COUNT = 250_000
+def read(start, stop):
+    keys = range(start // 512, min(-(-stop // 512), COUNT))
+    made = b"".join(write.header(names.entry_name(key, "bin"), 0) for key in keys)
+    return made.ljust(stop - start, b"\\0")[:stop - start]
+read(0, 1 << 16)
+made = tempfile.SpooledTemporaryFile(1 << 18, dir=told)
+"""
+WALK = """
+assert tar.scan(read, 512 * COUNT + 1024, wide=1 << 16, into=made).count == COUNT
+"""
+
 
 def of_nothing(count: int) -> bytes:
     """The index of so many datapoints of zero bytes."""
@@ -59,3 +74,7 @@ def test_ten_million_datapoints_are_joined_in_little_memory(
     }
     assert grown(READY, JOIN, [location, [asdict(row) for row in rows], str(tmp_path)]) < 60
     assert s3.get_object(Bucket=bucket, Key="joined")["Body"].read() == of_nothing(10_000_000)
+
+
+def test_an_archive_is_walked_without_its_index_in_memory(tmp_path: Path) -> None:
+    assert grown(TO_WALK, WALK, str(tmp_path)) < 2  # MiB; the index has 4
