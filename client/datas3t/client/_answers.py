@@ -1,10 +1,10 @@
 """What a handle answers, beside bytes."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Datapoint:
+class Datapoint(NamedTuple):
     """A datapoint: its key, the name of its entry (`00000000000000000042.png`) and its content."""
 
     key: int

@@ -23,6 +23,7 @@ _LARGE, _SMALL = (
     32 << 10,
 )  # where they come in such large requests; and in which ones requests are what counts
 _LEAST, _MOST = 16, 256  # requests at a time
+_GROWTH = 1.1  # with each success after a crowd
 _IN_FLIGHT = 64 << 20  # bytes at a time
 _NARROWEST, _WIDEST = 4 << 10, 2 << 20  # bytes of a gap
 
@@ -34,6 +35,7 @@ class Costs:
         self._latency = _Extreme(_LATENCY, min)
         self._speed = _Extreme(_SPEED, max)
         self._per_request: float | None = None
+        self._allowed = float(_MOST)
 
     @property
     def latency(self) -> float:
@@ -58,14 +60,24 @@ class Costs:
         return round(min(max(self.per_request / self.per_byte, _NARROWEST), _WIDEST))
 
     def parallelism(self, count: int, size: int) -> int:
-        """How many of `count` requests of `size` bytes in all should be under way at a time: as many as we can handle
-        while one of them waits."""
-        wanted = min(max(math.ceil(self.latency / WORK), _LEAST), _MOST)
+        """How many of `count` requests of `size` bytes in all should be under way at a time: as many as can be done
+        while one of them waits, twice over, so that there may turn out to be more; fewer where S3 asked for that."""
+        wait = 2 * self.latency / max(self._per_request or self.latency / _MOST, WORK)
+        wanted = min(max(math.ceil(wait), _LEAST), math.ceil(self._allowed))
         return max(1, min(wanted, count, _IN_FLIGHT * count // size if size else count))
+
+    def note_crowd(self, parallelism: int) -> None:
+        """S3 asked for less: half as many from now on, and then slowly more."""
+        self._allowed = max(parallelism / 2, 1.0)
+
+    def note_latency(self, first_byte: float) -> None:
+        """Learns from a request alone."""
+        self._latency.see(_within(first_byte, *_LATENCIES))
 
     def note(self, count: int, size: int, parallelism: int, seconds: float, first_byte: float) -> None:
         """Learns from `count` requests that took so long, with the least seconds to a first byte among them."""
-        self._latency.see(_within(first_byte, *_LATENCIES))
+        self.note_latency(first_byte)
+        self._allowed = min(self._allowed * _GROWTH, _MOST)
         took, mean = max(seconds - first_byte, 1e-6), size / count
         if mean >= _LARGE and size >= _BULK:
             self._speed.see(_within(size / took, *_SPEEDS))

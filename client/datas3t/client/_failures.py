@@ -15,10 +15,11 @@ def as_ours() -> Iterator[None]:
     try:
         yield
     except TransferError as error:
-        raise _ours(error) from None
+        raise ours(error) from None
 
 
-def _ours(error: TransferError) -> Datas3tError:
+def ours(error: TransferError) -> Datas3tError:
+    """What is raised for it: ObjectChanged, TransferRefused or TransferFailed."""
     about = {"status": str(error.status), "s3_code": error.code}
     if error.changed or error.code == "NoSuchKey":
         return ObjectChanged(str(error), metadata=about)

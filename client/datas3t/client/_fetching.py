@@ -4,14 +4,16 @@ import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from datas3t.client._catalogue import Catalogue, Leased, Leases
 from datas3t.client._costs import Costs
-from datas3t.client._failures import as_ours
-from datas3t.client._http import Engine, MemorySink, Request
+from datas3t.client._failures import ours
+from datas3t.client._http import Engine, MemorySink, Request, TransferError
 from datas3t.client.errors import ObjectChanged
+
+if TYPE_CHECKING:
+    from datas3t.client.client import Client
 
 _RETRIES = 6
 _PATIENCE = 10.0  # seconds without a byte after which a read is tried again
@@ -20,8 +22,10 @@ _PUMP = 1e-3  # seconds of the caller's own work, after which a stream is looked
 _STREAMS = 4  # requests of a stream at a time
 LARGEST = 8 << 20  # bytes of a request at most: what is larger is split over connections
 
+_ALONE = {"parallelism": 1, "retries": _RETRIES}
 T = TypeVar("T")
 Job = TypeVar("Job")
+Unpack: TypeAlias = Callable[[Job, memoryview], Iterable[T]]
 
 
 class Gone(Exception):  # noqa: N818 - an event, not an error: the read is planned anew
@@ -44,25 +48,40 @@ class Fetching:
     object or none.
     """
 
-    def __init__(self, engine: Engine, leases: Leases, catalogue: Catalogue, costs: Costs) -> None:
+    def __init__(self, client: "Client", leases: Leases, catalogue: Catalogue, costs: Costs) -> None:
+        self.catalogue = catalogue
         self.costs = costs
-        self._engine = engine
+        self._client = client
         self._leases = leases
-        self._catalogue = catalogue
         self._addresses: dict[tuple[int, bool], _Address] = {}
+
+    def one(self, leased: Leased, start: int, stop: int) -> bytes:
+        """Bytes of an archive."""
+        bodies = [b""]
+        try:
+            heard = self._engine.each([self.request(leased, start, stop)], bodies.__setitem__, **_ALONE)
+        except TransferError as error:
+            self._judge(error, [leased])
+        if heard.first_byte is not None:
+            self.costs.note_latency(heard.first_byte)
+        return bodies[0]
 
     def each(self, pieces: Sequence[Piece], take: Callable[[int, bytes], None]) -> None:
         """Gives `take` the number and the bytes of each piece, as they come."""
         if not pieces:
             return
-        with self._noticing(pieces):
-            requests = [self.request(piece) for piece in pieces]
-            size = sum(piece.stop - piece.start for piece in pieces)
-            parallelism = self.costs.parallelism(len(pieces), size)
-            began = time.perf_counter()
-            first_byte = self._engine.each(requests, take, parallelism=parallelism, retries=_RETRIES)
-            if first_byte is not None:
-                self.costs.note(len(pieces), size, parallelism, time.perf_counter() - began, first_byte)
+        size = sum(piece.stop - piece.start for piece in pieces)
+        parallelism = self.costs.parallelism(len(pieces), size)
+        began = time.perf_counter()
+        try:
+            requests = [self.request(*piece) for piece in pieces]
+            heard = self._engine.each(requests, take, parallelism=parallelism, retries=_RETRIES)
+        except TransferError as error:
+            self._judge(error, (piece.leased for piece in pieces))
+        if heard.crowded:
+            self.costs.note_crowd(parallelism)
+        elif heard.first_byte is not None:
+            self.costs.note(len(pieces), size, parallelism, time.perf_counter() - began, heard.first_byte)
 
     def all(self, pieces: Sequence[Piece]) -> list[bytes]:
         """The pieces' bytes, in their order."""
@@ -70,70 +89,69 @@ class Fetching:
         self.each(pieces, found.__setitem__)
         return found
 
-    def large(self, piece: Piece) -> bytes:
-        """A piece of any size, fetched over several connections; it is in memory once."""
-        size = piece.stop - piece.start
-        if size <= LARGEST:
-            return self.all([piece])[0]
+    def large(self, leased: Leased, start: int, stop: int) -> bytes:
+        """Bytes of an archive, as many as there may be, over several connections; they are in memory once."""
         whole = io.BytesIO()
-        whole.seek(size - 1)
+        whole.seek(stop - start - 1)
         whole.write(b"\0")
-        with self._noticing([piece]), whole.getbuffer() as view:
-            parts = range(piece.start, piece.stop, LARGEST)
-            requests = [self._part(piece, start, view[start - piece.start :]) for start in parts]
-            self._engine.run(requests, parallelism=self.costs.parallelism(len(parts), size), retries=_RETRIES)
-            del requests
+        with whole.getbuffer() as view:
+            requests = []
+            for at in range(start, stop, LARGEST):
+                part = self.request(leased, at, min(at + LARGEST, stop))
+                part.sink, part.patience = MemorySink(view[at - start :]), _PATIENCE
+                requests.append(part)
+            parallelism = self.costs.parallelism(len(requests), stop - start)
+            try:
+                self._engine.run(requests, parallelism=parallelism, retries=_RETRIES)
+            except TransferError as error:
+                self._judge(error, [leased])
+            finally:
+                requests.clear()  # they hold the view
+                del part
         return whole.getvalue()  # which is the buffer itself
 
-    def stream(
-        self, jobs: Iterable[tuple[Job, Piece]], unpack: Callable[[Job, memoryview], Iterable[T]], ahead: int
-    ) -> Iterator[T]:
+    def stream(self, jobs: Iterable[tuple[Job, Piece]], unpack: Unpack[Job, T], ahead: int) -> Iterator[T]:
         """What `unpack` makes of each job's piece, in order, with `ahead` bytes of them in memory at most."""
-        begun: deque[Piece] = deque(maxlen=_STREAMS + 2)
+        begun: deque[Leased] = deque(maxlen=_STREAMS + 2)
 
         def requests() -> Iterator[tuple[Job, Request]]:
             for job, piece in jobs:
-                begun.append(piece)
-                request = self.request(piece)
+                begun.append(piece.leased)
+                request = self.request(*piece)
                 request.patience = _PATIENCE
                 yield job, request
 
-        with (
-            self._noticing(begun),
-            self._engine.stream(requests(), parallelism=_STREAMS, ahead=ahead, retries=_RETRIES) as stream,
-        ):
-            due = time.monotonic() + _PUMP
-            for job, body in stream:
-                for item in unpack(job, body):
-                    yield item
-                    if time.monotonic() >= due:
-                        stream.pump()
-                        due = time.monotonic() + _PUMP
+        try:
+            with self._engine.stream(requests(), parallelism=_STREAMS, ahead=ahead, retries=_RETRIES) as stream:
+                due = time.monotonic() + _PUMP
+                for job, body in stream:
+                    for item in unpack(job, body):
+                        yield item
+                        if time.monotonic() >= due:
+                            stream.pump()
+                            due = time.monotonic() + _PUMP
+        except TransferError as error:
+            self._judge(error, begun)
 
-    def request(self, piece: Piece) -> Request:
+    def request(self, leased: Leased, start: int, stop: int, of_index: bool = False) -> Request:
         """The GET for a piece."""
-        leased, start, stop, of_index = piece
         address = self._addresses.get((leased.id, of_index))
         if address is None:
-            address = self._addresses[leased.id, of_index] = _Address(self._leases, self._catalogue, leased, of_index)
+            address = self._addresses[leased.id, of_index] = _Address(self._leases, self.catalogue, leased, of_index)
         return Request("GET", address, start, stop, leased.index_etag if of_index else leased.data_etag)
 
-    def _part(self, piece: Piece, start: int, view: memoryview) -> Request:
-        part = self.request(piece._replace(start=start, stop=min(start + LARGEST, piece.stop)))
-        part.sink, part.patience = MemorySink(view), _PATIENCE
-        return part
+    @property
+    def _engine(self) -> Engine:
+        return self._client.connection.engine
 
-    @contextmanager
-    def _noticing(self, pieces: Iterable[Piece]) -> Iterator[None]:
-        """Tells what was replaced from what is broken."""
-        try:
-            with as_ours():
-                yield
-        except ObjectChanged:
-            now = self._leases.renew(self._catalogue)
-            if any(_same(now, piece.leased) is None for piece in pieces):
+    def _judge(self, error: TransferError, read: Iterable[Leased]) -> NoReturn:
+        """Tells what was replaced under a read from what is broken."""
+        failure = ours(error)
+        if isinstance(failure, ObjectChanged):
+            now = self._leases.renew(self.catalogue)
+            if any(_same(now, leased) is None for leased in read):
                 raise Gone from None
-            raise
+        raise failure from None
 
 
 class _Address:

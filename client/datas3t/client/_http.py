@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 from datas3t.client._http_messages import FileRange, FileSink, MemorySink, Request, Response, TransferError
 from datas3t.client._http_multi import Multi, Take
@@ -27,6 +27,13 @@ T = TypeVar("T")
 
 _IDLE_MULTIS = 16
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+
+
+class Heard(NamedTuple):
+    """What a call of the engine learnt about the endpoint."""
+
+    first_byte: float | None
+    crowded: bool
 
 
 class Engine:
@@ -51,24 +58,27 @@ class Engine:
         retries: int = 3,
         on_done: OnDone | None = None,
         on_bytes: OnBytes | None = None,
-    ) -> None:
+    ) -> bool:
         """Does all requests, `parallelism` at a time at most, taken from the iterable as places come free.
 
         Each is tried up to `retries` times again, with growing pauses; where S3 asks for less (503, 429), fewer are
-        under way for a while. `on_done` and `on_bytes` (payload bytes since the last call, none twice) run here.
+        under way for a while. Answers whether it did. `on_done` and `on_bytes` (payload bytes since the last call, none twice) run here.
         Raises TransferError for the first request that fails for good, which ends all others, and what callbacks raise.
         """
         multi = self._take()
         try:
-            Run(multi, iter(requests), parallelism, retries, on_done, on_bytes).go()
+            run = Run(multi, iter(requests), parallelism, retries, on_done, on_bytes)
+            run.go()
+            return run.crowded
         finally:
             self._put_back(multi)
 
-    def each(self, requests: Sequence[Request], take: Take, *, parallelism: int, retries: int = 3) -> float | None:
+    def each(self, requests: Sequence[Request], take: Take, *, parallelism: int, retries: int = 3) -> Heard:
         """Does GETs without a sink, no two of which are the same Request: gives `take` the number and the body of each,
         as they come. The quickest way for many small ranges of known ETags.
 
-        Answers the seconds to the first byte of the first answer, if they are known. Errors and tries: as with `run`.
+        Answers the seconds to the first byte of the first answer, if they are known, and whether S3 asked for less.
+        Errors and tries: as with `run`.
         """
         small = [number for number, request in enumerate(requests) if fits(request)] if retries else []
         if len(small) == len(requests):
@@ -79,14 +89,15 @@ class Engine:
             left = sorted({*range(len(requests))}.difference(small) | {small[at] for at in left})
         else:
             left, first_byte = list(range(len(requests))), None
+        crowded = False
         if left:
             numbers = {requests[number]: number for number in left}
 
             def pass_on(request: Request, response: Response) -> None:
                 take(numbers[request], response.body)
 
-            self.run(numbers, parallelism=parallelism, retries=retries, on_done=pass_on)
-        return first_byte
+            crowded = self.run(numbers, parallelism=parallelism, retries=retries, on_done=pass_on)
+        return Heard(first_byte, crowded)
 
     def fetch(self, requests: Sequence[Request], *, parallelism: int, retries: int = 3) -> list[bytes]:
         """The bodies of GETs without a sink, in their order. As `each`."""

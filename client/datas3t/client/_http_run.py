@@ -37,6 +37,7 @@ class Run:
         self._on_bytes = on_bytes
         self._count = self._add if on_bytes else None
         self._new_bytes = 0
+        self.crowded = False
         self._waiting: list[tuple[float, int, Transfer]] = []  # a heap: when to try again
         self._order = itertools.count()
 
@@ -83,6 +84,7 @@ class Run:
 
     def _failed(self, transfer: Transfer, error: TransferError) -> None:
         if error.crowded:
+            self.crowded = True
             self._pace.slow_down()
         if error.expired and transfer.request.renewable and transfer.renewals < max(1, self._retries):
             transfer.renewals += 1

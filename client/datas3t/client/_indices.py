@@ -61,6 +61,14 @@ class Indices:
             held |= self._obtained(missing, fetching, soon)
         return b"".join(_picked(held, wanted))
 
+    def record(self, leased: Leased, key: int, fetching: Fetching) -> bytes:
+        """The record of one key. Raises as `records`."""
+        number, at = divmod(key - leased.first, _width(leased))
+        window = self._recall((leased.id, leased.index_etag, number))
+        if window is None:
+            return self.records({leased: (key,)}, fetching)
+        return window[at * RECORD_SIZE : (at + 1) * RECORD_SIZE]
+
     def forget(self, leased: Leased) -> None:
         """Drops what is known of an index that has turned out to be wrong, so that it is fetched anew."""
         for key in [key for key in list(self._held) if key[:2] == (leased.id, leased.index_etag)]:

@@ -5,21 +5,20 @@ import numpy as np
 from datas3t.archive.index import BLOCK, Entry
 from datas3t.client import _places
 from datas3t.client._answers import Explanation
-from datas3t.client._catalogue import Catalogue
 from datas3t.client._fetching import LARGEST, Fetching, Piece
 from datas3t.client._indices import Indices
 from datas3t.client._one import is_plain, large, name_of
 from datas3t.client._places import Numbers, Places
 
 
-def contents(catalogue: Catalogue, keys: Numbers, indices: Indices, fetching: Fetching) -> list[bytes]:
+def contents(keys: Numbers, indices: Indices, fetching: Fetching) -> list[bytes]:
     """The contents of ascending keys, all of which are there. Raises Unfit where an index is another archive's."""
-    return _contents(_places.locate(catalogue, keys, indices, fetching), fetching)
+    return _contents(_places.locate(keys, indices, fetching), fetching)
 
 
-def explanation(catalogue: Catalogue, keys: Numbers, indices: Indices, fetching: Fetching) -> Explanation:
+def explanation(keys: Numbers, indices: Indices, fetching: Fetching) -> Explanation:
     """How they would be read."""
-    places = _places.locate(catalogue, keys, indices, fetching)
+    places = _places.locate(keys, indices, fetching)
     reads = places.reads(fetching.costs)
     sizes = reads.stops - reads.starts
     requests = int((-(-sizes // LARGEST)).sum())

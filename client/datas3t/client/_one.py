@@ -5,19 +5,19 @@ from datas3t.archive.errors import FormatError
 from datas3t.archive.header import check_entry
 from datas3t.archive.index import BLOCK, Entry
 from datas3t.client._catalogue import Leased
-from datas3t.client._fetching import LARGEST, Fetching, Piece
+from datas3t.client._fetching import LARGEST, Fetching
 from datas3t.client._indices import Indices, unfit
 
 
 def content(leased: Leased, key: int, indices: Indices, fetching: Fetching) -> bytes:
     """The content of a key that the datarange holds. Raises Unfit where the index is another archive's."""
-    entry = index.entry_at(indices.records({leased: (key,)}, fetching), 0)
+    entry = index.entry_at(indices.record(leased, key, fetching), 0)
     place = entry.content
     if not entry.header_blocks or entry.stop > leased.entries_end:
         raise unfit(leased, f"key {key} would be at bytes {entry.position} to {entry.stop}")
     if place.stop - entry.position > LARGEST:
         return large(leased, key, entry, fetching)[1]
-    (body,) = fetching.all([Piece(leased, entry.position, place.stop)])
+    body = fetching.one(leased, entry.position, place.stop)
     headers = place.start - entry.position
     if not is_plain(body, 0, headers, key, entry.size):
         name_of(leased, key, entry, body[:headers])
@@ -27,8 +27,8 @@ def content(leased: Leased, key: int, indices: Indices, fetching: Fetching) -> b
 def large(leased: Leased, key: int, entry: Entry, fetching: Fetching) -> tuple[str, bytes]:
     """Name and content of a datapoint that is fetched in parts, and is in memory once."""
     place = entry.content
-    (headers,) = fetching.all([Piece(leased, entry.position, place.start)])
-    return name_of(leased, key, entry, headers), fetching.large(Piece(leased, place.start, place.stop))
+    headers = fetching.one(leased, entry.position, place.start)
+    return name_of(leased, key, entry, headers), fetching.large(leased, place.start, place.stop)
 
 
 def is_plain(body: bytes, at: int, headers: int, key: int, size: int) -> bool:

@@ -55,8 +55,9 @@ def missing(catalogue: Catalogue, keys: Numbers) -> Numbers:
     return keys[(at < 0) | (keys > lasts[at])] if len(firsts) else keys
 
 
-def locate(catalogue: Catalogue, keys: Numbers, indices: Indices, fetching: Fetching) -> Places:
+def locate(keys: Numbers, indices: Indices, fetching: Fetching) -> Places:
     """Places of these ascending keys, all of which are there. Raises ArchiveError for an index that does not fit."""
+    catalogue = fetching.catalogue
     at = _holders(catalogue, keys)
     bounds = np.concatenate(([0], np.flatnonzero(np.diff(at)) + 1, [len(keys)])).tolist()
     numbers, every = at.tolist(), keys.tolist()

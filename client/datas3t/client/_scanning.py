@@ -10,24 +10,23 @@ from datas3t.archive import bulk_headers, index, reads
 from datas3t.archive.bulk_headers import WORD, WORDS, Headers
 from datas3t.archive.index import BLOCK, Entry
 from datas3t.client._answers import Datapoint
-from datas3t.client._catalogue import Catalogue, Leased
+from datas3t.client._catalogue import Leased
 from datas3t.client._fetching import LARGEST, Fetching, Piece
 from datas3t.client._indices import Indices
 from datas3t.client._one import large, name_of
 from datas3t.client._places import Places, of_records
 
-_REQUEST = 4 << 20  # bytes
+_REQUEST, _FAR_REQUEST = 2 << 20, 4 << 20  # bytes
+_FAR = 2e-3  # seconds of latency
 _AHEAD = 16 << 20  # bytes
 _BLOCK = 16_384  # records that are looked at together
 _MANY = 1_000  # extensions that are remembered
 
 
-def datapoints(
-    catalogue: Catalogue, first: int, last: int, indices: Indices, fetching: Fetching
-) -> Iterator[Datapoint]:
+def datapoints(first: int, last: int, indices: Indices, fetching: Fetching) -> Iterator[Datapoint]:
     """Those from `first` to `last` that are there. Raises Unfit, and what Fetching raises."""
     unpack = _Unpacking()
-    for is_large, runs in groupby(_runs(catalogue, first, last, indices, fetching), key=lambda run: run.is_large):
+    for is_large, runs in groupby(_runs(first, last, indices, fetching), key=lambda run: run.is_large):
         if is_large:
             for run in runs:
                 key, entry = run.keys.start, run.entry(0)
@@ -60,13 +59,14 @@ class _Run:
         return Entry(start, (middle - start) // BLOCK, int(places.stops[n]) - middle)
 
 
-def _runs(catalogue: Catalogue, first: int, last: int, indices: Indices, fetching: Fetching) -> Iterator[_Run]:
-    for leased in catalogue.within(first, last):
+def _runs(first: int, last: int, indices: Indices, fetching: Fetching) -> Iterator[_Run]:
+    for leased in fetching.catalogue.within(first, last):
         behind = min(last, leased.last) + 1
         for start in range(max(first, leased.first), behind, _BLOCK):
             keys = range(start, min(start + _BLOCK, behind))
             places = of_records([leased], keys, indices.records({leased: keys}, fetching, behind - start))
-            cut = reads.plan(places.holders, places.starts, places.stops, LARGEST, _REQUEST)
+            limit = _REQUEST if fetching.costs.latency < _FAR else _FAR_REQUEST
+            cut = reads.plan(places.holders, places.starts, places.stops, LARGEST, limit)
             bounds = cut.bounds.tolist()
             for at, stop in pairwise(bounds):
                 yield _Run(leased, keys[at:stop], places.part(at, stop))
@@ -82,8 +82,9 @@ class _Unpacking:
     def __call__(self, run: _Run, body: memoryview) -> Iterable[Datapoint]:
         places, start = run.places, run.piece.start
         froms, stops = (places.contents - start).tolist(), (places.stops - start).tolist()
-        contents = [bytes(body[at:stop]) for at, stop in zip(froms, stops, strict=True)]
-        return map(Datapoint, run.keys, self._names(run, body), contents)
+        # One at a time, so that each content has the memory that the one before has left.
+        contents = map(bytes, map(body.__getitem__, map(slice, froms, stops)))
+        return map(Datapoint._make, zip(run.keys, self._names(run, body), contents, strict=True))
 
     def _names(self, run: _Run, body: memoryview) -> list[str]:
         """What the entries are called, after their headers were held against keys and records."""

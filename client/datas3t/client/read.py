@@ -13,7 +13,7 @@ from pyroaring import BitMap64
 
 from datas3t.archive import names
 from datas3t.client._answers import Datapoint, Explanation
-from datas3t.client._catalogue import Catalogue, Leases
+from datas3t.client._catalogue import Leases
 from datas3t.client._costs import Costs
 from datas3t.client._fetching import Fetching, Gone
 from datas3t.client._indices import Indices, Unfit
@@ -47,6 +47,7 @@ class Datas3t:
         self._leases = Leases(client, name)
         self._indices = Indices(client.cache_dir, client.max_cache_size)
         self._costs = Costs()
+        self._held: Fetching | None = None
 
     def __reduce__(self) -> tuple[type["Datas3t"], tuple["Client", str]]:
         return Datas3t, (self._client, self._name)
@@ -81,13 +82,13 @@ class Datas3t:
         if not 0 <= key <= names.MAX_KEY:
             raise self._not_found(key)
 
-        def one(catalogue: Catalogue, fetching: Fetching) -> bytes:
-            leased = catalogue.holding(key)
+        def read(fetching: Fetching) -> bytes:
+            leased = fetching.catalogue.holding(key)
             if leased is None:
                 raise self._not_found(key)
             return content(leased, key, self._indices, fetching)
 
-        return self._read(key, key, one)
+        return self._read(key, key, read)
 
     def get_many(self, keys: Iterable[int]) -> list[bytes]:
         """The contents of datapoints, in the order of `keys`, which may repeat.
@@ -136,15 +137,14 @@ class Datas3t:
         while True:
             if cursor != began:  # what was overcome does not count
                 attempts, began = self._attempts(), cursor
-            catalogue = self._leases.current(cursor, last)
             with attempts:
-                for datapoint in datapoints(catalogue, cursor, last, self._indices, self._fetching(catalogue)):
+                for datapoint in datapoints(cursor, last, self._indices, self._fetching(cursor, last)):
                     cursor = datapoint.key + 1
                     yield datapoint
                 return
 
     def _planned(
-        self, wanted: list[int], plan: "Callable[[Catalogue, NDArray[np.int64], Indices, Fetching], T]"
+        self, wanted: list[int], plan: "Callable[[NDArray[np.int64], Indices, Fetching], T]"
     ) -> tuple[T, list[int]]:
         """What `plan` makes of the different keys among `wanted`, in ascending order; and which of these each is."""
         import numpy as np  # noqa: PLC0415 - as above
@@ -155,23 +155,26 @@ class Datas3t:
         inside = np.array([key for key in wanted if key not in outside] if outside else wanted, np.int64)
         keys, numbers = np.unique(inside, return_inverse=True)
 
-        def read(catalogue: Catalogue, fetching: Fetching) -> T:
-            if lost := outside.union(missing(catalogue, keys).tolist()):
+        def read(fetching: Fetching) -> T:
+            if lost := outside.union(missing(fetching.catalogue, keys).tolist()):
                 raise self._not_found(next(key for key in wanted if key in lost))
-            return plan(catalogue, keys, self._indices, fetching)
+            return plan(keys, self._indices, fetching)
 
         span = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
         return self._read(*span, read), numbers.tolist()
 
-    def _read(self, first: int, last: int, read: Callable[[Catalogue, Fetching], T]) -> T:
+    def _read(self, first: int, last: int, read: Callable[[Fetching], T]) -> T:
         attempts = self._attempts()
         while True:
-            catalogue = self._leases.current(first, last)
             with attempts:
-                return read(catalogue, self._fetching(catalogue))
+                return read(self._fetching(first, last))
 
-    def _fetching(self, catalogue: Catalogue) -> Fetching:
-        return Fetching(self._client.connection.engine, self._leases, catalogue, self._costs)
+    def _fetching(self, first: int, last: int) -> Fetching:
+        """Out of a catalogue that holds these keys."""
+        catalogue, held = self._leases.current(first, last), self._held
+        if held is None or held.catalogue is not catalogue:
+            self._held = held = Fetching(self._client, self._leases, catalogue, self._costs)
+        return held
 
     def _attempts(self) -> "_Attempts":
         return _Attempts(self._name, self._leases, self._indices)
