@@ -52,7 +52,7 @@ def _opened(report: Report, wide: Wide, place: Place, front: Front, rounds: int)
 
 
 def together(report: Report, sites: Sites, rounds: int) -> None:
-    """Many processes with one cache on disk, each with its share of the keys, beside one process that reads all."""
+    """Many processes with one cache on disk beside one process alone; all read all keys, each beginning elsewhere."""
     if not (sites.fast and sites.fast.front):
         return
     place, front, archives = sites.fast.place, sites.fast.front, len(sites.fast.place.archives)
@@ -61,12 +61,12 @@ def together(report: Report, sites: Sites, rounds: int) -> None:
     for _ in range(rounds):
         for count, found in rates.items():
             front.count_anew()
-            found.append(len(sites.keys) / _shared(sites, place, count))
+            found.append(count * len(sites.keys) / _at_once(sites, place, count))
             indices[count].append(front.asked().indices / archives)
     report.title(
-        f"{_PROCESSES} processes open a datas3t and read {len(sites.keys):,} datapoints, each its share",
-        "New processes each time, one empty cache on disk for all of them; from the first that begins to the last "
-        "that ends.",
+        f"{_PROCESSES} processes open a datas3t at once and read {len(sites.keys):,} datapoints each",
+        "New processes each time, one empty cache on disk for all of them, each beginning with other keys; from the "
+        "first that begins to the last that ends.",
     )
     report.say("| processes | datapoints/s | requests for indices, per index |", "|---|---|---|")
     report.say(*(f"| {count} | {spread(rates[count])} | {spread(indices[count])} |" for count in rates))
@@ -79,13 +79,15 @@ def together(report: Report, sites: Sites, rounds: int) -> None:
     )
 
 
-def _shared(sites: Sites, place: Place, count: int) -> float:
-    shares = [sites.keys[number::count] for number in range(count)]
-    expected = [sites.digest(share) for share in shares]
+def _at_once(sites: Sites, place: Place, count: int) -> float:
+    """The seconds that they take."""
+    cuts = [len(sites.keys) * number // count for number in range(count)]
+    orders = [sites.keys[at:] + sites.keys[:at] for at in cuts]
+    expected = [sites.digest(keys) for keys in orders]
     with _newcomers(count, place.server_url, place.name) as clients:
         began = perf_counter()
-        for client, share in zip(clients, shares, strict=True):
-            client.begin("read", share, sites.sizes.batch)
+        for client, keys in zip(clients, orders, strict=True):
+            client.begin("read", keys, sites.sizes.batch)
         turns = [client.end() for client in clients]
     assert [turn.digest for turn in turns] == expected, "contents differ"
     return max(turn.ended for turn in turns) - began
