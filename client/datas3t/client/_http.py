@@ -62,8 +62,9 @@ class Engine:
         """Does all requests, `parallelism` at a time at most, taken from the iterable as places come free.
 
         Each is tried up to `retries` times again, with growing pauses; where S3 asks for less (503, 429), fewer are
-        under way for a while. Answers whether it did. `on_done` and `on_bytes` (payload bytes since the last call, none twice) run here.
-        Raises TransferError for the first request that fails for good, which ends all others, and what callbacks raise.
+        under way for a while: answers whether it did. `on_done` and `on_bytes` (payload bytes since the last call, none
+        twice) run here. Raises TransferError for the first request that fails for good, which ends all others, and what
+        callbacks raise.
         """
         multi = self._take()
         try:
