@@ -1,0 +1,100 @@
+"""Plans of ranges to read, against a loop over the datapoints."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datas3t.archive import reads
+
+
+class Place(NamedTuple):
+    archive: int
+    start: int
+    stop: int
+
+
+class Range(NamedTuple):
+    archive: int
+    start: int
+    stop: int
+    datapoints: list[int]
+
+
+@st.composite
+def layouts(draw: st.DrawFn) -> list[Place]:
+    """Datapoints of up to five archives, in order of their places, with holes between them."""
+    places = []
+    for archive in range(draw(st.integers(0, 5))):
+        at = 0
+        for hole, size in draw(st.lists(st.tuples(st.integers(0, 3000), st.integers(1, 5000)), max_size=20)):
+            places.append(Place(archive, at + hole, at + hole + size))
+            at += hole + size
+    return places
+
+
+def planned(places: list[Place], gap: int, limit: int) -> list[Range]:
+    archives, starts, stops = (
+        np.array([place[column] for place in places], np.int64) for column in range(len(Place._fields))
+    )
+    found = reads.plan(archives, starts, stops, gap, limit)
+    bounds = found.bounds.tolist()
+    assert len(found) == len(bounds) - 1
+    assert found.size == sum((found.stops - found.starts).tolist())
+    ends = zip(found.archives.tolist(), found.starts.tolist(), found.stops.tolist(), pairwise(bounds), strict=True)
+    return [Range(archive, start, stop, list(range(*within))) for archive, start, stop, within in ends]
+
+
+def obvious(places: list[Place], gap: int, limit: int) -> list[Range]:
+    ranges: list[Range] = []
+    for number, (archive, start, stop) in enumerate(places):
+        last = ranges[-1] if ranges else None
+        if last and last.archive == archive and start - last.stop <= gap and stop - last.start <= limit:
+            ranges[-1] = Range(archive, last.start, stop, [*last.datapoints, number])
+        else:
+            ranges.append(Range(archive, start, stop, [number]))
+    return ranges
+
+
+GAPS = st.one_of(st.just(0), st.integers(0, 4000), st.just(1 << 40))
+LIMITS = st.one_of(st.integers(1, 30_000), st.just(1 << 40))
+
+
+@given(layouts(), GAPS, LIMITS)
+def test_a_plan_is_that_of_a_loop_over_the_datapoints(places: list[Place], gap: int, limit: int) -> None:
+    assert planned(places, gap, limit) == obvious(places, gap, limit)
+
+
+@given(layouts(), GAPS, LIMITS)
+def test_every_datapoint_is_in_one_range_of_its_archive_in_order(places: list[Place], gap: int, limit: int) -> None:
+    ranges = planned(places, gap, limit)
+    assert [number for each in ranges for number in each.datapoints] == list(range(len(places)))
+    for archive, start, stop, datapoints in ranges:
+        assert {places[number].archive for number in datapoints} == {archive}
+        assert (start, stop) == (places[datapoints[0]].start, places[datapoints[-1]].stop)
+        assert stop - start <= limit or len(datapoints) == 1
+        assert all(places[b].start - places[a].stop <= gap for a, b in pairwise(datapoints))
+
+
+@pytest.mark.parametrize(("gap", "expected"), [(99, [[0], [1]]), (100, [[0, 1]]), (101, [[0, 1]])])
+def test_a_gap_is_bridged_up_to_its_limit(gap: int, expected: list[list[int]]) -> None:
+    places = [Place(0, 0, 50), Place(0, 150, 200)]
+    assert [each.datapoints for each in planned(places, gap, 1000)] == expected
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(199, [[0], [1]]), (200, [[0, 1]])])
+def test_a_range_stays_within_the_limit(limit: int, expected: list[list[int]]) -> None:
+    places = [Place(0, 0, 50), Place(0, 150, 200)]
+    assert [each.datapoints for each in planned(places, 1000, limit)] == expected
+
+
+def test_a_datapoint_above_the_limit_is_alone() -> None:
+    places = [Place(0, 0, 10), Place(0, 10, 500), Place(0, 500, 510), Place(0, 510, 520)]
+    assert [each.datapoints for each in planned(places, 1000, 100)] == [[0], [1], [2, 3]]
+
+
+def test_nothing_is_read_for_nothing() -> None:
+    assert planned([], 1000, 1000) == []
