@@ -1,5 +1,6 @@
 """A server in a process of the bench, with clocks around what it does: where the time of a call goes."""
 
+import atexit
 import functools
 import time
 from collections import defaultdict
@@ -32,7 +33,9 @@ class Served:
         self._time(BaseClient, "_make_api_call", S3, time.perf_counter)
         self._time(bucket, "presign", SIGNING, time.thread_time)
         logs.configure("warning")
-        Server(Settings(db_url, encryption_key, folder, Address("127.0.0.1", port))).start()
+        server = Server(Settings(db_url, encryption_key, folder, Address("127.0.0.1", port)))
+        server.start()
+        atexit.register(server.stop)
 
     def spent(self, turn: Turn) -> None:
         """Seconds and how often, for each of the clocks, since it was last asked."""

@@ -51,14 +51,10 @@ class Stand:
         """What contestants are told of a datas3t that is there."""
         listed = {found.id: found for found in self.client.list_dataranges(name)}
         archives: list[Archive] = []
-        token, stub = "", self.client.connection.datarange
-        while token or not archives:
-            page = stub.PresignDataranges(v1.PresignDatarangesRequest(datas3t_name=name, page_token=token))
-            for found in page.dataranges:
-                first, last = found.min_datapoint_key, found.max_datapoint_key
-                object_key = listed[found.datarange_id].object_key
-                archives.append(Archive(first, last, object_key, found.data_etag, found.presigned_data_url))
-            token = page.next_page_token
+        for found in presigned(self.client, name):
+            first, last = found.min_datapoint_key, found.max_datapoint_key
+            object_key = listed[found.datarange_id].object_key
+            archives.append(Archive(first, last, object_key, found.data_etag, found.presigned_data_url))
         return Place(self.server.url, name, access, tuple(archives), size, in_flight)
 
     def in_front(self, object_key: str) -> Path:
@@ -77,6 +73,19 @@ class Stand:
         """Dataranges that were never uploaded here: first, last, both object keys, size, size of the entries, ETags."""
         with psycopg.connect(self.db_url) as connection, connection.cursor() as cursor:
             cursor.executemany(_INSERT, [(*row, name) for row in rows])
+
+
+def presigned(client: Client, name: str) -> list[v1.PresignedDatarange]:
+    """All dataranges, signed, in pages as large as they may be."""
+    found: list[v1.PresignedDatarange] = []
+    token, more = "", True
+    while more:
+        request = v1.PresignDatarangesRequest(datas3t_name=name, page_size=2_000, page_token=token)
+        page = client.connection.datarange.PresignDataranges(request)
+        found += page.dataranges
+        token = page.next_page_token
+        more = bool(token)
+    return found
 
 
 @contextlib.contextmanager
