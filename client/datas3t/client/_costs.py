@@ -72,7 +72,8 @@ class Costs:
 
     def note_latency(self, first_byte: float) -> None:
         """Learns from a request alone."""
-        self._latency.see(_within(first_byte, *_LATENCIES))
+        if first_byte < self._latency.value or time.monotonic() >= self._latency.until:
+            self._latency.see(_within(first_byte, *_LATENCIES))
 
     def note(self, count: int, size: int, parallelism: int, seconds: float, first_byte: float) -> None:
         """Learns from `count` requests that took so long, with the least seconds to a first byte among them."""
@@ -93,17 +94,17 @@ class _Extreme:
     def __init__(self, value: float, choose: Callable[[float, float], float]) -> None:
         self.value = value
         self._choose = choose
-        self._until = 0.0
+        self.until = 0.0
 
     @property
     def seen(self) -> bool:
         """Whether it is more than a guess."""
-        return self._until > 0
+        return self.until > 0
 
     def see(self, value: float) -> None:
         now = time.monotonic()
-        if now >= self._until or self._choose(value, self.value) == value:
-            self.value, self._until = value, now + _LATELY
+        if now >= self.until or self._choose(value, self.value) == value:
+            self.value, self.until = value, now + _LATELY
 
 
 def _within(value: float, least: float, most: float) -> float:

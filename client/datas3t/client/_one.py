@@ -1,9 +1,8 @@
 """One datapoint: its record, its header, its content."""
 
-from datas3t.archive import index
 from datas3t.archive.errors import FormatError
 from datas3t.archive.header import check_entry
-from datas3t.archive.index import BLOCK, Entry
+from datas3t.archive.index import BLOCK, RECORD, Entry
 from datas3t.client._catalogue import Leased
 from datas3t.client._fetching import LARGEST, Fetching
 from datas3t.client._indices import Indices, unfit
@@ -11,16 +10,16 @@ from datas3t.client._indices import Indices, unfit
 
 def content(leased: Leased, key: int, indices: Indices, fetching: Fetching) -> bytes:
     """The content of a key that the datarange holds. Raises Unfit where the index is another archive's."""
-    entry = index.entry_at(indices.record(leased, key, fetching), 0)
-    place = entry.content
-    if not entry.header_blocks or entry.stop > leased.entries_end:
-        raise unfit(leased, f"key {key} would be at bytes {entry.position} to {entry.stop}")
-    if place.stop - entry.position > LARGEST:
-        return large(leased, key, entry, fetching)[1]
-    body = fetching.one(leased, entry.position, place.stop)
-    headers = place.start - entry.position
-    if not is_plain(body, 0, headers, key, entry.size):
-        name_of(leased, key, entry, body[:headers])
+    start, blocks, high, low = RECORD.unpack(indices.record(leased, key, fetching))
+    headers, size = blocks * BLOCK, high << 32 | low
+    stop = start + headers + size
+    if not blocks or stop > leased.entries_end:
+        raise unfit(leased, f"key {key} would be at bytes {start} to {stop}")
+    if stop - start > LARGEST:
+        return large(leased, key, Entry(start, blocks, size), fetching)[1]
+    body = fetching.one(leased, start, stop)
+    if not is_plain(body, 0, headers, key, size):
+        name_of(leased, key, Entry(start, blocks, size), body[:headers])
     return body[headers:]
 
 

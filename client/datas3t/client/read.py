@@ -81,14 +81,10 @@ class Datas3t:
         key = integer(key)
         if not 0 <= key <= names.MAX_KEY:
             raise self._not_found(key)
-
-        def read(fetching: Fetching) -> bytes:
-            leased = fetching.catalogue.holding(key)
-            if leased is None:
-                raise self._not_found(key)
-            return content(leased, key, self._indices, fetching)
-
-        return self._read(key, key, read)
+        try:
+            return self._one(key, self._fetching(key, key))
+        except (Gone, Unfit):
+            return self._read(key, key, lambda fetching: self._one(key, fetching))
 
     def get_many(self, keys: Iterable[int]) -> list[bytes]:
         """The contents of datapoints, in the order of `keys`, which may repeat.
@@ -129,6 +125,12 @@ class Datas3t:
         if parts < 1:
             raise InvalidArgument(f"{parts} parts are none; ask for 1 or more")
         return split(self._leases.current(first, last), first, last, parts)
+
+    def _one(self, key: int, fetching: Fetching) -> bytes:
+        leased = fetching.catalogue.holding(key)
+        if leased is None:
+            raise self._not_found(key)
+        return content(leased, key, self._indices, fetching)
 
     def _scanned(self, cursor: int, last: int) -> Iterator[Datapoint]:
         from datas3t.client._scanning import datapoints  # noqa: PLC0415 - as above
