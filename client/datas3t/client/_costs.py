@@ -22,7 +22,7 @@ _LARGE, _SMALL = (
     256 << 10,
     32 << 10,
 )  # where they come in such large requests; and in which ones requests are what counts
-_LEAST, _MOST = 16, 256  # requests at a time
+_LEAST, _MOST = 32, 256  # requests at a time
 _GROWTH = 1.1  # with each success after a crowd
 _IN_FLIGHT = 64 << 20  # bytes at a time
 _NARROWEST, _WIDEST = 4 << 10, 2 << 20  # bytes of a gap

@@ -91,6 +91,8 @@ class Fetching:
 
     def large(self, leased: Leased, start: int, stop: int) -> bytes:
         """Bytes of an archive, as many as there may be, over several connections; they are in memory once."""
+        if start == stop:  # many header blocks, and nothing behind them
+            return b""
         whole = io.BytesIO()
         whole.seek(stop - start - 1)
         whole.write(b"\0")

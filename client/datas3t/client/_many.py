@@ -20,8 +20,8 @@ def explanation(keys: Numbers, indices: Indices, fetching: Fetching) -> Explanat
     """How they would be read."""
     places = _places.locate(keys, indices, fetching)
     reads = places.reads(fetching.costs)
-    sizes = reads.stops - reads.starts
-    requests = int((-(-sizes // LARGEST)).sum())
+    parts = -(-places.sizes[reads.bounds[:-1]] // LARGEST)  # of a range that is one large datapoint, beside its header
+    requests = int(np.where(reads.stops - reads.starts > LARGEST, parts + 1, 1).sum())
     parallelism = fetching.costs.parallelism(requests, reads.size)
     return Explanation(len(keys), requests, int(places.sizes.sum()), reads.size, parallelism, fetching.costs.gap)
 

@@ -59,7 +59,7 @@ def locate(keys: Numbers, indices: Indices, fetching: Fetching) -> Places:
     """Places of these ascending keys, all of which are there. Raises ArchiveError for an index that does not fit."""
     catalogue = fetching.catalogue
     at = _holders(catalogue, keys)
-    bounds = np.concatenate(([0], np.flatnonzero(np.diff(at)) + 1, [len(keys)])).tolist()
+    bounds = np.append(np.flatnonzero(np.diff(at, prepend=-1)), len(keys)).tolist()
     numbers, every = at.tolist(), keys.tolist()
     wanted: dict[Leased, Sequence[int]] = {
         catalogue.dataranges[numbers[start]]: every[start:stop] for start, stop in pairwise(bounds)
