@@ -1,0 +1,131 @@
+"""Many datapoints at once: by whatever ranges they are read, they are those that were asked for."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datas3t.archive import index
+from datas3t.archive.tar import scan
+from datas3t.client import ArchiveError, _indices, _places
+from datas3t.client._costs import Costs
+from tests.client.archives import sample, tar
+from tests.client.served import Shelf, set_largest, shelf
+from tests.client.sites import Site
+from tests.support.tars import DIALECTS, archive
+
+SIZES = st.lists(st.one_of(st.just(0), st.integers(0, 3000), st.integers(1, 3).map((512).__mul__)), min_size=1)
+LAYOUTS = st.lists(st.tuples(st.integers(0, 50), SIZES, st.sampled_from(sorted(DIALECTS))), min_size=1, max_size=4)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
+    with shelf(tmp_path_factory.mktemp("cache")) as made:
+        yield made
+
+
+def made(layout: list[tuple[int, list[int], str]]) -> tuple[dict[int, bytes], list[bytes]]:
+    """The content of each key, and the archives that hold them."""
+    source, contents, archives, first = random.Random(1), dict[int, bytes](), [], 0
+    for hole, sizes, dialect in layout:
+        each = dict(enumerate(map(source.randbytes, sizes), first + hole))
+        archives.append(archive(first + hole, each.values(), dialect=dialect))
+        contents |= each
+        first = max(each) + 1
+    return contents, archives
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), LAYOUTS, st.integers(0, 20_000), st.integers(1, 20_000), st.sampled_from([1000, 2000, 8 << 20]))
+def test_any_datapoints_come_back_by_any_ranges(
+    shared: Shelf, data: st.DataObject, layout: list[tuple[int, list[int], str]], gap: int, least: int, largest: int
+) -> None:
+    contents, archives = made(layout)
+    wanted = data.draw(st.lists(st.sampled_from(sorted(contents)), max_size=50))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Costs, "gap", gap)
+        patch.setattr(_places, "_LEAST", least)
+        set_largest(patch, largest)
+        handle = shared.handle(*archives)
+        assert handle.get_many(wanted) == [contents[key] for key in wanted]
+        assert [handle.get(key) for key in wanted] == [contents[key] for key in wanted]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), LAYOUTS, st.integers(0, 20_000), st.integers(1, 20_000), st.sampled_from([1000, 2000, 8 << 20]))
+def test_an_explanation_is_what_is_then_done(
+    shared: Shelf, data: st.DataObject, layout: list[tuple[int, list[int], str]], gap: int, least: int, largest: int
+) -> None:
+    contents, archives = made(layout)
+    wanted = data.draw(st.lists(st.sampled_from(sorted(contents)), min_size=2, max_size=50))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Costs, "gap", gap)
+        patch.setattr(_places, "_LEAST", least)
+        set_largest(patch, largest)
+        handle = shared.handle(*archives)
+        explained = handle.explain(wanted)
+        requests, sent = len(shared.server.requests), shared.server.body_bytes_sent
+        handle.get_many(wanted)
+    assert explained.datapoints == len(set(wanted))
+    assert explained.requests == len(shared.server.requests) - requests
+    assert explained.bytes_fetched == shared.server.body_bytes_sent - sent
+    assert explained.bytes_used == sum(len(contents[key]) for key in set(wanted))
+    assert explained.gap == gap
+    assert 1 <= explained.parallelism <= explained.requests
+    if explained.bytes_used:
+        assert explained.amplification == explained.bytes_fetched / explained.bytes_used
+
+
+def test_an_explanation_of_nothing_is_nothing(shared: Shelf) -> None:
+    explained = shared.handle(tar({1: b"x"})).explain([])
+    assert (explained.datapoints, explained.requests, explained.bytes_fetched) == (0, 0, 0)
+    assert explained.amplification == 1.0
+
+
+def test_an_explanation_holds_on_the_way_to_s3(relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert relayed.relay
+    monkeypatch.setattr(Costs, "gap", 4096)
+    archive = sample(tmp_path / "1.tar", 0, *[10_000] * 100)
+    relayed.upload(archive)
+    handle = relayed.client.datas3t(relayed.name)
+    wanted = [*range(0, 100, 3), 1, 2]
+    explained = handle.explain(wanted)
+    assert explained.requests == 33
+    requests, to_client = len(relayed.relay.requests), relayed.relay.bytes_to_client
+    assert handle.get_many(wanted) == [archive.contents[key] for key in wanted]
+    assert len(relayed.relay.requests) - requests == explained.requests
+    heads = relayed.relay.bytes_to_client - to_client - explained.bytes_fetched
+    assert 0 < heads < 1000 * explained.requests
+
+
+@pytest.mark.parametrize("small", [0, 256 << 10], ids=["windows", "whole"])
+@pytest.mark.parametrize("key", [10, 12, 14])
+@pytest.mark.parametrize("change", [(512, 0, 0), (1 << 40, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)])
+def test_a_record_that_does_not_fit_is_never_believed(
+    shared: Shelf, key: int, change: tuple[int, int, int], small: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_indices, "_SMALL", small)
+    monkeypatch.setattr(Costs, "per_byte", 1e9)  # so that an index in windows is never worth reading whole
+    raw = tar({each: b"%d" % each * 600 for each in range(10, 15)})
+    right = tar_index(raw)
+    at = (key - 10) * index.RECORD_SIZE
+    position, blocks, size = map(sum, zip(index.entry_at(right, key - 10), change, strict=True))
+    wrong = right[:at] + index.RECORD.pack(position, blocks, 0, size) + right[at + index.RECORD_SIZE :]
+    handle = shared.handle(raw, index=wrong)
+    for read in (lambda: handle.get(key), lambda: handle.get_many(range(10, 15)), lambda: list(handle.scan())):
+        with pytest.raises(ArchiveError, match="datarange 10 to 14 does not fit"):
+            read()
+
+
+def tar_index(raw: bytes) -> bytes:
+    return scan(lambda start, stop: raw[start:stop], len(raw)).index
+
+
+def test_keys_that_are_missing_are_told_from_those_that_are_there(shared: Shelf) -> None:
+    catalogue = shared.handle(tar({3: b"", 4: b""}), tar({8: b"", 9: b""}))._leases.current()
+    missing = _places.missing(catalogue, np.arange(12))
+    assert missing.tolist() == [0, 1, 2, 5, 6, 7, 10, 11]
