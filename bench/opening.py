@@ -66,7 +66,7 @@ def together(report: Report, sites: Sites, rounds: int) -> None:
     report.title(
         f"{_PROCESSES} processes open a datas3t at once and read {len(sites.keys):,} datapoints each",
         "New processes each time, one empty cache on disk for all of them, each beginning with other keys; from the "
-        "first that begins to the last that ends.",
+        "first that begins to the last that ends, imports not counted.",
     )
     report.say("| processes | datapoints/s | requests for indices, per index |", "|---|---|---|")
     report.say(*(f"| {count} | {spread(rates[count])} | {spread(indices[count])} |" for count in rates))

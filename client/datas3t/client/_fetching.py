@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _RETRIES = 6
 _PATIENCE = 10.0  # seconds without a byte after which a read is tried again
 _CROWD = 1.0  # seconds
-_PUMP = 1e-3  # seconds of the caller's own work, after which a stream is looked after
+_PUMP = 2e-4  # seconds of the caller's own work, after which a stream is looked after
 _STREAMS = 4  # requests of a stream at a time
 LARGEST = 8 << 20  # bytes of a request at most: what is larger is split over connections
 

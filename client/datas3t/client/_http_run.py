@@ -11,6 +11,7 @@ from datas3t.client._http_multi import TICK, Multi
 from datas3t.client._http_transfer import Transfer
 
 _FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 0.2, 3, 5.0  # seconds between the tries of a request, at most
+_DOUBTS = 2  # tries that an answer about another object is worth: it may be some proxy's slip
 _BREATH = 0.1  # seconds: refusals within it are one and the same crowd
 
 OnDone = Callable[[Request, Response], None]
@@ -90,6 +91,9 @@ class Run:
             transfer.renewals += 1
             transfer.request.renew()
             self._try_again(transfer, 0.0)
+        elif error.changed and transfer.doubts < min(_DOUBTS, self._retries):
+            transfer.doubts += 1
+            self._try_again(transfer, random.uniform(0, _FIRST_PAUSE))  # noqa: S311
         elif error.retryable and transfer.failures < self._retries:
             longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * _GROWTH**transfer.failures)
             transfer.failures += 1

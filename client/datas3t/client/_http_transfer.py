@@ -45,7 +45,8 @@ class Options(NamedTuple):
 
 
 class Transfer(ABC):
-    """A handle that does one request after another. `failures` and `renewals` count the tries of the present one."""
+    """A handle that does one request after another. `failures`, `renewals` and `doubts` count the tries of the present
+    one."""
 
     __slots__ = (
         "_count",
@@ -58,6 +59,7 @@ class Transfer(ABC):
         "_suspicious",
         "_url",
         "curl",
+        "doubts",
         "failures",
         "renewals",
         "request",
@@ -101,7 +103,7 @@ class Transfer(ABC):
     def end(self) -> None:
         """Lets go of the request, and of its body or sink."""
         self.request = _NOTHING
-        self.failures = self.renewals = self._furthest = 0
+        self.failures = self.renewals = self.doubts = self._furthest = 0
         self._suspicious = False
         self._count = None
         self._pieces.clear()

@@ -20,6 +20,7 @@ _REQUEST, _FAR_REQUEST = 2 << 20, 4 << 20  # bytes
 _FAR = 2e-3  # seconds of latency
 _AHEAD = 16 << 20  # bytes
 _BLOCK = 16_384  # records that are looked at together
+_TAIL = slice(20, 100)  # of a header: what follows the key in its name
 _MANY = 1_000  # extensions that are remembered
 
 
@@ -98,11 +99,12 @@ class _Unpacking:
         good &= mains == heads
         if len(extended):
             good[extended] = self._headers.harmless(blocks[heads[extended]], blocks[heads[extended] + 1])
-        raw = rows.tobytes()
-        names = [
-            f"{key:020d}{self._extension(raw[at + 20 : at + 100])}"
-            for key, at in zip(run.keys, range(0, len(raw), BLOCK), strict=True)
-        ]
+        tails = np.ascontiguousarray(rows.view(np.uint8)[:, _TAIL])
+        if (tails == tails[0]).all():
+            extension = self._extension(tails[0].tobytes())
+            names = [f"{key:020d}{extension}" for key in run.keys]
+        else:
+            names = [f"{k:020d}{self._extension(tail.tobytes())}" for k, tail in zip(run.keys, tails, strict=True)]
         for n in np.flatnonzero(~good).tolist():
             headers = bytes(body[heads[n] * BLOCK : (mains[n] + 1) * BLOCK])
             names[n] = name_of(run.leased, run.keys[n], run.entry(n), headers)
