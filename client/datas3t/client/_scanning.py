@@ -16,8 +16,7 @@ from datas3t.client._indices import Indices
 from datas3t.client._one import large, name_of
 from datas3t.client._places import Places, of_records
 
-_REQUEST, _FAR_REQUEST = 2 << 20, 4 << 20  # bytes
-_FAR = 2e-3  # seconds of latency
+_REQUEST = 4 << 20  # bytes
 _AHEAD = 16 << 20  # bytes
 _BLOCK = 16_384  # records that are looked at together
 _TAIL = slice(20, 100)  # of a header: what follows the key in its name
@@ -66,8 +65,7 @@ def _runs(first: int, last: int, indices: Indices, fetching: Fetching) -> Iterat
         for start in range(max(first, leased.first), behind, _BLOCK):
             keys = range(start, min(start + _BLOCK, behind))
             places = of_records([leased], keys, indices.records({leased: keys}, fetching, behind - start))
-            limit = _REQUEST if fetching.costs.latency < _FAR else _FAR_REQUEST
-            cut = reads.plan(places.holders, places.starts, places.stops, LARGEST, limit)
+            cut = reads.plan(places.holders, places.starts, places.stops, LARGEST, _REQUEST)
             bounds = cut.bounds.tolist()
             for at, stop in pairwise(bounds):
                 yield _Run(leased, keys[at:stop], places.part(at, stop))
