@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from datas3t.archive import tar
-from datas3t.client import Client
+from datas3t.client import Client, _fetching, _many, _one, _places, _scanning
 from datas3t.client._catalogue import Catalogue, Leased
 from datas3t.client.read import Datas3t
 from tests.support.httpd import Httpd, etag_of, httpd
 
 _numbers = itertools.count(1)
-_KNOW_THE_LARGEST = ("_fetching", "_many", "_one", "_places", "_scanning")
+_KNOW_THE_LARGEST = (_fetching, _many, _one, _places, _scanning)
 
 
 class Shelf:
@@ -74,4 +74,4 @@ def shelf(cache: Path) -> Iterator[Shelf]:
 def set_largest(patch: pytest.MonkeyPatch, size: int) -> None:
     """A datapoint above so many bytes is a large one, that is fetched in parts."""
     for module in _KNOW_THE_LARGEST:
-        patch.setattr(f"datas3t.client.{module}.LARGEST", size)
+        patch.setattr(module, "LARGEST", size)

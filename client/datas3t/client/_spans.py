@@ -16,13 +16,14 @@ def split(catalogue: Catalogue, first: int, last: int, parts: int) -> list[tuple
         return []
     sizes = [each.entries_end * (stop - start + 1) / each.count for start, stop, each in spans]
     ends = list(accumulate(sizes))
+    starts = [*(start for start, _, _ in spans), spans[-1][1] + 1]
 
     def key_at(size: float) -> int:
-        """The first key behind so many bytes."""
+        """The first key that is there behind so many bytes; behind all of them the end."""
         at = min(bisect_right(ends, size), len(spans) - 1)
         start, stop, each = spans[at]
-        behind = (size - ends[at] + sizes[at]) / (each.entries_end / each.count)
-        return min(start + round(behind), stop + 1)
+        key = start + round((size - ends[at] + sizes[at]) / (each.entries_end / each.count))
+        return key if key <= stop else starts[at + 1]
 
-    cuts = sorted({spans[0][0], *(key_at(ends[-1] * n / parts) for n in range(1, parts)), spans[-1][1] + 1})
+    cuts = sorted({starts[0], *(key_at(ends[-1] * n / parts) for n in range(1, parts)), starts[-1]})
     return [(start, stop - 1) for start, stop in pairwise(cuts)]

@@ -1,0 +1,125 @@
+"""What a handle knows of a datas3t: asked for in few calls, and told apart key by key."""
+
+import re
+import urllib.request
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+from pyroaring import BitMap64
+
+from datas3t.archive import names
+from datas3t.client._catalogue import Catalogue, Leased
+from tests.client.archives import sample
+from tests.client.sites import Site
+from tests.support.stack import wait_until
+
+_CALLS = re.compile(r'^datas3t_calls_total\{[^}]*method="datas3t\.v1\.DatarangeService/(\w+)"[^}]*\} ([\d.e+]+)$', re.M)
+
+
+def calls(site: Site, method: str) -> int:
+    """How many calls of a method the server has counted."""
+    with urllib.request.urlopen(f"{site.client.url}/metrics") as answer:
+        page = answer.read().decode()
+    return round(sum(float(count) for name, count in _CALLS.findall(page) if name == method))
+
+
+class Counting:
+    """Counts PresignDataranges; the server counts a call a moment after it has answered."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._listed = calls(site, "ListDataranges")
+        self._settle()
+        self._before = calls(site, "PresignDataranges")
+
+    def made(self) -> int:
+        self._settle()
+        return calls(self._site, "PresignDataranges") - self._before
+
+    def _settle(self) -> None:
+        """Calls are counted in the order in which they end: once a later one is counted, so are all before."""
+        self._site.client.list_dataranges(self._site.name)
+        self._listed += 1
+        wait_until(lambda: calls(self._site, "ListDataranges") >= self._listed, 10)
+
+
+def filled(site: Site, folder: Path) -> dict[int, bytes]:
+    contents: dict[int, bytes] = {}
+    for first in range(0, 80, 10):
+        each = sample(folder / f"{first}.tar", first, *[100] * 10)
+        site.upload(each)
+        contents |= each.contents
+    return contents
+
+
+def test_the_first_get_of_a_handle_asks_once_and_one_elsewhere_once_more(site: Site, tmp_path: Path) -> None:
+    contents = filled(site, tmp_path)
+    counting, handle = Counting(site), site.client.datas3t(site.name)
+    assert counting.made() == 0
+    assert [handle.get(key) for key in (33, 33, 30, 39)] == [contents[key] for key in (33, 33, 30, 39)]
+    assert counting.made() == 1, "one datarange is enough"
+    assert handle.get(71) == contents[71]
+    assert counting.made() == 2, "now it knows all"
+    assert [handle.get(key) for key in contents] == list(contents.values())
+    assert handle.get_many(contents) == list(contents.values())
+    assert [each.content for each in handle.scan()] == list(contents.values())
+    assert handle.keys == BitMap64(contents)
+    assert handle.split(3)
+    assert counting.made() == 2
+
+
+def test_whoever_reads_all_asks_once(site: Site, tmp_path: Path) -> None:
+    contents = filled(site, tmp_path)
+    counting, handle = Counting(site), site.client.datas3t(site.name)
+    assert handle.get_many([0, 75]) == [contents[0], contents[75]]
+    assert handle.get(40) == contents[40]
+    assert counting.made() == 1
+    another = site.client.datas3t(site.name)
+    assert [each.content for each in another.scan()] == list(contents.values())
+    assert another.get(7) == contents[7]
+    assert counting.made() == 2
+
+
+def test_a_key_that_is_not_there_is_asked_for_once(site: Site, tmp_path: Path) -> None:
+    filled(site, tmp_path)
+    counting, handle = Counting(site), site.client.datas3t(site.name)
+    assert [key in handle for key in (85, 79, 80, 1 << 62, 0)] == [False, True, False, False, True]
+    assert counting.made() == 1
+
+
+@st.composite
+def catalogues(draw: st.DrawFn) -> tuple[Catalogue, set[int]]:
+    """Dataranges, and the keys that they hold."""
+    dataranges, keys, first = [], set[int](), 0
+    for number, (hole, count) in enumerate(draw(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 8)), max_size=6))):
+        last = first + hole + count - 1
+        dataranges.append(Leased(number, first + hole, last, 2048, 1024, "", "", "", ""))
+        keys.update(range(first + hole, last + 1))
+        first = last + 1
+    return Catalogue(dataranges, 0.0), keys
+
+
+@given(catalogues(), st.integers(0, 90), st.integers(0, 90))
+def test_a_catalogue_answers_as_a_set_of_keys_would(made: tuple[Catalogue, set[int]], one: int, other: int) -> None:
+    catalogue, keys = made
+    first, last = sorted((one, other))
+    span = keys.intersection(range(first, last + 1))
+    assert set(catalogue.keys) == keys
+    assert len(catalogue) == len(keys)
+    assert catalogue.count(first, last) == len(span)
+    assert {key for each in catalogue.within(first, last) for key in range(each.first, each.last + 1)} >= span
+    assert all(span.intersection(range(each.first, each.last + 1)) for each in catalogue.within(first, last))
+    for key in range(90):
+        found = catalogue.holding(key)
+        assert (found is not None) == (key in keys)
+        assert found is None or found.first <= key <= found.last
+
+
+def test_a_catalogue_of_a_span_tells_of_no_other_keys() -> None:
+    catalogue = Catalogue([], 0.0, 10, 20)
+    assert catalogue.covers(10, 20)
+    assert catalogue.covers(15, 15)
+    assert not catalogue.covers(9, 15)
+    assert not catalogue.covers(15, 21)
+    assert Catalogue([], 0.0).covers(0, names.MAX_KEY)

@@ -1,0 +1,316 @@
+"""Scans: archives of every kind in key order, read ahead within bounds, left at any moment, shared out in spans."""
+
+import io
+import random
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from itertools import accumulate, islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datas3t.archive import names
+from datas3t.client import Datapoint, InvalidArgument, _scanning
+from datas3t.client._catalogue import Catalogue, Leased
+from datas3t.client._spans import split
+from tests.client.archives import MIB, sample, tar
+from tests.client.served import Shelf, set_largest, shelf
+from tests.client.sites import Site
+from tests.support.httpd import Fault, Seen
+from tests.support.memory import grown
+from tests.support.stack import wait_until
+from tests.support.tars import DIALECTS, archive, entry, pax, write_archive
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Shelf]:
+    with shelf(tmp_path / "cache") as made:
+        yield made
+
+
+def seeded(first: int, *sizes: int) -> dict[int, bytes]:
+    return dict(enumerate(map(random.Random(first).randbytes, sizes), first))
+
+
+def named(contents: dict[int, bytes], extension: str = "bin") -> list[Datapoint]:
+    return [Datapoint(key, names.entry_name(key, extension), content) for key, content in contents.items()]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "extension"),
+    [
+        *((dialect, extension) for dialect in DIALECTS for extension in ("bin", "json.zst")),
+        ("gnu", "j" * 150),
+        ("pax", "j" * 150),
+    ],
+)
+def test_archives_of_every_dialect_are_scanned(own: Shelf, dialect: str, extension: str) -> None:
+    contents = seeded(7, 0, 1, 511, 512, 513, 5000, *range(200))
+    handle = own.handle(archive(7, contents.values(), extension=extension, dialect=dialect))
+    assert list(handle.scan()) == named(contents, extension)
+    assert list(handle.scan(10, 20)) == named(contents, extension)[3:14]
+
+
+def test_every_extension_and_kind_of_header_may_be_mixed(own: Shelf) -> None:
+    extensions, expected, out = ["a", "b.c", "long" * 40, "\u00fc"], [], io.BytesIO()
+    for key in range(300):
+        made = Datapoint(key, names.entry_name(key, extensions[key % 4]), b"%d" % key * (key % 7))
+        member = tarfile.TarInfo(made.name)
+        member.size, member.mtime = len(made.content), 1_700_000_000.5 if key % 5 else 1_700_000_000
+        out.write(
+            member.tobuf((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)[key % 2]) + made.content + bytes(-member.size % 512)
+        )
+        expected.append(made)
+    handle = own.handle(out.getvalue() + bytes(1024))
+    assert list(handle.scan()) == expected
+
+
+def test_a_size_in_an_extended_header_is_that_of_the_content(own: Shelf) -> None:
+    name = names.entry_name(0, "bin").encode()
+    odd = pax({b"size": b"5"}) + entry(name, b"", size_field=b"%011o\0" % 0) + b"12345".ljust(512, b"\0")
+    handle = own.handle(odd + entry(names.entry_name(1, "bin").encode(), b"678") + bytes(1024))
+    assert [each.content for each in handle.scan()] == [b"12345", b"678"]
+
+
+@pytest.mark.parametrize("largest", [4000, 20_000])
+def test_large_datapoints_among_small_ones_come_in_order(
+    own: Shelf, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_largest(monkeypatch, largest)
+    monkeypatch.setattr(_scanning, "_REQUEST", 3000)
+    contents = seeded(0, 10, 50_000, 10, 10, largest - 512, largest - 511, 30_000, 0, 3000, 5000) | seeded(50, 9000)
+    handle = own.handle(*(tar({key: contents[key] for key in keys}) for keys in (range(10), [50])))
+    assert list(handle.scan()) == named(contents)
+    assert list(handle.scan(1, 6)) == named(contents)[1:7]
+
+
+def test_any_block_of_records_and_any_request_give_the_same(own: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = seeded(0, *[700] * 100)
+    handle = own.handle(tar(contents))
+    for block, request, ahead in ((1, 1, 1), (7, 5000, 1), (1000, 5000, 20_000), (30, 1, 1 << 20)):
+        monkeypatch.setattr(_scanning, "_BLOCK", block)
+        monkeypatch.setattr(_scanning, "_REQUEST", request)
+        monkeypatch.setattr(_scanning, "_AHEAD", ahead)
+        assert list(handle.scan()) == named(contents)
+
+
+def test_a_scan_goes_on_where_the_line_breaks(own: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_scanning, "_REQUEST", 20_000)
+    contents = seeded(0, *[700] * 500)
+    handle = own.handle(tar(contents))
+    handle.get(0)
+    own.server.plan(Fault(cut_after=5000), Fault(reset=True), Fault(), Fault(status=503), Fault(cut_after=0))
+    assert list(handle.scan()) == named(contents)
+
+
+def test_no_more_than_the_bound_is_read_ahead(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    relayed.upload(sample(tmp_path / "1.tar", 0, *[MIB] * 60))
+    handle = relayed.client.datas3t(relayed.name)
+    handle.get(0)
+    before = relayed.relay.bytes_to_client
+    furthest = 0
+    for taken, _ in enumerate(islice(handle.scan(), 30), 1):
+        ahead = relayed.relay.bytes_to_client - before - taken * MIB
+        furthest = max(furthest, ahead)
+        assert ahead <= _scanning._AHEAD + _scanning._REQUEST
+    assert furthest > 2 * MIB, "it does read ahead"
+
+
+def threads() -> set[threading.Thread]:
+    """Those that are not the HTTP server's own."""
+    return {thread for thread in threading.enumerate() if "process_request_thread" not in thread.name}
+
+
+def test_a_scan_that_is_abandoned_closes_its_connections_and_leaves_no_thread(own: Shelf) -> None:
+    handle = own.handle(tar(seeded(0, *[MIB] * 40)))
+    handle.get(0)
+    own.server.drop_connections()
+    before = threads()
+
+    def rule(seen: Seen) -> Fault:
+        return Fault() if seen.headers["range"].startswith("bytes=0-") else Fault(stall_after=1000)
+
+    own.server.rule = rule
+    scan = handle.scan()
+    assert next(scan).key == 0
+    wait_until(lambda: own.server.open_connections >= 4, what="requests ahead")
+    scan.close()  # type: ignore[attr-defined]
+    assert threads() == before
+    wait_until(lambda: own.server.open_connections <= 1, what="the end of all but the idle connection")
+    own.client.close()
+    wait_until(lambda: own.server.open_connections == 0, what="the end of the idle connection")
+
+
+def test_a_scan_may_be_left_in_the_middle(own: Shelf) -> None:
+    contents = seeded(0, *[100_000] * 100)
+    handle = own.handle(tar(contents))
+    for stop in (0, 1, 50, 99):
+        for datapoint in handle.scan():
+            if datapoint.key == stop:
+                break
+        assert handle.get(99 - stop) == contents[99 - stop]
+    assert list(handle.scan()) == named(contents)
+
+
+def test_scans_side_by_side_do_not_disturb_each_other(own: Shelf) -> None:
+    contents = seeded(0, *[100_000] * 100)
+    handle = own.handle(tar(contents))
+    pairs = list(zip(handle.scan(0, 94), handle.scan(5), strict=True))
+    assert [one for one, _ in pairs] == named(contents)[:95]
+    assert [other for _, other in pairs] == named(contents)[5:]
+
+
+def test_reads_within_a_scan_do_not_disturb_it(own: Shelf) -> None:
+    contents = seeded(0, *[100_000] * 60)
+    handle = own.handle(tar(contents))
+    for datapoint in handle.scan():
+        assert handle.get(59 - datapoint.key) == contents[59 - datapoint.key]
+        assert handle.get_many([3, datapoint.key]) == [contents[3], datapoint.content]
+
+
+_FORKED = """
+import os, sys
+from datas3t.client import Client
+url, name = sys.argv[1:]
+handle = Client(url).datas3t(name)
+expected = list(handle.scan())
+begun = handle.scan()
+taken = [next(begun) for _ in range(3)]
+child = os.fork()
+if not child:
+    try:
+        assert list(handle.scan()) == expected
+        del begun
+        assert handle.get(7) == expected[7].content
+        assert list(handle.scan(5, 9)) == expected[5:10]
+        os._exit(0)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+assert taken + list(begun) == expected
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert list(handle.scan()) == expected
+"""
+
+
+def test_parent_and_child_scan_after_a_fork_in_the_middle_of_a_scan(site: Site, tmp_path: Path) -> None:
+    site.upload(sample(tmp_path / "1.tar", 0, *[300_000] * 100))
+    command = [sys.executable, "-c", _FORKED, site.client.url, site.name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+_HANDLE = """
+from datas3t.client import Client
+url, name = told
+handle = Client(url).datas3t(name)
+handle.get(0)
+list(handle.scan(0, 0))
+"""
+
+
+def test_a_scan_takes_the_same_memory_however_long_it_is(site: Site, tmp_path: Path) -> None:
+    write_archive(tmp_path / "1.tar", 1, 0, [MIB] * 200)
+    site.client.upload_tar(site.name, tmp_path / "1.tar")
+    scan = "assert sum(len(datapoint.content) for datapoint in handle.scan()) == 200 << 20"
+    assert grown(_HANDLE, scan, (site.client.url, site.name)) < 60
+
+
+@pytest.mark.parametrize("read", ["handle.get(1)", "handle.get_many([0, 1])[1]", "list(handle.scan(1))[0].content"])
+def test_a_large_datapoint_is_in_memory_once(site: Site, tmp_path: Path, read: str) -> None:
+    write_archive(tmp_path / "1.tar", 1, 0, [10, 200 * MIB])
+    site.client.upload_tar(site.name, tmp_path / "1.tar")
+    assert 200 <= grown(_HANDLE, f"assert len({read}) == 200 << 20", (site.client.url, site.name)) < 260
+
+
+# Spans for readers side by side
+
+
+@st.composite
+def catalogues(draw: st.DrawFn) -> Catalogue:
+    """Dataranges of any size, with and without keys missing between them."""
+    sizes = draw(
+        st.lists(
+            st.tuples(st.integers(0, 20), st.one_of(st.integers(1, 3), st.integers(1, 50)), st.integers(1, 10_000)),
+            min_size=1,
+            max_size=8,
+        )
+    )
+    lasts = accumulate(hole + count for hole, count, _ in sizes)
+    return Catalogue(
+        [
+            Leased(number, last - count, last - 1, size * 512 * count + 1024, size * 512 * count, "", "", "", "")
+            for number, (last, (_, count, size)) in enumerate(zip(lasts, sizes, strict=True))
+        ],
+        0.0,
+    )
+
+
+@given(catalogues(), st.integers(1, 20), st.integers(0, 300), st.integers(0, 300))
+def test_spans_hold_each_key_that_is_there_once_and_none_is_empty(
+    catalogue: Catalogue, parts: int, one: int, other: int
+) -> None:
+    first, last = sorted((one, other))
+    spans = split(catalogue, first, last, parts)
+    present = [key for key in range(first, last + 1) if catalogue.holding(key)]
+    assert len(spans) <= parts
+    assert [key for start, stop in spans for key in range(start, stop + 1) if catalogue.holding(key)] == present
+    assert all(catalogue.count(*span) > 0 for span in spans)
+
+
+@given(catalogues(), st.integers(1, 20))
+def test_spans_have_about_as_many_bytes_each(catalogue: Catalogue, parts: int) -> None:
+    means = [each.entries_end / each.count for each in catalogue.dataranges]
+
+    def size(first: int, last: int) -> float:
+        within = catalogue.within(first, last)
+        return sum(
+            (min(each.last, last) - max(each.first, first) + 1) * (each.entries_end / each.count) for each in within
+        )
+
+    whole = size(0, names.MAX_KEY)
+    for span in split(catalogue, 0, names.MAX_KEY, parts):
+        assert size(*span) <= whole / parts + max(means) + 1
+
+
+def test_a_span_is_not_cut_into_no_parts(own: Shelf) -> None:
+    handle = own.handle(tar({1: b"x"}))
+    assert handle.split(5) == [(1, 1)]
+    assert handle.split(5, 2, 9) == []
+    for wrong in (0, -1):
+        with pytest.raises(InvalidArgument, match="none"):
+            handle.split(wrong)
+    with pytest.raises(InvalidArgument, match="no range of keys"):
+        handle.split(1, 5, 4)
+
+
+_PART = """
+import sys
+from datas3t.client import Client
+url, name, number = sys.argv[1:]
+with Client(url) as client:
+    handle = client.datas3t(name)
+    for datapoint in handle.scan(*handle.split(4)[int(number)]):
+        print(datapoint.key, datapoint.content.hex())
+"""
+
+
+def test_processes_with_a_span_each_have_all_datapoints_once(site: Site, tmp_path: Path) -> None:
+    contents: dict[int, bytes] = {}
+    for first, sizes in ((0, [100] * 50), (50, [3000] * 30), (200, [10] * 100)):
+        each = sample(tmp_path / f"{first}.tar", first, *sizes)
+        site.upload(each)
+        contents |= each.contents
+    command = [sys.executable, "-c", _PART, site.client.url, site.name]
+    readers = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(4)]
+    printed = [reader.communicate(timeout=60)[0] for reader in readers]
+    assert [reader.returncode for reader in readers] == [0] * 4
+    assert all(printed), "each has some"
+    lines = [line.split(" ") for line in "".join(printed).splitlines()]
+    assert [(int(key), bytes.fromhex(content)) for key, content in lines] == list(contents.items())
