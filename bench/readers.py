@@ -8,7 +8,7 @@ from bench.contestant import Reader
 from bench.places import Place
 from datas3t.archive.index import BLOCK
 from datas3t.client import Client
-from datas3t.client._http import Engine, Request
+from datas3t.client._http import Engine, Range, Request
 
 _STEP = 8 << 20
 _THREADS = 16
@@ -40,7 +40,9 @@ class EngineAlone(Reader):
 
     def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
         parallelism = min(len(keys), self.place.in_flight)
-        return self._engine.fetch([self._request(key) for key in keys], parallelism=parallelism)
+        found = [b""] * len(keys)
+        self._engine.each([self._range(key) for key in keys], found.__setitem__, parallelism=parallelism)
+        return found
 
     def skim(self) -> int:
         etags = {archive.url: archive.etag for archive in self.place.archives}
@@ -50,9 +52,9 @@ class EngineAlone(Reader):
         )
         return self.place.total
 
-    def _request(self, key: int) -> Request:
+    def _range(self, key: int) -> Range:
         archive, content = self.place.content(key)
-        return Request("GET", archive.url, content.start, content.stop, archive.etag)
+        return Range(archive.url, archive.etag, content.start, content.stop)
 
 
 class BarePycurl(Reader):

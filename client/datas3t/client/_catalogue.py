@@ -3,7 +3,7 @@
 import time
 from bisect import bisect_right
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from pyroaring import BitMap64
@@ -12,7 +12,7 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.client._connection import Connection
 from datas3t.client._expiry import stale_at
-from datas3t.client._rpc import pages
+from datas3t.client._rpc import pages, patiently
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +122,9 @@ class Leases:
         return held if held is not old and held.covers(old.first, old.last) else self._load(old.first, old.last)
 
     def _load(self, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
-        self._catalogue = loaded = load(self._client.connection, self._name, first, last)
+        ask = partial(load, self._client.connection, self._name, first, last)
+        # Who reads already rather waits for a server that is started again than gives up.
+        self._catalogue = loaded = ask() if self._catalogue is None else patiently(ask)
         return loaded
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 from datas3t.client._catalogue import Catalogue, Leased, Leases
 from datas3t.client._costs import Costs
 from datas3t.client._failures import ours
-from datas3t.client._http import Engine, MemorySink, Request, TransferError
+from datas3t.client._http import Engine, MemorySink, Range, Request, TransferError
 from datas3t.client.errors import ObjectChanged
 
 if TYPE_CHECKING:
@@ -59,34 +59,34 @@ class Fetching:
         """Bytes of an archive."""
         bodies = [b""]
         try:
-            heard = self._engine.each([self.request(leased, start, stop)], bodies.__setitem__, **_ALONE)
+            heard = self._engine.each([Range(*self.source(leased), start, stop)], bodies.__setitem__, **_ALONE)
         except TransferError as error:
             self._judge(error, [leased])
         if heard.first_byte is not None:
             self.costs.note_latency(heard.first_byte)
         return bodies[0]
 
-    def each(self, pieces: Sequence[Piece], take: Callable[[int, bytes], None]) -> None:
-        """Gives `take` the number and the bytes of each piece, as they come."""
-        if not pieces:
+    def each(self, ranges: Sequence[Range], take: Callable[[int, bytes], None]) -> None:
+        """Gives `take` the number and the bytes of each range of a `source`, as they come."""
+        if not ranges:
             return
-        size = sum(piece.stop - piece.start for piece in pieces)
-        parallelism = self.costs.parallelism(len(pieces), size)
+        size = sum(place.stop - place.start for place in ranges)
+        parallelism = self.costs.parallelism(len(ranges), size)
         began = time.perf_counter()
         try:
-            requests = [self.request(*piece) for piece in pieces]
-            heard = self._engine.each(requests, take, parallelism=parallelism, retries=_RETRIES)
+            heard = self._engine.each(ranges, take, parallelism=parallelism, retries=_RETRIES)
         except TransferError as error:
-            self._judge(error, (piece.leased for piece in pieces))
+            self._judge(error, (place.url.leased for place in ranges if isinstance(place.url, _Address)))
         if heard.crowded:
             self.costs.note_crowd(parallelism)
         elif heard.first_byte is not None:
-            self.costs.note(len(pieces), size, parallelism, time.perf_counter() - began, heard.first_byte)
+            self.costs.note(len(ranges), size, parallelism, time.perf_counter() - began, heard.first_byte)
 
     def all(self, pieces: Sequence[Piece]) -> list[bytes]:
         """The pieces' bytes, in their order."""
         found = [b""] * len(pieces)
-        self.each(pieces, found.__setitem__)
+        ranges = [Range(*self.source(leased, of_index), start, stop) for leased, start, stop, of_index in pieces]
+        self.each(ranges, found.__setitem__)
         return found
 
     def large(self, leased: Leased, start: int, stop: int) -> bytes:
@@ -99,7 +99,7 @@ class Fetching:
         with whole.getbuffer() as view:
             requests = []
             for at in range(start, stop, LARGEST):
-                part = self.request(leased, at, min(at + LARGEST, stop))
+                part = Range(*self.source(leased), at, min(at + LARGEST, stop)).request()
                 part.sink, part.patience = MemorySink(view[at - start :]), _PATIENCE
                 requests.append(part)
             parallelism = self.costs.parallelism(len(requests), stop - start)
@@ -119,7 +119,7 @@ class Fetching:
         def requests() -> Iterator[tuple[Job, Request]]:
             for job, piece in jobs:
                 begun.append(piece.leased)
-                request = self.request(*piece)
+                request = Range(*self.source(piece.leased), piece.start, piece.stop).request()
                 request.patience = _PATIENCE
                 yield job, request
 
@@ -135,12 +135,12 @@ class Fetching:
         except TransferError as error:
             self._judge(error, begun)
 
-    def request(self, leased: Leased, start: int, stop: int, of_index: bool = False) -> Request:
-        """The GET for a piece."""
+    def source(self, leased: Leased, of_index: bool = False) -> "tuple[_Address, str]":
+        """URL and ETag of a datarange's archive, or of its index."""
         address = self._addresses.get((leased.id, of_index))
         if address is None:
             address = self._addresses[leased.id, of_index] = _Address(self._leases, self.catalogue, leased, of_index)
-        return Request("GET", address, start, stop, leased.index_etag if of_index else leased.data_etag)
+        return address, leased.index_etag if of_index else leased.data_etag
 
     @property
     def _engine(self) -> Engine:
@@ -159,12 +159,12 @@ class Fetching:
 class _Address:
     """The URL of an object, out of the newest catalogue where the one at hand has ended."""
 
-    __slots__ = ("_catalogue", "_leased", "_leases", "_of_index", "_renewed")
+    __slots__ = ("_catalogue", "_leases", "_of_index", "_renewed", "leased")
 
     def __init__(self, leases: Leases, catalogue: Catalogue, leased: Leased, of_index: bool) -> None:
         self._leases = leases
         self._catalogue = catalogue
-        self._leased = leased
+        self.leased = leased
         self._of_index = of_index
         self._renewed = 0.0
 
@@ -173,11 +173,11 @@ class _Address:
         # Many requests for one object are refused at once: one renewal is for all of them.
         if now >= self._catalogue.stale_at or (expired and now - self._renewed > _CROWD):
             self._catalogue, self._renewed = self._leases.renew(self._catalogue), now
-            leased = _same(self._catalogue, self._leased)
+            leased = _same(self._catalogue, self.leased)
             if leased is None:
                 raise Gone
-            self._leased = leased
-        return self._leased.index_url if self._of_index else self._leased.data_url
+            self.leased = leased
+        return self.leased.index_url if self._of_index else self.leased.data_url
 
 
 def _same(catalogue: Catalogue, leased: Leased) -> Leased | None:

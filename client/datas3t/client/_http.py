@@ -14,14 +14,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
-from datas3t.client._http_messages import FileRange, FileSink, MemorySink, Request, Response, TransferError
+from datas3t.client._http_messages import FileRange, FileSink, MemorySink, Range, Request, Response, TransferError
 from datas3t.client._http_multi import Multi, Take
 from datas3t.client._http_run import OnBytes, OnDone, Run
 from datas3t.client._http_stream import Stream
-from datas3t.client._http_sweep import fits
+from datas3t.client._http_sweep import SMALL, plain
 from datas3t.client._http_transfer import Options
 
-__all__ = ["Engine", "FileRange", "FileSink", "MemorySink", "Request", "Response", "TransferError"]
+__all__ = ["Engine", "FileRange", "FileSink", "MemorySink", "Range", "Request", "Response", "TransferError"]
 
 T = TypeVar("T")
 
@@ -74,25 +74,21 @@ class Engine:
         finally:
             self._put_back(multi)
 
-    def each(self, requests: Sequence[Request], take: Take, *, parallelism: int, retries: int = 3) -> Heard:
-        """Does GETs without a sink, no two of which are the same Request: gives `take` the number and the body of each,
-        as they come. The quickest way for many small ranges of known ETags.
+    def each(self, ranges: Sequence[Range], take: Take, *, parallelism: int, retries: int = 3) -> Heard:
+        """Gives `take` the number and the body of each range, as they come: the quickest way for many small ones.
 
-        Answers the seconds to the first byte of the first answer, if they are known, and whether S3 asked for less.
-        Errors and tries: as with `run`.
+        Errors and tries are as with `run`.
         """
-        small = [number for number, request in enumerate(requests) if fits(request)] if retries else []
-        if len(small) == len(requests):
-            left, first_byte = self._sweep(requests, take, parallelism)
-        elif small:
-            swept = [requests[number] for number in small]
-            left, first_byte = self._sweep(swept, lambda at, body: take(small[at], body), parallelism)
-            left = sorted({*range(len(requests))}.difference(small) | {small[at] for at in left})
+        if all(place.stop - place.start <= SMALL for place in ranges):
+            left, first_byte = self._sweep(ranges, take, parallelism)
         else:
-            left, first_byte = list(range(len(requests))), None
+            small = [number for number, place in enumerate(ranges) if place.stop - place.start <= SMALL]
+            swept = [ranges[number] for number in small]
+            missed, first_byte = self._sweep(swept, lambda at, body: take(small[at], body), parallelism)
+            left = sorted({*range(len(ranges))}.difference(small) | {small[at] for at in missed})
         crowded = False
         if left:
-            numbers = {requests[number]: number for number in left}
+            numbers = {ranges[number].request(): number for number in left}
 
             def pass_on(request: Request, response: Response) -> None:
                 take(numbers[request], response.body)
@@ -101,10 +97,19 @@ class Engine:
         return Heard(first_byte, crowded)
 
     def fetch(self, requests: Sequence[Request], *, parallelism: int, retries: int = 3) -> list[bytes]:
-        """The bodies of GETs without a sink, in their order. As `each`."""
-        bodies = [b""] * len(requests)
-        self.each(requests, bodies.__setitem__, parallelism=parallelism, retries=retries)
-        return bodies
+        """The bodies of GETs without a sink, in their order. Errors and tries are as with `run`."""
+        ranges = [place for request in requests if (place := plain(request))] if retries else []
+        if len(ranges) == len(requests):
+            bodies = [b""] * len(ranges)
+            self.each(ranges, bodies.__setitem__, parallelism=parallelism, retries=retries)
+            return bodies
+        found: dict[Request, bytes] = {}
+
+        def keep(request: Request, response: Response) -> None:
+            found[request] = response.body
+
+        self.run(requests, parallelism=parallelism, retries=retries, on_done=keep)
+        return [found[request] for request in requests]
 
     @contextmanager
     def stream(
@@ -117,10 +122,10 @@ class Engine:
         finally:
             self._put_back(multi)
 
-    def _sweep(self, requests: Sequence[Request], take: Take, parallelism: int) -> tuple[list[int], float | None]:
+    def _sweep(self, ranges: Sequence[Range], take: Take, parallelism: int) -> tuple[list[int], float | None]:
         multi = self._take()
         try:
-            return multi.sweep(requests, take, parallelism)
+            return multi.sweep(ranges, take, parallelism)
         finally:
             self._put_back(multi)
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 Url: TypeAlias = str | Callable[[bool], str]
@@ -140,6 +140,19 @@ class Request:
         if self.body is None or isinstance(self.body, (bytes, bytearray, memoryview)):
             return MemoryRange(self.body or b"")
         return self.body
+
+
+class Range(NamedTuple):
+    """Bytes `start` up to `stop` of the object with this ETag, to be had in memory: the plainest GET."""
+
+    url: Url
+    etag: str
+    start: int
+    stop: int
+
+    def request(self) -> Request:
+        """The same as a request, which can be tried again."""
+        return Request("GET", self.url, self.start, self.stop, self.etag)
 
 
 class Response:

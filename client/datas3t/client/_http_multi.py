@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import pycurl
 
 from datas3t.client._http_get import Get
-from datas3t.client._http_messages import Request
+from datas3t.client._http_messages import Range, Request
 from datas3t.client._http_put import Put
 from datas3t.client._http_sweep import Sweeper
 from datas3t.client._http_transfer import Options, Transfer, new_handle
@@ -66,16 +66,16 @@ class Multi:
         transfer.end()
         self._free[method].append(transfer)
 
-    def sweep(self, requests: Sequence[Request], take: Take, parallelism: int) -> tuple[list[int], float | None]:
-        """Gives `take` the bodies of requests that fit a sweep. Answers the numbers of those that are left, and the
-        seconds to the first byte of the first answer.
+    def sweep(self, ranges: Sequence[Range], take: Take, parallelism: int) -> tuple[list[int], float | None]:
+        """Gives `take` the bodies of small ranges. Answers the numbers of those that are left, and the seconds to the
+        first byte of the first answer.
 
         The first that is out of the ordinary ends it, and so does silence: what is under way then is waited for, where
         it is answered at all, and no other request begins.
         """
-        sweepers = self._sweepers_for(min(parallelism, len(requests)))
+        sweepers = self._sweepers_for(min(parallelism, len(ranges)))
         perform, add, remove = self._curl.perform, self._curl.add_handle, self._curl.remove_handle
-        more, done = enumerate(requests), bytearray(len(requests))
+        more, done = enumerate(ranges), bytearray(len(ranges))
         first_byte: float | None = None
         self._sweeping = True
         for sweeper in sweepers.values():

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from datas3t.client._http_messages import Request, is_another, is_range, parsed
+from datas3t.client._http_messages import Range, Request, is_another, is_range, parsed
 
 SMALL = 256 << 10  # bytes; a larger body is worth resuming
 _PARTIAL = b"HTTP/1.1 206 Partial Content\r\n"
@@ -33,9 +33,9 @@ def _head(lines: list[bytes]) -> _Head | None:
     return _Head(len(lines), etag_at, names[etag_at] + b': "%s"\r\n', range_at, names[range_at] + b": bytes %d-%d/")
 
 
-def fits(request: Request) -> bool:
-    """Whether a request is of the kind that a sweep does: a small range of a known object, into memory."""
-    return (
+def plain(request: Request) -> Range | None:
+    """The request as a sweep does it: a small range of a known object, into memory. None where it is of another kind."""
+    fits = (
         request.etag is not None
         and request.stop is not None
         and 0 < request.stop - request.start <= SMALL
@@ -44,6 +44,7 @@ def fits(request: Request) -> bool:
         and request.check is None
         and request.patience is None
     )
+    return Range(request.url, request.etag, request.start, request.stop) if fits else None  # type: ignore[arg-type]
 
 
 class Sweeper:
@@ -64,12 +65,11 @@ class Sweeper:
         curl.setopt(pycurl.MAXFILESIZE_LARGE, SMALL)
         curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(stall_timeout)))
 
-    def begin(self, number: int, request: Request) -> None:
-        """Sets the handle up for a request that fits, which has this number."""
+    def begin(self, number: int, place: Range) -> None:
+        """Sets the handle up for a range, which has this number."""
         self.number = number
-        self._start = request.start
-        self._stop = request.stop or 0
-        url, etag = request.current_url(), request.etag or ""
+        address, etag, self._start, self._stop = place
+        url = address if isinstance(address, str) else address(False)
         if url != self._url:
             self._url = url
             self.curl.setopt(pycurl.URL, url)

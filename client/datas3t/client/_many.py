@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from datas3t.archive.index import BLOCK, Entry
 from datas3t.client import _places
 from datas3t.client._answers import Explanation
-from datas3t.client._fetching import LARGEST, Fetching, Piece
+from datas3t.client._fetching import LARGEST, Fetching
+from datas3t.client._http import Range
 from datas3t.client._indices import Indices
 from datas3t.client._one import is_plain, large, name_of
 from datas3t.client._places import Numbers, Places
@@ -28,32 +28,35 @@ def explanation(keys: Numbers, indices: Indices, fetching: Fetching) -> Explanat
 
 def _contents(places: Places, fetching: Fetching) -> list[bytes]:
     found = [b""] * len(places.keys)
-    holders, keys, starts = places.holders.tolist(), places.keys.tolist(), places.starts.tolist()
-    middles, stops = places.contents.tolist(), places.stops.tolist()
     reads = places.reads(fetching.costs)
-    froms, bounds = reads.starts.tolist(), reads.bounds.tolist()
-
-    def entry(n: int) -> Entry:
-        return Entry(starts[n], (middles[n] - starts[n]) // BLOCK, stops[n] - middles[n])
+    bounds, keys = reads.bounds.tolist(), places.keys.tolist()
+    origins = np.repeat(reads.starts, np.diff(reads.bounds))
+    starts, middles = (places.starts - origins).tolist(), (places.contents - origins).tolist()
+    stops = (places.stops - origins).tolist()
 
     def cut(number: int, body: bytes) -> None:
-        start = froms[number]
         for n in range(bounds[number], bounds[number + 1]):
-            at, middle, stop = starts[n] - start, middles[n] - start, stops[n] - start
-            if not is_plain(body, at, middle - at, keys[n], stop - middle):
-                name_of(places.dataranges[holders[n]], keys[n], entry(n), body[at:middle])
+            start, middle, stop = starts[n], middles[n], stops[n]
+            if not is_plain(body, start, middle - start, keys[n], stop - middle):
+                name_of(places.holder(n), keys[n], places.entry(n), body[start:middle])
             found[n] = body[middle:stop]
 
-    split = np.flatnonzero(reads.stops - reads.starts > LARGEST).tolist()
-    pieces = [
-        Piece(places.dataranges[archive], start, stop)
-        for archive, start, stop in zip(reads.archives.tolist(), froms, reads.stops.tolist(), strict=True)
+    sources = [fetching.source(leased) for leased in places.dataranges]
+    ranges = [
+        Range(url, etag, start, stop)
+        for (url, etag), start, stop in zip(
+            [sources[archive] for archive in reads.archives.tolist()],
+            reads.starts.tolist(),
+            reads.stops.tolist(),
+            strict=True,
+        )
     ]
+    split = np.flatnonzero(reads.stops - reads.starts > LARGEST).tolist()
     if not split:
-        fetching.each(pieces, cut)
+        fetching.each(ranges, cut)
         return found
-    whole = sorted({*range(len(pieces))}.difference(split))
-    fetching.each([pieces[number] for number in whole], lambda at, body: cut(whole[at], body))
+    whole = sorted({*range(len(ranges))}.difference(split))
+    fetching.each([ranges[number] for number in whole], lambda at, body: cut(whole[at], body))
     for n in (bounds[number] for number in split):
-        found[n] = large(places.dataranges[holders[n]], keys[n], entry(n), fetching)[1]
+        found[n] = large(places.holder(n), keys[n], places.entry(n), fetching)[1]
     return found

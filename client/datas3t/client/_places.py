@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datas3t.archive import index, reads
-from datas3t.archive.index import BLOCK
+from datas3t.archive.index import BLOCK, Entry
 from datas3t.client._catalogue import Catalogue, Leased
 from datas3t.client._costs import Costs
 from datas3t.client._fetching import LARGEST, Fetching
@@ -36,6 +36,15 @@ class Places:
     def sizes(self) -> Numbers:
         """Bytes of the contents."""
         return self.stops - self.contents
+
+    def holder(self, n: int) -> Leased:
+        """The datarange of datapoint number n."""
+        return self.dataranges[int(self.holders[n])]
+
+    def entry(self, n: int) -> Entry:
+        """The record of datapoint number n."""
+        start, middle = int(self.starts[n]), int(self.contents[n])
+        return Entry(start, (middle - start) // BLOCK, int(self.stops[n]) - middle)
 
     def part(self, start: int, stop: int) -> "Places":
         """Datapoints number `start` up to `stop`."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from datas3t.archive import bulk_headers, index, reads
 from datas3t.archive.bulk_headers import WORD, WORDS, Headers
-from datas3t.archive.index import BLOCK, Entry
+from datas3t.archive.index import BLOCK
 from datas3t.client._answers import Datapoint
 from datas3t.client._catalogue import Leased
 from datas3t.client._fetching import LARGEST, Fetching, Piece
@@ -29,7 +29,7 @@ def datapoints(first: int, last: int, indices: Indices, fetching: Fetching) -> I
     for is_large, runs in groupby(_runs(first, last, indices, fetching), key=lambda run: run.is_large):
         if is_large:
             for run in runs:
-                key, entry = run.keys.start, run.entry(0)
+                key, entry = run.keys.start, run.places.entry(0)
                 yield Datapoint(key, *large(run.leased, key, entry, fetching))
         else:
             yield from fetching.stream(((run, run.piece) for run in runs), unpack, _AHEAD)
@@ -52,11 +52,6 @@ class _Run:
     def is_large(self) -> bool:
         piece = self.piece
         return piece.stop - piece.start > LARGEST
-
-    def entry(self, n: int) -> Entry:
-        places = self.places
-        start, middle = int(places.starts[n]), int(places.contents[n])
-        return Entry(start, (middle - start) // BLOCK, int(places.stops[n]) - middle)
 
 
 def _runs(first: int, last: int, indices: Indices, fetching: Fetching) -> Iterator[_Run]:
@@ -105,7 +100,7 @@ class _Unpacking:
             names = [f"{k:020d}{self._extension(tail.tobytes())}" for k, tail in zip(run.keys, tails, strict=True)]
         for n in np.flatnonzero(~good).tolist():
             headers = bytes(body[heads[n] * BLOCK : (mains[n] + 1) * BLOCK])
-            names[n] = name_of(run.leased, run.keys[n], run.entry(n), headers)
+            names[n] = name_of(run.leased, run.keys[n], run.places.entry(n), headers)
         return names
 
     def _extension(self, raw: bytes) -> str:
