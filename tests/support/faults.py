@@ -1,4 +1,4 @@
-"""A relay in front of any server that loses, cuts, stalls and delays as planned: real servers, a bad wire.
+"""A relay in front of any server that loses, cuts, stalls, delays and forges as planned: real servers, a bad wire.
 
     with relay(services.s3.endpoint) as between:
         between.plan(Fault(cut_after=0), Fault(status=503), Fault())   # one for each request, in order; then none
@@ -21,6 +21,9 @@ from urllib.parse import urlsplit
 
 _CHUNK = 256 * 1024
 _REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r\n")
+_HEAD_END = b"\r\n\r\n"
+_ETAG = re.compile(rb'(?i)(\r\netag: )"[^"]*"')
+_INVERTED = bytes(range(255, -1, -1))
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,12 @@ class Fault:
 
     refuse: bool = False  # the connection is reset, and the server never hears of the request
     status: int | None = None  # the relay answers with this HTTP status, and the server never hears of the request
+    retry_after: int | None = None  # seconds, in that answer
     delay: float = 0.0  # seconds before the answer's first byte
     cut_after: int | None = None  # the answer ends after so many bytes; with 0 the server has done it, unheard
     stall_after: int | None = None  # the same, but the connection stays open and silent
     cut_request_after: int | None = None  # the request is torn after so many bytes
+    another: bool = False  # the answer is about another object: its ETag and each byte of its body are others
     only: bytes = b""
 
 
@@ -43,10 +48,13 @@ class Relay:
     """Listens on 127.0.0.1 and passes everything on to `target`, but for the faults planned."""
 
     def __init__(self, target: tuple[str, int], *, per_connection: bool = False) -> None:
-        self.always = Fault()  # what happens to requests for which nothing is planned
+        self.always = Fault()  # what happens to requests for which nothing is planned,
+        self.rule: Callable[[bytes], Fault] | None = None  # unless this says it, given the first line
         self.requests: list[bytes] = []  # first lines, as far as the first chunk holds them
         self.bytes_to_server = 0
         self.bytes_to_client = 0
+        self.waiting = 0  # requests that were passed on, and have no byte of an answer yet
+        self.most_waiting = 0
         self._target = target
         self._per_connection = per_connection
         self._planned: deque[Fault] = deque()
@@ -105,12 +113,19 @@ class Relay:
                 if fault.only in line:
                     self._planned.remove(fault)
                     return fault
+            if self.rule:
+                return self.rule(line)
         return self.always if self.always.only in line else Fault()
 
     def count(self, *, to_server: int = 0, to_client: int = 0) -> None:
         with self._lock:
             self.bytes_to_server += to_server
             self.bytes_to_client += to_client
+
+    def wait(self, change: int) -> None:
+        with self._lock:
+            self.waiting += change
+            self.most_waiting = max(self.most_waiting, self.waiting)
 
     def forget(self, connection: "_Connection") -> None:
         with self._lock:
@@ -153,6 +168,7 @@ class _Connection:
         self._fault = fault
         self._asked = 0  # bytes of the request
         self._answered = 0  # bytes of its answer
+        self._waits = False  # for the first of these
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=[way], daemon=True) for way in (self._up, self._down)]
         self._running = len(self._threads)
@@ -184,6 +200,7 @@ class _Connection:
                 self._running -= 1
                 last = self._running == 0
             if last:
+                self._wait(False)
                 self._client.close()
                 self._server.close()
                 self._relay.forget(self)
@@ -197,7 +214,8 @@ class _Connection:
                 if self._fault.refuse:
                     return self._reset()
                 if self._fault.status is not None:
-                    return self._answer(self._fault.status, bodiless=chunk.startswith(b"HEAD "))
+                    return self._answer(self._fault, bodiless=chunk.startswith(b"HEAD "))
+                self._wait(True)
             limit = self._fault.cut_request_after if self._fault else None
             passed = chunk if limit is None else chunk[: limit - self._asked]
             self._server.sendall(passed)
@@ -221,6 +239,10 @@ class _Connection:
                 chunk = self._pass_interim(chunk)
                 if chunk and fault.delay:
                     self._over.wait(fault.delay)
+                if chunk:
+                    self._wait(False)
+            if fault.another:
+                chunk = self._forged(chunk)
             limit = fault.cut_after if fault.cut_after is not None else fault.stall_after
             passed = chunk if limit is None else chunk[: limit - self._answered]
             self._answered += len(passed)  # before the client can have seen it, and ask again
@@ -242,10 +264,26 @@ class _Connection:
         self._client.sendall(interim + end)
         return rest
 
-    def _answer(self, status: int, *, bodiless: bool) -> None:
+    def _forged(self, chunk: bytes) -> bytes:
+        """The answer as if it were about another object."""
+        if self._answered:
+            return chunk.translate(_INVERTED)
+        while _HEAD_END not in chunk and (more := self._server.recv(_CHUNK)):
+            chunk += more
+        head, end, body = chunk.partition(_HEAD_END)
+        return _ETAG.sub(rb'\1"00000000000000000000000000000000"', head) + end + body.translate(_INVERTED)
+
+    def _wait(self, waits: bool) -> None:
+        if waits is not self._waits:
+            self._waits = waits
+            self._relay.wait(1 if waits else -1)
+
+    def _answer(self, fault: Fault, *, bodiless: bool) -> None:
         body = b"" if bodiless else b"<Error><Code>Planned</Code><Message>planned by a test</Message></Error>"
-        head = f"HTTP/1.1 {status} Planned\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        self._client.sendall(head.encode() + body)
+        lines = [f"HTTP/1.1 {fault.status} Planned", f"Content-Length: {len(body)}", "Connection: close"]
+        if fault.retry_after is not None:
+            lines.append(f"Retry-After: {fault.retry_after}")
+        self._client.sendall("\r\n".join(lines).encode() + _HEAD_END + body)
         self._client.shutdown(socket.SHUT_WR)
         while self._client.recv(_CHUNK):  # closed with bytes unread, the answer would be lost
             pass
