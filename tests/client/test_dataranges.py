@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.client import Datarange, InvalidArgument, NotFound
+from datas3t.client import Aborted, Datarange, InvalidArgument, NotFound, dataranges
+from datas3t.client._connection import Connection
 from tests.client.archives import sample
 from tests.client.sites import Site
 
@@ -39,6 +40,24 @@ def test_a_range_that_cuts_through_one_is_refused_with_what_would_do(
     with pytest.raises(InvalidArgument, match="whole ones there are"):
         site.client.delete_dataranges(site.name, first, last)
     assert len(site.client.list_dataranges(site.name)) == 3
+
+
+def test_what_is_merged_before_it_is_deleted_is_not_called_deleted(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(site, tmp_path)
+    listed = dataranges.list_all
+
+    def merged_then(connection: Connection, name: str) -> list[Datarange]:
+        found = listed(connection, name)
+        if len(found) == 3:
+            site.client.aggregate(name, 0, 4)
+        return found
+
+    monkeypatch.setattr(dataranges, "list_all", merged_then)
+    with pytest.raises(Aborted, match="replaced meanwhile"):
+        site.client.delete_dataranges(site.name, 3, 4)
+    assert 3 in site.client.datas3t(site.name)
 
 
 def test_a_range_without_any_and_one_that_is_none_are_refused(site: Site) -> None:

@@ -264,7 +264,8 @@ class Client:
         """Removes the dataranges from `first` to `last`, one or many, with their objects, and returns them. The first
         must begin, the last end, with exactly these keys.
 
-        Raises NotFound for the datas3t or where there is none; InvalidArgument where the range cuts through one.
+        Raises NotFound for the datas3t or where there is none; InvalidArgument where the range cuts through one;
+        Aborted where some were merged meanwhile.
         """
         return dataranges.delete(self.connection, name, first, last)
 

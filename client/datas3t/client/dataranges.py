@@ -8,7 +8,7 @@ from datas3t.archive import names
 from datas3t.client._connection import Connection
 from datas3t.client._expiry import stale_at
 from datas3t.client._rpc import pages
-from datas3t.client.errors import InvalidArgument, NotFound
+from datas3t.client.errors import Aborted, InvalidArgument, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def list_all(connection: Connection, name: str) -> list[Datarange]:
 def delete(connection: Connection, name: str, first: int, last: int) -> list[Datarange]:
     """As Client.delete_dataranges."""
     check_range(first, last)
-    chosen = [found for found in list_all(connection, name) if found.first <= last and found.last >= first]
+    chosen = _within(connection, name, first, last)
     _check_ends(name, chosen, first, last)
     for found in chosen:
         try:
@@ -59,10 +59,18 @@ def delete(connection: Connection, name: str, first: int, last: int) -> list[Dat
                 )
             )
         except NotFound as error:
-            # Repeated after a lost answer, the call no longer finds what it deleted.
+            # Repeated after a lost answer, the call no longer finds what it deleted; or it was merged with others.
             if error.reason != "DATARANGE_NOT_FOUND":
                 raise
+            if _within(connection, name, found.first, found.last):
+                message = f"dataranges within {first} to {last} of {name!r} were replaced meanwhile; list them anew"
+                raise Aborted(message) from None
     return chosen
+
+
+def _within(connection: Connection, name: str, first: int, last: int) -> list[Datarange]:
+    """Those with a key from `first` to `last`."""
+    return [found for found in list_all(connection, name) if found.first <= last and found.last >= first]
 
 
 def _check_ends(name: str, chosen: list[Datarange], first: int, last: int) -> None:
