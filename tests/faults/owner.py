@@ -6,6 +6,7 @@ It is killed at any moment and started again on the same log, which is all that 
 the key and from the number of the operation that uploaded it, so that anyone can say what must be there.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datas3t.client import Client, Datas3tError, NotFound
+from datas3t.client import ArchiveError, Client, DatapointNotFound, Datas3t, Datas3tError, ObjectChanged
 from tests.support.tars import archive
 
 SPAN = 1_000_000  # keys of an owner
@@ -75,21 +76,37 @@ class Owner:
         self._note("done", "delete", chosen.first, chosen.last, generation)
 
     def _read(self, client: Client) -> None:
-        """Whatever of its own it reads must be what it has put there; that it is still there, the checker looks at."""
-        handle = client.datas3t(self._name)
-        known = {
-            key: entry["number"] for entry in entries(self._log) if _is(entry, "done", "upload") for key in _keys(entry)
-        }
-        if not known:
+        """By get, get_many or scan: whatever of its own it reads must be what it has put there, and what it knows to be
+        there must be found."""
+        made, there = self._knowledge()
+        if not there:
             return
-        some = self._random.sample(sorted(known), min(20, len(known)))
+        way = self._random.choice((_by_get, _by_get_many, _by_scan))
+        some = sorted(self._random.sample(there, min(20, len(there))))
+        try:
+            found = way(client.datas3t(self._name), some)
+        except (ObjectChanged, ArchiveError) as error:
+            self._note("wrong", "read", some[0], some[-1], 0, error=str(error))
+            return
+        for key, body in found.items():
+            if key not in made or body != content(key, made[key]):
+                self._note("wrong", "read", key, key, made.get(key, 0))
         for key in some:
-            try:
-                found = handle.get(key)
-            except NotFound:
-                continue
-            if found != content(key, known[key]):
-                self._note("wrong", "read", key, key, known[key])
+            if key not in found:
+                self._note("lost", "read", key, key, made[key])
+
+    def _knowledge(self) -> tuple[dict[int, int], list[int]]:
+        """Of all keys that it has begun to upload the generation; and those that must be there."""
+        made: dict[int, int] = {}
+        there: set[int] = set()
+        for entry in entries(self._log):
+            if _is(entry, "begin", "upload"):
+                made |= dict.fromkeys(_keys(entry), entry["number"])
+            elif _is(entry, "done", "upload"):
+                there.update(_keys(entry))
+            elif _is(entry, "begin", "delete"):
+                there.difference_update(_keys(entry))
+        return made, sorted(there)
 
     def _begin(self, operation: str, first: int, last: int) -> int:
         """The operation's number."""
@@ -101,6 +118,31 @@ class Owner:
         entry = {"what": what, "operation": operation, "first": first, "last": last, "number": number, **more}
         with self._log.open("a") as out:
             out.write(json.dumps(entry) + "\n")
+
+
+def _by_get(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
+    found = {}
+    for key in keys:
+        with contextlib.suppress(DatapointNotFound):
+            found[key] = handle.get(key)
+    return found
+
+
+def _by_get_many(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
+    there = list(keys)
+    while there:
+        try:
+            return dict(zip(there, handle.get_many(there), strict=True))
+        except DatapointNotFound as error:
+            there.remove(error.key)
+    return {}
+
+
+def _by_scan(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
+    """All there is between a quarter of the keys: scans that are not too long."""
+    few = keys[: max(1, len(keys) // 4)]
+    found = {each.key: each.content for each in handle.scan(few[0], few[-1])}
+    return found | _by_get(handle, keys[len(few) :])
 
 
 def _is(entry: dict[str, Any], what: str, operation: str) -> bool:

@@ -7,8 +7,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
-from datas3t.client._answers import Datapoint
-from datas3t.client.read import Datas3t
+from datas3t.client import Datapoint, Datas3t
 
 _BATCH = 60  # keys of a get_many
 _SPAN = 200  # keys of a scan

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 NAME = "soak"
 OWNERS = 3
 ROOT = Path(__file__).parents[2]
+_BROKEN = {"wrong": "got other bytes than were uploaded for datapoint", "lost": "did not find datapoint"}
 
 
 class BrokenGuaranteeError(AssertionError):
@@ -152,10 +153,8 @@ def expected(folder: Path) -> tuple[dict[int, int], dict[int, int]]:
         uploads: dict[int, int] = {}
         for entry in entries(log):
             what, operation, number = entry["what"], entry["operation"], entry["number"]
-            if what == "wrong":
-                raise BrokenGuaranteeError(
-                    f"a reader got other bytes than were uploaded for datapoint {entry['first']}"
-                )
+            if what in _BROKEN:
+                raise BrokenGuaranteeError(f"a reader {_BROKEN[what]} {entry['first']} {entry.get('error', '')}")
             for key in range(entry["first"], entry["last"] + 1) if what in ("begin", "done") else ():
                 if operation == "upload":
                     uploads[key] = number

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from datas3t.client import Client, ObjectChanged, _connection, _fetching
+from datas3t.client import Client, Datas3t, ObjectChanged, _connection, _fetching
 from datas3t.client._costs import Costs
 from datas3t.client._http import Engine
-from datas3t.client.read import Datas3t
 from tests.faults.library import NAME, Library, library
 from tests.faults.maintainer import runs
 from tests.faults.readers import reading

@@ -77,6 +77,15 @@ def test_what_was_not_answered_may_be_either_way(tmp_path: Path) -> None:
     assert expected(tmp_path) == ({2: 1}, {3: 2})
 
 
+@pytest.mark.parametrize(("what", "message"), [("wrong", "got other bytes"), ("lost", "did not find datapoint 7")])
+def test_what_a_reader_has_noted_is_a_broken_guarantee(tmp_path: Path, what: str, message: str) -> None:
+    log = tmp_path / "owner-0/log"
+    log.parent.mkdir()
+    note(log, "read", 7, 7, 1, what)
+    with pytest.raises(BrokenGuaranteeError, match=message):
+        expected(tmp_path)
+
+
 def note(log: Path, operation: str, first: int, last: int, number: int, what: str = "done") -> None:
     entry = {"what": what, "operation": operation, "first": first, "last": last, "number": number}
     with log.open("a") as out:
