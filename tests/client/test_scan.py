@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datas3t.archive import names
-from datas3t.client import Datapoint, InvalidArgument, _scanning
+from datas3t.client import Datapoint, InvalidArgument, _fetching, _scanning
 from datas3t.client._catalogue import Catalogue, Leased
 from datas3t.client._spans import split
 from tests.client.archives import MIB, sample, tar
@@ -108,18 +108,25 @@ def test_a_scan_goes_on_where_the_line_breaks(own: Shelf, monkeypatch: pytest.Mo
     assert list(handle.scan()) == named(contents)
 
 
-def test_no_more_than_the_bound_is_read_ahead(relayed: Site, tmp_path: Path) -> None:
-    assert relayed.relay
-    relayed.upload(sample(tmp_path / "1.tar", 0, *[MIB] * 60))
-    handle = relayed.client.datas3t(relayed.name)
+def test_no_more_than_the_bound_is_read_ahead(own: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    request, bound = 50_000, 200_000
+    monkeypatch.setattr(_scanning, "_REQUEST", request)
+    monkeypatch.setattr(_scanning, "_AHEAD", bound)
+    monkeypatch.setattr(_fetching, "_PUMP", 0.0)  # the connections are looked after between any two datapoints
+    handle = own.handle(tar(seeded(0, *[9728] * 200)))
     handle.get(0)
-    before = relayed.relay.bytes_to_client
-    furthest = 0
-    for taken, _ in enumerate(islice(handle.scan(), 30), 1):
-        ahead = relayed.relay.bytes_to_client - before - taken * MIB
-        furthest = max(furthest, ahead)
-        assert ahead <= _scanning._AHEAD + _scanning._REQUEST
-    assert furthest > 2 * MIB, "it does read ahead"
+    own.server.requests.clear()
+    sent, furthest = own.server.body_bytes_sent, 0
+    for taken, _ in enumerate(islice(handle.scan(), 100), 1):
+        wait_until(lambda: own.server.body_bytes_sent - sent == asked_for(own), what="all that was asked for")
+        furthest = max(furthest, asked_for(own) - taken * 10_240)
+    assert bound - request <= furthest <= bound + request
+
+
+def asked_for(own: Shelf) -> int:
+    """The bytes of all ranges that were asked for."""
+    ranges = (seen.headers["range"].removeprefix("bytes=").split("-") for seen in list(own.server.requests))
+    return sum(int(last) - int(first) + 1 for first, last in ranges)
 
 
 def threads() -> set[threading.Thread]:
