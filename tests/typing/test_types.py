@@ -23,7 +23,7 @@ _TYPES = [
     "pyroaring.BitMap64",
     "bytes",
     "list[bytes]",
-    "datas3t.client.read.Datapoint",
+    "tuple[int, str, bytes, fallback=datas3t.client._answers.Datapoint]",
     "bytes",
 ]
 
