@@ -1,4 +1,4 @@
-"""Scans: archives of every kind in key order, read ahead within bounds, left at any moment, shared out in spans."""
+"""Scans: archives of every kind in key order, read ahead within bounds, left at any moment."""
 
 import io
 import random
@@ -7,17 +7,13 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
-from itertools import accumulate, islice
+from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from datas3t.archive import names
-from datas3t.client import Datapoint, InvalidArgument, _fetching, _scanning
-from datas3t.client._catalogue import Catalogue, Leased
-from datas3t.client._spans import split
+from datas3t.client import Datapoint, _fetching, _scanning
 from tests.client.archives import MIB, sample, tar
 from tests.client.served import Shelf, set_largest, shelf
 from tests.client.sites import Site
@@ -234,90 +230,3 @@ def test_a_large_datapoint_is_in_memory_once(site: Site, tmp_path: Path) -> None
     site.client.upload_tar(site.name, tmp_path / "1.tar")
     for read in ("handle.get(1)", "handle.get_many([0, 1])[1]", "list(handle.scan(1))[0].content"):
         assert 200 <= grown(_HANDLE, f"assert len({read}) == 200 << 20", (site.client.url, site.name)) < 260, read
-
-
-# Spans for readers side by side
-
-
-@st.composite
-def catalogues(draw: st.DrawFn) -> Catalogue:
-    """Dataranges of any size, with and without keys missing between them."""
-    sizes = draw(
-        st.lists(
-            st.tuples(st.integers(0, 20), st.one_of(st.integers(1, 3), st.integers(1, 50)), st.integers(1, 10_000)),
-            min_size=1,
-            max_size=8,
-        )
-    )
-    lasts = accumulate(hole + count for hole, count, _ in sizes)
-    return Catalogue(
-        [
-            Leased(number, last - count, last - 1, size * 512 * count + 1024, size * 512 * count, "", "", "", "")
-            for number, (last, (_, count, size)) in enumerate(zip(lasts, sizes, strict=True))
-        ],
-        0.0,
-    )
-
-
-@given(catalogues(), st.integers(1, 20), st.integers(0, 300), st.integers(0, 300))
-def test_spans_hold_each_key_that_is_there_once_and_none_is_empty(
-    catalogue: Catalogue, parts: int, one: int, other: int
-) -> None:
-    first, last = sorted((one, other))
-    spans = split(catalogue, first, last, parts)
-    present = [key for key in range(first, last + 1) if catalogue.holding(key)]
-    assert len(spans) <= parts
-    assert [key for start, stop in spans for key in range(start, stop + 1) if catalogue.holding(key)] == present
-    assert all(catalogue.count(*span) > 0 for span in spans)
-
-
-@given(catalogues(), st.integers(1, 20))
-def test_spans_have_about_as_many_bytes_each(catalogue: Catalogue, parts: int) -> None:
-    means = [each.entries_end / each.count for each in catalogue.dataranges]
-
-    def size(first: int, last: int) -> float:
-        within = catalogue.within(first, last)
-        return sum(
-            (min(each.last, last) - max(each.first, first) + 1) * (each.entries_end / each.count) for each in within
-        )
-
-    whole = size(0, names.MAX_KEY)
-    for span in split(catalogue, 0, names.MAX_KEY, parts):
-        assert size(*span) <= whole / parts + max(means) + 1
-
-
-def test_a_span_is_not_cut_into_no_parts(own: Shelf) -> None:
-    handle = own.handle(tar({1: b"x"}))
-    assert handle.split(5) == [(1, 1)]
-    assert handle.split(5, 2, 9) == []
-    for wrong in (0, -1):
-        with pytest.raises(InvalidArgument, match="none"):
-            handle.split(wrong)
-    with pytest.raises(InvalidArgument, match="no range of keys"):
-        handle.split(1, 5, 4)
-
-
-_PART = """
-import sys
-from datas3t.client import Client
-url, name, number = sys.argv[1:]
-with Client(url) as client:
-    handle = client.datas3t(name)
-    for datapoint in handle.scan(*handle.split(4)[int(number)]):
-        print(datapoint.key, datapoint.content.hex())
-"""
-
-
-def test_processes_with_a_span_each_have_all_datapoints_once(site: Site, tmp_path: Path) -> None:
-    contents: dict[int, bytes] = {}
-    for first, sizes in ((0, [100] * 50), (50, [3000] * 30), (200, [10] * 100)):
-        each = sample(tmp_path / f"{first}.tar", first, *sizes)
-        site.upload(each)
-        contents |= each.contents
-    command = [sys.executable, "-c", _PART, site.client.url, site.name]
-    readers = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(4)]
-    printed = [reader.communicate(timeout=60)[0] for reader in readers]
-    assert [reader.returncode for reader in readers] == [0] * 4
-    assert all(printed), "each has some"
-    lines = [line.split(" ") for line in "".join(printed).splitlines()]
-    assert [(int(key), bytes.fromhex(content)) for key, content in lines] == list(contents.items())
