@@ -2,13 +2,14 @@
 
 import itertools
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from datas3t.archive import tar
+from datas3t.archive import names, tar
 from datas3t.client import Client, _fetching, _many, _one, _places, _scanning
 from datas3t.client._catalogue import Catalogue, Leased
 from datas3t.client.read import Datas3t
@@ -31,7 +32,7 @@ class Shelf:
         """A new handle on these archives, whose keys ascend; `index` in place of the right one of each."""
         handle = self.client.datas3t("served")
         dataranges = [self._put(archive, index) for archive in archives]
-        handle._leases._catalogue = Catalogue(dataranges, math.inf)
+        handle._leases._catalogue = Catalogue(dataranges, math.inf, math.inf, 0.0)
         return handle
 
     def again(self, handle: Datas3t) -> Datas3t:
@@ -62,6 +63,11 @@ class Shelf:
             data_url=self.server.url + path,
             index_url=self.server.url + index_path,
         )
+
+
+def catalogue(dataranges: list[Leased], first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
+    """One whose URLs do not end."""
+    return Catalogue(dataranges, math.inf, math.inf, time.monotonic(), first, last)
 
 
 @contextmanager

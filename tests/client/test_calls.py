@@ -1,7 +1,9 @@
 """Calls to a real server: buckets, datas3ts, dataranges, and what comes back when they fail."""
 
 import pickle
+import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -115,6 +117,17 @@ def test_a_client_pickles_and_serves_again_after_it_was_closed(client: Client) -
     client.close()
     assert client.list_buckets() == before
     again.close()
+
+
+def test_a_client_that_is_closed_ends_the_calls_under_way(client: Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as threads:
+        waiting = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=60)
+        call = threads.submit(waiting.list_buckets)
+        with silent.accept()[0] as peer:
+            assert peer.recv(1)  # it has begun
+            waiting.close()
+            with pytest.raises(FailedPrecondition, match="the client was closed"):
+                call.result(30)
 
 
 def test_the_stubs_are_there_for_calls_as_the_protos_have_them(client: Client, datas3t: str) -> None:

@@ -11,6 +11,7 @@ from pyroaring import BitMap64
 from datas3t.archive import names
 from datas3t.client._catalogue import Catalogue, Leased
 from tests.client.archives import sample
+from tests.client.served import catalogue
 from tests.client.sites import Site
 from tests.support.stack import wait_until
 
@@ -97,29 +98,29 @@ def catalogues(draw: st.DrawFn) -> tuple[Catalogue, set[int]]:
         dataranges.append(Leased(number, first + hole, last, 2048, 1024, "", "", "", ""))
         keys.update(range(first + hole, last + 1))
         first = last + 1
-    return Catalogue(dataranges, 0.0), keys
+    return Catalogue(dataranges, 0.0, 0.0, 0.0), keys
 
 
 @given(catalogues(), st.integers(0, 90), st.integers(0, 90))
 def test_a_catalogue_answers_as_a_set_of_keys_would(made: tuple[Catalogue, set[int]], one: int, other: int) -> None:
-    catalogue, keys = made
+    found, keys = made
     first, last = sorted((one, other))
     span = keys.intersection(range(first, last + 1))
-    assert set(catalogue.keys) == keys
+    assert set(found.keys) == keys
     assert len(catalogue) == len(keys)
-    assert catalogue.count(first, last) == len(span)
-    assert {key for each in catalogue.within(first, last) for key in range(each.first, each.last + 1)} >= span
-    assert all(span.intersection(range(each.first, each.last + 1)) for each in catalogue.within(first, last))
+    assert found.count(first, last) == len(span)
+    assert {key for each in found.within(first, last) for key in range(each.first, each.last + 1)} >= span
+    assert all(span.intersection(range(each.first, each.last + 1)) for each in found.within(first, last))
     for key in range(90):
-        found = catalogue.holding(key)
-        assert (found is not None) == (key in keys)
-        assert found is None or found.first <= key <= found.last
+        holder = found.holding(key)
+        assert (holder is not None) == (key in keys)
+        assert holder is None or holder.first <= key <= holder.last
 
 
 def test_a_catalogue_of_a_span_tells_of_no_other_keys() -> None:
-    catalogue = Catalogue([], 0.0, 10, 20)
-    assert catalogue.covers(10, 20)
-    assert catalogue.covers(15, 15)
-    assert not catalogue.covers(9, 15)
-    assert not catalogue.covers(15, 21)
-    assert Catalogue([], 0.0).covers(0, names.MAX_KEY)
+    catalogue = Catalogue([], 0.0, 0.0, 0.0, 10, 20)
+    assert of_a_span.covers(10, 20)
+    assert of_a_span.covers(15, 15)
+    assert not of_a_span.covers(9, 15)
+    assert not of_a_span.covers(15, 21)
+    assert Catalogue([], 0.0, 0.0, 0.0).covers(0, names.MAX_KEY)

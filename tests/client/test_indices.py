@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from datas3t.archive import index
-from datas3t.client import ArchiveError, ObjectChanged, _indices
+from datas3t.client import ArchiveError, ObjectChanged, _index_files, _indices
 from datas3t.client._costs import Costs
 from datas3t.client.read import Datas3t
 from tests.client.archives import Sample, sample, tar
@@ -129,7 +129,7 @@ with Client(url) as client:
 @pytest.mark.parametrize("small", [0, 256 << 10], ids=["large indices", "small indices"])
 def test_a_full_disk_costs_nothing_but_speed(site: Site, tmp_path: Path, small: int) -> None:
     filled(site, tmp_path)
-    set_small = f"from datas3t.client import _indices\n_indices._SMALL = {small}\n"
+    set_small = f"from datas3t.client import _index_files\n_index_files._SMALL = {small}\n"
     command = [sys.executable, "-c", set_small + _ON_A_FULL_DISK, site.client.url, site.name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -242,7 +242,7 @@ def many(own: Shelf, count: int = 2560) -> tuple[Datas3t, dict[int, bytes]]:
 @pytest.fixture
 def price_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four windows of an index of ten cost less than all of it, and five more."""
-    monkeypatch.setattr(_indices, "_SMALL", 1024)
+    monkeypatch.setattr(_index_files, "_SMALL", 1024)
     monkeypatch.setattr(Costs, "latency", 1e-3)
     monkeypatch.setattr(Costs, "per_request", 1e-3)
     monkeypatch.setattr(Costs, "per_byte", 4.5e-3 / (2560 * index.RECORD_SIZE))
@@ -296,7 +296,7 @@ def test_however_little_memory_there_is_for_indices_the_answers_are_right(
     own: Shelf, memory: int, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_indices, "_MEMORY", memory)
-    monkeypatch.setattr(_indices, "_SMALL", small)
+    monkeypatch.setattr(_index_files, "_SMALL", small)
     archives = [{key: b"%d" % key for key in range(first, first + 1000)} for first in range(0, 5000, 1000)]
     handle = own.handle(*map(tar, archives))
     contents = {key: content for each in archives for key, content in each.items()}

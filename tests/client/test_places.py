@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from datas3t.archive import index
 from datas3t.archive.tar import scan
-from datas3t.client import ArchiveError, _indices, _places
+from datas3t.client import ArchiveError, _index_files, _places
 from datas3t.client._costs import Costs
 from tests.client.archives import sample, tar
 from tests.client.served import Shelf, set_largest, shelf
@@ -108,7 +108,7 @@ def test_an_explanation_holds_on_the_way_to_s3(relayed: Site, tmp_path: Path, mo
 def test_a_record_that_does_not_fit_is_never_believed(
     shared: Shelf, key: int, change: tuple[int, int, int], small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_indices, "_SMALL", small)
+    monkeypatch.setattr(_index_files, "_SMALL", small)
     monkeypatch.setattr(Costs, "per_byte", 1e9)  # so that an index in windows is never worth reading whole
     raw = tar({each: b"%d" % each * 600 for each in range(10, 15)})
     right = tar_index(raw)

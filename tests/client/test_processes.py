@@ -54,6 +54,25 @@ assert not failures, failures
 child()
 """
 
+CLOSED = """
+import sys
+from datas3t import v1
+from datas3t.client import Client, FailedPrecondition
+
+with Client(sys.argv[1]) as client:
+    connection = client.connection
+    connection.bucket.ListBuckets(v1.ListBucketsRequest())
+for call in (
+    lambda: connection.bucket.ListBuckets(v1.ListBucketsRequest()),  # which was made before
+    lambda: connection.datas3t.ListDatas3ts(v1.ListDatas3tsRequest()),
+    lambda: list(connection.datas3t.GetDatapointsBitmap(v1.GetDatapointsBitmapRequest(datas3t_name="any"))),
+):
+    try:
+        call()
+    except FailedPrecondition as error:
+        print(error)
+"""
+
 MEMORY = """
 import resource, sys
 from datas3t.client import Client
@@ -83,6 +102,10 @@ def run(script: str, *arguments: object) -> str:
 def test_a_process_forks_again_and_again_while_its_threads_call_and_read(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 0, *[5000] * 50))
     run(FORK, site.client.url, site.name)
+
+
+def test_calls_on_connections_that_another_thread_closed_are_errors_of_ours(site: Site) -> None:
+    assert run(CLOSED, site.client.url).count("the client was closed") == 3
 
 
 def test_a_large_archive_goes_up_and_comes_down_in_little_memory(site: Site, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from datas3t.client import InvalidArgument
 from datas3t.client._catalogue import Catalogue, Leased
 from datas3t.client._spans import split
 from tests.client.archives import sample, tar
-from tests.client.served import Shelf, shelf
+from tests.client.served import Shelf, catalogue, shelf
 from tests.client.sites import Site
 
 
@@ -36,39 +36,41 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
         )
     )
     lasts = accumulate(hole + count for hole, count, _ in sizes)
-    return Catalogue(
+    return catalogue(
         [
             Leased(number, last - count, last - 1, size * 512 * count + 1024, size * 512 * count, "", "", "", "")
             for number, (last, (_, count, size)) in enumerate(zip(lasts, sizes, strict=True))
         ],
+        0.0,
+        0.0,
         0.0,
     )
 
 
 @given(catalogues(), st.integers(1, 20), st.integers(0, 300), st.integers(0, 300))
 def test_spans_hold_each_key_that_is_there_once_and_none_is_empty(
-    catalogue: Catalogue, parts: int, one: int, other: int
+    made: Catalogue, parts: int, one: int, other: int
 ) -> None:
     first, last = sorted((one, other))
-    spans = split(catalogue, first, last, parts)
-    present = [key for key in range(first, last + 1) if catalogue.holding(key)]
+    spans = split(made, first, last, parts)
+    present = [key for key in range(first, last + 1) if made.holding(key)]
     assert len(spans) <= parts
-    assert [key for start, stop in spans for key in range(start, stop + 1) if catalogue.holding(key)] == present
-    assert all(catalogue.count(*span) > 0 for span in spans)
+    assert [key for start, stop in spans for key in range(start, stop + 1) if made.holding(key)] == present
+    assert all(made.count(*span) > 0 for span in spans)
 
 
 @given(catalogues(), st.integers(1, 20))
-def test_spans_have_about_as_many_bytes_each(catalogue: Catalogue, parts: int) -> None:
-    means = [each.entries_end / each.count for each in catalogue.dataranges]
+def test_spans_have_about_as_many_bytes_each(made: Catalogue, parts: int) -> None:
+    means = [each.entries_end / each.count for each in made.dataranges]
 
     def size(first: int, last: int) -> float:
-        within = catalogue.within(first, last)
+        within = made.within(first, last)
         return sum(
             (min(each.last, last) - max(each.first, first) + 1) * (each.entries_end / each.count) for each in within
         )
 
     whole = size(0, names.MAX_KEY)
-    for span in split(catalogue, 0, names.MAX_KEY, parts):
+    for span in split(made, 0, names.MAX_KEY, parts):
         assert size(*span) <= whole / parts + max(means) + 1
 
 

@@ -2,8 +2,8 @@
 
 import time
 from bisect import bisect_right
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pyroaring import BitMap64
@@ -12,13 +12,11 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.client._connection import Connection
 from datas3t.client._expiry import stale_at
-from datas3t.client._rpc import pages, patiently
+from datas3t.client._rpc import pages
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from datas3t.client.client import Client
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +31,8 @@ class Leased:
     entries_end: int
     data_etag: str
     index_etag: str
-    data_url: str
-    index_url: str
+    data_url: str = field(repr=False)
+    index_url: str = field(repr=False)
 
     @property
     def count(self) -> int:
@@ -43,12 +41,25 @@ class Leased:
 
 
 class Catalogue:
-    """Dataranges in key order: all that hold keys from `first` to `last`. From `stale_at`, in seconds since the epoch,
-    on their URLs should be renewed."""
+    """Dataranges in key order: all that hold keys from `first` to `last`.
 
-    def __init__(self, dataranges: list[Leased], stale_at: float, first: int = 0, last: int = names.MAX_KEY) -> None:
+    Their URLs should be renewed from `stale_at` on, and end at `ends_at`, in seconds since the epoch. They were asked
+    for at `asked_at` by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        dataranges: list[Leased],
+        stale_at: float,
+        ends_at: float,
+        asked_at: float,
+        first: int = 0,
+        last: int = names.MAX_KEY,
+    ) -> None:
         self.dataranges = dataranges
         self.stale_at = stale_at
+        self.ends_at = ends_at
+        self.asked_at = asked_at
         self.first = first
         self.last = last
         self._firsts = [each.first for each in dataranges]
@@ -96,48 +107,18 @@ class Catalogue:
         return keys
 
 
-class Leases:
-    """The catalogue of a datas3t that is used now: first of the keys that are asked for, and of all once there are
-    others. No lock, which might be held while a process forks: two threads may ask at once, and one answer is kept."""
-
-    def __init__(self, client: "Client", name: str) -> None:
-        self._client = client
-        self._name = name
-        self._catalogue: Catalogue | None = None
-
-    def current(self, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
-        """A catalogue with these keys, asked for where there is none yet or its URLs near their end."""
-        held = self._catalogue
-        if held is None:
-            return self._load(first, last)
-        if not held.covers(first, last):
-            return self._load()
-        return held if time.time() < held.stale_at else self.renew(held)
-
-    def renew(self, old: Catalogue | None = None) -> Catalogue:
-        """Asks the server anew, unless another thread has already replaced `old`; for all keys where none is given."""
-        held = self._catalogue
-        if old is None or held is None:
-            return self._load()
-        return held if held is not old and held.covers(old.first, old.last) else self._load(old.first, old.last)
-
-    def _load(self, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
-        ask = partial(load, self._client.connection, self._name, first, last)
-        # Who reads already rather waits for a server that is started again than gives up.
-        self._catalogue = loaded = ask() if self._catalogue is None else patiently(ask)
-        return loaded
-
-
 def load(connection: Connection, name: str, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
     """The catalogue as the server has it now, of a span of keys. Raises NotFound."""
     found: list[Leased] = []
-    stale = float("inf")
+    stale = end = float("inf")
+    asked_at = time.monotonic()
     for page in pages(
         lambda token: connection.datarange.PresignDataranges(
             v1.PresignDatarangesRequest(datas3t_name=name, first_datapoint=first, last_datapoint=last, page_token=token)
         )
     ):
         stale = min(stale, stale_at(page.expires_at))
+        end = min(end, page.expires_at.ToMicroseconds() / 1e6)
         for each in map(_leased, page.dataranges):
             # After an aggregation between two pages the later one covers keys of the earlier one again.
             while found and found[-1].last >= each.first:
@@ -145,7 +126,7 @@ def load(connection: Connection, name: str, first: int = 0, last: int = names.MA
             found.append(each)
     if found:  # of these all is known
         first, last = min(first, found[0].first), max(last, found[-1].last)
-    return Catalogue(found, stale, first, last)
+    return Catalogue(found, stale, end, asked_at, first, last)
 
 
 def _leased(found: v1.PresignedDatarange) -> Leased:

@@ -5,6 +5,7 @@ import datas3t.client._fork  # noqa: F401 isort: skip - before grpc is imported
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 
@@ -33,6 +34,7 @@ class Connection:
 
     process: int
     engine: Engine
+    calls: Calls
     channel: grpc.Channel
     bucket: BucketServiceStub
     datas3t: Datas3tServiceStub
@@ -41,9 +43,27 @@ class Connection:
     aggregate: AggregateServiceStub
 
     def close(self) -> None:
-        """Closes the channel and the engine; calls under way fail."""
+        """Closes the channel and the engine; calls under way, and later ones, raise FailedPrecondition."""
+        self.calls.closed = True
         self.channel.close()
         self.engine.close()
+
+
+class _Methods:
+    """A channel as the stubs see it, whose methods go by their names.
+
+    What gRPC registers of a method at its first call is freed with the channel; to register one on a closed channel
+    ends the process.
+    """
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._channel = channel
+
+    def unary_unary(self, method: str, *, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
+        return self._channel.unary_unary(method, request_serializer, response_deserializer)
+
+    def unary_stream(self, method: str, *, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
+        return self._channel.unary_stream(method, request_serializer, response_deserializer)
 
 
 def connect(address: Address, timeout: float) -> Connection:
@@ -52,16 +72,19 @@ def connect(address: Address, timeout: float) -> Connection:
         plain = grpc.secure_channel(address.target, grpc.ssl_channel_credentials(_roots()), options=_OPTIONS)
     else:
         plain = grpc.insecure_channel(address.target, options=_OPTIONS)
-    channel = grpc.intercept_channel(plain, Calls(address.url, timeout))
+    calls = Calls(address.url, timeout)
+    channel = grpc.intercept_channel(plain, calls)
+    methods = cast(grpc.Channel, _Methods(channel))
     return Connection(
         os.getpid(),
         Engine(),
+        calls,
         channel,
-        BucketServiceStub(channel),
-        Datas3tServiceStub(channel),
-        DatarangeServiceStub(channel),
-        ImportServiceStub(channel),
-        AggregateServiceStub(channel),
+        BucketServiceStub(methods),
+        Datas3tServiceStub(methods),
+        DatarangeServiceStub(methods),
+        ImportServiceStub(methods),
+        AggregateServiceStub(methods),
     )
 
 

@@ -17,11 +17,8 @@ _SPEEDS = (5e6, 10e9)  # bytes a second that are believed
 _LATELY = 30.0  # seconds for which an extreme counts
 _SHARE = 0.3  # of a new figure in a mean
 _CROWD = 2  # requests for each place from which on they cost what they cost in bulk
-_BULK = 4 << 20  # bytes from which on a transfer's speed says something,
-_LARGE, _SMALL = (
-    256 << 10,
-    32 << 10,
-)  # where they come in such large requests; and in which ones requests are what counts
+_BULK, _LARGE = 4 << 20, 256 << 10  # bytes of a transfer, and of its requests, whose speed says something
+_SMALL = 32 << 10  # bytes of requests whose number is what counts
 _LEAST, _MOST = 32, 256  # requests at a time
 _GROWTH = 1.1  # with each success after a crowd
 _IN_FLIGHT = 64 << 20  # bytes at a time

@@ -1,15 +1,17 @@
 """Fetches byte ranges of archives and indices into memory, by URLs that are renewed when they end."""
 
 import io
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from datas3t.client._catalogue import Catalogue, Leased, Leases
+from datas3t.client._catalogue import Catalogue, Leased
 from datas3t.client._costs import Costs
 from datas3t.client._failures import ours
 from datas3t.client._http import Engine, MemorySink, Range, Request, TransferError
+from datas3t.client._leases import Leases
 from datas3t.client.errors import ObjectChanged
 
 if TYPE_CHECKING:
@@ -17,9 +19,9 @@ if TYPE_CHECKING:
 
 _RETRIES = 6
 _PATIENCE = 10.0  # seconds without a byte after which a read is tried again
-_CROWD = 1.0  # seconds
+_ONE = 1.0  # seconds: refusals within it are one event
 _PUMP = 2e-4  # seconds of the caller's own work, after which a stream is looked after
-_STREAMS = 4  # requests of a stream at a time
+_STREAMS = 32  # requests of a stream at a time, as far as there is room for their bytes
 LARGEST = 8 << 20  # bytes of a request at most: what is larger is split over connections
 
 _ALONE = {"parallelism": 1, "retries": _RETRIES}
@@ -114,7 +116,7 @@ class Fetching:
 
     def stream(self, jobs: Iterable[tuple[Job, Piece]], unpack: Unpack[Job, T], ahead: int) -> Iterator[T]:
         """What `unpack` makes of each job's piece, in order, with `ahead` bytes of them in memory at most."""
-        begun: deque[Leased] = deque(maxlen=_STREAMS + 2)
+        begun: deque[Leased] = deque(maxlen=3 * _STREAMS)
 
         def requests() -> Iterator[tuple[Job, Request]]:
             for job, piece in jobs:
@@ -123,6 +125,7 @@ class Fetching:
                 request.patience = _PATIENCE
                 yield job, request
 
+        process = os.getpid()
         try:
             with self._engine.stream(requests(), parallelism=_STREAMS, ahead=ahead, retries=_RETRIES) as stream:
                 due = time.monotonic() + _PUMP
@@ -134,6 +137,10 @@ class Fetching:
                             due = time.monotonic() + _PUMP
         except TransferError as error:
             self._judge(error, begun)
+        except RuntimeError:
+            if os.getpid() != process:  # the connections are the parent's
+                raise Gone from None
+            raise
 
     def source(self, leased: Leased, of_index: bool = False) -> "tuple[_Address, str]":
         """URL and ETag of a datarange's archive, or of its index."""
@@ -150,7 +157,7 @@ class Fetching:
         """Tells what was replaced under a read from what is broken."""
         failure = ours(error)
         if isinstance(failure, ObjectChanged):
-            now = self._leases.renew(self.catalogue)
+            now = self._leases.since(time.monotonic(), self.catalogue.first, self.catalogue.last)
             if any(_same(now, leased) is None for leased in read):
                 raise Gone from None
         raise failure from None
@@ -159,25 +166,26 @@ class Fetching:
 class _Address:
     """The URL of an object, out of the newest catalogue where the one at hand has ended."""
 
-    __slots__ = ("_catalogue", "_leases", "_of_index", "_renewed", "leased")
+    __slots__ = ("_catalogue", "_leases", "_of_index", "leased")
 
     def __init__(self, leases: Leases, catalogue: Catalogue, leased: Leased, of_index: bool) -> None:
         self._leases = leases
         self._catalogue = catalogue
         self.leased = leased
         self._of_index = of_index
-        self._renewed = 0.0
 
     def __call__(self, expired: bool) -> str:
-        now = time.time()
-        # Many requests for one object are refused at once: one renewal is for all of them.
-        if now >= self._catalogue.stale_at or (expired and now - self._renewed > _CROWD):
-            self._catalogue, self._renewed = self._leases.renew(self._catalogue), now
-            leased = _same(self._catalogue, self.leased)
-            if leased is None:
-                raise Gone
-            self.leased = leased
+        if expired:  # many requests may be refused at once: one renewal is for all of them
+            self._follow(self._leases.since(time.monotonic() - _ONE, self._catalogue.first, self._catalogue.last))
+        elif time.time() >= self._catalogue.stale_at:
+            self._follow(self._leases.fresher(self._catalogue))
         return self.leased.index_url if self._of_index else self.leased.data_url
+
+    def _follow(self, catalogue: Catalogue) -> None:
+        leased = _same(catalogue, self.leased)
+        if leased is None:
+            raise Gone
+        self._catalogue, self.leased = catalogue, leased
 
 
 def _same(catalogue: Catalogue, leased: Leased) -> Leased | None:

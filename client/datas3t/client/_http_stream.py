@@ -26,6 +26,7 @@ class Stream(Generic[T]):
     ) -> None:
         self._jobs = jobs
         self._ahead = ahead
+        self._most = 2 * parallelism
         self._upcoming = next(jobs, None)
         self._begun: deque[tuple[T, Request, bytearray]] = deque()
         self._done: set[Request] = set()
@@ -63,7 +64,7 @@ class Stream(Generic[T]):
             return None
         job, request = self._upcoming
         size = _size(request)
-        if self._size and self._size + size > self._ahead:
+        if self._size and (self._size + size > self._ahead or len(self._begun) >= self._most):
             return None
         self._upcoming = next(self._jobs, None)
         buffer = self._buffer(size)

@@ -34,7 +34,7 @@ def _head(lines: list[bytes]) -> _Head | None:
 
 
 def plain(request: Request) -> Range | None:
-    """The request as a sweep does it: a small range of a known object, into memory. None where it is of another kind."""
+    """The request as a sweep does it: a small range of a known object, into memory. None where it is not such."""
     fits = (
         request.etag is not None
         and request.stop is not None

@@ -5,7 +5,8 @@ from datas3t.archive.header import check_entry
 from datas3t.archive.index import BLOCK, RECORD, Entry
 from datas3t.client._catalogue import Leased
 from datas3t.client._fetching import LARGEST, Fetching
-from datas3t.client._indices import Indices, unfit
+from datas3t.client._index_files import unfit
+from datas3t.client._indices import Indices
 
 
 def content(leased: Leased, key: int, indices: Indices, fetching: Fetching) -> bytes:

@@ -12,7 +12,8 @@ from datas3t.archive.index import BLOCK, Entry
 from datas3t.client._catalogue import Catalogue, Leased
 from datas3t.client._costs import Costs
 from datas3t.client._fetching import LARGEST, Fetching
-from datas3t.client._indices import Indices, unfit
+from datas3t.client._index_files import unfit
+from datas3t.client._indices import Indices
 
 Numbers = NDArray[np.int64]
 

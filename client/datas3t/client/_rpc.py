@@ -97,9 +97,11 @@ def _in_words(error: grpc.Call, kind: type[Datas3tError], url: str) -> str:
 
 
 class Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """What every call through a channel of ours gets. `timeout`, in seconds, is the deadline of each attempt."""
+    """What every call through a channel of ours gets. `timeout`, in seconds, is the deadline of each attempt.
+    `closed` is set before the channel is closed."""
 
     def __init__(self, url: str, timeout: float) -> None:
+        self.closed = False
         self._url = url
         self._timeout = timeout
 
@@ -112,8 +114,8 @@ class Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor)
                 outcome = continuation(details, request)
                 try:
                     outcome.result()
-                except grpc.RpcError as error:
-                    raise translated(error, self._url) from None
+                except (grpc.RpcError, ValueError) as error:
+                    raise self._failure(error) from None
                 return outcome
 
         return _retried(attempt) if repeatable(details.method) else attempt()
@@ -124,8 +126,14 @@ class Calls(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor)
         with in_flight():
             try:
                 yield from continuation(details, request)
-            except grpc.RpcError as error:
-                raise translated(error, self._url) from None
+            except (grpc.RpcError, ValueError) as error:
+                raise self._failure(error) from None
+
+    def _failure(self, error: grpc.RpcError | ValueError) -> Exception:
+        """What is raised for it. A ValueError is how gRPC says that the channel is closed."""
+        if self.closed:
+            return errors.FailedPrecondition("the client was closed while a call was made; the call can be made again")
+        return translated(error, self._url) if isinstance(error, grpc.RpcError) else error
 
     def _with_deadline(self, details: Any) -> Any:
         if details.timeout is not None:

@@ -12,6 +12,7 @@ from datas3t.archive.index import BLOCK
 from datas3t.client._answers import Datapoint
 from datas3t.client._catalogue import Leased
 from datas3t.client._fetching import LARGEST, Fetching, Piece
+from datas3t.client._index_files import TOGETHER
 from datas3t.client._indices import Indices
 from datas3t.client._one import large, name_of
 from datas3t.client._places import Places, of_records
@@ -55,7 +56,12 @@ class _Run:
 
 
 def _runs(first: int, last: int, indices: Indices, fetching: Fetching) -> Iterator[_Run]:
-    for leased in fetching.catalogue.within(first, last):
+    ahead = 1
+    dataranges = fetching.catalogue.within(first, last)
+    for number, leased in enumerate(dataranges):
+        if number == ahead - 1:  # twice as many each time: who stops soon has not asked for much
+            ahead = min(2 * ahead, ahead + TOGETHER)
+            indices.prepare(dataranges[number:ahead], fetching)
         behind = min(last, leased.last) + 1
         for start in range(max(first, leased.first), behind, _BLOCK):
             keys = range(start, min(start + _BLOCK, behind))
@@ -109,5 +115,5 @@ class _Unpacking:
         if found is None:
             if len(self._extensions) > _MANY:
                 self._extensions.clear()
-            found = self._extensions[raw] = raw.partition(b"\0")[0].decode("utf-8", "replace")
+            found = self._extensions[raw] = raw.partition(b"\0")[0].decode("utf-8", "surrogateescape")
         return found

@@ -14,6 +14,7 @@ def split(catalogue: Catalogue, first: int, last: int, parts: int) -> list[tuple
     spans = [(max(each.first, first), min(each.last, last), each) for each in catalogue.within(first, last)]
     if not spans:
         return []
+    parts = min(parts, sum(stop - start + 1 for start, stop, _ in spans))
     sizes = [each.entries_end * (stop - start + 1) / each.count for start, stop, each in spans]
     ends = list(accumulate(sizes))
     starts = [*(start for start, _, _ in spans), spans[-1][1] + 1]

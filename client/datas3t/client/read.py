@@ -13,10 +13,11 @@ from pyroaring import BitMap64
 
 from datas3t.archive import names
 from datas3t.client._answers import Datapoint, Explanation
-from datas3t.client._catalogue import Leases
 from datas3t.client._costs import Costs
 from datas3t.client._fetching import Fetching, Gone
-from datas3t.client._indices import Indices, Unfit
+from datas3t.client._index_files import Unfit
+from datas3t.client._indices import Indices
+from datas3t.client._leases import Leases
 from datas3t.client._one import content
 from datas3t.client._spans import split
 from datas3t.client.dataranges import check_range
@@ -74,7 +75,7 @@ class Datas3t:
 
     def refresh(self) -> None:
         """Asks the server again what is there: datapoints that were uploaded or deleted meanwhile."""
-        self._leases.renew()
+        self._leases.refresh()
 
     def get(self, key: int) -> bytes:
         """The content of one datapoint. Raises DatapointNotFound."""
@@ -113,15 +114,13 @@ class Datas3t:
         another's; InvalidArgument, at once, for a range that is none. Memory: 16 MiB that are read ahead, or one
         datapoint where that is larger.
         """
-        first, last = first or 0, names.MAX_KEY if last is None else last
-        check_range(first, last)
+        first, last = _span(first, last)
         return self._scanned(first, last)
 
     def split(self, parts: int, first: int | None = None, last: int | None = None) -> list[tuple[int, int]]:
         """Cuts the span of keys from `first` to `last` into `parts` spans with about as many bytes each, for as many
         threads or processes to scan. Fewer where there are fewer datapoints. Raises InvalidArgument."""
-        first, last = first or 0, names.MAX_KEY if last is None else last
-        check_range(first, last)
+        first, last = _span(first, last)
         if parts < 1:
             raise InvalidArgument(f"{parts} parts are none; ask for 1 or more")
         return split(self._leases.current(first, last), first, last, parts)
@@ -179,19 +178,25 @@ class Datas3t:
         return held
 
     def _attempts(self) -> "_Attempts":
-        return _Attempts(self._name, self._leases, self._indices)
+        return _Attempts(self._name, self._indices)
 
     def _not_found(self, key: int) -> DatapointNotFound:
         return DatapointNotFound(f"datas3t {self._name!r} has no datapoint {key}", key=key)
+
+
+def _span(first: int | None, last: int | None) -> tuple[int, int]:
+    """The keys from `first` to `last`, all where they are not given. Raises InvalidArgument for no range."""
+    span = 0 if first is None else integer(first), names.MAX_KEY if last is None else integer(last)
+    check_range(*span)
+    return span
 
 
 class _Attempts:
     """Around an attempt to read: swallows what a new one can help against. Dataranges may be replaced under a read, and
     an index at hand may be spoilt."""
 
-    def __init__(self, name: str, leases: Leases, indices: Indices) -> None:
+    def __init__(self, name: str, indices: Indices) -> None:
         self._name = name
-        self._leases = leases
         self._indices = indices
         self._left = _TRIES
         self._spoilt: set[int] = set()
