@@ -61,7 +61,8 @@ class Client:
         return self.__dict__ | {"_held": None}
 
     def close(self) -> None:
-        """Ends the connections. Used again, the client makes new ones."""
+        """Ends the connections. Calls that other threads make meanwhile raise FailedPrecondition, and may be made again:
+        a client that is used after this makes new connections."""
         held, self._held = self._held, None
         if held is not None and held.process == os.getpid():
             held.close()
