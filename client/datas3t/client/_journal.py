@@ -12,10 +12,8 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
-from platformdirs import user_state_dir
-
+from datas3t.client import _folders
 from datas3t.client._source import Source
 
 _OLD = 30 * 86_400  # seconds; the server has ended it long ago
@@ -36,7 +34,7 @@ class Journal:
 
     def __init__(self, kind: str, server: str, name: str, identity: str, state: Mapping[str, object]) -> None:
         self._about = {"server": server, "datas3t": name, **state}
-        self._folder = Path(user_state_dir("datas3t")) / kind
+        self._folder = _folders.state() / kind
         digest = hashlib.sha256("\0".join((server, name, identity)).encode(errors="surrogateescape"))
         self._path = self._folder / f"{digest.hexdigest()[:32]}.json"
 

@@ -5,10 +5,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from platformdirs import user_cache_path
 from pyroaring import BitMap64
 
-from datas3t.client import aggregate, buckets, dataranges, datas3ts, download, imports, optimize, read, upload
+from datas3t.client import _folders, aggregate, buckets, dataranges, datas3ts, download, imports, optimize, read, upload
 from datas3t.client._connection import Connection, connect
 from datas3t.client._progress import Progress
 from datas3t.client._tuning import Tuning
@@ -42,7 +41,7 @@ class Client:
     ) -> None:
         self._address = address(url)
         self._timeout = timeout
-        self._cache_dir = Path(cache_dir or os.environ.get("DATAS3T_CACHE_DIR") or user_cache_path("datas3t", False))
+        self._cache_dir = cache_dir or os.environ.get("DATAS3T_CACHE_DIR")
         self._max_cache_size = max_cache_size
         self._held: Connection | None = None
 
@@ -61,8 +60,8 @@ class Client:
         return self.__dict__ | {"_held": None}
 
     def close(self) -> None:
-        """Ends the connections. Calls that other threads make meanwhile raise FailedPrecondition, and may be made again:
-        a client that is used after this makes new connections."""
+        """Ends the connections; calls that other threads make meanwhile raise FailedPrecondition. Used again, the client
+        makes new ones."""
         held, self._held = self._held, None
         if held is not None and held.process == os.getpid():
             held.close()
@@ -75,7 +74,7 @@ class Client:
     @property
     def cache_dir(self) -> Path:
         """The folder where indices are kept."""
-        return self._cache_dir / "indices"
+        return Path(self._cache_dir or _folders.cache()) / "indices"
 
     @property
     def max_cache_size(self) -> int:
