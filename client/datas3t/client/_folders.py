@@ -13,17 +13,17 @@ _NOWHERE = Path(os.devnull)  # no folder can be made there: nothing is kept
 
 def cache() -> Path:
     """For what can be had again."""
-    return _found(user_cache_path)
+    return _found(lambda: user_cache_path("datas3t", False))
 
 
 def state() -> Path:
     """For what must be known to go on after a crash."""
-    return _found(user_state_path)
+    return _found(lambda: user_state_path("datas3t", False))
 
 
-def _found(find: Callable[[str, bool], Path]) -> Path:
+def _found(find: Callable[[], Path]) -> Path:
     try:
-        return find("datas3t", False)
+        return find()
     except RuntimeError:  # no home
         return _temporary()
 

@@ -60,8 +60,8 @@ class Client:
         return self.__dict__ | {"_held": None}
 
     def close(self) -> None:
-        """Ends the connections; calls that other threads make meanwhile raise FailedPrecondition. Used again, the client
-        makes new ones."""
+        """Ends the connections; calls of other threads meanwhile raise FailedPrecondition. Used again, the client makes
+        new ones."""
         held, self._held = self._held, None
         if held is not None and held.process == os.getpid():
             held.close()
