@@ -32,7 +32,7 @@ class Shelf:
         """A new handle on these archives, whose keys ascend; `index` in place of the right one of each."""
         handle = self.client.datas3t("served")
         dataranges = [self._put(archive, index) for archive in archives]
-        handle._leases._catalogue = Catalogue(dataranges, math.inf, math.inf, 0.0)
+        handle._leases._catalogue = catalogue(dataranges)
         return handle
 
     def again(self, handle: Datas3t) -> Datas3t:

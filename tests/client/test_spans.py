@@ -40,10 +40,7 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
         [
             Leased(number, last - count, last - 1, size * 512 * count + 1024, size * 512 * count, "", "", "", "")
             for number, (last, (_, count, size)) in enumerate(zip(lasts, sizes, strict=True))
-        ],
-        0.0,
-        0.0,
-        0.0,
+        ]
     )
 
 
