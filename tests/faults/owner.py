@@ -12,12 +12,17 @@ import os
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
 
-from datas3t.client import ArchiveError, Client, DatapointNotFound, Datas3t, Datas3tError, ObjectChanged
+from datas3t import v1
+from datas3t.client import ArchiveError, Client, DatapointNotFound, Datas3t, Datas3tError, ObjectChanged, Segment
 from tests.support.tars import archive
+from tests.support.uploads import get, put
 
 SPAN = 1_000_000  # keys of an owner
 
@@ -46,11 +51,21 @@ class Owner:
         self._random = random.Random(seed * 1000 + self._operations)
         self._clients = [Client(url, timeout=10) for url in urls]
         self._folder = Path(tempfile.mkdtemp(dir=log.parent))
+        self._signed: list[tuple[int, list[Segment]]] = []
+        self._steps: list[tuple[Callable[[Client], None], int]] = [
+            (self._upload, 8),
+            (self._race, 3),
+            (self._abandon, 1),
+            (self._delete, 3),
+            (self._read, 8),
+            (self._sign, 2),
+            (self._follow, 2),
+        ]
 
     def run(self) -> None:
         parent = os.getppid()
         while os.getppid() == parent:  # it ends with whoever started it
-            step = self._random.choices((self._upload, self._delete, self._read), (5, 1, 4))[0]
+            step = self._random.choices(*zip(*self._steps, strict=True))[0]
             try:
                 step(self._random.choice(self._clients))
             except Datas3tError as error:
@@ -61,10 +76,44 @@ class Owner:
         first, last = self._next, self._next + count - 1
         generation = self._begin("upload", first, last)
         self._next = last + 1
+        self._put(client, first, last, generation)
+
+    def _put(self, client: Client, first: int, last: int, generation: int) -> None:
         path = self._folder / f"{first}.tar"
         path.write_bytes(archive(first, (content(key, generation) for key in range(first, last + 1))))
         client.upload_tar(self._name, path)
         self._note("done", "upload", first, last, generation)
+
+    def _race(self, _: Client) -> None:
+        """Two uploads that overlap, at the same time: at most one is acknowledged, which the log tells."""
+        first = self._next
+        spans = [(first, first + 5), (first + 3, first + 8)]
+        self._next = first + 9
+        begun = [(*span, self._begin("upload", *span)) for span in spans]
+
+        def compete(client: Client, first: int, last: int, generation: int) -> None:
+            with contextlib.suppress(Datas3tError):
+                self._put(client, first, last, generation)
+
+        clients = self._random.choices(self._clients, k=len(begun))
+        threads = [Thread(target=compete, args=(client, *each)) for client, each in zip(clients, begun, strict=True)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _abandon(self, client: Client) -> None:
+        """An upload that is cancelled, and one of whose PUTs comes late: nothing of it may stay, or come to light."""
+        first, body = self._next, archive(self._next, [b"late"])
+        uploads = client.connection.datarange
+        started = uploads.StartUpload(
+            v1.StartUploadRequest(
+                datas3t_name=self._name, first_datapoint_index=first, number_of_datapoints=1, data_size=len(body)
+            )
+        )
+        uploads.CancelUpload(v1.CancelUploadRequest(datarange_upload_id=started.datarange_upload_id))
+        with contextlib.suppress(OSError):
+            put(started.presigned_data_put_url, body)
 
     def _delete(self, client: Client) -> None:
         mine = [each for each in client.list_dataranges(self._name) if self._first <= each.first < self._first + SPAN]
@@ -81,27 +130,56 @@ class Owner:
         made, there = self._knowledge()
         if not there:
             return
-        way = self._random.choice((_by_get, _by_get_many, _by_scan))
+        name, way = self._random.choice((("get", _by_get), ("get_many", _by_get_many), ("scan", _by_scan)))
         some = sorted(self._random.sample(there, min(20, len(there))))
         try:
             found = way(client.datas3t(self._name), some)
         except (ObjectChanged, ArchiveError) as error:
-            self._note("wrong", "read", some[0], some[-1], 0, error=str(error))
+            self._note("wrong", name, some[0], some[-1], 0, error=str(error))
             return
+        self._note("read", name, some[0], some[-1], len(found))
         for key, body in found.items():
-            if key not in made or body != content(key, made[key]):
-                self._note("wrong", "read", key, key, made.get(key, 0))
+            if not any(body == content(key, number) for number in made.get(key, ())):
+                self._note("wrong", name, key, key, 0)
         for key in some:
             if key not in found:
-                self._note("lost", "read", key, key, made[key])
+                self._note("lost", name, key, key, 0)
 
-    def _knowledge(self) -> tuple[dict[int, int], list[int]]:
-        """Of all keys that it has begun to upload the generation; and those that must be there."""
-        made: dict[int, int] = {}
+    def _sign(self, client: Client) -> None:
+        """Keeps URLs of what is there, to follow them later."""
+        _, there = self._knowledge()
+        if there:
+            key = self._random.choice(there)
+            self._signed.append((key, client.presign_download(self._name, key, key)))
+
+    def _follow(self, _: Client) -> None:
+        """URLs that were handed out work, whatever was merged since, until their datapoint is deleted."""
+        if not self._signed:
+            return
+        key, (segment,) = self._signed.pop(self._random.randrange(len(self._signed)))
+        made, there = self._knowledge()
+        if key not in there:
+            return
+        try:
+            entry = get(segment.url, segment.start, segment.stop)
+        except HTTPError as error:
+            if error.code == HTTPStatus.NOT_FOUND:
+                self._note("lost", "follow", key, key, 0, error=f"by a URL that was signed for it: {error}")
+        except OSError:
+            pass  # S3 is away
+        else:
+            self._note("read", "follow", key, key, 1)
+            if not any(content(key, number) in entry for number in made[key]):
+                self._note("wrong", "follow", key, key, 0)
+
+    def _knowledge(self) -> tuple[dict[int, set[int]], list[int]]:
+        """Of all keys that it has begun to upload the generations; and those that must be there."""
+        made: dict[int, set[int]] = {}
         there: set[int] = set()
         for entry in entries(self._log):
             if _is(entry, "begin", "upload"):
-                made |= dict.fromkeys(_keys(entry), entry["number"])
+                for key in _keys(entry):
+                    made.setdefault(key, set()).add(entry["number"])
             elif _is(entry, "done", "upload"):
                 there.update(_keys(entry))
             elif _is(entry, "begin", "delete"):

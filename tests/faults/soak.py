@@ -8,6 +8,7 @@ gone; nothing overlaps; and when the reaper has been, the bucket holds what the 
 """
 
 import argparse
+import contextlib
 import json
 import random
 import subprocess
@@ -52,6 +53,7 @@ class Soak:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self._sizes: dict[int, int] = {}  # of the clients' logs, when each was started last
         self.servers = [self._server(None) for _ in range(2)]
         for server in self.servers:
             server.wait_ready()
@@ -62,9 +64,11 @@ class Soak:
         self._post("/api/datas3t", {"name": NAME, "bucket": "local"})
 
     def run(self, seconds: float) -> None:
-        """Everything at once, for so long."""
+        """Everything at once, for so long. Whoever is killed has worked before, on a slow machine too."""
         clients = {number: self._client(number) for number in range(OWNERS + 1)}
         try:
+            for number in clients:
+                self._wait_for_work(number)
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 time.sleep(self.random.uniform(0.5, 4))
@@ -73,8 +77,8 @@ class Soak:
             for client in clients.values():
                 client.kill()
                 client.wait()
-        for server in self.servers:
-            server.wait_ready()
+        for number in range(len(self.servers)):
+            self._wait_for_server(number)
 
     def close(self) -> None:
         for server in self.servers:
@@ -85,11 +89,13 @@ class Soak:
         self.counts[f"kill -9 of {victim}"] += 1
         number = self.random.randrange(OWNERS + 1 if victim == "client" else 2)
         if victim == "client":
+            self._wait_for_work(number)
             clients[number].kill()
             clients[number].wait()
             clients[number] = self._client(number)
         elif victim == "server":
             port = self.servers[number].port
+            self._wait_for_server(number)
             self.servers[number].kill()
             self.servers[number] = self._server(port)
         elif victim == "postgres":
@@ -109,19 +115,45 @@ class Soak:
     def _client(self, number: int) -> "subprocess.Popen[bytes]":
         """An owner, or the maintainer behind them. All clients are processes of their own: this one forks, which a
         process with calls under way may not."""
-        role = "owner" if number < OWNERS else "maintainer"
-        folder = self.folder / f"{role}-{number}"
+        folder = self._folder_of(number)
         folder.mkdir(exist_ok=True)
-        keys = [str(number * SPAN)] if role == "owner" else []
+        self._sizes[number] = self._log_size(number)
+        keys = [str(number * SPAN)] if number < OWNERS else []
         arguments = [str(folder / "log"), NAME, *keys, str(self.seed + number), *self.urls]
         with (folder / "output").open("ab") as output:
-            command = [sys.executable, "-m", f"tests.faults.{role}", *arguments]
+            command = [sys.executable, "-m", f"tests.faults.{_role(number)}", *arguments]
             return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+
+    def _wait_for_server(self, number: int) -> None:
+        """Until it answers. One that was started while the database was away has ended, and is started again."""
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            with contextlib.suppress(AssertionError):
+                return self.servers[number].wait_ready()
+            if not self.servers[number].running:
+                self.servers[number] = self._server(self.servers[number].port)
+        raise AssertionError(f"server {number} does not start:\n{self.servers[number].log}")
+
+    def _wait_for_work(self, number: int) -> None:
+        """Until the client has written a line since it was started."""
+        what = f"work of {_role(number)} {number}, whose output is in {self._folder_of(number)},"
+        wait_until(lambda: self._log_size(number) > self._sizes[number], 90, what)
+
+    def _folder_of(self, number: int) -> Path:
+        return self.folder / f"{_role(number)}-{number}"
+
+    def _log_size(self, number: int) -> int:
+        log = self._folder_of(number) / "log"
+        return log.stat().st_size if log.exists() else 0
 
     def _post(self, path: str, body: dict[str, str]) -> None:
         request = urllib.request.Request(self.urls[0] + path, data=json.dumps(body).encode(), method="POST")
         with urllib.request.urlopen(request, timeout=30):
             pass
+
+
+def _role(number: int) -> str:
+    return "owner" if number < OWNERS else "maintainer"
 
 
 def check(soak: Soak) -> None:
@@ -138,34 +170,41 @@ def check(soak: Soak) -> None:
                 f"{len(extra)} datapoints are there that should not be, the first {extra[0]}, in {holder.object_key}"
             )
         for datapoint in handle.scan():
-            generation = present.get(datapoint.key, maybe.get(datapoint.key))
-            if generation is None or datapoint.content != content(datapoint.key, generation):
+            generations = {present[datapoint.key]} if datapoint.key in present else maybe.get(datapoint.key, set())
+            if not any(datapoint.content == content(datapoint.key, number) for number in generations):
                 raise BrokenGuaranteeError(f"datapoint {datapoint.key} has other bytes than were uploaded")
             soak.counts["datapoints checked"] += 1
     _check_bucket(soak)
 
 
-def expected(folder: Path) -> tuple[dict[int, int], dict[int, int]]:
-    """Keys that must be there, with their generation, and those that may be: upload or deletion was not answered."""
+def expected(folder: Path) -> tuple[dict[int, int], dict[int, set[int]]]:
+    """Keys that must be there, with their generation, and those that may be, with all that they may have: upload or
+    deletion was not answered. Raises BrokenGuaranteeError for what a log says by itself."""
     present: dict[int, int] = {}
-    maybe: dict[int, int] = {}
+    maybe: dict[int, set[int]] = {}
     for log in folder.glob("owner-*/log"):
-        uploads: dict[int, int] = {}
+        begun: dict[int, set[int]] = {}
         for entry in entries(log):
-            what, operation, number = entry["what"], entry["operation"], entry["number"]
-            if what in _BROKEN:
-                raise BrokenGuaranteeError(f"a reader {_BROKEN[what]} {entry['first']} {entry.get('error', '')}")
-            for key in range(entry["first"], entry["last"] + 1) if what in ("begin", "done") else ():
-                if operation == "upload":
-                    uploads[key] = number
-                    (present if what == "done" else maybe)[key] = number
-                    if what == "done":
+            if entry["what"] in _BROKEN:
+                raise BrokenGuaranteeError(
+                    f"a reader {_BROKEN[entry['what']]} {entry['first']} {entry.get('error', '')}"
+                )
+            for key in range(entry["first"], entry["last"] + 1) if entry["what"] in ("begin", "done") else ():
+                match entry["what"], entry["operation"]:
+                    case "begin", "upload":
+                        begun.setdefault(key, set()).add(entry["number"])
+                        if key not in present:
+                            maybe.setdefault(key, set()).add(entry["number"])
+                    case "done", "upload":
+                        if key in present:
+                            raise BrokenGuaranteeError(f"two uploads of datapoint {key} were acknowledged")
+                        begun.setdefault(key, set()).add(entry["number"])
+                        present[key] = entry["number"]
                         maybe.pop(key, None)
-                else:  # a delete that was begun may be done; one that is done leaves nothing, also of an unsure upload
-                    present.pop(key, None)
-                    if what == "begin" and key in uploads:
-                        maybe[key] = uploads[key]
-                    elif what == "done":
+                    case "begin", "delete":  # it may be done
+                        present.pop(key, None)
+                        maybe[key] = set(begun.get(key, ()))
+                    case "done", "delete":  # nothing is left, also of an unsure upload
                         maybe.pop(key, None)
     return present, maybe
 
@@ -206,8 +245,21 @@ def _check_bucket(soak: Soak) -> None:
             f"{len(orphans)} objects are in the bucket that no row names, the first {orphans[0]}"
         )
     if uploads := s3.list_multipart_uploads(Bucket=soak.running.s3.bucket).get("Uploads"):
-        raise BrokenGuaranteeError(f"{len(uploads)} multipart uploads are left, the first of {uploads[0].get('Key')}")
+        key = str(uploads[0].get("Key"))
+        raise BrokenGuaranteeError(
+            f"{len(uploads)} multipart uploads are left, the first of {key}, {_states(soak, key)}"
+        )
     soak.counts["dataranges at the end"] = len(named) // 2
+
+
+def _states(soak: Soak, key: str) -> list[tuple[str, str]]:
+    """What has become of the uploads and aggregates to an object, with their S3 ids."""
+    with psycopg.connect(soak.running.db_url) as conn:
+        return conn.execute(
+            "SELECT state, s3_upload_id FROM datarange_uploads WHERE data_object_key = %(key)s UNION ALL"
+            " SELECT state, s3_upload_id FROM aggregate_uploads WHERE data_object_key = %(key)s",
+            {"key": key},
+        ).fetchall()
 
 
 def _listed(s3: "S3Client", bucket: str) -> Iterator[str]:

@@ -30,6 +30,7 @@ def test_nothing_is_lost_doubled_overlapping_or_left_behind(tmp_path: Path) -> N
     counts = {what: int(count.replace(",", "")) for count, what in re.findall(r"^ *([\d,]+)  (.+)$", done.stdout, re.M)}
     assert counts["upload done"] > 5
     assert counts["datapoints checked"] > 0
+    assert all(counts[f"{way} read"] > 0 for way in ("get", "get_many", "scan", "follow"))
     assert sum(count for what, count in counts.items() if what.startswith("kill -9")) > 3
 
 
@@ -72,9 +73,22 @@ def test_what_was_not_answered_may_be_either_way(tmp_path: Path) -> None:
     note(log, "upload", 1, 2, 1)
     note(log, "upload", 3, 3, 2, "begin")
     note(log, "delete", 1, 1, 3, "begin")
-    assert expected(tmp_path) == ({2: 1}, {1: 1, 3: 2})
+    assert expected(tmp_path) == ({2: 1}, {1: {1}, 3: {2}})
     note(log, "delete", 1, 1, 3)
-    assert expected(tmp_path) == ({2: 1}, {3: 2})
+    assert expected(tmp_path) == ({2: 1}, {3: {2}})
+
+
+def test_of_two_uploads_that_overlap_one_may_be_acknowledged(tmp_path: Path) -> None:
+    log = tmp_path / "owner-0/log"
+    log.parent.mkdir()
+    note(log, "upload", 1, 2, 1, "begin")
+    note(log, "upload", 2, 3, 2, "begin")
+    assert expected(tmp_path) == ({}, {1: {1}, 2: {1, 2}, 3: {2}})
+    note(log, "upload", 2, 3, 2)
+    assert expected(tmp_path) == ({2: 2, 3: 2}, {1: {1}})
+    note(log, "upload", 1, 2, 1)
+    with pytest.raises(BrokenGuaranteeError, match="two uploads of datapoint 2"):
+        expected(tmp_path)
 
 
 @pytest.mark.parametrize(("what", "message"), [("wrong", "got other bytes"), ("lost", "did not find datapoint 7")])
