@@ -146,9 +146,15 @@ class Bucket:
                 yield [each["Prefix"] for each in page.get("CommonPrefixes", ())]
 
     def create_multipart(self, key: str) -> str:
-        """Opens a multipart upload; its id in S3."""
+        """Opens the only multipart upload of a key; its id in S3."""
         with translated(self.location):
-            return self._client.create_multipart_upload(Bucket=self._name, Key=key)["UploadId"]
+            answer = self._client.create_multipart_upload(Bucket=self._name, Key=key)
+        upload_id = answer["UploadId"]
+        if answer["ResponseMetadata"]["RetryAttempts"]:  # of an answer that was lost, an upload may be left
+            for found, other, _ in self.list_multiparts(key):
+                if found == key and other != upload_id:
+                    self.abort_multipart(key, other)
+        return upload_id
 
     def list_parts(self, key: str, upload_id: str, etags: Sequence[str] = ()) -> list[PartInfo]:
         """The parts that S3 has, by number. Raises UploadMissing.
