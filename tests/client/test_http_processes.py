@@ -1,5 +1,6 @@
 """The engine in threads, forked processes and under Ctrl-C; and its memory, measured in processes of their own."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -9,10 +10,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, SupportsIndex
 
 import pytest
 
-from datas3t.client._http import Engine, Request
+from datas3t.client._http import Engine, Range, Request
+from datas3t.client._http_multi import Multi
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 GIB = 1 << 30
@@ -41,6 +44,37 @@ def test_threads_share_an_engine_and_leave_none_behind(server: Httpd) -> None:
         read(engine, server, 50)
         assert [thread for thread in threading.enumerate() if "process_request_thread" not in thread.name] == ours
         assert server.connections <= 16 * 8
+
+
+class _Collected(list[Multi]):
+    """Idle multis; garbage is collected at the worst moments."""
+
+    def pop(self, *at: SupportsIndex) -> Multi:
+        gc.collect()
+        return super().pop(*at)
+
+    def append(self, multi: Multi) -> None:
+        gc.collect()
+        super().append(multi)
+
+
+def test_a_call_that_is_collected_within_another_one_ends_well(server: Httpd) -> None:
+    def jobs() -> Iterator[tuple[int, Request]]:
+        for at in range(10):
+            yield at, Request("GET", server.url + "/a", at, at + 8)
+
+    with Engine() as engine:
+        engine._idle = _Collected()
+        for _ in range(3):
+            held = engine.stream(jobs(), parallelism=2, ahead=100)
+            assert bytes(next(held.__enter__())[1]) == Pattern(GIB)[0:8]
+            cycle: list[Any] = [held]
+            cycle.append(cycle)
+            del held, cycle
+            read(engine, server, 5, count=3)
+        gc.collect()
+        assert not engine._running
+        assert len(engine._idle) == 1  # used again and again
 
 
 def in_a_child(engine: Engine, server: Httpd, seed: int) -> int:
@@ -118,6 +152,50 @@ def test_descriptors_beyond_those_of_select_are_read_without_spinning(server: Ht
     assert bytes.fromhex(found) == Pattern(GIB)[0:1000]
     assert time.monotonic() - began < 10  # 12.5, were each of the 50 rounds to wait for the tick of 0.25
     assert float(used) < 0.5
+
+
+def test_many_calls_at_a_time_share_the_connections(server: Httpd) -> None:
+    server.rule = lambda _: Fault(delay=0.02)
+    ranges = [Range(server.url + "/a", etag_of("/a"), at, at + 10) for at in range(0, 1000, 10)]
+
+    def work(engine: Engine) -> int:
+        found: dict[int, bytes] = {}
+        engine.each(ranges, found.__setitem__, parallelism=64)
+        return sum(body == Pattern(GIB)[ranges[number].start : ranges[number].stop] for number, body in found.items())
+
+    with Engine(connections=64) as engine, ThreadPoolExecutor(16) as threads:
+        assert list(threads.map(work, [engine] * 20)) == [len(ranges)] * 20
+        assert 16 <= server.most_at_once <= 64 + 16  # each call has one at least
+        assert server.open_connections <= 64
+        work(engine)
+
+
+NO_DESCRIPTORS = """
+import os, resource, sys
+from datas3t.client._http import Engine, Request, TransferError
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+engine = Engine()
+requests = [Request("GET", sys.argv[1] + "/a", 0, 10, sys.argv[2])]
+taken = []
+try:
+    while True:
+        taken.append(os.dup(0))
+except OSError:
+    pass
+for spare in range(4):
+    try:
+        print(engine.fetch(requests, parallelism=1, retries=1))
+    except TransferError as error:
+        assert error.retryable and "GET" in str(error) or "cannot go on" in str(error), error
+    else:
+        break
+    os.close(taken.pop())
+assert spare
+"""
+
+
+def test_no_descriptor_left_is_an_error_of_ours_and_passes(server: Httpd) -> None:
+    assert run_python(NO_DESCRIPTORS, server.url, etag_of("/a")) == f"[{Pattern(GIB)[0:10]!r}]\n"
 
 
 def test_close_ends_idle_connections_and_the_engine_may_go_on(server: Httpd) -> None:

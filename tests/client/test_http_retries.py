@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.client import _http_run
-from datas3t.client._http import Engine, FileRange, FileSink, Request, Response, TransferError
-from tests.support.httpd import Fault, Httpd, Pattern, httpd
+from datas3t.client import _http_multi, _http_run
+from datas3t.client._http import Engine, FileRange, FileSink, Range, Request, Response, TransferError
+from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 4 << 20
 
@@ -235,6 +235,44 @@ def test_silence_is_broken_off(server: Httpd, after: int) -> None:
     with Engine(stall_timeout=1) as engine:
         assert engine.fetch([Request("GET", server.url + "/a", 0, SIZE)], parallelism=1) == [Pattern(SIZE)[0:SIZE]]
     assert len(server.requests) == 2
+
+
+def small(server: Httpd, count: int) -> list[Range]:
+    return [Range(server.url + "/a", etag_of("/a"), at, at + 10) for at in range(0, 10 * count, 10)]
+
+
+def swept(engine: Engine, server: Httpd, count: int) -> bytes:
+    """What comes of so many small ranges, four at a time."""
+    found: dict[int, bytes] = {}
+    engine.each(small(server, count), found.__setitem__, parallelism=4)
+    return b"".join(found[number] for number in range(count))
+
+
+def test_a_small_range_without_an_answer_is_soon_asked_for_again(server: Httpd) -> None:
+    server.plan(*[Fault(delay=600)] * 2)
+    with Engine(patience=1) as engine:
+        assert swept(engine, server, 1) == Pattern(SIZE)[0:10]
+    assert len(server.requests) == 3
+
+
+def test_one_that_is_silent_while_others_are_answered_is_asked_for_again(
+    server: Httpd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_http_multi, "_SILENCE", 0.3)
+    server.plan(Fault(delay=600))
+    began = time.monotonic()
+    with Engine(stall_timeout=60, patience=60) as engine:
+        assert swept(engine, server, 40) == Pattern(SIZE)[0:400]
+    assert time.monotonic() - began < 30
+    assert len(server.requests) == 41
+
+
+def test_an_s3_that_is_slow_to_answer_is_asked_once(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_http_multi, "_SILENCE", 0.3)
+    server.rule = lambda _: Fault(delay=1.0)
+    with Engine() as engine:
+        assert swept(engine, server, 6) == Pattern(SIZE)[0:60]
+    assert len(server.requests) == 6
 
 
 def test_connections_that_the_server_closed_cost_one_try_at_most(server: Httpd, engine: Engine) -> None:

@@ -7,12 +7,14 @@ share answer each other's requests.
 
 import ctypes
 import os
-import threading
+import resource
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
+
+import pycurl
 
 from datas3t.client._http_messages import FileRange, FileSink, MemorySink, Range, Request, Response, TransferError
 from datas3t.client._http_multi import Multi, Take
@@ -26,6 +28,7 @@ __all__ = ["Engine", "FileRange", "FileSink", "MemorySink", "Range", "Request", 
 T = TypeVar("T")
 
 _IDLE_MULTIS = 16
+_MOST_CONNECTIONS = 512
 _engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
 
@@ -39,15 +42,24 @@ class Heard(NamedTuple):
 class Engine:
     """Sends requests to S3. Safe for many threads; usable after fork; `close` ends its idle connections.
 
-    Timeouts in seconds: to connect, and without a byte in either direction. `connections` are kept open by each call
-    that runs at a time, at most.
+    Timeouts in seconds: to connect, and without a byte in either direction, which for `each` is `patience`. All calls
+    together have about `connections`, half of the descriptors that the process may have unless given: the more calls
+    run at a time, the fewer each has.
     """
 
-    def __init__(self, *, connect_timeout: float = 10, stall_timeout: float = 30, connections: int = 256) -> None:
-        self._options = Options(connect_timeout, stall_timeout)
-        self._connections = connections
-        self._lock = threading.Lock()
+    def __init__(
+        self,
+        *,
+        connect_timeout: float = 10,
+        stall_timeout: float = 30,
+        patience: float = 10,
+        connections: int | None = None,
+    ) -> None:
+        self._options = Options(connect_timeout, stall_timeout, min(patience, stall_timeout))
+        self._connections = connections or _affordable()
+        # No lock: a generator that is collected puts its multi back at any moment, also within these methods.
         self._idle: list[Multi] = []
+        self._running: dict[Multi, int] = {}  # the connections that each may have
         _engines.add(self)
 
     def run(
@@ -66,13 +78,10 @@ class Engine:
         twice) run here. Raises TransferError for the first request that fails for good, which ends all others, and what
         callbacks raise.
         """
-        multi = self._take()
-        try:
-            run = Run(multi, iter(requests), parallelism, retries, on_done, on_bytes)
+        with self._multi(parallelism) as (multi, width):
+            run = Run(multi, iter(requests), width, retries, on_done, on_bytes)
             run.go()
             return run.crowded
-        finally:
-            self._put_back(multi)
 
     def each(self, ranges: Sequence[Range], take: Take, *, parallelism: int, retries: int = 3) -> Heard:
         """Gives `take` the number and the body of each range, as they come: the quickest way for many small ones.
@@ -88,7 +97,7 @@ class Engine:
             left = sorted({*range(len(ranges))}.difference(small) | {small[at] for at in missed})
         crowded = False
         if left:
-            numbers = {ranges[number].request(): number for number in left}
+            numbers = {ranges[number].request(self._options.patience): number for number in left}
 
             def pass_on(request: Request, response: Response) -> None:
                 take(numbers[request], response.body)
@@ -116,23 +125,16 @@ class Engine:
         self, jobs: Iterator[tuple[T, Request]], *, parallelism: int, ahead: int, retries: int = 3
     ) -> Iterator[Stream[T]]:
         """Does GETs in order, reading ahead; see `Stream`, whose iteration raises as `run`."""
-        multi = self._take()
-        try:
-            yield Stream(multi, jobs, parallelism, ahead, retries)
-        finally:
-            self._put_back(multi)
+        with self._multi(parallelism) as (multi, width):
+            yield Stream(multi, jobs, width, ahead, retries)
 
     def _sweep(self, ranges: Sequence[Range], take: Take, parallelism: int) -> tuple[list[int], float | None]:
-        multi = self._take()
-        try:
-            return multi.sweep(ranges, take, parallelism)
-        finally:
-            self._put_back(multi)
+        with self._multi(min(parallelism, len(ranges))) as (multi, width):
+            return multi.sweep(ranges, take, width)
 
     def close(self) -> None:
         """Ends the idle connections. A call under way keeps its own until it is done."""
-        with self._lock:
-            idle, self._idle = self._idle, []
+        idle, self._idle = self._idle, []
         for multi in idle:
             multi.close()
 
@@ -144,28 +146,63 @@ class Engine:
     ) -> None:
         self.close()
 
+    @contextmanager
+    def _multi(self, wanted: int) -> Iterator[tuple[Multi, int]]:
+        """A multi for a call, and how many requests at a time it is good for."""
+        try:
+            multi = self._take()
+            try:
+                yield multi, self._width(multi, wanted)
+            finally:
+                self._running.pop(multi, None)
+                self._put_back(multi)
+        except pycurl.error as error:  # as where there is no descriptor left
+            raise TransferError(f"a transfer to S3 cannot go on: {error.args[-1]}", retryable=True) from None
+
     def _take(self) -> Multi:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return Multi(self._options, self._connections)
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Multi(self._options)
+
+    def _width(self, multi: Multi, wanted: int) -> int:
+        """As many as are wanted, but no more than it has already, or half of what the others leave: some may follow."""
+        left = self._connections - self._reserved()
+        width = max(1, min(wanted, max(left // 2, min(multi.connections, left))))
+        self._running[multi] = max(width, multi.connections)
+        while self._idle and self._spare() < 0:
+            with suppress(IndexError):
+                self._idle.pop(0).close()
+        return width
+
+    def _reserved(self) -> int:
+        return sum(list(self._running.values()))
+
+    def _spare(self) -> int:
+        """The connections that neither another call nor an idle multi has."""
+        return self._connections - self._reserved() - sum(each.connections for each in list(self._idle))
 
     def _put_back(self, multi: Multi) -> None:
         if multi.process != os.getpid():  # the child of a call
             _never_close(multi)
             return
         multi.abandon()
-        with self._lock:
-            if len(self._idle) < _IDLE_MULTIS:
-                self._idle.append(multi)
-                return
-        multi.close()
+        if len(self._idle) < _IDLE_MULTIS and multi.connections <= self._spare():
+            self._idle.append(multi)
+        else:
+            multi.close()
 
     def _forget(self) -> None:
         for multi in self._idle:
             _never_close(multi)
         self._idle = []
-        self._lock = threading.Lock()
+        self._running = {}
+
+
+def _affordable() -> int:
+    """The connections that leave the program descriptors of its own."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, min(_MOST_CONNECTIONS, limit // 2))
 
 
 def _never_close(multi: Multi) -> None:

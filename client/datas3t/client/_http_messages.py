@@ -150,9 +150,9 @@ class Range(NamedTuple):
     start: int
     stop: int
 
-    def request(self) -> Request:
+    def request(self, patience: float | None = None) -> Request:
         """The same as a request, which can be tried again."""
-        return Request("GET", self.url, self.start, self.stop, self.etag)
+        return Request("GET", self.url, self.start, self.stop, self.etag, patience=patience)
 
 
 class Response:

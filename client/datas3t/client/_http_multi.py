@@ -14,7 +14,9 @@ from datas3t.client._http_transfer import Options, Transfer, new_handle
 
 _KINDS: dict[str, type[Transfer]] = {"GET": Get, "PUT": Put}
 TICK = 0.25  # seconds; a signal that another thread got is noticed within it
-_SILENCE = 2.0  # seconds without any news until a small request is rather sent again
+_SILENCE = 2.0  # seconds without an answer, at least, until a small request is rather sent again
+_SLOWER = 4  # and so many times as long as the slowest of those that were answered
+_KEPT = 8  # connections that a multi may keep, at least: there may be several endpoints
 _BLIND_WAIT = 0.002  # seconds, where libcurl cannot wait by itself: descriptors of 1,024 and more
 
 Take = Callable[[int, bytes], None]  # is given the number of a request, and its body
@@ -24,12 +26,13 @@ Ended = tuple[Transfer, int, str]  # with libcurl's code and message
 class Multi:
     """Belongs to one thread at a time, and to the process that made it."""
 
-    def __init__(self, options: Options, connections: int) -> None:
+    def __init__(self, options: Options) -> None:
         self.process = os.getpid()
+        self.connections = 0  # that it may have
         self.running: dict[pycurl.Curl, Transfer] = {}
         self._options = options
         self._curl = pycurl.CurlMulti()
-        self._curl.setopt(pycurl.M_MAXCONNECTS, connections)
+        self._widen(_KEPT)
         self._free: dict[str, list[Transfer]] = {method: [] for method in _KINDS}
         self._sweepers: list[Sweeper] = []
         self._sweeping = False
@@ -70,31 +73,37 @@ class Multi:
         """Gives `take` the bodies of small ranges. Answers the numbers of those that are left, and the seconds to the
         first byte of the first answer.
 
-        The first that is out of the ordinary ends it, and so does silence: what is under way then is waited for, where
-        it is answered at all, and no other request begins.
+        The first that is out of the ordinary ends it: what is under way then is waited for, and no other request
+        begins. One that is silent while others are answered is left at once; where none is, S3 may be slow just now.
         """
         sweepers = self._sweepers_for(min(parallelism, len(ranges)))
         perform, add, remove = self._curl.perform, self._curl.add_handle, self._curl.remove_handle
         more, done = enumerate(ranges), bytearray(len(ranges))
         first_byte: float | None = None
+        self._widen(len(sweepers))
         self._sweeping = True
+        now = looked = time.monotonic()
+        newest = slowest = 0.0  # of those that were answered: the last to begin, and the seconds that one took
         for sweeper in sweepers.values():
-            sweeper.begin(*next(more))
+            sweeper.begin(*next(more), now)
             add(sweeper.curl)
-        running, heard = len(sweepers), 0.0
+        running = len(sweepers)
         while running:
             perform()
             _, good, bad = self._curl.info_read(running)
-            if good and first_byte is None:
-                first_byte = good[0].getinfo(pycurl.STARTTRANSFER_TIME) - good[0].getinfo(pycurl.PRETRANSFER_TIME)
+            if good:
+                now = time.monotonic()
+                if first_byte is None:
+                    first_byte = good[0].getinfo(pycurl.STARTTRANSFER_TIME) - good[0].getinfo(pycurl.PRETRANSFER_TIME)
             for curl in good:
                 remove(curl)
                 sweeper = sweepers[curl]
-                number, body = sweeper.number, sweeper.body()
+                number, body, began = sweeper.number, sweeper.body(), sweeper.began
+                newest, slowest = max(newest, began), max(slowest, now - began)
                 if body is None:
                     more = enumerate(())
                 elif (numbered := next(more, None)) is not None:
-                    sweeper.begin(*numbered)
+                    sweeper.begin(*numbered, now)
                     add(curl)
                     running += 1
                 running -= 1
@@ -107,20 +116,19 @@ class Multi:
                 running -= 1
                 more = enumerate(())
             if good or not running:
-                heard = 0.0
                 continue
             self._wait(TICK, running)
             now = time.monotonic()
-            heard = heard or now
-            if now - heard > _SILENCE:
-                more, heard = enumerate(()), now
-                running -= self._give_up(sweepers.values())
+            if now - looked > TICK:
+                looked = now
+                running -= self._leave(sweepers.values(), newest, now - max(_SILENCE, _SLOWER * slowest))
         self._sweeping = False
         return [number for number, is_done in enumerate(done) if not is_done], first_byte
 
-    def _give_up(self, sweepers: Iterable[Sweeper]) -> int:
-        """Takes out those to which no answer has begun; how many."""
-        silent = [sweeper for sweeper in sweepers if sweeper.silent and sweeper.curl.multi() is not None]
+    def _leave(self, sweepers: Iterable[Sweeper], newest: float, before: float) -> int:
+        """Takes out those to which no answer has begun, though they began as early as this; how many."""
+        latest = min(newest, before)
+        silent = [each for each in sweepers if each.began <= latest and each.silent and each.curl.multi() is not None]
         for sweeper in silent:
             self._curl.remove_handle(sweeper.curl)
             sweeper.clear()
@@ -151,12 +159,19 @@ class Multi:
 
     def _sweepers_for(self, count: int) -> dict[pycurl.Curl, Sweeper]:
         for _ in range(len(self._sweepers), count):
-            self._sweepers.append(Sweeper(new_handle(self._options), self._options.stall_timeout))
+            self._sweepers.append(Sweeper(new_handle(self._options), self._options.patience))
         return {sweeper.curl: sweeper for sweeper in self._sweepers[:count]}
 
     def _add(self, transfer: Transfer) -> None:
         self._curl.add_handle(transfer.curl)
         self.running[transfer.curl] = transfer
+        self._widen(len(self.running))
+
+    def _widen(self, count: int) -> None:
+        """So many run at a time now; it keeps no more connections than that."""
+        if count > self.connections:
+            self.connections = count
+            self._curl.setopt(pycurl.M_MAXCONNECTS, count)
 
     def _ended(self) -> list[Ended]:
         running, remove = self.running, self._curl.remove_handle

@@ -50,11 +50,24 @@ def plain(request: Request) -> Range | None:
 class Sweeper:
     """A handle for one request after another, and what is set on it already."""
 
-    __slots__ = ("_etag", "_etag_line", "_head", "_lines", "_pieces", "_start", "_stop", "_url", "curl", "number")
+    __slots__ = (
+        "_etag",
+        "_etag_line",
+        "_head",
+        "_lines",
+        "_pieces",
+        "_start",
+        "_stop",
+        "_url",
+        "began",
+        "curl",
+        "number",
+    )
 
-    def __init__(self, curl: pycurl.Curl, stall_timeout: float) -> None:
+    def __init__(self, curl: pycurl.Curl, patience: float) -> None:
         self.curl = curl
         self.number = 0
+        self.began = 0.0
         self._url = self._etag = ""
         self._etag_line = b""
         self._head: _Head | None = None
@@ -63,11 +76,12 @@ class Sweeper:
         curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
         curl.setopt(pycurl.MAXFILESIZE_LARGE, SMALL)
-        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(stall_timeout)))
+        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(patience)))
 
-    def begin(self, number: int, place: Range) -> None:
+    def begin(self, number: int, place: Range, now: float) -> None:
         """Sets the handle up for a range, which has this number."""
         self.number = number
+        self.began = now
         address, etag, self._start, self._stop = place
         url = address if isinstance(address, str) else address(False)
         if url != self._url:

@@ -38,10 +38,12 @@ _NOTHING = Request("GET", "")
 
 
 class Options(NamedTuple):
-    """Seconds: to connect, and without a byte in either direction."""
+    """Seconds: to connect, without a byte in either direction, and the same for small ranges, which are soon asked for
+    again."""
 
     connect_timeout: float
     stall_timeout: float
+    patience: float
 
 
 class Transfer(ABC):
