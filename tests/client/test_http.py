@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from datas3t.client._failures import as_ours
 from datas3t.client._http import Engine, MemorySink, Request, Response, TransferError
+from datas3t.client.errors import ObjectChanged, TransferRefused
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 4 << 20
@@ -146,6 +148,27 @@ def test_more_than_the_object_holds_is_another_object(server: Httpd, engine: Eng
     with pytest.raises(TransferError, match="416 InvalidRange") as caught:
         get(engine, server, SIZE, SIZE + 10)
     assert caught.value.changed
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "tries"),
+    [
+        (Fault(status=404, body=b"<html>not here</html>"), ObjectChanged, 3),  # some proxy's
+        (Fault(status=404, code="NoSuchKey"), ObjectChanged, 1),
+        (Fault(status=404, code="NoSuchBucket"), TransferRefused, 1),
+    ],
+    ids=str,
+)
+def test_an_object_that_is_gone_is_told_from_a_bucket_that_is(
+    server: Httpd, engine: Engine, fault: Fault, kind: type, tries: int
+) -> None:
+    server.rule = lambda _: fault
+    with pytest.raises(kind, match="S3 answers 404"), as_ours():
+        engine.run([Request("GET", url(server), 0, 9)], parallelism=1)
+    assert len(server.requests) == tries
+    server.plan(Fault(status=404, body=b""))
+    with pytest.raises(TransferRefused, match="S3 answers 404"), as_ours():
+        engine.run([Request("PUT", url(server), body=b"part")], parallelism=1)
 
 
 @pytest.mark.parametrize(

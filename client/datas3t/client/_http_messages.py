@@ -179,8 +179,8 @@ class Response:
 class TransferError(Exception):
     """A request failed. One line: method, host and path, never the query.
 
-    `status` is 0 where no answer came; `code` is S3's, such as NoSuchKey. `changed`: the object is another one now.
-    `retryable`: it was tried again, or may be, with hope. `retry_after`: the seconds that S3 asked for.
+    `status` is 0 where no answer came; `code` is S3's, such as NoSuchKey. `changed`: the object is another one now, or
+    perhaps gone. `retryable`: it was tried again, or may be, with hope. `retry_after`: the seconds that S3 asked for.
     """
 
     def __init__(

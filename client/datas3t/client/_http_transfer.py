@@ -142,9 +142,13 @@ class Transfer(ABC):
             status=status,
             code=code,
             retryable=status in _RETRYABLE or code in _RETRYABLE_CODES,
-            changed=status in (412, 416),
+            changed=status in (412, 416) or self._is_gone(status, code),
             retry_after=_seconds(headers.get("retry-after", "")),
         )
+
+    def _is_gone(self, status: int, code: str) -> bool:
+        """A GET's 404 without S3's word for it, as from a proxy in between. With NoSuchKey nothing is in doubt."""
+        return self.request.method == "GET" and status == 404 and not code
 
     def _error(
         self,
