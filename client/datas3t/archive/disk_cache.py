@@ -22,6 +22,7 @@ _COUNT = ".size"
 _COUNT_SIZE = 8
 _ROOM = 16  # a full cache is emptied by this share of its bound, so that not every file put into it needs a look at all
 _MODE = 0o600
+_COUNTING = 5.0  # seconds that it may take to count a file, and to look at all of them
 
 
 class Cached:
@@ -61,15 +62,17 @@ class _File(NamedTuple):
 class DiskCache:
     """A folder of at most `max_size` bytes, but for what is being fetched.
 
-    Raises OSError where the folder cannot be made or written to.
+    Who fetches a file, or counts one, is waited for: `patience` seconds at most, for it may have been stopped; then
+    BlockingIOError is raised. Raises OSError where the folder cannot be made or written to.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], max_size: int) -> None:
+    def __init__(self, folder: str | os.PathLike[str], max_size: int, *, patience: float = 30.0) -> None:
         self._folder = Path(folder)
         self._folder.mkdir(parents=True, exist_ok=True)
         if not os.access(self._folder, os.W_OK | os.X_OK):
             raise PermissionError(f"the cache folder {self._folder} cannot be written to")
         self._max_size = max_size
+        self._patience = patience
         self._looked = False
         self.hits = 0
         self.misses = 0
@@ -92,7 +95,7 @@ class DiskCache:
             self.hits += 1
             return found
         self._folder.mkdir(parents=True, exist_ok=True)  # whoever tidies up may have taken it away
-        with held(path.with_name(f"{name}.lock")):
+        with held(path.with_name(f"{name}.lock"), wait=self._patience):
             if (found := self._opened(path, size, sound)) is not None:
                 self.hits += 1
                 return found
@@ -122,7 +125,7 @@ class DiskCache:
         if _is_whole(path, size):
             return False
         with suppress(BlockingIOError):
-            locks.enter_context(held(path.with_name(f"{name}.lock"), wait=False))
+            locks.enter_context(held(path.with_name(f"{name}.lock"), wait=0))
             return not _is_whole(path, size)
         return False
 
@@ -167,7 +170,7 @@ class DiskCache:
 
         The first look of a process sets right what others that died or files that others removed made wrong.
         """
-        with held(self._folder / _COUNT, keep=True) as count:
+        with held(self._folder / _COUNT, wait=min(self._patience, _COUNTING), keep=True) as count:
             known = os.pread(count, _COUNT_SIZE, 0)
             used = min(int.from_bytes(known), self._max_size) + size
             os.pwrite(count, used.to_bytes(_COUNT_SIZE), 0)
@@ -202,7 +205,7 @@ class DiskCache:
         """Removes what the dead left: unfinished files whose lock nobody holds."""
         names = {found[1] for each in os.listdir(self._folder) if (found := _UNFINISHED.fullmatch(each))}
         for name in names:
-            with suppress(BlockingIOError), held(self._folder / f"{name}.lock", wait=False):
+            with suppress(BlockingIOError), held(self._folder / f"{name}.lock", wait=0):
                 (self._folder / f"{name}.part").unlink(missing_ok=True)
 
 

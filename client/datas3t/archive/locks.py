@@ -2,19 +2,22 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _MODE = 0o600
-_open: set[int] = set()  # held by this process, or waited for
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between tries
+_open: set[int] = set()  # held by this process, or tried
 
 
 @contextmanager
-def held(path: Path, *, wait: bool = True, keep: bool = False) -> Iterator[int]:
+def held(path: Path, *, wait: float = 30.0, keep: bool = False) -> Iterator[int]:
     """Holds the lock file, whose descriptor it gives, and removes it in the end, unless it is to be kept.
 
-    Raises BlockingIOError where somebody else holds it and it may not wait.
+    Raises BlockingIOError where somebody else still holds it after `wait` seconds: a process that was stopped would
+    hold it for ever.
     """
     fd = _locked(path, wait)
     try:
@@ -27,18 +30,32 @@ def held(path: Path, *, wait: bool = True, keep: bool = False) -> Iterator[int]:
             _release(fd)
 
 
-def _locked(path: Path, wait: bool) -> int:
+def _locked(path: Path, wait: float) -> int:
+    end, pause = time.monotonic() + wait, _FIRST_PAUSE
     while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
-        _open.add(fd)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if os.fstat(fd).st_nlink:  # else: its holder removed it while we waited
+            if (fd := _tried(path)) is not None:
                 return fd
-        except BaseException:
-            _release(fd)
-            raise
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _tried(path: Path) -> int | None:
+    """The lock, or None where its holder has just removed it."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    _open.add(fd)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            return fd
+    except BaseException:
         _release(fd)
+        raise
+    _release(fd)
+    return None
 
 
 def _release(fd: int) -> None:
