@@ -9,7 +9,7 @@ import ctypes
 import os
 import resource
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -134,9 +134,7 @@ class Engine:
 
     def close(self) -> None:
         """Ends the idle connections. A call under way keeps its own until it is done."""
-        idle, self._idle = self._idle, []
-        for multi in idle:
-            multi.close()
+        self._close_idle(lambda: True)
 
     def __enter__(self) -> Self:
         return self
@@ -170,10 +168,14 @@ class Engine:
         left = self._connections - self._reserved()
         width = max(1, min(wanted, max(left // 2, min(multi.connections, left))))
         self._running[multi] = max(width, multi.connections)
-        while self._idle and self._spare() < 0:
-            with suppress(IndexError):
-                self._idle.pop(0).close()
+        self._close_idle(lambda: self._spare() < 0)
         return width
+
+    def _close_idle(self, needed: Callable[[], bool]) -> None:
+        """Those that were used longest ago first."""
+        while self._idle and needed():
+            with suppress(IndexError):  # another thread was faster
+                self._idle.pop(0).close()
 
     def _reserved(self) -> int:
         return sum(list(self._running.values()))
