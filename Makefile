@@ -10,8 +10,8 @@ demo: .venv/up ## The main job on real files, start to end: make demo [DIR=folde
 run: .venv/up ## PostgreSQL, S3 and the server on this machine, until Ctrl-C
 	$(BIN)/datas3t up
 
-test: .venv/dev ## All tests. Real servers on a busy machine may miss a deadline: such a test is tried again, and counted
-	$(BIN)/python -m pytest -q --reruns 2 --reruns-delay 1 $(ARGS)
+test: .venv/dev ## All tests, in two processes. On a busy machine a deadline may be missed: such a test is tried again, and counted
+	$(BIN)/python -m pytest -q -n 2 --reruns 2 --reruns-delay 1 $(ARGS)
 
 check: lint test ## Format, lint, types, proto, docs and tests: green at every commit
 
