@@ -12,7 +12,10 @@ import os
 import random
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from threading import Thread
@@ -20,7 +23,15 @@ from typing import Any
 from urllib.error import HTTPError
 
 from datas3t import v1
-from datas3t.client import ArchiveError, Client, DatapointNotFound, Datas3t, Datas3tError, ObjectChanged, Segment
+from datas3t.client import (
+    ArchiveError,
+    Client,
+    Datarange,
+    Datas3tError,
+    ObjectChanged,
+    Segment,
+)
+from tests.faults.ways import WAYS
 from tests.support.tars import archive
 from tests.support.uploads import get, put
 
@@ -51,12 +62,13 @@ class Owner:
         self._random = random.Random(seed * 1000 + self._operations)
         self._clients = [Client(url, timeout=10) for url in urls]
         self._folder = Path(tempfile.mkdtemp(dir=log.parent))
-        self._signed: list[tuple[int, list[Segment]]] = []
+        self._signed: deque[tuple[int, list[Segment]]] = deque(maxlen=5)  # which have not ended yet
         self._steps: list[tuple[Callable[[Client], None], int]] = [
             (self._upload, 8),
             (self._race, 3),
             (self._abandon, 1),
-            (self._delete, 3),
+            (self._delete, 2),
+            (self._merge_under_deletion, 2),
             (self._read, 8),
             (self._sign, 2),
             (self._follow, 2),
@@ -96,11 +108,7 @@ class Owner:
                 self._put(client, first, last, generation)
 
         clients = self._random.choices(self._clients, k=len(begun))
-        threads = [Thread(target=compete, args=(client, *each)) for client, each in zip(clients, begun, strict=True)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        _together(*(partial(compete, client, *each) for client, each in zip(clients, begun, strict=True)))
 
     def _abandon(self, client: Client) -> None:
         """An upload that is cancelled, and one of whose PUTs comes late: nothing of it may stay, or come to light."""
@@ -116,7 +124,7 @@ class Owner:
             put(started.presigned_data_put_url, body)
 
     def _delete(self, client: Client) -> None:
-        mine = [each for each in client.list_dataranges(self._name) if self._first <= each.first < self._first + SPAN]
+        mine = self._dataranges(client)
         if len(mine) < 5:
             return
         chosen = self._random.choice(mine)
@@ -124,13 +132,40 @@ class Owner:
         client.delete_dataranges(self._name, chosen.first, chosen.last)
         self._note("done", "delete", chosen.first, chosen.last, generation)
 
+    def _merge_under_deletion(self, client: Client) -> None:
+        """Neighbours become one while one of them is deleted: what was acknowledged as deleted does not come back."""
+        mine = self._dataranges(client)
+        if len(mine) < 5:
+            return
+        at, pause = self._random.randrange(len(mine) - 1), self._random.uniform(0, 0.5)
+        first, second, merging = mine[at], mine[at + 1], self._random.choice(self._clients)
+        if first.last + 1 != second.first:
+            return
+        generation = self._begin("delete", second.first, second.last)
+
+        def merge() -> None:
+            with contextlib.suppress(Datas3tError):
+                merging.aggregate(self._name, first.first, second.last)
+
+        def delete() -> None:
+            time.sleep(pause)
+            with contextlib.suppress(Datas3tError):
+                client.delete_dataranges(self._name, second.first, second.last)
+                self._note("done", "delete", second.first, second.last, generation)
+
+        _together(merge, delete)
+
+    def _dataranges(self, client: Client) -> list[Datarange]:
+        """Those of its span, by first key."""
+        return [each for each in client.list_dataranges(self._name) if self._first <= each.first < self._first + SPAN]
+
     def _read(self, client: Client) -> None:
         """By get, get_many or scan: whatever of its own it reads must be what it has put there, and what it knows to be
         there must be found."""
         made, there = self._knowledge()
         if not there:
             return
-        name, way = self._random.choice((("get", _by_get), ("get_many", _by_get_many), ("scan", _by_scan)))
+        name, way = self._random.choice(list(WAYS.items()))
         some = sorted(self._random.sample(there, min(20, len(there))))
         try:
             found = way(client.datas3t(self._name), some)
@@ -156,7 +191,7 @@ class Owner:
         """URLs that were handed out work, whatever was merged since, until their datapoint is deleted."""
         if not self._signed:
             return
-        key, (segment,) = self._signed.pop(self._random.randrange(len(self._signed)))
+        key, (segment,) = self._random.choice(self._signed)
         made, there = self._knowledge()
         if key not in there:
             return
@@ -198,29 +233,13 @@ class Owner:
             out.write(json.dumps(entry) + "\n")
 
 
-def _by_get(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
-    found = {}
-    for key in keys:
-        with contextlib.suppress(DatapointNotFound):
-            found[key] = handle.get(key)
-    return found
-
-
-def _by_get_many(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
-    there = list(keys)
-    while there:
-        try:
-            return dict(zip(there, handle.get_many(there), strict=True))
-        except DatapointNotFound as error:
-            there.remove(error.key)
-    return {}
-
-
-def _by_scan(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
-    """All there is between a quarter of the keys: scans that are not too long."""
-    few = keys[: max(1, len(keys) // 4)]
-    found = {each.key: each.content for each in handle.scan(few[0], few[-1])}
-    return found | _by_get(handle, keys[len(few) :])
+def _together(*works: Callable[[], None]) -> None:
+    """Does them at the same time, each in a thread."""
+    threads = [Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def _is(entry: dict[str, Any], what: str, operation: str) -> bool:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 NAME = "soak"
 OWNERS = 3
+URL_LIFETIME = "20s"  # what is abandoned, replaced or deleted twice has its end within the run
 ROOT = Path(__file__).parents[2]
 _BROKEN = {"wrong": "got other bytes than were uploaded for datapoint", "lost": "did not find datapoint"}
 
@@ -110,7 +111,8 @@ class Soak:
     def _server(self, port: int | None) -> ServerProcess:
         folder = self.folder / "servers"
         folder.mkdir(exist_ok=True)
-        return ServerProcess(folder, self.running.db_url, self.running.encryption_key, port=port)
+        key, options = self.running.encryption_key, ["--url-lifetime", URL_LIFETIME]
+        return ServerProcess(folder, self.running.db_url, key, port=port, options=options)
 
     def _client(self, number: int) -> "subprocess.Popen[bytes]":
         """An owner, or the maintainer behind them. All clients are processes of their own: this one forks, which a
