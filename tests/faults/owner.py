@@ -137,7 +137,7 @@ class Owner:
         mine = self._dataranges(client)
         if len(mine) < 5:
             return
-        at, pause = self._random.randrange(len(mine) - 1), self._random.uniform(0, 0.5)
+        at, pause = self._random.randrange(len(mine) - 1), self._random.uniform(0, 0.25)
         first, second, merging = mine[at], mine[at + 1], self._random.choice(self._clients)
         if first.last + 1 != second.first:
             return
