@@ -1,5 +1,6 @@
 """Files of the disk cache that are looked for, fetched together, and removed."""
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -63,6 +64,20 @@ def test_what_is_not_sound_is_not_found_and_stays_until_it_is_removed(tmp_path: 
     cache.remove(name(1))
     assert files(tmp_path) == {}
     cache.remove(name(1))
+
+
+def test_a_disk_that_fails_while_a_file_is_looked_at_leaves_none_open(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path, 1 << 20)
+    cache.open(name(1), 100, lambda: [content(1)]).close()
+
+    def failing(cached: Cached) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(OSError, match="Input/output"):
+            cache.find(name(1), 100, sound=failing)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_what_is_found_was_used(tmp_path: Path) -> None:

@@ -209,6 +209,19 @@ def test_a_bucket_whose_objects_wait_for_a_second_look_alone_is_deleted(site: Si
     assert backlog(site.service).later == 0
 
 
+@pytest.mark.parametrize("what", ["due_at = due_since - interval '1 s', due_since = now()", "multipart = true"])
+def test_a_second_look_that_is_under_way_or_at_a_multipart_upload_holds_a_bucket(site: Site, what: str) -> None:
+    started = site.start(archive(1, b"content"))
+    uploads.cancel(site.service, started.upload.id)
+    site.delete()
+    assert site.sweep() == 2
+    with connection(site.service.pool) as conn:
+        conn.execute(f"UPDATE keys_to_delete SET {what}")
+    with pytest.raises(Failure, match="still to be deleted") as caught:
+        buckets.delete(site.service, "local")
+    assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
+
+
 def test_a_bucket_that_is_deleted_while_a_datas3t_is_added_is_not_found(site: Site) -> None:
     site.delete()
     row = buckets.find(site.service, "local", "bucket")

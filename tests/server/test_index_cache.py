@@ -18,7 +18,7 @@ import pytest
 from datas3t.archive import index
 from datas3t.archive.disk_cache import DiskCache
 from datas3t.archive.index import Entry
-from datas3t.server import downloads
+from datas3t.server import downloads, index_cache
 from datas3t.server.index_cache import IndexCache
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, archive
@@ -366,8 +366,9 @@ def test_on_a_full_disk_entries_are_read_one_by_one(tmp_path: Path) -> None:
 
 
 def test_downloads_go_on_where_the_cache_folder_is_broken(
-    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(index_cache, "_DIRECT", 0)
     folder = tmp_path / "cache"
     site.upload(archive(1, b"one", b"two", b"three"))
     shutil.rmtree(folder)

@@ -7,6 +7,7 @@ up before work can go on when somebody dies. Other files are left alone.
 
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -22,6 +23,7 @@ _COUNT = ".size"
 _COUNT_SIZE = 8
 _ROOM = 16  # a full cache is emptied by this share of its bound, so that not every file put into it needs a look at all
 _MODE = 0o600
+_USED = 10.0  # seconds for which a file counts as just used
 _COUNTING = 5.0  # seconds that it may take to count a file, and to look at all of them
 
 
@@ -143,11 +145,18 @@ class DiskCache:
         except FileNotFoundError:
             return None
         cached = Cached(fd, size)
-        if os.fstat(fd).st_size != size or (sound is not None and not sound(cached)):
+        try:
+            status = os.fstat(fd)
+            right = status.st_size == size and (sound is None or sound(cached))
+        except BaseException:
+            cached.close()
+            raise
+        if not right:
             cached.close()
             return None
-        with suppress(OSError):  # it is used now; a folder of somebody else's may not let us say so
-            os.utime(fd)
+        if time.time() - status.st_mtime > _USED:  # to say so each time would be a write to disk for each read
+            with suppress(OSError):  # a folder of somebody else's may not let us
+                os.utime(fd)
         return cached
 
     def _fetched(self, path: Path, size: int, fetch: Callable[[], Iterable[bytes]]) -> Cached:

@@ -25,7 +25,7 @@ TOGETHER = 64  # indices that are fetched at a time: each holds a lock file
 _SMALL = 256 << 10  # bytes of an index that is always fetched whole
 _SIZE = WIDTH * RECORD_SIZE
 _RUN = 1 << 20  # bytes of neighbouring windows that are fetched as one
-_BRIDGE = 16 << 10  # bytes that are rather read from disk than left out
+_BLOCK = 16  # windows that are read from disk together
 
 Key: TypeAlias = tuple[int, str, int]  # datarange, ETag of its index, number of the window
 Window: TypeAlias = bytes
@@ -206,11 +206,13 @@ def _cut(leased: Leased, start: int, raw: bytes) -> dict[Key, Window]:
 
 
 def _from_file(leased: Leased, cached: Cached, numbers: Sequence[int]) -> dict[Key, Window]:
+    """These windows, and those beside them: where one is read, others will be."""
     found: dict[Key, Window] = {}
-    wanted = set(numbers)
-    for place in _ranges(leased, numbers, _BRIDGE, _RUN):
-        windows = _cut(leased, place.start, cached.read(place.start, place.stop))
-        found |= {key: window for key, window in windows.items() if key[2] in wanted}
+    count = -(-cached.size // _SIZE)
+    blocks = sorted({number // _BLOCK for number in numbers})
+    beside = [n for block in blocks for n in range(block * _BLOCK, min((block + 1) * _BLOCK, count))]
+    for place in _ranges(leased, beside, 0, _RUN):
+        found |= _cut(leased, place.start, cached.read(place.start, place.stop))
     return found
 
 

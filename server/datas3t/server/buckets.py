@@ -65,10 +65,10 @@ def delete(service: Service, name: str) -> None:
     """Removes a configuration that no datas3t uses and no deletion waits for.
 
     Objects that are gone, and only wait for the second look, do not hold it up: whatever a client still PUTs by a URL
-    signed before stays in the bucket, which the server has no access to then.
+    signed before stays in the bucket, which the server has no access to then. Multipart uploads that were cancelled do.
     """
     values.name("name", name)
-    with pool.transaction(service.pool) as conn:
+    with pool.transaction(service.pool, bucket=name) as conn:
         row = s3_buckets.locked(conn, name)
         if row is None:
             raise _not_found(name)

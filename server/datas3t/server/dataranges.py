@@ -40,9 +40,9 @@ def delete(service: Service, name: str, first: int, last: int) -> None:
     values.span("first_datapoint_key", first, "last_datapoint_key", last)
     datas3t = datas3ts.find(service, name)
     with pool.transaction(service.pool) as conn:
-        datas3t_rows.removed(conn, datas3t.id)
+        bucket_id = datas3t_rows.removed(conn, datas3t.id)
         last_put = service.url_lifetime + service.late
-        if not dataranges.delete(conn, datas3t.id, datas3t.bucket_id, first, last, last_put):
+        if bucket_id is None or not dataranges.delete(conn, datas3t.id, bucket_id, first, last, last_put):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
     service.deletions.set()

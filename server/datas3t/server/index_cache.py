@@ -10,6 +10,7 @@ from datas3t.archive.disk_cache import Cached, DiskCache
 from datas3t.archive.index import RECORD_SIZE, Entry, ends_are_records, entry_at
 
 _WARN_EVERY = 60.0  # seconds
+_DIRECT = 5.0  # seconds after a failure for which the disk is left alone
 _log = logging.getLogger(__name__)
 
 Fetch = Callable[[int, int], Iterable[bytes]]
@@ -22,6 +23,7 @@ class IndexCache:
     def __init__(self, folder: str | os.PathLike[str], max_size: int) -> None:
         self._files = DiskCache(folder, max_size)
         self._warned = -_WARN_EVERY
+        self._direct_until = 0.0
 
     def entry(
         self, endpoint: str, bucket: str, object_key: str, etag: str, number: int, count: int, fetch: Fetch
@@ -31,10 +33,13 @@ class IndexCache:
         named = "".join(f"{each}\n" for each in (endpoint, bucket, object_key, etag))
         name, size = hashlib.sha256(named.encode()).hexdigest(), count * RECORD_SIZE
         start, stop = number * RECORD_SIZE, (number + 1) * RECORD_SIZE
+        if time.monotonic() < self._direct_until:
+            return entry_at(b"".join(fetch(start, stop)), 0)
         try:
             with self._files.open(name, size, lambda: fetch(0, size), sound=_sound) as index:
                 return entry_at(index.read(start, stop), 0)
-        except OSError as error:
+        except (OSError, EOFError) as error:
+            self._direct_until = time.monotonic() + _DIRECT
             self._warn(error)
             return entry_at(b"".join(fetch(start, stop)), 0)
 
@@ -42,11 +47,11 @@ class IndexCache:
         """Hits and misses since the start, and the bytes in use."""
         return {"hits": self._files.hits, "misses": self._files.misses, "bytes": self._files.bytes_used()}
 
-    def _warn(self, error: OSError) -> None:
+    def _warn(self, error: OSError | EOFError) -> None:
         now = time.monotonic()
         if now - self._warned >= _WARN_EVERY:
             self._warned = now
-            why = error.strerror or type(error).__name__
+            why = getattr(error, "strerror", None) or type(error).__name__
             _log.warning("the index cache fails (%s): entries of indices are read from S3, one by one", why)
 
 

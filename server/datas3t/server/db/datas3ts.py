@@ -99,12 +99,16 @@ def removals(conn: Connection, name: str) -> int:
     return int(found[0])
 
 
-_REMOVED: LiteralString = "UPDATE datas3ts SET removals = removals + 1 WHERE id = %s"
+_REMOVED: LiteralString = "UPDATE datas3ts SET removals = removals + 1 WHERE id = %s RETURNING bucket_id"
 
 
-def removed(conn: Connection, datas3t_id: int) -> None:
-    """Counts a removal of dataranges; holds the datas3t until the transaction ends. Goes before the removal itself."""
-    conn.execute(_REMOVED, [datas3t_id])
+def removed(conn: Connection, datas3t_id: int) -> int | None:
+    """Counts a removal of dataranges; holds the datas3t until the transaction ends. Goes before the removal itself.
+
+    Answers the bucket that it is on now; None where it was deleted meanwhile.
+    """
+    row = conn.execute(_REMOVED, [datas3t_id]).fetchone()
+    return None if row is None or row[0] is None else int(row[0])
 
 
 _PAGE: LiteralString = """

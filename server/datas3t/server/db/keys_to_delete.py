@@ -118,11 +118,15 @@ def failed(conn: Connection, errors: dict[Claim, str], first: timedelta, longest
     conn.execute(_FAILED, {**rows, "first": first, "longest": longest})
 
 
-_FORGET_SECOND_LOOKS: LiteralString = "DELETE FROM keys_to_delete WHERE bucket_id = %s AND second_look"
+_FORGET_SECOND_LOOKS: LiteralString = """
+    DELETE FROM keys_to_delete
+     WHERE bucket_id = %s AND second_look AND NOT multipart AND due_at = due_since AND due_at > clock_timestamp()
+"""
 
 
 def forget_second_looks(conn: Connection, bucket_id: int) -> None:
-    """Takes those off the list whose objects are gone already, and that only wait for a PUT that may come late."""
+    """Takes those off the list whose objects are gone already, and that only wait for a PUT that may come late: nothing
+    that is due or in the reaper's hands, and no multipart upload, which S3 may still be opening or putting together."""
     conn.execute(_FORGET_SECOND_LOOKS, [bucket_id])
 
 

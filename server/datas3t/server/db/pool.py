@@ -36,6 +36,10 @@ _CONSTRAINTS: dict[str, tuple[v1.ErrorReason.ValueType, str]] = {
         v1.ERROR_REASON_BUCKET_NOT_FOUND,  # who deletes one looks first, so it went from under whoever was to use it
         "there is no bucket configuration {bucket!r} any more; add it, or list those there are",
     ),
+    "buckets_with_deletions_stay": (
+        v1.ERROR_REASON_BUCKET_IN_USE,
+        "objects in bucket configuration {bucket!r} are still to be deleted; try again later",
+    ),
 }
 
 

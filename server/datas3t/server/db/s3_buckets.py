@@ -82,7 +82,9 @@ def locked(conn: Connection, name: str) -> S3Bucket | None:
 
 _USES: LiteralString = """
     SELECT EXISTS (SELECT FROM datas3ts WHERE bucket_id = %(id)s),
-           EXISTS (SELECT FROM keys_to_delete WHERE bucket_id = %(id)s AND NOT second_look)
+           EXISTS (SELECT FROM keys_to_delete
+                    WHERE bucket_id = %(id)s
+                      AND NOT (second_look AND NOT multipart AND due_at = due_since AND due_at > clock_timestamp()))
 """
 
 

@@ -149,7 +149,7 @@ class Bucket:
         """Opens the only multipart upload of a key; its id in S3."""
         with translated(self.location):
             answer = self._client.create_multipart_upload(Bucket=self._name, Key=key)
-        upload_id = answer["UploadId"]
+            upload_id = answer["UploadId"]
         if answer["ResponseMetadata"]["RetryAttempts"]:  # of an answer that was lost, an upload may be left
             for found, other, _ in self.list_multiparts(key):
                 if found == key and other != upload_id:
