@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.library import NAME, Library, library
+from tests.faults.holdings import NAME, Library, library
 from tests.support.faults import Fault
 from tests.support.tars import archive
 

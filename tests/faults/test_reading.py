@@ -20,7 +20,7 @@ import pytest
 from datas3t.client import Client, Datas3t, ObjectChanged, _connection, _fetching
 from datas3t.client._costs import Costs
 from datas3t.client._http import Engine
-from tests.faults.library import NAME, Library, library
+from tests.faults.holdings import NAME, Library, library
 from tests.faults.maintainer import runs
 from tests.faults.readers import reading
 from tests.support.faults import Fault

@@ -52,8 +52,7 @@ def check(
 def _check_planned(
     bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str], scratch: Path
 ) -> Checked:
-    if aggregate.s3_upload_id is None:  # its start crashed
-        raise Invalid("the multipart upload was never opened; start anew")
+    assert aggregate.s3_upload_id is not None  # check_opened has seen to it
     key = aggregate.data_object_key
     sizes = [part.size for part in aggregate_sources.plan(sources)]
     completion.join_parts(bucket, key, aggregate.s3_upload_id, sizes, etags)
