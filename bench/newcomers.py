@@ -5,10 +5,7 @@ from collections.abc import Sequence
 
 from bench.contestant import Turn, peak_rss, rss
 from bench.places import batches
-from datas3t.client import (
-    Client,
-    _many,  # noqa: F401 - it imports numpy, and imports are not counted
-)
+from datas3t.client import Client
 
 
 class Newcomer:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.archive.disk_cache import Cached, DiskCache
-from datas3t.archive.locks import held
+from datas3t.local.disk_cache import Cached, DiskCache
+from datas3t.local.locks import held
 
 
 def name(number: int) -> str:
@@ -135,7 +135,7 @@ def test_what_another_thread_fetches_is_left_out_and_not_waited_for(tmp_path: Pa
 
 _HOLDER = """
 import sys
-from datas3t.archive.locks import held
+from datas3t.local.locks import held
 from pathlib import Path
 with held(Path(sys.argv[1])):
     print("held", flush=True)
@@ -180,7 +180,7 @@ def test_a_fetch_that_fails_leaves_no_file_and_no_lock(tmp_path: Path) -> None:
 
 _FILLER = """
 import hashlib, sys, time
-from datas3t.archive.disk_cache import DiskCache
+from datas3t.local.disk_cache import DiskCache
 folder, log = sys.argv[1:]
 wanted = [(hashlib.sha256(b"%d" % number).hexdigest(), 1000) for number in range(50)]
 def fetch(numbers):

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.archive.disk_cache import DiskCache
-from datas3t.archive.locks import held
+from datas3t.local.disk_cache import DiskCache
+from datas3t.local.locks import held
 
 _HOLDER = """
 import sys
 from pathlib import Path
-from datas3t.archive.locks import held
+from datas3t.local.locks import held
 with held(Path(sys.argv[1]), wait=0, keep=True):
     print("held", flush=True)
     sys.stdin.read()

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from datas3t.archive import names, tar
-from datas3t.client import Client, _fetching, _many, _one, _places, _scanning
-from datas3t.client._catalogue import Catalogue, Leased
-from datas3t.client.read import Datas3t
+from datas3t.client import Client
+from datas3t.client._reading import fetching, many, one, places, scanning
+from datas3t.client._reading.catalogue import Catalogue, Leased
+from datas3t.client.handle import Datas3t
 from tests.support.httpd import Httpd, etag_of, httpd
 
 _numbers = itertools.count(1)
-_KNOW_THE_LARGEST = (_fetching, _many, _one, _places, _scanning)
+_KNOW_THE_LARGEST = (fetching, many, one, places, scanning)
 
 
 class Shelf:

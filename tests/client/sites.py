@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from datas3t import v1
 from datas3t.client import Client
-from datas3t.client._journal import Begun, Journal
-from datas3t.client._source import opened
+from datas3t.client._transfers.journal import Begun, Journal
+from datas3t.client._transfers.source import opened
 from tests.client.archives import Sample
 from tests.support.faults import Relay
 

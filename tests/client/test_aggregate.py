@@ -107,8 +107,8 @@ def test_a_large_part_that_s3_does_not_copy_goes_through_a_file(
     relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert relayed.relay
-    monkeypatch.setattr("datas3t.client._filling._IN_MEMORY", 1 * MIB)
-    monkeypatch.setattr("datas3t.client._filling._AT_ONCE", 2 * MIB)
+    monkeypatch.setattr("datas3t.client._transfers.filling._IN_MEMORY", 1 * MIB)
+    monkeypatch.setattr("datas3t.client._transfers.filling._AT_ONCE", 2 * MIB)
     samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
     relayed.relay.always = Fault(status=501, only=COPY)
     relayed.client.aggregate(relayed.name, 1, 3)
@@ -122,7 +122,7 @@ def test_a_full_disk_is_said_and_the_aggregate_goes_on_later(
     samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
     relayed.relay.always = Fault(status=501, only=COPY)
     with monkeypatch.context() as full:
-        full.setattr("datas3t.client._filling._IN_MEMORY", 1 * MIB)
+        full.setattr("datas3t.client._transfers.filling._IN_MEMORY", 1 * MIB)
         full.setattr("tempfile.TemporaryFile", _full)
         with pytest.raises(FileError, match="No space left on device; make room"):
             relayed.client.aggregate(relayed.name, 1, 3)
@@ -161,8 +161,8 @@ def test_urls_that_end_are_signed_anew(site: Site, tmp_path: Path, monkeypatch: 
 
 
 def test_more_parts_than_are_signed_at_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datas3t.client._open_aggregate._AT_ONCE", 2)
-    monkeypatch.setattr("datas3t.client._open_aggregate._HELD", 3)
+    monkeypatch.setattr("datas3t.client._transfers.open_aggregate._AT_ONCE", 2)
+    monkeypatch.setattr("datas3t.client._transfers.open_aggregate._HELD", 3)
     samples = uploaded(site, tmp_path, *[[5 * MIB, n] for n in range(7)])
     site.client.aggregate(site.name, 1, 14)
     check(site, samples)

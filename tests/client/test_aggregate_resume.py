@@ -9,8 +9,8 @@ import pytest
 
 from datas3t import v1
 from datas3t.client import InvalidArgument, Unavailable
-from datas3t.client._journal import Journal
-from datas3t.client._open_aggregate import OpenAggregate
+from datas3t.client._transfers.journal import Journal
+from datas3t.client._transfers.open_aggregate import OpenAggregate
 from tests.client.archives import MIB, Sample
 from tests.client.sites import Site
 from tests.client.test_aggregate import COPY, check, uploaded

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pyroaring import BitMap64
 
 from datas3t.archive import names
-from datas3t.client._catalogue import Catalogue, Leased
+from datas3t.client._reading.catalogue import Catalogue, Leased
 from tests.client.archives import sample
 from tests.client.served import catalogue
 from tests.client.sites import Site

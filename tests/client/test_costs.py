@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datas3t.client import _costs
-from datas3t.client._costs import Costs
+from datas3t.client._reading import costs as _costs
+from datas3t.client._reading.costs import Costs
 
 MIB = 1 << 20
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.client import Aborted, Datarange, InvalidArgument, NotFound, dataranges
-from datas3t.client._connection import Connection
+from datas3t.client import Aborted, Datarange, InvalidArgument, NotFound
+from datas3t.client._calls import dataranges
+from datas3t.client._calls.connection import Connection
 from tests.client.archives import sample
 from tests.client.sites import Site
 

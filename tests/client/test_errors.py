@@ -10,7 +10,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from datas3t.client import errors
-from datas3t.client._rpc import repeatable, translated
+from datas3t.client._calls.rpc import repeatable, translated
 from datas3t.client.errors import Datas3tError
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Datas3tError)]

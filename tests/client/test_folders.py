@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.client import Client, _folders
-from datas3t.client._journal import Begun, Journal
+from datas3t.client import Client
+from datas3t.client._transfers.journal import Begun, Journal
+from datas3t.local import folders
 
 
 def journal() -> Journal:
@@ -23,8 +24,8 @@ def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def no_home(*_: object) -> Path:
         raise RuntimeError("could not determine the home directory")  # as platformdirs does
 
-    monkeypatch.setattr(_folders, "user_cache_path", no_home)
-    monkeypatch.setattr(_folders, "user_state_path", no_home)
+    monkeypatch.setattr(folders, "user_cache_path", no_home)
+    monkeypatch.setattr(folders, "user_state_path", no_home)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("DATAS3T_CACHE_DIR")
     return tmp_path

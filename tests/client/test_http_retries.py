@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.client import _http_multi, _http_run
-from datas3t.client._http import Engine, FileRange, FileSink, Range, Request, Response, TransferError
+from datas3t.transport import multi, run
+from datas3t.transport.engine import Engine, FileRange, FileSink, Range, Request, Response, TransferError
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 4 << 20
@@ -175,7 +175,7 @@ def test_a_server_that_is_gone_does_not_draw_requests_in(server: Httpd, engine: 
 def test_fewer_run_at_a_time_where_s3_says_slow_down(
     server: Httpd, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_http_run, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(run, "_FIRST_PAUSE", 0.01)
     server.rule = lambda _: Fault(status=503 if len(server.requests) <= 16 else None, delay=0.01)
     at_once: list[int] = []
 
@@ -189,11 +189,11 @@ def test_fewer_run_at_a_time_where_s3_says_slow_down(
 
 
 def test_the_pace_is_halved_once_for_a_crowd_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    pace = _http_run._Pace(16)
+    pace = run._Pace(16)
     for _ in range(16):
         pace.slow_down()
     assert pace.allowed == 8
-    monkeypatch.setattr(_http_run, "_BREATH", 0)
+    monkeypatch.setattr(run, "_BREATH", 0)
     for _ in range(9):
         pace.slow_down()
     assert pace.allowed == 1
@@ -258,7 +258,7 @@ def test_a_small_range_without_an_answer_is_soon_asked_for_again(server: Httpd) 
 def test_one_that_is_silent_while_others_are_answered_is_asked_for_again(
     server: Httpd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_http_multi, "_SILENCE", 0.3)
+    monkeypatch.setattr(multi, "_SILENCE", 0.3)
     server.plan(Fault(delay=600))
     began = time.monotonic()
     with Engine(stall_timeout=60, patience=60) as engine:
@@ -268,7 +268,7 @@ def test_one_that_is_silent_while_others_are_answered_is_asked_for_again(
 
 
 def test_an_s3_that_is_slow_to_answer_is_asked_once(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_http_multi, "_SILENCE", 0.3)
+    monkeypatch.setattr(multi, "_SILENCE", 0.3)
     server.rule = lambda _: Fault(delay=1.0)
     with Engine() as engine:
         assert swept(engine, server, 6) == Pattern(SIZE)[0:60]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.client import _http_transfer
-from datas3t.client._http import Engine, Request, TransferError
+from datas3t.transport import handle
+from datas3t.transport.engine import Engine, Request, TransferError
 from tests.client.test_http_processes import run_python
 from tests.client.test_tls import certificate
 from tests.support.httpd import Httpd, Pattern, etag_of, httpd
@@ -59,7 +59,7 @@ def test_authorities_are_those_that_the_environment_names(
 def test_authorities_are_else_those_of_the_system(
     server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_http_transfer, "_CA_PLACES", ("/nowhere/ca.pem", str(authority)))
+    monkeypatch.setattr(handle, "_CA_PLACES", ("/nowhere/ca.pem", str(authority)))
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: ssl.DefaultVerifyPaths("", "", "", "", "", ""))
     assert get(server) == Pattern(SIZE)[8:16]
 
@@ -80,7 +80,7 @@ def test_a_bundle_that_is_not_there_is_named(server: Httpd, monkeypatch: pytest.
 
 FORKED = """
 import os, sys
-from datas3t.client._http import Engine, Request
+from datas3t.transport.engine import Engine, Request
 url, etag = sys.argv[1:]
 requests = [Request("GET", url + "/a", at, at + 100, etag) for at in range(0, 4000, 100)]
 engine = Engine()

@@ -10,9 +10,10 @@ import psycopg
 import pytest
 
 from datas3t.archive import index
-from datas3t.client import ArchiveError, ObjectChanged, _index_files, _indices
-from datas3t.client._costs import Costs
-from datas3t.client.read import Datas3t
+from datas3t.client import ArchiveError, ObjectChanged
+from datas3t.client._reading import index_files, indices
+from datas3t.client._reading.costs import Costs
+from datas3t.client.handle import Datas3t
 from tests.client.archives import Sample, sample, tar
 from tests.client.served import Shelf, shelf
 from tests.client.sites import Site
@@ -242,7 +243,7 @@ def many(own: Shelf, count: int = 2560) -> tuple[Datas3t, dict[int, bytes]]:
 @pytest.fixture
 def price_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four windows of an index of ten cost less than all of it, and five more."""
-    monkeypatch.setattr(_index_files, "_SMALL", 1024)
+    monkeypatch.setattr(index_files, "_SMALL", 1024)
     monkeypatch.setattr(Costs, "latency", 1e-3)
     monkeypatch.setattr(Costs, "per_request", 1e-3)
     monkeypatch.setattr(Costs, "per_byte", 4.5e-3 / (2560 * index.RECORD_SIZE))
@@ -295,8 +296,8 @@ def test_neighbouring_windows_are_fetched_as_one(own: Shelf) -> None:
 def test_however_little_memory_there_is_for_indices_the_answers_are_right(
     own: Shelf, memory: int, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_indices, "_MEMORY", memory)
-    monkeypatch.setattr(_index_files, "_SMALL", small)
+    monkeypatch.setattr(indices, "_MEMORY", memory)
+    monkeypatch.setattr(index_files, "_SMALL", small)
     archives = [{key: b"%d" % key for key in range(first, first + 1000)} for first in range(0, 5000, 1000)]
     handle = own.handle(*map(tar, archives))
     contents = {key: content for each in archives for key, content in each.items()}

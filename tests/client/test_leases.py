@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from datas3t.archive import names
-from datas3t.client import Unavailable, _leases
-from datas3t.client._catalogue import Catalogue
-from datas3t.client._leases import Leases
+from datas3t.client import Unavailable
+from datas3t.client._reading import leases as _leases
+from datas3t.client._reading.catalogue import Catalogue
+from datas3t.client._reading.leases import Leases
 
 EVERYTHING = (0, names.MAX_KEY)
 Answer = Callable[[int, int], Catalogue]

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datas3t.client import Client, InvalidArgument, _index_files, _indices
-from datas3t.client._fetching import Fetching, Piece
-from datas3t.client._index_files import IndexFiles
+from datas3t.client import Client, InvalidArgument
+from datas3t.client._reading import index_files, indices
+from datas3t.client._reading.fetching import Fetching, Piece
+from datas3t.client._reading.index_files import IndexFiles
 from tests.client.served import Shelf, shelf
 from tests.support.httpd import httpd
 from tests.support.tars import archive
@@ -48,13 +49,13 @@ def test_a_batch_of_keys_holds_the_windows_of_few_dataranges_at_a_time(
     own: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handle = own.handle(*small_ones())
-    monkeypatch.setattr(_indices, "TOGETHER", 8)
+    monkeypatch.setattr(indices, "TOGETHER", 8)
     at_once: list[int] = []
     windows = IndexFiles.windows
 
     def noting(
         self: IndexFiles, wanted: "dict[object, Sequence[int]]", fetching: Fetching, soon: int
-    ) -> dict[_index_files.Key, bytes]:
+    ) -> dict[index_files.Key, bytes]:
         at_once.append(len(wanted))
         return windows(self, wanted, fetching, soon)  # type: ignore[arg-type]
 
@@ -67,7 +68,7 @@ def test_a_batch_of_keys_holds_the_windows_of_few_dataranges_at_a_time(
 def test_an_index_that_the_cache_cannot_keep_is_read_once_by_a_scan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_index_files, "_SMALL", 1024)
+    monkeypatch.setattr(index_files, "_SMALL", 1024)
     count = 40_000
     with httpd({}) as server, Client("http://127.0.0.1:9", cache_dir=tmp_path, max_cache_size=1000) as client:
         own = Shelf(server, client)

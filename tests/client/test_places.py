@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from datas3t.archive import index
 from datas3t.archive.tar import scan
-from datas3t.client import ArchiveError, _index_files, _places
-from datas3t.client._costs import Costs
+from datas3t.client import ArchiveError
+from datas3t.client._reading import index_files, places
+from datas3t.client._reading.costs import Costs
 from tests.client.archives import sample, tar
 from tests.client.served import Shelf, set_largest, shelf
 from tests.client.sites import Site
@@ -48,7 +49,7 @@ def test_any_datapoints_come_back_by_any_ranges(
     wanted = data.draw(st.lists(st.sampled_from(sorted(contents)), max_size=50))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Costs, "gap", gap)
-        patch.setattr(_places, "_LEAST", least)
+        patch.setattr(places, "_LEAST", least)
         set_largest(patch, largest)
         handle = shared.handle(*archives)
         assert handle.get_many(wanted) == [contents[key] for key in wanted]
@@ -64,7 +65,7 @@ def test_an_explanation_is_what_is_then_done(
     wanted = data.draw(st.lists(st.sampled_from(sorted(contents)), min_size=2, max_size=50))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Costs, "gap", gap)
-        patch.setattr(_places, "_LEAST", least)
+        patch.setattr(places, "_LEAST", least)
         set_largest(patch, largest)
         handle = shared.handle(*archives)
         explained = handle.explain(wanted)
@@ -108,7 +109,7 @@ def test_an_explanation_holds_on_the_way_to_s3(relayed: Site, tmp_path: Path, mo
 def test_a_record_that_does_not_fit_is_never_believed(
     shared: Shelf, key: int, change: tuple[int, int, int], small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_index_files, "_SMALL", small)
+    monkeypatch.setattr(index_files, "_SMALL", small)
     monkeypatch.setattr(Costs, "per_byte", 1e9)  # so that an index in windows is never worth reading whole
     raw = tar({each: b"%d" % each * 600 for each in range(10, 15)})
     right = tar_index(raw)
@@ -127,5 +128,5 @@ def tar_index(raw: bytes) -> bytes:
 
 def test_keys_that_are_missing_are_told_from_those_that_are_there(shared: Shelf) -> None:
     catalogue = shared.handle(tar({3: b"", 4: b""}), tar({8: b"", 9: b""}))._leases.current()
-    missing = _places.missing(catalogue, np.arange(12))
+    missing = places.missing(catalogue, np.arange(12))
     assert missing.tolist() == [0, 1, 2, 5, 6, 7, 10, 11]

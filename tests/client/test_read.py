@@ -16,9 +16,9 @@ from datas3t.client import (
     NotFound,
     ObjectChanged,
     TransferFailed,
-    _index_files,
 )
-from datas3t.client._costs import Costs
+from datas3t.client._reading import index_files
+from datas3t.client._reading.costs import Costs
 from tests.client.archives import Sample, sample
 from tests.client.sites import Site
 from tests.support.faults import Fault
@@ -95,7 +95,7 @@ def test_one_entry_of_a_large_index_is_read_without_the_rest(
     relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert relayed.relay
-    monkeypatch.setattr(_index_files, "_SMALL", 1024)
+    monkeypatch.setattr(index_files, "_SMALL", 1024)
     monkeypatch.setattr(Costs, "latency", 1e-6)  # so that a window is cheaper than the rest
     monkeypatch.setattr(Costs, "per_request", 1e-6)
     archive = sample(tmp_path / "1.tar", 0, *[10] * 5000)

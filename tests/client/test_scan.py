@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from datas3t.archive import names
-from datas3t.client import Datapoint, _fetching, _scanning
+from datas3t.client import Datapoint
+from datas3t.client._reading import fetching, scanning
 from tests.client.archives import MIB, sample, tar
 from tests.client.served import Shelf, set_largest, shelf
 from tests.client.sites import Site
@@ -78,7 +79,7 @@ def test_large_datapoints_among_small_ones_come_in_order(
     own: Shelf, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_largest(monkeypatch, largest)
-    monkeypatch.setattr(_scanning, "_REQUEST", 3000)
+    monkeypatch.setattr(scanning, "_REQUEST", 3000)
     contents = seeded(0, 10, 50_000, 10, 10, largest - 512, largest - 511, 30_000, 0, 3000, 5000) | seeded(50, 9000)
     handle = own.handle(*(tar({key: contents[key] for key in keys}) for keys in (range(10), [50])))
     assert list(handle.scan()) == named(contents)
@@ -89,14 +90,14 @@ def test_any_block_of_records_and_any_request_give_the_same(own: Shelf, monkeypa
     contents = seeded(0, *[700] * 100)
     handle = own.handle(tar(contents))
     for block, request, ahead in ((1, 1, 1), (7, 5000, 1), (1000, 5000, 20_000), (30, 1, 1 << 20)):
-        monkeypatch.setattr(_scanning, "_BLOCK", block)
-        monkeypatch.setattr(_scanning, "_REQUEST", request)
-        monkeypatch.setattr(_scanning, "_AHEAD", ahead)
+        monkeypatch.setattr(scanning, "_BLOCK", block)
+        monkeypatch.setattr(scanning, "_REQUEST", request)
+        monkeypatch.setattr(scanning, "_AHEAD", ahead)
         assert list(handle.scan()) == named(contents)
 
 
 def test_a_scan_goes_on_where_the_line_breaks(own: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_scanning, "_REQUEST", 20_000)
+    monkeypatch.setattr(scanning, "_REQUEST", 20_000)
     contents = seeded(0, *[700] * 500)
     handle = own.handle(tar(contents))
     handle.get(0)
@@ -106,9 +107,9 @@ def test_a_scan_goes_on_where_the_line_breaks(own: Shelf, monkeypatch: pytest.Mo
 
 def test_no_more_than_the_bound_is_read_ahead(own: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     request, bound = 50_000, 200_000
-    monkeypatch.setattr(_scanning, "_REQUEST", request)
-    monkeypatch.setattr(_scanning, "_AHEAD", bound)
-    monkeypatch.setattr(_fetching, "_PUMP", 0.0)  # the connections are looked after between any two datapoints
+    monkeypatch.setattr(scanning, "_REQUEST", request)
+    monkeypatch.setattr(scanning, "_AHEAD", bound)
+    monkeypatch.setattr(fetching, "_PUMP", 0.0)  # the connections are looked after between any two datapoints
     handle = own.handle(tar(seeded(0, *[9728] * 200)))
     handle.get(0)
     own.server.requests.clear()

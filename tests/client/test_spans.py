@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from datas3t.archive import names
 from datas3t.client import InvalidArgument
-from datas3t.client._catalogue import Catalogue, Leased
-from datas3t.client._spans import split
+from datas3t.client._reading.catalogue import Catalogue, Leased
+from datas3t.client._reading.spans import split
 from tests.client.archives import sample, tar
 from tests.client.served import Shelf, catalogue, shelf
 from tests.client.sites import Site

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from datas3t.client import Uploaded
-from datas3t.client._journal import Begun, Journal
-from datas3t.client._open_upload import OpenUpload
+from datas3t.client._transfers.journal import Begun, Journal
+from datas3t.client._transfers.open_upload import OpenUpload
 from tests.client.archives import MIB, Sample, sample
 from tests.client.sites import Site
 from tests.support.faults import Fault

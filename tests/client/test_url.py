@@ -2,7 +2,7 @@
 
 import pytest
 
-from datas3t.client._url import address
+from datas3t.client._calls.url import address
 from datas3t.client.errors import InvalidArgument
 
 

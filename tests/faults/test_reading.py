@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from datas3t.client import Client, Datas3t, ObjectChanged, _connection, _fetching
-from datas3t.client._costs import Costs
-from datas3t.client._http import Engine
+from datas3t.client import Client, Datas3t, ObjectChanged
+from datas3t.client._calls import connection
+from datas3t.client._reading import fetching
+from datas3t.client._reading.costs import Costs
+from datas3t.transport.engine import Engine
 from tests.faults.holdings import NAME, Library, library
 from tests.faults.maintainer import runs
 from tests.faults.readers import reading
@@ -88,8 +90,8 @@ def handle(lasting: tuple[Library, str], stocked: Library) -> Iterator[Datas3t]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second without a byte is a stall."""
-    monkeypatch.setattr(_connection, "Engine", functools.partial(Engine, stall_timeout=1))
-    monkeypatch.setattr(_fetching, "_PATIENCE", 1.0)
+    monkeypatch.setattr(connection, "Engine", functools.partial(Engine, stall_timeout=1))
+    monkeypatch.setattr(fetching, "_PATIENCE", 1.0)
 
 
 def test_urls_that_live_five_seconds_are_renewed_unnoticed(shelves: Library) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from datas3t.archive import index
-from datas3t.archive.disk_cache import DiskCache
 from datas3t.archive.index import Entry
+from datas3t.local.disk_cache import DiskCache
 from datas3t.server import downloads, index_cache
 from datas3t.server.index_cache import IndexCache
 from tests.support.stack import wait_until
@@ -235,7 +235,7 @@ def test_many_threads_that_miss_the_same_fetch_it_once_and_hold_up_no_other(tmp_
 
 _PROCESS = """
 import sys, time
-from datas3t.archive.disk_cache import DiskCache
+from datas3t.local.disk_cache import DiskCache
 folder, name, log, pause = sys.argv[1:]
 def fetch():
     with open(log, "a") as out:
@@ -273,7 +273,7 @@ def test_a_process_killed_while_it_fetches_holds_up_nobody_and_leaves_nothing(tm
 
 _FORKING = """
 import os, sys, threading, time
-from datas3t.archive.disk_cache import DiskCache
+from datas3t.local.disk_cache import DiskCache
 folder, name, killed = sys.argv[1:]
 begun, forked = threading.Event(), threading.Event()
 def slow():
@@ -314,7 +314,7 @@ def test_a_child_forked_during_a_fetch_holds_up_nobody(end: str, tmp_path: Path)
 
 _WRITER = """
 import hashlib, random, sys
-from datas3t.archive.disk_cache import DiskCache
+from datas3t.local.disk_cache import DiskCache
 cache, seeded = DiskCache(sys.argv[1], 100_000), random.Random(int(sys.argv[2]))
 while True:
     number = seeded.randrange(200)

@@ -18,12 +18,12 @@ reveal_type(next(iter(images.scan())))
 reveal_type(next(iter(images.scan())).content)
 """
 _TYPES = [
-    "list[datas3t.client.datas3ts.Datas3tInfo]",
-    "datas3t.client.upload.Uploaded",
+    "list[datas3t.client._calls.datas3ts.Datas3tInfo]",
+    "datas3t.client._transfers.upload.Uploaded",
     "pyroaring.BitMap64",
     "bytes",
     "list[bytes]",
-    "tuple[int, str, bytes, fallback=datas3t.client._answers.Datapoint]",
+    "tuple[int, str, bytes, fallback=datas3t.client._reading.results.Datapoint]",
     "bytes",
 ]
 

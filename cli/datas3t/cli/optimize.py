@@ -11,7 +11,7 @@ from datas3t.cli import options, output
 
 if TYPE_CHECKING:
     from datas3t.client import Client
-    from datas3t.client.optimize import ProposedAggregate
+    from datas3t.client._calls.optimize import ProposedAggregate
 
 
 @click.command()

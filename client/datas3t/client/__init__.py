@@ -1,12 +1,15 @@
 """The SDK: `from datas3t.client import Client`. Archives are made by `datas3t.client.pack`."""
 
-from datas3t.client._answers import Datapoint, Explanation
-from datas3t.client.aggregate import Aggregated
-from datas3t.client.buckets import Bucket
+from datas3t.client._calls.buckets import Bucket
+from datas3t.client._calls.dataranges import Datarange, Segment
+from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
+from datas3t.client._calls.imports import Imported, Skipped
+from datas3t.client._calls.optimize import ProposedAggregate
+from datas3t.client._reading.results import Datapoint, Explanation
+from datas3t.client._transfers.aggregate import Aggregated
+from datas3t.client._transfers.download import Downloaded
+from datas3t.client._transfers.upload import Uploaded
 from datas3t.client.client import Client
-from datas3t.client.dataranges import Datarange, Segment
-from datas3t.client.datas3ts import Cleared, Datas3tInfo
-from datas3t.client.download import Downloaded
 from datas3t.client.errors import (
     Aborted,
     AlreadyExists,
@@ -25,10 +28,7 @@ from datas3t.client.errors import (
     TransferRefused,
     Unavailable,
 )
-from datas3t.client.imports import Imported, Skipped
-from datas3t.client.optimize import ProposedAggregate
-from datas3t.client.read import Datas3t
-from datas3t.client.upload import Uploaded
+from datas3t.client.handle import Datas3t
 
 __all__ = [
     "Aborted",

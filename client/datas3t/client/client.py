@@ -7,15 +7,18 @@ from typing import Self
 
 from pyroaring import BitMap64
 
-from datas3t.client import _folders, aggregate, buckets, dataranges, datas3ts, download, imports, optimize, read, upload
-from datas3t.client._connection import Connection, connect
-from datas3t.client._progress import Progress
-from datas3t.client._tuning import Tuning
-from datas3t.client._url import address
-from datas3t.client.buckets import Bucket
-from datas3t.client.dataranges import Datarange, Segment
-from datas3t.client.datas3ts import Cleared, Datas3tInfo
-from datas3t.client.imports import Imported
+from datas3t.client import handle as read
+from datas3t.client._calls import buckets, dataranges, datas3ts, imports, optimize
+from datas3t.client._calls.buckets import Bucket
+from datas3t.client._calls.connection import Connection, connect
+from datas3t.client._calls.dataranges import Datarange, Segment
+from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
+from datas3t.client._calls.imports import Imported
+from datas3t.client._calls.url import address
+from datas3t.client._transfers import aggregate, download, upload
+from datas3t.client._transfers.tuning import Tuning
+from datas3t.client.progress import Progress
+from datas3t.local import folders
 
 
 class Client:
@@ -74,7 +77,7 @@ class Client:
     @property
     def cache_dir(self) -> Path:
         """The folder where indices are kept."""
-        return Path(self._cache_dir or _folders.cache()) / "indices"
+        return Path(self._cache_dir or folders.cache()) / "indices"
 
     @property
     def max_cache_size(self) -> int:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from datas3t.archive import names, parts, write
-from datas3t.client import _output
-from datas3t.client._progress import Progress, Reporter
+from datas3t.client._transfers import output as _output
 from datas3t.client.errors import FileError, InvalidArgument
+from datas3t.client.progress import Progress, Reporter
 
 _BUFFER = 1 << 20
 _COMPRESSORS = frozenset(("br", "bz2", "gz", "lz4", "xz", "zst"))

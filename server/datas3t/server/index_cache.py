@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable, Iterable
 
-from datas3t.archive.disk_cache import Cached, DiskCache
 from datas3t.archive.index import RECORD_SIZE, Entry, ends_are_records, entry_at
+from datas3t.local.disk_cache import Cached, DiskCache
 
 _WARN_EVERY = 60.0  # seconds
 _DIRECT = 5.0  # seconds after a failure for which the disk is left alone

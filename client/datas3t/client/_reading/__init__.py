@@ -1,0 +1,1 @@
+"""Reading datapoints: the catalogue of signed URLs, indices, planning, and fetching of byte ranges."""
