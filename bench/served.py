@@ -15,7 +15,7 @@ from bench.contestant import Turn
 from datas3t.server import logs
 from datas3t.server.app import Server
 from datas3t.server.db import pool
-from datas3t.server.rpc import interceptors
+from datas3t.server.front.rpc import interceptors
 from datas3t.server.s3 import bucket
 from datas3t.server.settings import Address, Settings
 

@@ -12,7 +12,7 @@ from google.rpc import code_pb2
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.rpc.failures import http_status, status_of
+from datas3t.server.front.calls.failures import http_status, status_of
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "proto"))

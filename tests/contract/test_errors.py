@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.rpc.failures import error_body, http_status, status_of, unexpected
+from datas3t.server.front.calls.failures import error_body, http_status, status_of, unexpected
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceStub
 from tests.support.front import Running

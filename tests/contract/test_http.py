@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from datas3t.server.rest.app import BODY_LIMIT
+from datas3t.server.front.rest.app import BODY_LIMIT
 from datas3t.server.settings import Patience
 from tests.support.front import Running, read_all, running_front
 from tests.support.stack import wait_until

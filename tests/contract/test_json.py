@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.rest.json import check, decode, decode_query, encode
+from datas3t.server.front.rest.codec import check, decode, decode_query, encode
 from tests.support.front import Running
 
 MALFORMED, UNKNOWN, INVALID = "MALFORMED_REQUEST", "UNKNOWN_FIELD", "INVALID_VALUE"

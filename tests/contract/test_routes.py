@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 
 from datas3t import v1
-from datas3t.server.rest.routes import RouteError, Routes
+from datas3t.server.front.rest.routes import RouteError, Routes
 from datas3t.v1 import bucket_pb2
 from tests.support.front import Doors, Running, Serving, servings
 

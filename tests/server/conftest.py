@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from datas3t.embedded.stack import Services
-    from datas3t.server.service import Service
+    from datas3t.server.resources import Service
     from tests.support.uploads import Site
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive.parts import MAX_PARTS, MIN_PART
-from datas3t.server.aggregate_ranges import Bounds, misfit, nearest
+from datas3t.server.aggregates.ranges import Bounds, misfit, nearest
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from tests.support.aggregates import start, upload_some

@@ -8,9 +8,12 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import tar
-from datas3t.server import aggregate_parts, aggregate_states, aggregates, dataranges
+from datas3t.server import dataranges
+from datas3t.server.aggregates import lifecycle as aggregates
+from datas3t.server.aggregates import part_plan
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
+from datas3t.server.intents import aggregate_states
 from tests.support import tars
 from tests.support.aggregates import aggregate, bounds, made_of, make, rows, send_planned, start, stored, upload_some
 from tests.support.faults import Fault, relay
@@ -51,7 +54,7 @@ def test_s3_copies_all_but_the_end_marker_of_large_archives(site: Site) -> None:
     for each in sources:
         site.upload(each)
     started = start(site, 1, 4, planned=True)
-    parts = aggregate_parts.sign(site.service, started.aggregate.id, range(1, started.part_count + 1)).parts
+    parts = part_plan.sign(site.service, started.aggregate.id, range(1, started.part_count + 1)).parts
     assert [part.copy is not None for part in parts] == [True] * 4 + [False]
     assert (parts[-1].size, parts[-1].zeros) == (1024, 1024)
     aggregates.complete(site.service, started.aggregate.id, [make(site, part) for part in parts])
@@ -99,7 +102,7 @@ def test_completed_again_it_succeeds_and_changes_nothing(site: Site) -> None:
     assert rows(site) == before
     cancel = refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregates.cancel(site.service, aggregate_id))
     assert cancel.metadata["aggregate_id"] == str(aggregate_id)
-    refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregate_parts.sign(site.service, aggregate_id, []))
+    refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: part_plan.sign(site.service, aggregate_id, []))
 
 
 def test_an_aggregate_of_aggregates_is_as_good(site: Site) -> None:
@@ -132,18 +135,18 @@ def test_an_abandoned_one_goes_when_its_urls_end(site: Site) -> None:
         conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 second'")
     site.sweep()
     assert (site.multiparts(), len(site.objects())) == ([], 4)
-    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: aggregate_parts.sign(site.service, aggregate_id, [1]))
+    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: part_plan.sign(site.service, aggregate_id, [1]))
 
 
 def test_signing_tells_what_s3_has_and_lengthens_its_life(site: Site) -> None:
     for n in range(1, 4):
         site.upload(archive(n, bytes([n]) * (6 * MIB)))
     started = start(site, 1, 3, planned=True)
-    first = aggregate_parts.sign(site.service, started.aggregate.id, [1])
+    first = part_plan.sign(site.service, started.aggregate.id, [1])
     assert first.uploaded == []
     etag = make(site, first.parts[0])
     longer = site.having(url_lifetime=timedelta(days=3))
-    second = aggregate_parts.sign(longer.service, started.aggregate.id, [2, 3])
+    second = part_plan.sign(longer.service, started.aggregate.id, [2, 3])
     assert [(part.number, part.etag) for part in second.uploaded] == [(1, etag)]
     assert [part.number for part in second.parts] == [2, 3]
     assert second.part_count == 4
@@ -155,7 +158,7 @@ def test_signing_tells_what_s3_has_and_lengthens_its_life(site: Site) -> None:
 def test_after_a_lost_answer_all_parts_count_as_uploaded(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    (part,) = aggregate_parts.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
     etag = put(part.url, made_of(site, part))
     key, s3_upload_id = started.aggregate.data_object_key, started.aggregate.s3_upload_id
     assert s3_upload_id
@@ -166,7 +169,7 @@ def test_after_a_lost_answer_all_parts_count_as_uploaded(site: Site) -> None:
         UploadId=s3_upload_id,
         MultipartUpload=done,  # type: ignore[arg-type]
     )
-    signed = aggregate_parts.sign(site.service, started.aggregate.id, [])
+    signed = part_plan.sign(site.service, started.aggregate.id, [])
     assert [(each.number, each.size) for each in signed.uploaded] == [(1, part.size)]
     aggregates.complete(site.service, started.aggregate.id, [each.etag for each in signed.uploaded])
     assert bounds(site) == [(1, 6)]
@@ -177,8 +180,8 @@ def test_a_message_holds_as_many_parts_as_fit_and_one_at_least(site: Site, monke
         site.upload(archive(n, bytes([n]) * (5 * MIB)))
     started = start(site, 1, 4, planned=True)
     for limit, count in [(0, 1), (4_500, 2), (1 << 20, 5)]:
-        monkeypatch.setattr(aggregate_parts, "MESSAGE_SIZE", limit)
-        parts = aggregate_parts.sign(site.service, started.aggregate.id, [1, 2, 3, 4, 5]).parts
+        monkeypatch.setattr(part_plan, "MESSAGE_SIZE", limit)
+        parts = part_plan.sign(site.service, started.aggregate.id, [1, 2, 3, 4, 5]).parts
         assert [part.number for part in parts] == list(range(1, count + 1))
 
 
@@ -187,7 +190,7 @@ def test_part_numbers_that_cannot_be_are_refused(site: Site, numbers: list[int])
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
     failure = refused(
-        v1.ERROR_REASON_INVALID_VALUE, lambda: aggregate_parts.sign(site.service, started.aggregate.id, numbers)
+        v1.ERROR_REASON_INVALID_VALUE, lambda: part_plan.sign(site.service, started.aggregate.id, numbers)
     )
     assert failure.metadata["field"] == "part_numbers"
 
@@ -195,7 +198,7 @@ def test_part_numbers_that_cannot_be_are_refused(site: Site, numbers: list[int])
 def test_wrong_bytes_at_a_seam_are_final_and_the_sources_stay(site: Site) -> None:
     upload_some(site, 3)
     started = start(site, 1, 9, planned=True)
-    (part,) = aggregate_parts.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
     data = bytearray(made_of(site, part))
     seam = rows(site)[0].entries_size_bytes
     data[seam : seam + 20] = b"%020d" % 99
@@ -214,7 +217,7 @@ def test_wrong_bytes_at_a_seam_are_final_and_the_sources_stay(site: Site) -> Non
 def test_a_missing_end_marker_is_final(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    (part,) = aggregate_parts.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
     etag = put(part.url, made_of(site, part)[:-1] + b"x")
     failure = refused(
         v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.service, started.aggregate.id, [etag])
@@ -226,7 +229,7 @@ def test_a_missing_end_marker_is_final(site: Site) -> None:
 def test_parts_other_than_planned_are_final(site: Site, wrong: str) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    (part,) = aggregate_parts.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
     etag = put(part.url, made_of(site, part)[: -512 if wrong == "short" else None])
     etags = [etag] if wrong == "short" else []
     refused(v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.service, started.aggregate.id, etags))
@@ -254,7 +257,7 @@ def test_signing_ends_an_aggregate_whose_sources_changed(site: Site) -> None:
     for _ in range(2):
         refused(
             v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED,
-            lambda: aggregate_parts.sign(site.service, started.aggregate.id, [1]),
+            lambda: part_plan.sign(site.service, started.aggregate.id, [1]),
         )
     site.sweep()
     assert site.multiparts() == []
@@ -303,7 +306,7 @@ def test_an_id_that_never_was_is_not_found(site: Site, aggregate_id: int) -> Non
     for call in (
         lambda: aggregates.complete(site.service, aggregate_id, []),
         lambda: aggregates.cancel(site.service, aggregate_id),
-        lambda: aggregate_parts.sign(site.service, aggregate_id, []),
+        lambda: part_plan.sign(site.service, aggregate_id, []),
     ):
         refused(v1.ERROR_REASON_AGGREGATE_NOT_FOUND, call)
 
@@ -334,7 +337,7 @@ def test_one_that_s3_has_not_opened_is_asked_for_again_and_one_whose_start_crash
     with connection(site.service.pool) as conn:
         conn.execute("UPDATE aggregate_uploads SET s3_upload_id = NULL")
     for call in (
-        lambda: aggregate_parts.sign(site.service, started.aggregate.id, [1]),
+        lambda: part_plan.sign(site.service, started.aggregate.id, [1]),
         lambda: aggregates.complete(site.service, started.aggregate.id, ["etag"]),
     ):
         refused(v1.ERROR_REASON_S3_UNAVAILABLE, call)

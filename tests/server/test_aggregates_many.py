@@ -8,7 +8,10 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import tar
-from datas3t.server import aggregate_archives, aggregate_comparison, aggregate_index, aggregates, spool
+from datas3t.server import spool
+from datas3t.server.aggregates import archives as aggregate_archives
+from datas3t.server.aggregates import comparison, joined_index
+from datas3t.server.aggregates import lifecycle as aggregates
 from datas3t.server.errors import Failure
 from tests.support.aggregates import aggregate, bounds, merged, rows, send_merged, send_planned, start, stored
 from tests.support.faults import relay
@@ -93,8 +96,8 @@ def test_one_archive_that_was_overwritten_is_found_among_many(
 def test_indices_are_joined_and_compared_piece_by_piece(
     site: Site, monkeypatch: pytest.MonkeyPatch, records: int
 ) -> None:
-    monkeypatch.setattr(aggregate_index, "_RECORDS", records)
-    monkeypatch.setattr(aggregate_comparison, "_RECORDS", records)
+    monkeypatch.setattr(joined_index, "_RECORDS", records)
+    monkeypatch.setattr(comparison, "_RECORDS", records)
     sources = tiny(9)
     last = left(site, sources)
     right = merged([each.data for each in sources], first=0)

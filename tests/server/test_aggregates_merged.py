@@ -8,7 +8,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import tar
-from datas3t.server import aggregates
+from datas3t.server.aggregates import lifecycle as aggregates
 from datas3t.server.errors import Failure
 from tests.support import tars
 from tests.support.aggregates import bounds, merged, rows, send_merged, start, stored, upload_some

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from datas3t import v1
-from datas3t.server import dataranges, uploads
+from datas3t.server import dataranges
 from datas3t.server.errors import Failure
+from datas3t.server.uploads import lifecycle as uploads
 from tests.support.uploads import Archive, Site, archive, large_archive, put, put_data
 
 

@@ -12,8 +12,8 @@ from datas3t.archive.index import Entry
 from datas3t.server import dataranges, downloads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
+from datas3t.server.front.rpc.datarange import Dataranges
 from datas3t.server.index_cache import IndexCache
-from datas3t.server.rpc.datarange import Dataranges
 from tests.support.uploads import Archive, Site, archive, get
 
 MAX_KEY = (1 << 63) - 1

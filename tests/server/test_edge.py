@@ -13,11 +13,11 @@ import grpc
 import pytest
 
 from datas3t import v1
-from datas3t.server.edge import PREFACE, Edge, listen
+from datas3t.server.front.calls.admission import Admission
+from datas3t.server.front.edge import PREFACE, Edge, listen
+from datas3t.server.front.rest.app import Rest
+from datas3t.server.front.rest.routes import Routes
 from datas3t.server.metrics import Metrics
-from datas3t.server.rest.app import Rest
-from datas3t.server.rest.routes import Routes
-from datas3t.server.rpc.admission import Admission
 from datas3t.server.settings import Address, Patience, SettingsError
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from tests.support.front import HERE, Running, read_all, running_front

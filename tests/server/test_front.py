@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from datas3t import v1
-from datas3t.server.rest.app import THREADS
+from datas3t.server.front.rest.app import THREADS
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from tests.support.front import Running, running_front

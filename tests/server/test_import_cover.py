@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datas3t.server.import_cover import cover, overlapped
+from datas3t.server.imports.cover import cover, overlapped
 
 
 class Span(NamedTuple):

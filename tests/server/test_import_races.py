@@ -11,9 +11,11 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import names
-from datas3t.server import dataranges, imports, uploads
+from datas3t.server import dataranges
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
+from datas3t.server.imports import run as imports
+from datas3t.server.uploads import lifecycle as uploads
 from tests.support.faults import Fault, relay
 from tests.support.importing import imported, leave, leave_many, lost, object_key, rows
 from tests.support.uploads import Site, archive
@@ -113,7 +115,7 @@ def test_what_was_imported_deleted_and_removed_behind_the_check_never_gets_a_row
         imported(site)
         site.clear()
         site.sweep()
-        monkeypatch.setattr("datas3t.server.imports.take_back", killed)
+        monkeypatch.setattr("datas3t.server.imports.run.take_back", killed)
     assert skipped == {}
     assert rows(site) == []
     assert whole(site)

@@ -10,10 +10,12 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import names, tar
-from datas3t.server import datas3ts, imports, spool, uploads
+from datas3t.server import datas3ts, spool
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.import_index import WHOLE
+from datas3t.server.imports import run as imports
+from datas3t.server.imports.rebuilt_index import WHOLE
+from datas3t.server.uploads import lifecycle as uploads
 from tests.support import tars
 from tests.support.importing import imported, index_of, leave, leave_index_in_parts, lost, object_key, rows
 from tests.support.stack import BucketPool

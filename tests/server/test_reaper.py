@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datas3t import v1
-from datas3t.server import buckets, dataranges, uploads
+from datas3t.server import buckets, dataranges
 from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import Reaper, backlog
+from datas3t.server.uploads import lifecycle as uploads
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, archive, large_archive, put, put_data

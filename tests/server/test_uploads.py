@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datas3t import v1
-from datas3t.server import dataranges, upload_states, uploads
+from datas3t.server import dataranges
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.service import Service
+from datas3t.server.intents import upload_states
+from datas3t.server.resources import Service
+from datas3t.server.uploads import lifecycle as uploads
 from tests.support.faults import relay
 from tests.support.uploads import Site, archive, large_archive, put, put_data
 

@@ -5,9 +5,11 @@ import tarfile
 import urllib.request
 from collections.abc import Sequence
 
-from datas3t.server import aggregate_parts, aggregates, dataranges
-from datas3t.server.aggregate_parts import SignedPart
-from datas3t.server.aggregates import Started
+from datas3t.server import dataranges
+from datas3t.server.aggregates import lifecycle as aggregates
+from datas3t.server.aggregates import part_plan
+from datas3t.server.aggregates.lifecycle import Started
+from datas3t.server.aggregates.part_plan import SignedPart
 from datas3t.server.db.dataranges import Datarange
 from tests.support.uploads import Archive, Site, archive, put
 
@@ -38,7 +40,7 @@ def send_planned(site: Site, first: int, last: int) -> tuple[int, list[str]]:
     """Starts an aggregate by the part plan and has all its parts made; its id and their ETags."""
     started = start(site, first, last, planned=True)
     numbers = range(1, started.part_count + 1)
-    signed = aggregate_parts.sign(site.service, started.aggregate.id, numbers)
+    signed = part_plan.sign(site.service, started.aggregate.id, numbers)
     return started.aggregate.id, [make(site, part) for part in signed.parts]
 
 

@@ -17,7 +17,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.front import Front
+from datas3t.server.front.front import Front
 from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Address, Patience
 from datas3t.v1 import (

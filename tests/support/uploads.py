@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datas3t.server import buckets, datas3ts, upload_states, uploads
+from datas3t.server import buckets, datas3ts
 from datas3t.server.credentials import Cipher
 from datas3t.server.db.pool import connection, open_pool
 from datas3t.server.index_cache import IndexCache
+from datas3t.server.intents import upload_states
 from datas3t.server.reaper import sweep
+from datas3t.server.resources import Service
 from datas3t.server.s3.bucket import Buckets
-from datas3t.server.service import Service
-from datas3t.server.uploads import Started
+from datas3t.server.uploads import lifecycle as uploads
+from datas3t.server.uploads.lifecycle import Started
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

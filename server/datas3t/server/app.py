@@ -17,12 +17,12 @@ from datas3t.server.credentials import Cipher
 from datas3t.server.db import pool, s3_buckets
 from datas3t.server.db.migrate import MigrationEdited, migrate
 from datas3t.server.errors import Failure
-from datas3t.server.front import Front
+from datas3t.server.front.front import Front
+from datas3t.server.front.rpc.registry import servicers
 from datas3t.server.index_cache import IndexCache
 from datas3t.server.metrics import Metrics
-from datas3t.server.rpc.registry import servicers
+from datas3t.server.resources import Service
 from datas3t.server.s3.bucket import Buckets
-from datas3t.server.service import Service
 from datas3t.server.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)

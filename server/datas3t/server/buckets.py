@@ -8,9 +8,9 @@ from datas3t.server import values
 from datas3t.server.db import keys_to_delete, pool, s3_buckets
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
+from datas3t.server.resources import Service
 from datas3t.server.s3 import check
 from datas3t.server.s3.bucket import Bucket, Location
-from datas3t.server.service import Service
 
 DEFAULT_REGION = "us-east-1"
 

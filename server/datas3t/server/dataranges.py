@@ -11,8 +11,8 @@ from datas3t.server.db import dataranges, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
+from datas3t.server.resources import Service
 from datas3t.server.s3.bucket import Bucket
-from datas3t.server.service import Service
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from datas3t.server import buckets, values
 from datas3t.server.db import dataranges, datas3ts, intents, pool, s3_buckets
 from datas3t.server.db.datas3ts import Datas3t, Summary
 from datas3t.server.errors import Failure
+from datas3t.server.resources import Service
 from datas3t.server.s3.bucket import Bucket
-from datas3t.server.service import Service
 
 
 def add(service: Service, name: str, bucket: str) -> None:

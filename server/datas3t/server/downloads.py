@@ -11,8 +11,8 @@ from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
+from datas3t.server.resources import Service
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
-from datas3t.server.service import Service
 
 _TRIES = 5  # where dataranges are deleted while their indices are looked into
 

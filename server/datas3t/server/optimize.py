@@ -15,7 +15,7 @@ from datas3t.archive.index import END_SIZE
 from datas3t.server import datas3ts, values
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
-from datas3t.server.service import Service
+from datas3t.server.resources import Service
 
 REQUEST = 1 << 20  # what a request less is worth, in bytes
 COPIED = 256  # so many bytes that S3 copies cost as much as one that the client moves

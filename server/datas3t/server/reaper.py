@@ -12,8 +12,8 @@ from datas3t.server.db import intents, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.keys_to_delete import Backlog, Claim
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
+from datas3t.server.resources import Service
 from datas3t.server.s3.bucket import Bucket
-from datas3t.server.service import Service
 
 BATCH = 1000
 KEEP_FINISHED = timedelta(days=30)

@@ -1,0 +1,1 @@
+"""Aggregates: many dataranges replaced by one."""

@@ -1,0 +1,1 @@
+"""The server's one port: gRPC, REST and the operators' pages."""

@@ -1,0 +1,1 @@
+"""What happens around every call, over gRPC and over REST alike: admission, logging, metrics and errors."""

@@ -1,0 +1,120 @@
+"""DatarangeService: translation only."""
+
+from typing import Any
+
+from datas3t import v1
+from datas3t.server import dataranges, downloads
+from datas3t.server.front.rpc.times import timestamp
+from datas3t.server.resources import Service
+from datas3t.server.uploads import lifecycle as uploads
+from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
+
+
+class Dataranges(DatarangeServiceServicer):
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def StartUpload(self, request: v1.StartUploadRequest, _: Any) -> v1.StartUploadResponse:
+        started = uploads.start(
+            self._service,
+            request.datas3t_name,
+            request.first_datapoint_index,
+            request.number_of_datapoints,
+            request.data_size,
+            all_urls=request.all_urls,
+        )
+        upload = started.upload
+        return v1.StartUploadResponse(
+            datarange_id=upload.id,
+            datarange_upload_id=upload.id,
+            object_key=upload.data_object_key,
+            first_datapoint_index=upload.first_key,
+            use_direct_put=not upload.multipart,
+            presigned_data_put_url=started.data_put_url,
+            presigned_multipart_upload_urls=started.part_urls,
+            presigned_index_put_url=started.index_put_url,
+            part_size=upload.part_size,
+            expires_at=timestamp(upload.expires_at),
+        )
+
+    def SignUploadParts(self, request: v1.SignUploadPartsRequest, _: Any) -> v1.SignUploadPartsResponse:
+        signed = uploads.sign_parts(self._service, request.datarange_upload_id, request.part_numbers)
+        return v1.SignUploadPartsResponse(
+            parts=[v1.SignedPart(number=number, presigned_url=url) for number, url in signed.part_urls],
+            uploaded_parts=[v1.UploadedPart(number=p.number, etag=p.etag, size=p.size) for p in signed.uploaded],
+            presigned_data_put_url=signed.data_put_url,
+            presigned_index_put_url=signed.index_put_url,
+            part_size=signed.upload.part_size,
+            expires_at=timestamp(signed.expires_at),
+        )
+
+    def CompleteUpload(self, request: v1.CompleteUploadRequest, _: Any) -> v1.CompleteUploadResponse:
+        uploads.complete(self._service, request.datarange_upload_id, request.upload_ids)
+        return v1.CompleteUploadResponse()
+
+    def CancelUpload(self, request: v1.CancelUploadRequest, _: Any) -> v1.CancelUploadResponse:
+        uploads.cancel(self._service, request.datarange_upload_id)
+        return v1.CancelUploadResponse()
+
+    def ListDataranges(self, request: v1.ListDatarangesRequest, _: Any) -> v1.ListDatarangesResponse:
+        rows, following = dataranges.page(self._service, request.datas3t_name, request.page_size, request.page_token)
+        return v1.ListDatarangesResponse(
+            dataranges=[
+                v1.Datarange(
+                    datarange_id=row.id,
+                    data_object_key=row.data_object_key,
+                    index_object_key=row.index_object_key,
+                    min_datapoint_key=row.first_key,
+                    max_datapoint_key=row.last_key,
+                    size_bytes=row.size_bytes,
+                )
+                for row in rows
+            ],
+            next_page_token=following,
+        )
+
+    def DeleteDatarange(self, request: v1.DeleteDatarangeRequest, _: Any) -> v1.DeleteDatarangeResponse:
+        keys = request.first_datapoint_key, request.last_datapoint_key
+        dataranges.delete(self._service, request.datas3t_name, *keys)
+        return v1.DeleteDatarangeResponse()
+
+    def PresignDownload(self, request: v1.PresignDownloadRequest, _: Any) -> v1.PresignDownloadResponse:
+        span = request.first_datapoint, request.last_datapoint
+        segments, following, expires_at = downloads.presign(
+            self._service, request.datas3t_name, *span, size=request.page_size, token=request.page_token
+        )
+        return v1.PresignDownloadResponse(
+            download_segments=[
+                v1.DownloadSegment(presigned_url=s.url, range=f"bytes={s.start}-{s.stop - 1}", etag=s.etag)
+                for s in segments
+            ],
+            next_page_token=following,
+            expires_at=timestamp(expires_at),
+        )
+
+    def PresignDataranges(self, request: v1.PresignDatarangesRequest, _: Any) -> v1.PresignDatarangesResponse:
+        first = request.first_datapoint if request.HasField("first_datapoint") else None
+        last = request.last_datapoint if request.HasField("last_datapoint") else None
+        signed, following, expires_at = dataranges.presign(
+            self._service, request.datas3t_name, first, last, size=request.page_size, token=request.page_token
+        )
+        return v1.PresignDatarangesResponse(
+            dataranges=[_presigned(each) for each in signed],
+            next_page_token=following,
+            expires_at=timestamp(expires_at),
+        )
+
+
+def _presigned(signed: dataranges.Presigned) -> v1.PresignedDatarange:
+    row = signed.datarange
+    return v1.PresignedDatarange(
+        datarange_id=row.id,
+        min_datapoint_key=row.first_key,
+        max_datapoint_key=row.last_key,
+        size_bytes=row.size_bytes,
+        entries_size_bytes=row.entries_size_bytes,
+        data_etag=row.data_etag,
+        index_etag=row.index_etag,
+        presigned_data_url=signed.data_url,
+        presigned_index_url=signed.index_url,
+    )

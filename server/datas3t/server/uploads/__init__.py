@@ -1,0 +1,1 @@
+"""Uploads: from StartUpload to a committed datarange."""
