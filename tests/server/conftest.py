@@ -10,25 +10,25 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from datas3t.embedded.stack import Services
-    from datas3t.server.resources import Service
+    from datas3t.server.resources import Resources
     from tests.support.uploads import Site
 
 
 @pytest.fixture
-def service(services: "Services", database: str, tmp_path: Path) -> Iterator["Service"]:
+def resources(services: "Services", database: str, tmp_path: Path) -> Iterator["Resources"]:
     """A service on a fresh database."""
-    from tests.support.uploads import open_service
+    from tests.support.uploads import open_resources
 
-    with open_service(database, services.encryption_key, tmp_path / "cache") as opened:
+    with open_resources(database, services.encryption_key, tmp_path / "cache") as opened:
         yield opened
 
 
 @pytest.fixture
-def site(services: "Services", service: "Service", bucket: str, s3: "S3Client") -> "Site":
+def site(services: "Services", resources: "Resources", bucket: str, s3: "S3Client") -> "Site":
     """The service with bucket configuration `local` on a fresh bucket, and a datas3t `images` there."""
     from tests.support.uploads import Site, add_bucket
 
-    add_bucket(service, services.s3, bucket)
-    site = Site(service, "images", bucket, s3)
+    add_bucket(resources, services.s3, bucket)
+    site = Site(resources, "images", bucket, s3)
     site.add()
     return site

@@ -22,12 +22,12 @@ CHANGED = v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED
 
 
 def completion(site: Site, sent: tuple[int, list[str]]) -> Callable[[], None]:
-    return lambda: aggregates.complete(site.service, *sent)
+    return lambda: aggregates.complete(site.resources, *sent)
 
 
 def clean(site: Site) -> None:
     """After the reaper and the end of all URLs the bucket holds two objects for each datarange, and nothing else."""
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
     site.sweep()
     named = {key for row in rows(site) for key in (row.data_object_key, row.index_object_key)}
@@ -70,7 +70,9 @@ def test_a_completion_eight_times_at_once_is_one_datarange(site: Site, planned: 
 def test_an_aggregate_or_the_deletion_of_a_source_comes_first(site: Site, attempt: int) -> None:
     upload_some(site, 3)
     sent = send_planned(site, 1, 9)
-    completed, deleted = at_once([completion(site, sent), lambda: dataranges.delete(site.service, site.datas3t, 4, 6)])
+    completed, deleted = at_once(
+        [completion(site, sent), lambda: dataranges.delete(site.resources, site.datas3t, 4, 6)]
+    )
     if completed == DONE:
         assert deleted == v1.ERROR_REASON_DATARANGE_NOT_FOUND
         assert bounds(site) == [(1, 9)]
@@ -86,13 +88,13 @@ def test_a_source_deleted_while_the_result_is_checked_is_said_so(site: Site, mon
     check = aggregate_completion.check
 
     def slow(*arguments: object) -> object:
-        dataranges.delete(site.service, site.datas3t, 7, 9)
+        dataranges.delete(site.resources, site.datas3t, 7, 9)
         site.sweep()
         return check(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(aggregate_completion, "check", slow)
     with pytest.raises(Failure) as caught:
-        aggregates.complete(site.service, *sent)
+        aggregates.complete(site.resources, *sent)
     assert caught.value.reason == CHANGED
     clean(site)
 
@@ -101,7 +103,7 @@ def test_a_source_deleted_while_the_result_is_checked_is_said_so(site: Site, mon
 def test_an_aggregate_is_completed_or_cancelled_but_never_both(site: Site, attempt: int) -> None:
     upload_some(site, 2)
     sent = send_planned(site, 1, 6)
-    completed, cancelled = at_once([completion(site, sent), lambda: aggregates.cancel(site.service, sent[0])])
+    completed, cancelled = at_once([completion(site, sent), lambda: aggregates.cancel(site.resources, sent[0])])
     if completed == DONE:
         assert cancelled == v1.ERROR_REASON_AGGREGATE_COMPLETED
         assert bounds(site) == [(1, 6)]
@@ -116,7 +118,7 @@ def test_a_clear_under_aggregates_and_uploads_leaves_no_object_without_a_row(sit
     upload_some(site, 6)
     sent = [send_planned(site, 1, 9), send_planned(site, 10, 18)]
     upload = site.send(archive(30, b"content"))
-    at_once([*(completion(site, each) for each in sent), site.clear, lambda: uploads.complete(site.service, *upload)])
+    at_once([*(completion(site, each) for each in sent), site.clear, lambda: uploads.complete(site.resources, *upload)])
     clean(site)
 
 
@@ -127,9 +129,9 @@ def test_a_crash_inside_the_swap_changes_nothing(site: Site, monkeypatch: pytest
     with monkeypatch.context() as crashing:
         crashing.setattr(keys_to_delete, "queue", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            aggregates.complete(site.service, *sent)
+            aggregates.complete(site.resources, *sent)
     assert rows(site) == before
-    aggregates.complete(site.service, *sent)
+    aggregates.complete(site.resources, *sent)
     assert bounds(site) == [(1, 6)]
     clean(site)
 
@@ -141,7 +143,7 @@ def test_a_reader_under_four_overlapping_aggregations_sees_no_wrong_byte(site: S
 
     def reader() -> None:
         while not over.is_set() or read[0] == 0:
-            signed, _, _ = dataranges.presign(site.service, site.datas3t, None, None)
+            signed, _, _ = dataranges.presign(site.resources, site.datas3t, None, None)
             covered = [key for each in signed for key in range(each.datarange.first_key, each.datarange.last_key + 1)]
             if covered != list(range(1, 49)):
                 errors.append(f"a cover of {covered}")

@@ -111,12 +111,12 @@ def test_a_refused_start_leaves_no_trace(site: Site) -> None:
     with pytest.raises(Failure):
         start(site, 1, 5)
     assert site.multiparts() == []
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         assert conn.execute("SELECT count(*) FROM aggregate_uploads").fetchone() == (0,)
 
 
 def test_an_index_larger_than_s3_takes_is_not_begun(site: Site) -> None:
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
                                        entries_size_bytes, data_etag, index_etag)
@@ -131,7 +131,7 @@ def test_an_index_larger_than_s3_takes_is_not_begun(site: Site) -> None:
 
 
 def test_more_parts_than_s3_takes_name_the_most_that_fit(site: Site) -> None:
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
                                        entries_size_bytes, data_etag, index_etag)

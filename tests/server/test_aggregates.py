@@ -34,7 +34,7 @@ def scanned(data: bytes) -> tar.Contents:
 
 
 def make_all_due(site: Site) -> None:
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
 
 
@@ -54,10 +54,10 @@ def test_s3_copies_all_but_the_end_marker_of_large_archives(site: Site) -> None:
     for each in sources:
         site.upload(each)
     started = start(site, 1, 4, planned=True)
-    parts = part_plan.sign(site.service, started.aggregate.id, range(1, started.part_count + 1)).parts
+    parts = part_plan.sign(site.resources, started.aggregate.id, range(1, started.part_count + 1)).parts
     assert [part.copy is not None for part in parts] == [True] * 4 + [False]
     assert (parts[-1].size, parts[-1].zeros) == (1024, 1024)
-    aggregates.complete(site.service, started.aggregate.id, [make(site, part) for part in parts])
+    aggregates.complete(site.resources, started.aggregate.id, [make(site, part) for part in parts])
     (row,) = rows(site)
     with tarfile.open(fileobj=io.BytesIO(stored(site, row.data_object_key))) as joined:
         assert [member.size for member in joined] == [6 * MIB] * 4
@@ -78,14 +78,14 @@ def test_mixed_dialects_and_paddings_aggregate_to_what_tar_reads(site: Site) -> 
 
 def test_urls_from_before_work_until_they_end_and_then_the_old_objects_go(site: Site) -> None:
     first, _ = upload_some(site, 2)
-    signed, _, _ = dataranges.presign(site.service, site.datas3t, 1, 6)
+    signed, _, _ = dataranges.presign(site.resources, site.datas3t, 1, 6)
     old = [row for each in rows(site) for row in (each.data_object_key, each.index_object_key)]
     aggregate(site, 1, 6)
     assert site.sweep() == 0
     assert get(signed[0].data_url, 0, len(first.data)) == first.data
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         (due,) = {row[0] for row in conn.execute("SELECT due_at FROM keys_to_delete")}
-    assert due >= datetime.now(UTC) + site.service.url_lifetime
+    assert due >= datetime.now(UTC) + site.resources.url_lifetime
     make_all_due(site)
     assert site.sweep() == len(old)
     assert set(site.objects()).isdisjoint(old)
@@ -95,14 +95,14 @@ def test_urls_from_before_work_until_they_end_and_then_the_old_objects_go(site: 
 def test_completed_again_it_succeeds_and_changes_nothing(site: Site) -> None:
     upload_some(site, 2)
     aggregate_id, etags = send_planned(site, 1, 6)
-    aggregates.complete(site.service, aggregate_id, etags)
+    aggregates.complete(site.resources, aggregate_id, etags)
     before = rows(site)
-    aggregates.complete(site.service, aggregate_id, etags)
-    aggregates.complete(site.service, aggregate_id, [])
+    aggregates.complete(site.resources, aggregate_id, etags)
+    aggregates.complete(site.resources, aggregate_id, [])
     assert rows(site) == before
-    cancel = refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregates.cancel(site.service, aggregate_id))
+    cancel = refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregates.cancel(site.resources, aggregate_id))
     assert cancel.metadata["aggregate_id"] == str(aggregate_id)
-    refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: part_plan.sign(site.service, aggregate_id, []))
+    refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: part_plan.sign(site.resources, aggregate_id, []))
 
 
 def test_an_aggregate_of_aggregates_is_as_good(site: Site) -> None:
@@ -119,38 +119,38 @@ def test_an_aggregate_of_aggregates_is_as_good(site: Site) -> None:
 def test_a_cancelled_one_leaves_its_sources_and_nothing_else(site: Site) -> None:
     upload_some(site, 2)
     aggregate_id, etags = send_planned(site, 1, 6)
-    aggregates.cancel(site.service, aggregate_id)
-    aggregates.cancel(site.service, aggregate_id)
+    aggregates.cancel(site.resources, aggregate_id)
+    aggregates.cancel(site.resources, aggregate_id)
     site.sweep()
     assert site.multiparts() == []
     assert len(site.objects()) == 4
     assert bounds(site) == [(1, 3), (4, 6)]
-    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: aggregates.complete(site.service, aggregate_id, etags))
+    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: aggregates.complete(site.resources, aggregate_id, etags))
 
 
 def test_an_abandoned_one_goes_when_its_urls_end(site: Site) -> None:
     upload_some(site, 2)
     aggregate_id, _ = send_planned(site, 1, 6)
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 second'")
     site.sweep()
     assert (site.multiparts(), len(site.objects())) == ([], 4)
-    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: part_plan.sign(site.service, aggregate_id, [1]))
+    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: part_plan.sign(site.resources, aggregate_id, [1]))
 
 
 def test_signing_tells_what_s3_has_and_lengthens_its_life(site: Site) -> None:
     for n in range(1, 4):
         site.upload(archive(n, bytes([n]) * (6 * MIB)))
     started = start(site, 1, 3, planned=True)
-    first = part_plan.sign(site.service, started.aggregate.id, [1])
+    first = part_plan.sign(site.resources, started.aggregate.id, [1])
     assert first.uploaded == []
     etag = make(site, first.parts[0])
     longer = site.having(url_lifetime=timedelta(days=3))
-    second = part_plan.sign(longer.service, started.aggregate.id, [2, 3])
+    second = part_plan.sign(longer.resources, started.aggregate.id, [2, 3])
     assert [(part.number, part.etag) for part in second.uploaded] == [(1, etag)]
     assert [part.number for part in second.parts] == [2, 3]
     assert second.part_count == 4
-    found = aggregate_states.find(site.service, started.aggregate.id)
+    found = aggregate_states.find(site.resources, started.aggregate.id)
     assert found.expires_at > started.aggregate.expires_at + timedelta(days=1)
     assert second.index_put_url == second.data_put_url == ""
 
@@ -158,7 +158,7 @@ def test_signing_tells_what_s3_has_and_lengthens_its_life(site: Site) -> None:
 def test_after_a_lost_answer_all_parts_count_as_uploaded(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.resources, started.aggregate.id, [1]).parts
     etag = put(part.url, made_of(site, part))
     key, s3_upload_id = started.aggregate.data_object_key, started.aggregate.s3_upload_id
     assert s3_upload_id
@@ -169,9 +169,9 @@ def test_after_a_lost_answer_all_parts_count_as_uploaded(site: Site) -> None:
         UploadId=s3_upload_id,
         MultipartUpload=done,  # type: ignore[arg-type]
     )
-    signed = part_plan.sign(site.service, started.aggregate.id, [])
+    signed = part_plan.sign(site.resources, started.aggregate.id, [])
     assert [(each.number, each.size) for each in signed.uploaded] == [(1, part.size)]
-    aggregates.complete(site.service, started.aggregate.id, [each.etag for each in signed.uploaded])
+    aggregates.complete(site.resources, started.aggregate.id, [each.etag for each in signed.uploaded])
     assert bounds(site) == [(1, 6)]
 
 
@@ -181,7 +181,7 @@ def test_a_message_holds_as_many_parts_as_fit_and_one_at_least(site: Site, monke
     started = start(site, 1, 4, planned=True)
     for limit, count in [(0, 1), (4_500, 2), (1 << 20, 5)]:
         monkeypatch.setattr(part_plan, "MESSAGE_SIZE", limit)
-        parts = part_plan.sign(site.service, started.aggregate.id, [1, 2, 3, 4, 5]).parts
+        parts = part_plan.sign(site.resources, started.aggregate.id, [1, 2, 3, 4, 5]).parts
         assert [part.number for part in parts] == list(range(1, count + 1))
 
 
@@ -190,7 +190,7 @@ def test_part_numbers_that_cannot_be_are_refused(site: Site, numbers: list[int])
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
     failure = refused(
-        v1.ERROR_REASON_INVALID_VALUE, lambda: part_plan.sign(site.service, started.aggregate.id, numbers)
+        v1.ERROR_REASON_INVALID_VALUE, lambda: part_plan.sign(site.resources, started.aggregate.id, numbers)
     )
     assert failure.metadata["field"] == "part_numbers"
 
@@ -198,7 +198,7 @@ def test_part_numbers_that_cannot_be_are_refused(site: Site, numbers: list[int])
 def test_wrong_bytes_at_a_seam_are_final_and_the_sources_stay(site: Site) -> None:
     upload_some(site, 3)
     started = start(site, 1, 9, planned=True)
-    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.resources, started.aggregate.id, [1]).parts
     data = bytearray(made_of(site, part))
     seam = rows(site)[0].entries_size_bytes
     data[seam : seam + 20] = b"%020d" % 99
@@ -206,7 +206,7 @@ def test_wrong_bytes_at_a_seam_are_final_and_the_sources_stay(site: Site) -> Non
     for _ in range(2):
         failure = refused(
             v1.ERROR_REASON_AGGREGATE_INVALID,
-            lambda: aggregates.complete(site.service, started.aggregate.id, [etag]),
+            lambda: aggregates.complete(site.resources, started.aggregate.id, [etag]),
         )
         assert "checksum" in failure.message
     assert bounds(site) == [(1, 3), (4, 6), (7, 9)]
@@ -217,10 +217,10 @@ def test_wrong_bytes_at_a_seam_are_final_and_the_sources_stay(site: Site) -> Non
 def test_a_missing_end_marker_is_final(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.resources, started.aggregate.id, [1]).parts
     etag = put(part.url, made_of(site, part)[:-1] + b"x")
     failure = refused(
-        v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.service, started.aggregate.id, [etag])
+        v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.resources, started.aggregate.id, [etag])
     )
     assert "end marker" in failure.message
 
@@ -229,20 +229,20 @@ def test_a_missing_end_marker_is_final(site: Site) -> None:
 def test_parts_other_than_planned_are_final(site: Site, wrong: str) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    (part,) = part_plan.sign(site.service, started.aggregate.id, [1]).parts
+    (part,) = part_plan.sign(site.resources, started.aggregate.id, [1]).parts
     etag = put(part.url, made_of(site, part)[: -512 if wrong == "short" else None])
     etags = [etag] if wrong == "short" else []
-    refused(v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.service, started.aggregate.id, etags))
+    refused(v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.resources, started.aggregate.id, etags))
 
 
 def test_a_source_that_was_deleted_meanwhile_is_said_so(site: Site) -> None:
     upload_some(site, 3)
     aggregate_id, etags = send_planned(site, 1, 9)
-    dataranges.delete(site.service, site.datas3t, 4, 6)
+    dataranges.delete(site.resources, site.datas3t, 4, 6)
     for _ in range(2):
         refused(
             v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED,
-            lambda: aggregates.complete(site.service, aggregate_id, etags),
+            lambda: aggregates.complete(site.resources, aggregate_id, etags),
         )
     site.sweep()
     assert bounds(site) == [(1, 3), (7, 9)]
@@ -252,12 +252,12 @@ def test_a_source_that_was_deleted_meanwhile_is_said_so(site: Site) -> None:
 def test_signing_ends_an_aggregate_whose_sources_changed(site: Site) -> None:
     upload_some(site, 3)
     started = start(site, 1, 9, planned=True)
-    dataranges.delete(site.service, site.datas3t, 4, 6)
+    dataranges.delete(site.resources, site.datas3t, 4, 6)
     site.upload(archive(4, b"", b"", b""))  # the same keys again are not the same datarange
     for _ in range(2):
         refused(
             v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED,
-            lambda: part_plan.sign(site.service, started.aggregate.id, [1]),
+            lambda: part_plan.sign(site.resources, started.aggregate.id, [1]),
         )
     site.sweep()
     assert site.multiparts() == []
@@ -268,10 +268,10 @@ def test_an_index_that_somebody_overwrote_is_said_and_not_final(site: Site) -> N
     aggregate_id, etags = send_planned(site, 1, 6)
     key = rows(site)[0].index_object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"\0" * 48)
-    failure = refused(v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.service, aggregate_id, etags))
+    failure = refused(v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.resources, aggregate_id, etags))
     assert failure.metadata["object_key"] == key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=first.index)
-    aggregates.complete(site.service, aggregate_id, etags)
+    aggregates.complete(site.resources, aggregate_id, etags)
     assert bounds(site) == [(1, 6)]
 
 
@@ -283,9 +283,9 @@ def test_s3_away_at_completion_is_not_final(site: Site) -> None:
         site.move(between.url)
         for only in (b"", b"POST ", b"HEAD ", b".index"):
             between.always = Fault(status=503, only=only)
-            refused(v1.ERROR_REASON_S3_UNAVAILABLE, lambda: aggregates.complete(site.service, aggregate_id, etags))
+            refused(v1.ERROR_REASON_S3_UNAVAILABLE, lambda: aggregates.complete(site.resources, aggregate_id, etags))
         between.always = Fault()
-        aggregates.complete(site.service, aggregate_id, etags)
+        aggregates.complete(site.resources, aggregate_id, etags)
     assert bounds(site) == [(1, 6)]
 
 
@@ -297,16 +297,16 @@ def test_s3_away_at_the_start_leaves_no_aggregate(site: Site) -> None:
         between.always = Fault(status=503)
         refused(v1.ERROR_REASON_S3_UNAVAILABLE, lambda: start(site, 1, 6, planned=True))
     site.move(endpoint)
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         assert conn.execute("SELECT state FROM aggregate_uploads").fetchall() == [("cancelled",)]
 
 
 @pytest.mark.parametrize("aggregate_id", [0, 1, (1 << 63) - 1, (1 << 64) - 1])
 def test_an_id_that_never_was_is_not_found(site: Site, aggregate_id: int) -> None:
     for call in (
-        lambda: aggregates.complete(site.service, aggregate_id, []),
-        lambda: aggregates.cancel(site.service, aggregate_id),
-        lambda: part_plan.sign(site.service, aggregate_id, []),
+        lambda: aggregates.complete(site.resources, aggregate_id, []),
+        lambda: aggregates.cancel(site.resources, aggregate_id),
+        lambda: part_plan.sign(site.resources, aggregate_id, []),
     ):
         refused(v1.ERROR_REASON_AGGREGATE_NOT_FOUND, call)
 
@@ -325,23 +325,23 @@ def test_large_archives_cut_in_parts_aggregate_too(site: Site) -> None:
 def test_etags_that_cannot_be_are_refused_and_nothing_ends(site: Site, etags: list[str]) -> None:
     upload_some(site, 2)
     aggregate_id, right = send_planned(site, 1, 6)
-    failure = refused(v1.ERROR_REASON_INVALID_VALUE, lambda: aggregates.complete(site.service, aggregate_id, etags))
+    failure = refused(v1.ERROR_REASON_INVALID_VALUE, lambda: aggregates.complete(site.resources, aggregate_id, etags))
     assert failure.metadata == {"field": "upload_ids"}
-    aggregates.complete(site.service, aggregate_id, right)
+    aggregates.complete(site.resources, aggregate_id, right)
     assert bounds(site) == [(1, 6)]
 
 
 def test_one_that_s3_has_not_opened_is_asked_for_again_and_one_whose_start_crashed_leaves_nothing(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute("UPDATE aggregate_uploads SET s3_upload_id = NULL")
     for call in (
-        lambda: part_plan.sign(site.service, started.aggregate.id, [1]),
-        lambda: aggregates.complete(site.service, started.aggregate.id, ["etag"]),
+        lambda: part_plan.sign(site.resources, started.aggregate.id, [1]),
+        lambda: aggregates.complete(site.resources, started.aggregate.id, ["etag"]),
     ):
         refused(v1.ERROR_REASON_S3_UNAVAILABLE, call)
-    aggregates.cancel(site.service, started.aggregate.id)
+    aggregates.cancel(site.resources, started.aggregate.id)
     site.sweep()
     assert (site.multiparts(), len(site.objects())) == ([], 4)
 
@@ -351,6 +351,6 @@ def test_an_archive_that_somebody_overwrote_is_not_aggregated(site: Site) -> Non
     aggregate_id, etags = send_planned(site, 1, 6)
     key = rows(site)[0].data_object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=first.data[:-1] + b"x")
-    failure = refused(v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.service, aggregate_id, etags))
+    failure = refused(v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.resources, aggregate_id, etags))
     assert failure.metadata["object_key"] == key
     assert bounds(site) == [(1, 3), (4, 6)]

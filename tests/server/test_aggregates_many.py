@@ -52,7 +52,7 @@ def test_hundreds_of_sources_take_a_request_each_and_some_at_the_seams(site: Sit
     sent = send_planned(site, 0, last)
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
-        aggregates.complete(site.service, *sent)
+        aggregates.complete(site.resources, *sent)
         requests = list(between.requests)
     check(site)
     assert sum(b".index" in request for request in requests) == MANY + 1  # each read, and the new one written
@@ -67,7 +67,7 @@ def test_hundreds_of_sources_that_a_client_merged(site: Site, services: "Service
     sent = send_merged(started, merged([each.data for each in sources], first=0))
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
-        aggregates.complete(site.service, *sent)
+        aggregates.complete(site.resources, *sent)
         assert len(between.requests) < MANY + 4 * 256 + 20
     check(site)
 
@@ -84,11 +84,11 @@ def test_one_archive_that_was_overwritten_is_found_among_many(
     key = rows(site)[41].data_object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=sources[41].data[:-1] + b"x")
     with pytest.raises(Failure) as caught:
-        aggregates.complete(site.service, *sent)
+        aggregates.complete(site.resources, *sent)
     assert caught.value.reason == v1.ERROR_REASON_OBJECT_CHANGED
     assert caught.value.metadata["object_key"] == key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=sources[41].data)
-    aggregates.complete(site.service, *sent)
+    aggregates.complete(site.resources, *sent)
     assert bounds(site) == [(0, last)]
 
 
@@ -103,11 +103,11 @@ def test_indices_are_joined_and_compared_piece_by_piece(
     right = merged([each.data for each in sources], first=0)
     wrong = merged([each.data for each in sources[:-1]] + [archive(last, b"another size").data], first=0)
     with pytest.raises(Failure, match=f"datapoint {last} has 12 bytes, but in its source it has 3"):
-        aggregates.complete(site.service, *send_merged(start(site, 0, last), wrong))
+        aggregates.complete(site.resources, *send_merged(start(site, 0, last), wrong))
     aggregate(site, 0, sources[5].first - 1)
     check_first = rows(site)[0]
     assert check_first.last_key == sources[5].first - 1
-    aggregates.complete(site.service, *send_merged(start(site, 0, last), right))
+    aggregates.complete(site.resources, *send_merged(start(site, 0, last), right))
     check(site)
 
 
@@ -119,7 +119,7 @@ def test_where_the_disk_takes_no_index_the_aggregate_waits(
     sent = send_planned(site, 0, last)
     (tmp_path / "file").touch()
     with pytest.raises(Failure, match="cannot write an index to its cache folder") as caught:
-        aggregates.complete(site.having(scratch=tmp_path / "file").service, *sent)
+        aggregates.complete(site.having(scratch=tmp_path / "file").resources, *sent)
     assert caught.value.reason == v1.ERROR_REASON_INTERNAL
-    aggregates.complete(site.having(scratch=tmp_path / "folder").service, *sent)
+    aggregates.complete(site.having(scratch=tmp_path / "folder").resources, *sent)
     check(site)

@@ -31,7 +31,7 @@ def invalid(site: Site, sent: tuple[int, list[str]], message: str) -> None:
     before = rows(site)
     for _ in range(2):
         with pytest.raises(Failure, match=message) as caught:
-            aggregates.complete(site.service, *sent)
+            aggregates.complete(site.resources, *sent)
         assert caught.value.reason == v1.ERROR_REASON_AGGREGATE_INVALID
     site.sweep()
     assert rows(site) == before
@@ -58,7 +58,7 @@ def test_an_archive_of_any_tar_writer_will_do(site: Site, dialect: int) -> None:
         site.upload(Archive(2 * n + 1, 2, data, scanned(data).index))
     started = start(site, 1, 6)
     new = merged(fetched(started), dialect=dialect)
-    aggregates.complete(site.service, *send_merged(started, new))
+    aggregates.complete(site.resources, *send_merged(started, new))
     (row,) = rows(site)
     assert stored(site, row.data_object_key) == new.data
     assert (row.size_bytes, row.first_key, row.last_key) == (len(new.data), 1, 6)
@@ -72,8 +72,8 @@ def test_a_large_one_goes_in_parts(site: Site) -> None:
     started = start(site, 1, 8)
     assert (len(started.part_urls), started.part_count, started.data_put_url) == (2, 2, "")
     new = merged(fetched(started))
-    aggregates.complete(site.service, *send_merged(started, new))
-    aggregates.complete(site.service, started.aggregate.id, [])
+    aggregates.complete(site.resources, *send_merged(started, new))
+    aggregates.complete(site.resources, started.aggregate.id, [])
     (row,) = rows(site)
     assert stored(site, row.data_object_key) == new.data
 
@@ -86,10 +86,10 @@ def test_fewer_parts_than_were_signed_will_do_and_more_will_not(site: Site) -> N
     put(started.index_put_url, new.index)
     etag = put(started.part_urls[0], new.data)
     with pytest.raises(Failure, match="1 to 2 parts were signed, but 3 ETags"):
-        aggregates.complete(site.service, started.aggregate.id, [etag] * 3)
+        aggregates.complete(site.resources, started.aggregate.id, [etag] * 3)
     again = start(site, 1, 8)
     put(again.index_put_url, new.index)
-    aggregates.complete(site.service, again.aggregate.id, [put(again.part_urls[0], new.data)])
+    aggregates.complete(site.resources, again.aggregate.id, [put(again.part_urls[0], new.data)])
     assert bounds(site) == [(1, 8)]
 
 
@@ -97,7 +97,7 @@ def test_etags_of_a_single_put_are_refused(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6)
     with pytest.raises(Failure, match="upload_ids are for archives in parts") as caught:
-        aggregates.complete(site.service, started.aggregate.id, ["etag"])
+        aggregates.complete(site.resources, started.aggregate.id, ["etag"])
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
 
 
@@ -139,7 +139,7 @@ def test_all_sizes_of_many_are_compared(site: Site) -> None:
         other = many.copy()
         other[key] += b"y"
         invalid(site, send_merged(start(site, 0, 29_999), archive(0, *other)), f"datapoint {key} has")
-    aggregates.complete(site.service, *send_merged(start(site, 0, 29_999), archive(0, *many)))
+    aggregates.complete(site.resources, *send_merged(start(site, 0, 29_999), archive(0, *many)))
     assert bounds(site) == [(0, 29_999)]
 
 
@@ -165,7 +165,7 @@ def test_an_archive_that_breaks_a_rule_is_final(site: Site, damage: Callable[[Ar
 def test_the_merged_archive_reads_back(site: Site) -> None:
     upload_some(site, 4)
     started = start(site, 1, 12)
-    aggregates.complete(site.service, *send_merged(started, merged(fetched(started))))
+    aggregates.complete(site.resources, *send_merged(started, merged(fetched(started))))
     (row,) = rows(site)
     with tarfile.open(fileobj=io.BytesIO(stored(site, row.data_object_key))) as new:
         assert new.getnames() == [f"{key:020d}.bin" for key in range(1, 13)]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def add_bucket(server: Server, services: "Services", bucket: str) -> None:
     s3 = services.s3
-    buckets.add(server.service, "store", s3.endpoint, bucket, None, s3.access_key, s3.secret_key)
+    buckets.add(server.resources, "store", s3.endpoint, bucket, None, s3.access_key, s3.secret_key)
 
 
 def started_upload(process: ServerProcess, datas3t: str) -> str:
@@ -186,4 +186,4 @@ def test_a_process_that_cannot_start_says_why_in_one_line(services: "Services", 
 def test_urls_live_as_long_as_the_server_is_told(services: "Services", database: str, tmp_path: Path) -> None:
     settings = settings_for(services, database, tmp_path, url_lifetime=timedelta(hours=1))
     with serving(settings) as server:
-        assert server.service.url_lifetime == timedelta(hours=1)
+        assert server.resources.url_lifetime == timedelta(hours=1)

@@ -13,7 +13,7 @@ from datas3t.server.db import keys_to_delete, s3_buckets
 from datas3t.server.db.pool import connection, transaction
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import backlog
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.uploads import lifecycle as uploads
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, add_bucket, archive
@@ -32,43 +32,43 @@ SETTINGS = {
 }
 
 
-def rows(service: Service) -> list[tuple[object, ...]]:
-    with connection(service.pool) as conn:
+def rows(resources: Resources) -> list[tuple[object, ...]]:
+    with connection(resources.pool) as conn:
         return conn.execute("SELECT name, endpoint, bucket, access_key, secret_key FROM s3_buckets").fetchall()
 
 
-def somebody_waits(service: Service) -> bool:
-    with connection(service.pool) as conn:
+def somebody_waits(resources: Resources) -> bool:
+    with connection(resources.pool) as conn:
         return conn.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchone() == (True,)
 
 
 def test_credentials_are_stored_encrypted_and_never_listed(site: Site, services: "Services") -> None:
-    listed, following = buckets.page(site.service, 0, "")
+    listed, following = buckets.page(site.resources, 0, "")
     assert [(row.name, row.endpoint, row.bucket) for row in listed] == [("local", services.s3.endpoint, site.bucket)]
     assert following == ""
-    assert services.s3.secret_key not in str(rows(site.service))
-    assert services.s3.access_key not in str(rows(site.service))
+    assert services.s3.secret_key not in str(rows(site.resources))
+    assert services.s3.access_key not in str(rows(site.resources))
     assert listed[0].secret_key not in repr(listed[0])
 
 
 def test_the_same_again_changes_nothing(site: Site, services: "Services") -> None:
-    before = rows(site.service)
-    add_bucket(site.service, services.s3, site.bucket, endpoint=services.s3.endpoint.upper().replace("HTTP", "http"))
-    add_bucket(site.service, services.s3, site.bucket, endpoint=services.s3.endpoint + "/")
-    assert rows(site.service) == before
+    before = rows(site.resources)
+    add_bucket(site.resources, services.s3, site.bucket, endpoint=services.s3.endpoint.upper().replace("HTTP", "http"))
+    add_bucket(site.resources, services.s3, site.bucket, endpoint=services.s3.endpoint + "/")
+    assert rows(site.resources) == before
 
 
 def test_other_settings_under_the_same_name_are_refused(site: Site, services: "Services") -> None:
     other = dataclasses.replace(services.s3, secret_key="forgotten")
     with pytest.raises(Failure, match="'local' exists with other settings") as caught:
-        add_bucket(site.service, other, site.bucket)
+        add_bucket(site.resources, other, site.bucket)
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_EXISTS
     assert "forgotten" not in caught.value.message
 
 
 def test_a_bucket_has_one_configuration(site: Site, services: "Services") -> None:
     with pytest.raises(Failure, match="another bucket configuration already has") as caught:
-        add_bucket(site.service, services.s3, site.bucket, name="twice")
+        add_bucket(site.resources, services.s3, site.bucket, name="twice")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_EXISTS
 
 
@@ -81,17 +81,17 @@ def test_a_bucket_has_one_configuration(site: Site, services: "Services") -> Non
     ],
 )
 def test_what_does_not_work_is_not_added(
-    service: Service, services: "Services", bucket: str, change: dict[str, str], reason: int
+    resources: Resources, services: "Services", bucket: str, change: dict[str, str], reason: int
 ) -> None:
     with pytest.raises(Failure) as caught:
-        add_bucket(service, dataclasses.replace(services.s3, **change), bucket)
+        add_bucket(resources, dataclasses.replace(services.s3, **change), bucket)
     assert caught.value.reason == reason
-    assert rows(service) == []
+    assert rows(resources) == []
 
 
-def test_a_bucket_that_is_not_there_is_not_added(service: Service, services: "Services") -> None:
+def test_a_bucket_that_is_not_there_is_not_added(resources: Resources, services: "Services") -> None:
     with pytest.raises(Failure) as caught:
-        add_bucket(service, services.s3, "no-such-bucket")
+        add_bucket(resources, services.s3, "no-such-bucket")
     assert caught.value.reason == v1.ERROR_REASON_S3_BUCKET_NOT_FOUND
 
 
@@ -121,17 +121,17 @@ def test_a_bucket_that_is_not_there_is_not_added(service: Service, services: "Se
         ("secret_key", "a\0b"),
     ],
 )
-def test_a_value_that_is_not_allowed_is_refused_by_its_field(service: Service, field: str, value: str) -> None:
+def test_a_value_that_is_not_allowed_is_refused_by_its_field(resources: Resources, field: str, value: str) -> None:
     with pytest.raises(Failure) as caught:
-        buckets.add(service, **{**SETTINGS, field: value})
+        buckets.add(resources, **{**SETTINGS, field: value})
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
     assert caught.value.metadata == {"field": field}
     assert "hidden" not in caught.value.message
 
 
-def test_an_endpoint_without_scheme_is_told_so(service: Service) -> None:
+def test_an_endpoint_without_scheme_is_told_so(resources: Resources) -> None:
     with pytest.raises(Failure, match="must begin with its scheme: https://"):
-        buckets.add(service, **{**SETTINGS, "endpoint": "s3.example.com"})
+        buckets.add(resources, **{**SETTINGS, "endpoint": "s3.example.com"})
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_an_endpoint_has_one_spelling(given: str, stored: str) -> None:
     assert buckets._endpoint(given) == stored
 
 
-def test_listings_are_paged_by_name(service: Service) -> None:
-    with connection(service.pool) as conn:
+def test_listings_are_paged_by_name(resources: Resources) -> None:
+    with connection(resources.pool) as conn:
         conn.execute(
             """INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
                SELECT name, 'http://s3', name, 'r', 'a', 's' FROM unnest(ARRAY['b', 'A', 'a', '-', 'B']) AS name"""
@@ -156,25 +156,25 @@ def test_listings_are_paged_by_name(service: Service) -> None:
     pages: list[list[str]] = []
     token = ""
     while not pages or token:
-        page, token = buckets.page(service, 2, token)
+        page, token = buckets.page(resources, 2, token)
         pages.append([row.name for row in page])
     assert pages == [["-", "A"], ["B", "a"], ["b"]]
 
 
 def test_new_credentials_are_tried_before_they_are_stored(site: Site, services: "Services") -> None:
-    before = rows(site.service)
+    before = rows(site.resources)
     with pytest.raises(Failure) as caught:
-        buckets.update(site.service, "local", services.s3.access_key, "wrong")
+        buckets.update(site.resources, "local", services.s3.access_key, "wrong")
     assert caught.value.reason == v1.ERROR_REASON_S3_CREDENTIALS_REFUSED
-    assert rows(site.service) == before
-    buckets.update(site.service, "local", services.s3.access_key, services.s3.secret_key)
-    assert rows(site.service) != before  # another nonce
+    assert rows(site.resources) == before
+    buckets.update(site.resources, "local", services.s3.access_key, services.s3.secret_key)
+    assert rows(site.resources) != before  # another nonce
     site.upload(archive(1, b"content"))
 
 
 def test_a_bucket_in_use_stays(site: Site) -> None:
     with pytest.raises(Failure, match="'local' is used by a datas3t") as caught:
-        buckets.delete(site.service, "local")
+        buckets.delete(site.resources, "local")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
     assert caught.value.metadata == {"bucket": "local"}
 
@@ -184,64 +184,64 @@ def test_a_bucket_with_deletions_stays_until_they_are_done(site: Site) -> None:
     site.clear()
     site.delete()
     with pytest.raises(Failure, match="still to be deleted") as caught:
-        buckets.delete(site.service, "local")
+        buckets.delete(site.resources, "local")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
     assert site.sweep() == 2
-    buckets.delete(site.service, "local")
-    assert rows(site.service) == []
+    buckets.delete(site.resources, "local")
+    assert rows(site.resources) == []
 
 
 def test_a_bucket_whose_objects_wait_for_their_urls_to_end_stays(site: Site) -> None:
     site.delete()
-    with connection(site.service.pool) as conn:
-        row = buckets.find(site.service, "local", "bucket")
-        keys_to_delete.queue(conn, row.id, ["replaced"], due_at=site.service.expiry())
+    with connection(site.resources.pool) as conn:
+        row = buckets.find(site.resources, "local", "bucket")
+        keys_to_delete.queue(conn, row.id, ["replaced"], due_at=site.resources.expiry())
     with pytest.raises(Failure, match="still to be deleted"):
-        buckets.delete(site.service, "local")
+        buckets.delete(site.resources, "local")
 
 
 def test_a_bucket_whose_objects_wait_for_a_second_look_alone_is_deleted(site: Site) -> None:
     started = site.start(archive(1, b"content"))
-    uploads.cancel(site.service, started.upload.id)
+    uploads.cancel(site.resources, started.upload.id)
     site.delete()
     assert site.sweep() == 2
-    assert backlog(site.service).later == 2
-    buckets.delete(site.service, "local")
-    assert backlog(site.service).later == 0
+    assert backlog(site.resources).later == 2
+    buckets.delete(site.resources, "local")
+    assert backlog(site.resources).later == 0
 
 
 @pytest.mark.parametrize("what", ["due_at = due_since - interval '1 s', due_since = now()", "multipart = true"])
 def test_a_second_look_that_is_under_way_or_at_a_multipart_upload_holds_a_bucket(site: Site, what: str) -> None:
     started = site.start(archive(1, b"content"))
-    uploads.cancel(site.service, started.upload.id)
+    uploads.cancel(site.resources, started.upload.id)
     site.delete()
     assert site.sweep() == 2
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute(f"UPDATE keys_to_delete SET {what}")
     with pytest.raises(Failure, match="still to be deleted") as caught:
-        buckets.delete(site.service, "local")
+        buckets.delete(site.resources, "local")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
 
 
 def test_a_bucket_that_is_deleted_while_a_datas3t_is_added_is_not_found(site: Site) -> None:
     site.delete()
-    row = buckets.find(site.service, "local", "bucket")
+    row = buckets.find(site.resources, "local", "bucket")
     with ThreadPoolExecutor(1) as threads:
-        with transaction(site.service.pool) as conn:
+        with transaction(site.resources.pool) as conn:
             s3_buckets.locked(conn, "local")
-            adding = threads.submit(datas3ts.add, site.service, "new", "local")
-            wait_until(lambda: somebody_waits(site.service), what="the insert")
+            adding = threads.submit(datas3ts.add, site.resources, "new", "local")
+            wait_until(lambda: somebody_waits(site.resources), what="the insert")
             s3_buckets.delete(conn, row.id)
         with pytest.raises(Failure, match="there is no bucket configuration 'local' any more") as caught:
             adding.result()
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_NOT_FOUND
 
 
-def test_an_unknown_bucket_is_not_found(service: Service) -> None:
+def test_an_unknown_bucket_is_not_found(resources: Resources) -> None:
     for call in (
-        lambda: buckets.delete(service, "nope"),
-        lambda: buckets.update(service, "nope", "a", "s"),
-        lambda: buckets.find(service, "nope", "bucket"),
+        lambda: buckets.delete(resources, "nope"),
+        lambda: buckets.update(resources, "nope", "a", "s"),
+        lambda: buckets.find(resources, "nope", "bucket"),
     ):
         with pytest.raises(Failure) as caught:
             call()

@@ -15,14 +15,14 @@ from tests.support.uploads import Archive, Site, archive, large_archive, put, pu
 def refused(site: Site, upload_id: int, etags: list[str], message: str) -> None:
     """The completion fails for good with this message, and no trace of the upload is left."""
     with pytest.raises(Failure, match=message) as caught:
-        uploads.complete(site.service, upload_id, etags)
+        uploads.complete(site.resources, upload_id, etags)
     assert caught.value.reason == v1.ERROR_REASON_UPLOAD_INVALID
     assert caught.value.metadata["upload_id"] == str(upload_id)
     assert "\n" not in caught.value.message
     site.sweep()
     assert site.objects() == []
     assert site.multiparts() == []
-    assert dataranges.page(site.service, site.datas3t, 0, "") == ([], "")
+    assert dataranges.page(site.resources, site.datas3t, 0, "") == ([], "")
 
 
 def lie(site: Site, announced: Archive, data: bytes, index: bytes, message: str) -> None:

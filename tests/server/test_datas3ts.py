@@ -33,9 +33,9 @@ def test_a_new_datas3t_counts_from_one_and_adding_it_again_changes_nothing(site:
 
 def test_another_bucket_under_the_same_name_is_refused(site: Site, services: "Services") -> None:
     site.s3.create_bucket(Bucket=f"{site.bucket}-b")
-    add_bucket(site.service, services.s3, f"{site.bucket}-b", name="other")
+    add_bucket(site.resources, services.s3, f"{site.bucket}-b", name="other")
     with pytest.raises(Failure, match="'images' is on another bucket configuration") as caught:
-        datas3ts.add(site.service, "images", "other")
+        datas3ts.add(site.resources, "images", "other")
     assert caught.value.reason == v1.ERROR_REASON_DATAS3T_EXISTS
     site.s3.delete_bucket(Bucket=f"{site.bucket}-b")
 
@@ -57,8 +57,8 @@ def test_the_counter_starts_above_what_stands_in_the_bucket(site: Site) -> None:
         "datas3t/fresh/dataranges/notes.txt",
     ):
         site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"x")
-    datas3ts.add(site.service, "fresh", "local")
-    started = uploads.start(site.service, "fresh", 1, 1, 2048)
+    datas3ts.add(site.resources, "fresh", "local")
+    started = uploads.start(site.resources, "fresh", 1, 1, 2048)
     assert started.upload.data_object_key.endswith(f"-{42:012d}.tar")
 
 
@@ -66,22 +66,22 @@ def test_a_listing_says_what_each_holds(site: Site) -> None:
     a, b = archive(10, b"one", b"two"), archive(100, b"three")
     site.upload(a)
     site.upload(b)
-    datas3ts.add(site.service, "empty", "local")
-    rows, following = datas3ts.page(site.service, 0, "")
+    datas3ts.add(site.resources, "empty", "local")
+    rows, following = datas3ts.page(site.resources, 0, "")
     size = len(a.data) + len(b.data)
     assert rows == [Summary("empty", "local", 0, 0, 0, 0, 0), Summary("images", "local", 2, 3, 10, 100, size)]
     assert following == ""
-    assert datas3ts.page(site.service, 1, "empty") == (rows[1:], "")
+    assert datas3ts.page(site.resources, 1, "empty") == (rows[1:], "")
 
 
 def test_the_numbers_hold_at_the_greatest_keys(site: Site) -> None:
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
                                        size_bytes, entries_size_bytes, data_etag, index_etag)
                SELECT id, 0, 9223372036854775807, 'a', 'b', 5497558138880, 1, '', '' FROM datas3ts"""
         )
-    ((row,), _) = datas3ts.page(site.service, 0, "")
+    ((row,), _) = datas3ts.page(site.resources, 0, "")
     assert (row.total_datapoints, row.highest_datapoint) == (1 << 63, MAX_KEY)
 
 
@@ -99,7 +99,7 @@ def test_clear_takes_everything_and_ends_what_is_open(site: Site) -> None:
     upload_id, etags = site.send(archive(3, b"content"))
     assert site.clear() == (2, 4)
     with pytest.raises(Failure) as caught:
-        uploads.complete(site.service, upload_id, etags)
+        uploads.complete(site.resources, upload_id, etags)
     assert caught.value.reason == v1.ERROR_REASON_UPLOAD_CANCELLED
     assert site.sweep() == 6
     assert site.objects() == []
@@ -110,26 +110,26 @@ def test_delete_ends_what_is_open(site: Site) -> None:
     upload_id, etags = site.send(archive(3, b"content"))
     site.delete()
     with pytest.raises(Failure) as caught:
-        uploads.complete(site.service, upload_id, etags)
+        uploads.complete(site.resources, upload_id, etags)
     assert caught.value.reason == v1.ERROR_REASON_UPLOAD_CANCELLED
     site.sweep()
     assert site.objects() == []
 
 
 def test_the_bitmap_is_made_of_the_keys_present(site: Site) -> None:
-    assert datas3ts.bitmap(site.service, "images") == bytes(8)
+    assert datas3ts.bitmap(site.resources, "images") == bytes(8)
     site.upload(archive(10, *[b"x"] * 5))
     site.upload(archive(15, b"x"))
     site.upload(archive(MAX_KEY, b"x"))
-    found = BitMap64.deserialize(datas3ts.bitmap(site.service, "images"))
+    found = BitMap64.deserialize(datas3ts.bitmap(site.resources, "images"))
     assert list(found) == [*range(10, 16), MAX_KEY]
 
 
 def test_an_unknown_datas3t_is_not_found(site: Site) -> None:
     for call in (datas3ts.clear, datas3ts.delete, datas3ts.bitmap):
         with pytest.raises(Failure, match="there is no datas3t 'nope'") as caught:
-            call(site.service, "nope")
+            call(site.resources, "nope")
         assert caught.value.reason == v1.ERROR_REASON_DATAS3T_NOT_FOUND
     with pytest.raises(Failure) as caught:
-        datas3ts.add(site.service, "new", "nope")
+        datas3ts.add(site.resources, "new", "nope")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_NOT_FOUND

@@ -43,7 +43,7 @@ def download(site: Site, first: int, last: int, size: int = 0) -> list[bytes]:
     """What the segments of a span hold, over all pages."""
     found, token = [], ""
     while True:
-        segments, token, _ = downloads.presign(site.service, site.datas3t, first, last, size=size, token=token)
+        segments, token, _ = downloads.presign(site.resources, site.datas3t, first, last, size=size, token=token)
         found += [get(segment.url, segment.start, segment.stop) for segment in segments]
         if not token:
             return found
@@ -77,7 +77,7 @@ def test_an_index_is_fetched_once(filled: Site) -> None:
 
 
 def test_an_index_that_is_not_the_committed_one_is_told(filled: Site) -> None:
-    (row,), _, _ = dataranges.presign(filled.service, "images", 10, 13)
+    (row,), _, _ = dataranges.presign(filled.resources, "images", 10, 13)
     filled.s3.put_object(Bucket=filled.bucket, Key=row.datarange.index_object_key, Body=bytes(64))
     with pytest.raises(Failure) as caught:
         download(filled, 11, 12)
@@ -99,7 +99,7 @@ class Meanwhile(IndexCache):
 
 
 def remove(site: Site, first: int, last: int) -> None:
-    dataranges.delete(site.service, "images", first, last)
+    dataranges.delete(site.resources, "images", first, last)
     assert site.sweep() == 2
 
 
@@ -166,13 +166,13 @@ def test_a_request_that_does_not_fit_is_refused_by_its_field(
 ) -> None:
     for call in (downloads.presign, dataranges.presign):
         with pytest.raises(Failure) as caught:
-            call(filled.service, "images", first, last, size=size, token=token)
+            call(filled.resources, "images", first, last, size=size, token=token)
         assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
         assert caught.value.metadata == {"field": field}
 
 
 def test_whole_dataranges_are_signed_in_key_order(filled: Site) -> None:
-    signed, token, expires_at = dataranges.presign(filled.service, "images", None, None)
+    signed, token, expires_at = dataranges.presign(filled.resources, "images", None, None)
     assert [each.datarange.first_key for each in signed] == [10, 14, 100]
     assert token == ""
     assert timedelta(hours=23) < expires_at - datetime.now(UTC) <= timedelta(hours=24)
@@ -186,21 +186,21 @@ def test_whole_dataranges_are_signed_in_key_order(filled: Site) -> None:
 def test_of_a_span_only_its_dataranges_are_signed(
     filled: Site, first: int | None, last: int | None, expected: list[int]
 ) -> None:
-    signed, _, _ = dataranges.presign(filled.service, "images", first, last)
+    signed, _, _ = dataranges.presign(filled.resources, "images", first, last)
     assert [each.datarange.first_key for each in signed] == expected
 
 
 @pytest.mark.parametrize("access_key", ["k" * 1024, "%" * 1024], ids=["long", "quoted"])
 def test_no_page_passes_the_limit_of_a_message_however_long_its_urls_are(site: Site, access_key: str) -> None:
-    with connection(site.service.pool) as conn:
-        conn.execute("UPDATE s3_buckets SET access_key = %s", [site.service.cipher.encrypt(access_key)])
+    with connection(site.resources.pool) as conn:
+        conn.execute("UPDATE s3_buckets SET access_key = %s", [site.resources.cipher.encrypt(access_key)])
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
                                        size_bytes, entries_size_bytes, data_etag, index_etag)
                SELECT id, n, n, 'data' || n, 'index' || n, 2048, 1024, repeat('e', 40), repeat('e', 40)
                  FROM datas3ts, generate_series(0, 1999) AS n"""
         )
-    servicer = Dataranges(site.service)
+    servicer = Dataranges(site.resources)
     found = pages(servicer.PresignDataranges, v1.PresignDatarangesRequest(datas3t_name="images", page_size=2000))
     assert [each.min_datapoint_key for page in found for each in page.dataranges] == list(range(2000))
     segments = pages(servicer.PresignDownload, v1.PresignDownloadRequest(datas3t_name="images", last_datapoint=1999))
@@ -221,25 +221,25 @@ def pages(call: Callable[[Any, None], Any], request: Any) -> list[Any]:
 
 
 def test_a_merge_between_two_pages_loses_no_key(filled: Site) -> None:
-    page, token, _ = dataranges.presign(filled.service, "images", None, None, size=1)
+    page, token, _ = dataranges.presign(filled.resources, "images", None, None, size=1)
     assert [each.datarange.last_key for each in page] == [13]
-    with connection(filled.service.pool) as conn:
+    with connection(filled.resources.pool) as conn:
         conn.execute("DELETE FROM dataranges WHERE first_key = 10")
         conn.execute("UPDATE dataranges SET first_key = 10 WHERE first_key = 14")
-    page, token, _ = dataranges.presign(filled.service, "images", None, None, size=1, token=token)
+    page, token, _ = dataranges.presign(filled.resources, "images", None, None, size=1, token=token)
     assert [(each.datarange.first_key, each.datarange.last_key) for each in page] == [(10, 15)]
-    listed, _ = dataranges.page(filled.service, "images", 0, token)
+    listed, _ = dataranges.page(filled.resources, "images", 0, token)
     assert [row.first_key for row in listed] == [100]
 
 
 def test_a_datarange_is_deleted_by_exactly_its_keys(filled: Site) -> None:
     for first, last in [(10, 12), (11, 13), (10, 14), (0, 0)]:
         with pytest.raises(Failure) as caught:
-            dataranges.delete(filled.service, "images", first, last)
+            dataranges.delete(filled.resources, "images", first, last)
         assert caught.value.reason == v1.ERROR_REASON_DATARANGE_NOT_FOUND
         assert caught.value.metadata == {"datas3t": "images", "first": str(first), "last": str(last)}
-    dataranges.delete(filled.service, "images", 10, 13)
+    dataranges.delete(filled.resources, "images", 10, 13)
     assert filled.sweep() == 2
     assert len(filled.objects()) == 4
-    assert [row.first_key for row in dataranges.page(filled.service, "images", 0, "")[0]] == [14, 100]
+    assert [row.first_key for row in dataranges.page(filled.resources, "images", 0, "")[0]] == [14, 100]
     filled.upload(A)

@@ -67,4 +67,4 @@ def test_an_import_that_a_stop_cuts_off_says_so_and_is_done_when_run_again(
 
 def names(site: Site) -> set[str]:
     """The datas3ts that have a datarange."""
-    return {row.datas3t_name for row in datas3ts.page(site.service, 0, "")[0] if row.datarange_count}
+    return {row.datas3t_name for row in datas3ts.page(site.resources, 0, "")[0] if row.datarange_count}

@@ -38,7 +38,7 @@ def halfway(site: Site, *, checked: bool) -> Iterator[dict[str, str]]:
     """In the block the import has listed the one datas3t, or has checked what it chose; behind it, it is done. What was
     skipped is in the dict then."""
     skipped: dict[str, str] = {}
-    steps = imports.run(site.service, "local")
+    steps = imports.run(site.resources, "local")
     assert next(step for step in steps if step.seen).skipped == ()  # a store may still list folders that are empty
     if checked:
         assert next(steps).skipped == ()
@@ -56,24 +56,24 @@ def whole(site: Site) -> bool:
 def test_an_upload_that_ends_behind_the_listing_is_left_to_itself(site: Site) -> None:
     upload, etags = site.send(ONE)
     with halfway(site, checked=False) as skipped:
-        uploads.complete(site.service, upload, etags)
+        uploads.complete(site.resources, upload, etags)
     assert (skipped, len(rows(site))) == ({}, 1)
 
 
 def test_an_upload_that_is_cancelled_behind_the_listing_is_not_imported(site: Site) -> None:
     upload, _ = site.send(ONE)
     with halfway(site, checked=False) as skipped:
-        uploads.cancel(site.service, upload)
+        uploads.cancel(site.resources, upload)
     assert skipped == {object_key(ONE, 1): "it is about to be deleted"}
     assert whole(site)
 
 
 def test_what_is_deleted_behind_the_listing_is_not_imported(site: Site) -> None:
     site.upload(ONE)
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute("UPDATE dataranges SET created_at = now() - interval '2 days'")  # or the queue would tell
     with halfway(site, checked=False) as skipped:
-        dataranges.delete(site.service, "images", 1, 2)
+        dataranges.delete(site.resources, "images", 1, 2)
         site.sweep()
     assert skipped == {object_key(ONE, 1): "it was deleted or written anew while it was looked at; import again"}
     assert whole(site)
@@ -98,7 +98,7 @@ def test_what_another_import_added_and_a_user_deleted_stays_deleted(site: Site) 
     key = leave(site, ONE, 50)
     with halfway(site, checked=True) as skipped:
         imported(site)
-        dataranges.delete(site.service, "images", 1, 2)
+        dataranges.delete(site.resources, "images", 1, 2)
     assert skipped == {key: "it is about to be deleted"}
     assert rows(site) == []
     assert whole(site)
@@ -134,7 +134,7 @@ def test_an_archive_whose_index_vanishes_behind_the_check_is_not_deleted(site: S
 
 def test_a_datas3t_that_moves_to_another_bucket_behind_the_check_is_left_alone(site: Site) -> None:
     key = leave(site, ONE, 50)
-    with halfway(site, checked=True) as skipped, connection(site.service.pool) as conn:
+    with halfway(site, checked=True) as skipped, connection(site.resources.pool) as conn:
         conn.execute("""INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
                         VALUES ('second', 'http://nowhere', 'second', 'x', 'x', 'x')""")
         conn.execute("UPDATE datas3ts SET bucket_id = (SELECT id FROM s3_buckets WHERE name = 'second')")
@@ -165,7 +165,7 @@ def test_imports_under_uploads_and_deletions_change_nothing(site: Site) -> None:
     def come_and_go(n: int) -> None:
         for _ in range(6):
             site.upload(archive(100 * n, b"x", b"y"))
-            dataranges.delete(site.service, "images", 100 * n, 100 * n + 1)
+            dataranges.delete(site.resources, "images", 100 * n, 100 * n + 1)
             site.sweep()
         site.upload(archive(100 * n, b"x"))
 
@@ -184,7 +184,7 @@ def test_where_s3_is_away_the_import_fails_and_goes_on_later(site: Site, service
     leave_many(site, [archive(n, b"x") for n in range(20)])
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
-        steps = imports.run(site.service, "local")
+        steps = imports.run(site.resources, "local")
         next(steps)
         with between.away(), pytest.raises(Failure) as caught:
             list(steps)

@@ -31,7 +31,7 @@ def asked_of(between: Relay) -> int:
 
 def statements(site: Site) -> int:
     """How many the database has seen, each a transaction of its own."""
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         found = conn.execute("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert found is not None
     return int(found[0])

@@ -41,13 +41,13 @@ def listed(site: Site) -> list[tuple[object, ...]]:
 
 
 def counter(site: Site) -> int:
-    return datas3ts.find(site.service, "images").upload_counter
+    return datas3ts.find(site.resources, "images").upload_counter
 
 
 def test_a_lost_database_comes_back_as_it_was(site: Site, empty: Site) -> None:
     for each in (SMALL, MEDIUM, large_archive(1000), archive((1 << 63) - 1, b"last")):
         site.upload(each)
-    datas3ts.add(site.service, "other", "local")
+    datas3ts.add(site.resources, "other", "local")
     replace(site, datas3t="other").upload(SMALL)
     before = site.objects()
     result = imported(empty)
@@ -75,7 +75,7 @@ def test_an_empty_bucket_gives_nothing(site: Site) -> None:
 def test_a_bucket_that_is_not_configured_is_not_found(site: Site) -> None:
     for name, reason in [("nope", v1.ERROR_REASON_BUCKET_NOT_FOUND), ("a b", v1.ERROR_REASON_INVALID_VALUE)]:
         with pytest.raises(Failure) as caught:
-            list(imports.run(site.service, name))
+            list(imports.run(site.resources, name))
         assert caught.value.reason == reason
 
 
@@ -89,7 +89,7 @@ def test_the_counter_is_above_all_that_was_found(site: Site) -> None:
 
 def test_the_counter_of_its_own_is_kept_where_it_is_greater(site: Site) -> None:
     for _ in range(9):
-        uploads.cancel(site.service, site.start(archive(1, b"x")).upload.id)
+        uploads.cancel(site.resources, site.start(archive(1, b"x")).upload.id)
     leave(site, SMALL, 4)
     imported(site)
     assert counter(site) == 9
@@ -110,7 +110,7 @@ def test_what_is_uploaded_or_about_to_be_deleted_is_left_alone(site: Site) -> No
     pending = object_key(SMALL, 1)
     site.send(SMALL)
     upload_id, _ = site.send(MEDIUM)
-    uploads.cancel(site.service, upload_id)
+    uploads.cancel(site.resources, upload_id)
     result = imported(site)
     assert result.imported == []
     assert result.skipped == {
@@ -123,7 +123,7 @@ def test_what_is_uploaded_or_about_to_be_deleted_is_left_alone(site: Site) -> No
 
 def test_an_open_aggregate_is_left_alone(site: Site) -> None:
     key = leave(site, SMALL, 8)
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute(
             """INSERT INTO aggregate_uploads (datas3t_id, first_key, last_key, data_size, source_ids, planned,
                    data_object_key, index_object_key, part_size, multipart, expires_at)
@@ -150,7 +150,7 @@ def test_what_overlaps_a_datarange_is_skipped(site: Site) -> None:
 def test_a_datas3t_on_another_bucket_is_left_alone(site: Site, services: "Services", buckets: BucketPool) -> None:
     site.upload(SMALL)
     with buckets.lend() as name:
-        add_bucket(site.service, services.s3, name, "second")
+        add_bucket(site.resources, services.s3, name, "second")
         key = leave(replace(site, bucket=name), MEDIUM, 70)
         result = imported(site, "second")
     assert result.imported == []

@@ -374,11 +374,11 @@ def test_downloads_go_on_where_the_cache_folder_is_broken(
     shutil.rmtree(folder)
     folder.write_text("no folder")
     for _ in range(2):
-        ((segment,), _, _) = downloads.presign(site.service, "images", 2, 2)
+        ((segment,), _, _) = downloads.presign(site.resources, "images", 2, 2)
         assert (segment.start, segment.stop) == (1024, 2048)
     assert caplog.text.count("the index cache fails") == 1
     folder.unlink()
-    downloads.presign(site.service, "images", 2, 2)
+    downloads.presign(site.resources, "images", 2, 2)
     assert len(kept(folder)) == 1
 
 

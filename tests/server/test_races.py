@@ -32,11 +32,11 @@ def at_once(calls: Sequence[Callable[[], object]]) -> list[int]:
 
 
 def completion(site: Site, upload_id: int, etags: list[str]) -> Callable[[], None]:
-    return lambda: uploads.complete(site.service, upload_id, etags)
+    return lambda: uploads.complete(site.resources, upload_id, etags)
 
 
 def keys(site: Site) -> list[tuple[int, int]]:
-    rows, _ = dataranges.page(site.service, site.datas3t, 0, "")
+    rows, _ = dataranges.page(site.resources, site.datas3t, 0, "")
     return [(row.first_key, row.last_key) for row in rows]
 
 
@@ -64,7 +64,7 @@ def test_a_completion_eight_times_at_once_is_one_datarange(site: Site, make: Cal
 def test_an_upload_is_completed_or_cancelled_but_never_both(site: Site, attempt: int) -> None:
     upload_id, etags = site.send(archive(1, b"content"))
     completed, cancelled = at_once(
-        [completion(site, upload_id, etags), lambda: uploads.cancel(site.service, upload_id)]
+        [completion(site, upload_id, etags), lambda: uploads.cancel(site.resources, upload_id)]
     )
     site.sweep()
     if completed == DONE:
@@ -91,6 +91,6 @@ def test_starts_at_once_draw_different_counters(site: Site) -> None:
 
 
 def test_a_datas3t_added_eight_times_at_once_is_one(site: Site) -> None:
-    calls = [lambda: datas3ts.add(site.service, "new", "local")] * 8
+    calls = [lambda: datas3ts.add(site.resources, "new", "local")] * 8
     assert at_once(calls) == [DONE] * 8
-    assert [row.datas3t_name for row in datas3ts.page(site.service, 0, "")[0]] == ["images", "new"]
+    assert [row.datas3t_name for row in datas3ts.page(site.resources, 0, "")[0]] == ["images", "new"]

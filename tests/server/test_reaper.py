@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def sql(site: Site, statement: str) -> list[tuple[object, ...]]:
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         cursor = conn.execute(statement)
         return cursor.fetchall() if cursor.description else []
 
@@ -41,14 +41,14 @@ def test_an_abandoned_upload_goes_when_its_urls_end(site: Site) -> None:
     assert site.multiparts() == []
     for upload_id in (small[0], large):
         with pytest.raises(Failure) as caught:
-            uploads.complete(site.service, upload_id, [])
+            uploads.complete(site.resources, upload_id, [])
         assert caught.value.reason == v1.ERROR_REASON_UPLOAD_CANCELLED
 
 
 def test_a_multipart_upload_of_a_start_that_crashed_is_aborted(site: Site) -> None:
     started = site.start(large_archive(1))
     sql(site, "UPDATE datarange_uploads SET s3_upload_id = NULL")
-    uploads.cancel(site.service, started.upload.id)
+    uploads.cancel(site.resources, started.upload.id)
     site.sweep()
     assert site.multiparts() == []
 
@@ -56,13 +56,13 @@ def test_a_multipart_upload_of_a_start_that_crashed_is_aborted(site: Site) -> No
 def test_a_put_that_comes_late_goes_at_the_second_look(site: Site) -> None:
     late = archive(1, b"content")
     started = site.start(late)
-    uploads.cancel(site.service, started.upload.id)
+    uploads.cancel(site.resources, started.upload.id)
     assert site.sweep() == 2
     put_data(started, late.data)
-    assert (backlog(site.service).queued, backlog(site.service).later) == (0, 2)
+    assert (backlog(site.resources).queued, backlog(site.resources).later) == (0, 2)
     assert site.sweep() == 0
     ((due_at,),) = sql(site, "SELECT DISTINCT due_at FROM keys_to_delete")
-    assert due_at == started.upload.expires_at + site.service.late
+    assert due_at == started.upload.expires_at + site.resources.late
     make_all_due(site)
     assert site.sweep() == 2
     assert site.objects() == []
@@ -75,9 +75,9 @@ def test_a_put_that_comes_late_brings_no_deleted_datarange_back(site: Site, remo
     started = site.start(late)
     put_data(started, late.data)
     put(started.index_put_url, late.index)
-    uploads.complete(site.service, started.upload.id, [])
+    uploads.complete(site.resources, started.upload.id, [])
     ((committed_at,),) = sql(site, "SELECT created_at FROM dataranges")
-    site.clear() if remove == "clear" else dataranges.delete(site.service, "images", 1, 1)
+    site.clear() if remove == "clear" else dataranges.delete(site.resources, "images", 1, 1)
     assert site.sweep() == 2
     put_data(started, late.data)
     put(started.index_put_url, late.index)
@@ -93,15 +93,15 @@ def test_a_put_that_comes_late_brings_no_deleted_datarange_back(site: Site, remo
 def test_a_datarange_that_outlived_its_urls_is_looked_at_once(site: Site, remove: str) -> None:
     site.upload(archive(1, b"content"))
     sql(site, "UPDATE dataranges SET created_at = now() - interval '25 hours 1 second'")
-    site.clear() if remove == "clear" else dataranges.delete(site.service, "images", 1, 1)
+    site.clear() if remove == "clear" else dataranges.delete(site.resources, "images", 1, 1)
     assert (site.sweep(), site.objects()) == (2, [])
     assert sql(site, "SELECT * FROM keys_to_delete") == []
 
 
 def test_what_is_due_later_stays_until_then(site: Site) -> None:
     site.s3.put_object(Bucket=site.bucket, Key="a", Body=b"x")
-    row = buckets.find(site.service, "local", "bucket")
-    with connection(site.service.pool) as conn:
+    row = buckets.find(site.resources, "local", "bucket")
+    with connection(site.resources.pool) as conn:
         keys_to_delete.queue(conn, row.id, ["a"], due_at=datetime.now(UTC) + timedelta(hours=1))
     assert site.sweep() == 0
     assert site.objects() == ["a"]
@@ -123,11 +123,11 @@ def test_while_s3_is_away_rows_stay_and_wait_longer_each_time(site: Site, servic
                 assert due - after <= timedelta(seconds=seconds) <= due - before  # type: ignore[operator]
                 assert services.s3.secret_key not in str(error)
                 make_all_due(site)
-        assert backlog(site.service).failing == 2
+        assert backlog(site.resources).failing == 2
         assert len(site.objects()) == 2
         assert site.sweep() == 2
     assert site.objects() == []
-    assert backlog(site.service) == keys_to_delete.Backlog(queued=0, failing=0, later=2, oldest_seconds=0.0)
+    assert backlog(site.resources) == keys_to_delete.Backlog(queued=0, failing=0, later=2, oldest_seconds=0.0)
 
 
 def test_a_bucket_that_fails_does_not_hold_up_another(site: Site, services: "Services") -> None:
@@ -141,7 +141,7 @@ def test_a_bucket_that_fails_does_not_hold_up_another(site: Site, services: "Ser
            INSERT INTO keys_to_delete (bucket_id, object_key) SELECT id, 'lost' FROM dead""",
     )
     assert site.sweep() == 2
-    assert backlog(site.service).failing == 1
+    assert backlog(site.resources).failing == 1
 
 
 def test_multipart_uploads_that_may_not_be_listed_do_not_hold_up_other_objects(
@@ -166,24 +166,24 @@ def test_multipart_uploads_that_may_not_be_listed_do_not_hold_up_other_objects(
 
 def test_who_is_slower_than_the_lease_leaves_the_second_look_to_the_one_that_came_after(site: Site) -> None:
     started = site.start(archive(1, b"content"))
-    uploads.cancel(site.service, started.upload.id)
-    with connection(site.service.pool) as conn:
+    uploads.cancel(site.resources, started.upload.id)
+    with connection(site.resources.pool) as conn:
         slow = keys_to_delete.claim(conn, 10, timedelta())
         assert site.sweep() == 2
         keys_to_delete.done(conn, slow)
         keys_to_delete.failed(conn, dict.fromkeys(slow, "away"), timedelta(), timedelta())
-    assert backlog(site.service).later == 2
+    assert backlog(site.resources).later == 2
 
 
 def test_several_reapers_share_the_work(site: Site) -> None:
-    row = buckets.find(site.service, "local", "bucket")
+    row = buckets.find(site.resources, "local", "bucket")
     keys = [f"k{n}" for n in range(3000)]
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         keys_to_delete.queue(conn, row.id, keys)
     with ThreadPoolExecutor(4) as threads:
         gone = list(threads.map(lambda _: site.sweep(), range(4)))
     assert sum(gone) == 3000
-    assert backlog(site.service).queued == 0
+    assert backlog(site.resources).queued == 0
 
 
 def test_finished_uploads_are_forgotten_after_a_month(site: Site) -> None:
@@ -196,11 +196,11 @@ def test_finished_uploads_are_forgotten_after_a_month(site: Site) -> None:
 
 
 def test_a_cancel_wakes_the_reaper(site: Site) -> None:
-    reaper = Reaper(site.service, interval=timedelta(hours=1))
+    reaper = Reaper(site.resources, interval=timedelta(hours=1))
     reaper.start()
     try:
         upload_id, _ = site.send(archive(1, b"content"))
-        uploads.cancel(site.service, upload_id)
+        uploads.cancel(site.resources, upload_id)
         wait_until(lambda: site.objects() == [], what="the deletion")
     finally:
         reaper.stop()
@@ -208,13 +208,13 @@ def test_a_cancel_wakes_the_reaper(site: Site) -> None:
 
 def test_a_reaper_outlives_a_failing_sweep(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     sql(site, "ALTER TABLE keys_to_delete RENAME TO elsewhere")
-    reaper = Reaper(site.service, interval=timedelta(milliseconds=20))
+    reaper = Reaper(site.resources, interval=timedelta(milliseconds=20))
     reaper.start()
     try:
         wait_until(lambda: "will try again" in caplog.text, what="the failure")
         sql(site, "ALTER TABLE elsewhere RENAME TO keys_to_delete")
         upload_id, _ = site.send(archive(1, b"content"))
-        uploads.cancel(site.service, upload_id)
+        uploads.cancel(site.resources, upload_id)
         wait_until(lambda: site.objects() == [], what="the deletion")
     finally:
         reaper.stop()

@@ -11,7 +11,7 @@ from datas3t.server import dataranges
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.intents import upload_states
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.uploads import lifecycle as uploads
 from tests.support.faults import relay
 from tests.support.uploads import Site, archive, large_archive, put, put_data
@@ -24,7 +24,7 @@ MIB = 1 << 20
 
 
 def bounds(site: Site) -> list[tuple[int, int]]:
-    rows, _ = dataranges.page(site.service, site.datas3t, 0, "")
+    rows, _ = dataranges.page(site.resources, site.datas3t, 0, "")
     return [(row.first_key, row.last_key) for row in rows]
 
 
@@ -36,8 +36,8 @@ def test_a_small_archive_goes_in_one_put(site: Site) -> None:
     assert started.upload.part_size == len(small.data)
     put(started.index_put_url, small.index)
     put(started.data_put_url, small.data)
-    uploads.complete(site.service, started.upload.id, [])
-    (row,), _ = dataranges.page(site.service, "images", 0, "")
+    uploads.complete(site.resources, started.upload.id, [])
+    (row,), _ = dataranges.page(site.resources, "images", 0, "")
     assert (row.first_key, row.last_key, row.size_bytes) == (7, 9, len(small.data))
     assert row.data_object_key == f"datas3t/images/dataranges/{7:020d}-{9:020d}-{1:012d}.tar"
     assert row.entries_size_bytes == 512 * 5
@@ -50,7 +50,7 @@ def test_a_large_archive_goes_in_parts(site: Site) -> None:
     assert started.data_put_url == ""
     assert len(started.part_urls) == 2
     put(started.index_put_url, large.index)
-    uploads.complete(site.service, started.upload.id, put_data(started, large.data))
+    uploads.complete(site.resources, started.upload.id, put_data(started, large.data))
     assert bounds(site) == [(1, 3)]
     (stored,) = [key for key in site.objects() if key.endswith(".tar")]
     assert site.s3.get_object(Bucket=site.bucket, Key=stored)["Body"].read() == large.data
@@ -64,9 +64,9 @@ def test_parts_are_20_mib_doubled_until_10000_are_enough(site: Site) -> None:
         (200_000 * MIB, 20 * MIB, 10_000),
         (200_000 * MIB + 1, 40 * MIB, 5_001),
     ]:
-        started = uploads.start(site.service, "images", 0, 1, size)
+        started = uploads.start(site.resources, "images", 0, 1, size)
         assert (started.upload.part_size, len(started.part_urls)) == (part_size, count)
-    assert len(uploads.start(site.service, "images", 0, 1, 200_000 * MIB, all_urls=False).part_urls) == 1000
+    assert len(uploads.start(site.resources, "images", 0, 1, 200_000 * MIB, all_urls=False).part_urls) == 1000
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_parts_are_20_mib_doubled_until_10000_are_enough(site: Site) -> None:
     ],
 )
 def test_a_number_that_does_not_fit_is_refused_by_its_field(
-    service: Service, field: str, first: int, count: int, size: int
+    resources: Resources, field: str, first: int, count: int, size: int
 ) -> None:
     with pytest.raises(Failure) as caught:
-        uploads.start(service, "images", first, count, size)
+        uploads.start(resources, "images", first, count, size)
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
     assert caught.value.metadata == {"field": field}
 
@@ -98,14 +98,14 @@ def test_the_greatest_key_goes_up(site: Site) -> None:
 def test_a_name_that_is_not_there_or_not_allowed_starts_nothing(site: Site) -> None:
     for name, reason in [("nope", v1.ERROR_REASON_DATAS3T_NOT_FOUND), ("a\0b", v1.ERROR_REASON_INVALID_VALUE)]:
         with pytest.raises(Failure) as caught:
-            uploads.start(site.service, name, 1, 1, 2048)
+            uploads.start(site.resources, name, 1, 1, 2048)
         assert caught.value.reason == reason
 
 
 def test_a_completion_may_be_repeated(site: Site) -> None:
     upload_id, etags = site.send(archive(1, b"content"))
     for _ in range(3):
-        uploads.complete(site.service, upload_id, etags)
+        uploads.complete(site.resources, upload_id, etags)
     assert bounds(site) == [(1, 1)]
 
 
@@ -115,7 +115,7 @@ def test_a_failed_completion_says_the_same_again(site: Site) -> None:
     messages = set()
     for _ in range(3):
         with pytest.raises(Failure) as caught:
-            uploads.complete(site.service, upload_id, etags)
+            uploads.complete(site.resources, upload_id, etags)
         assert caught.value.reason == v1.ERROR_REASON_UPLOAD_INVALID
         messages.add((caught.value.message, tuple(caught.value.metadata.items())))
     assert len(messages) == 1
@@ -123,10 +123,10 @@ def test_a_failed_completion_says_the_same_again(site: Site) -> None:
 
 def test_an_upload_that_overlaps_loses_at_completion(site: Site) -> None:
     first, second = site.send(archive(1, b"a", b"b")), site.send(archive(2, b"c"))
-    uploads.complete(site.service, *first)
+    uploads.complete(site.resources, *first)
     for _ in range(2):
         with pytest.raises(Failure, match="datapoints 2 to 2 overlap a datarange of datas3t 'images'") as caught:
-            uploads.complete(site.service, *second)
+            uploads.complete(site.resources, *second)
         assert caught.value.reason == v1.ERROR_REASON_DATARANGE_OVERLAPS
         assert {"datas3t": "images", "first": "2", "last": "2"}.items() <= caught.value.metadata.items()
     assert site.sweep() == 2
@@ -136,7 +136,7 @@ def test_an_upload_that_overlaps_loses_at_completion(site: Site) -> None:
 def test_etags_count_with_and_without_quotes(site: Site) -> None:
     upload_id, (one, two) = site.send(large_archive(1))
     assert one.startswith('"')
-    uploads.complete(site.service, upload_id, [one, two.strip('"')])
+    uploads.complete(site.resources, upload_id, [one, two.strip('"')])
     assert bounds(site) == [(1, 3)]
 
 
@@ -146,7 +146,7 @@ def test_a_part_that_was_sent_again_counts_by_its_etag(site: Site) -> None:
     put(started.index_put_url, large.index)
     for _ in range(3):
         put(started.part_urls[0], bytes(started.upload.part_size))
-    uploads.complete(site.service, started.upload.id, put_data(started, large.data))
+    uploads.complete(site.resources, started.upload.id, put_data(started, large.data))
     assert bounds(site) == [(1, 3)]
 
 
@@ -161,36 +161,36 @@ def test_a_part_that_was_sent_again_counts_by_its_etag(site: Site) -> None:
 def test_etags_that_cannot_be_are_refused_and_nothing_ends(site: Site, etags: list[str], message: str) -> None:
     upload_id, right = site.send(large_archive(1))
     with pytest.raises(Failure, match=f"^upload_ids {message}") as caught:
-        uploads.complete(site.service, upload_id, etags)
+        uploads.complete(site.resources, upload_id, etags)
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
-    uploads.complete(site.service, upload_id, right)
+    uploads.complete(site.resources, upload_id, right)
     assert bounds(site) == [(1, 3)]
 
 
 def test_an_upload_that_s3_has_not_opened_yet_is_completed_later(site: Site) -> None:
     upload_id, etags = site.send(large_archive(1))
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         (opened,) = conn.execute("SELECT s3_upload_id FROM datarange_uploads").fetchone() or ()
         conn.execute("UPDATE datarange_uploads SET s3_upload_id = NULL")
     for call in (
-        lambda: uploads.complete(site.service, upload_id, etags),
-        lambda: uploads.sign_parts(site.service, upload_id, [1]),
+        lambda: uploads.complete(site.resources, upload_id, etags),
+        lambda: uploads.sign_parts(site.resources, upload_id, [1]),
     ):
         with pytest.raises(Failure, match="has not opened the multipart upload yet; nothing is lost") as caught:
             call()
         assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute("UPDATE datarange_uploads SET s3_upload_id = %s", [opened])
-    uploads.complete(site.service, upload_id, etags)
+    uploads.complete(site.resources, upload_id, etags)
     assert bounds(site) == [(1, 3)]
 
 
 def test_a_single_put_takes_no_etags(site: Site) -> None:
     upload_id, _ = site.send(archive(1, b"content"))
     with pytest.raises(Failure) as caught:
-        uploads.complete(site.service, upload_id, ["etag"])
+        uploads.complete(site.resources, upload_id, ["etag"])
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
-    uploads.complete(site.service, upload_id, [])
+    uploads.complete(site.resources, upload_id, [])
 
 
 def test_an_interrupted_upload_goes_on_where_it_stopped(site: Site) -> None:
@@ -199,32 +199,32 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(site: Site) -> None:
     put(started.index_put_url, large.index)
     size = started.upload.part_size
     put(started.part_urls[0], large.data[:size])
-    signed = uploads.sign_parts(site.service, started.upload.id, [2])
+    signed = uploads.sign_parts(site.resources, started.upload.id, [2])
     assert [(part.number, part.size) for part in signed.uploaded] == [(1, size)]
     assert signed.expires_at >= started.upload.expires_at
     ((number, url),) = signed.part_urls
     assert number == 2
-    uploads.complete(site.service, started.upload.id, [signed.uploaded[0].etag, put(url, large.data[size:])])
+    uploads.complete(site.resources, started.upload.id, [signed.uploaded[0].etag, put(url, large.data[size:])])
     assert bounds(site) == [(1, 3)]
 
 
 def test_signing_again_prolongs_an_upload(site: Site) -> None:
     started = site.start(archive(1, b"content"))
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         conn.execute("UPDATE datarange_uploads SET expires_at = now()")
-    signed = uploads.sign_parts(site.service, started.upload.id, [])
+    signed = uploads.sign_parts(site.resources, started.upload.id, [])
     assert signed.expires_at > datetime.now(UTC) + timedelta(hours=23)
     assert signed.data_put_url
     assert signed.index_put_url
     site.sweep()
-    upload_states.find_pending(site.service, started.upload.id)
+    upload_states.find_pending(site.resources, started.upload.id)
 
 
 @pytest.mark.parametrize("numbers", [[0], [3], [1, 10_001], [1] * 1001])
 def test_parts_that_an_upload_does_not_have_are_not_signed(site: Site, numbers: list[int]) -> None:
     started = site.start(large_archive(1))
     with pytest.raises(Failure) as caught:
-        uploads.sign_parts(site.service, started.upload.id, numbers)
+        uploads.sign_parts(site.resources, started.upload.id, numbers)
     assert caught.value.metadata == {"field": "part_numbers"}
 
 
@@ -232,10 +232,10 @@ def test_a_cancelled_upload_leaves_nothing(site: Site) -> None:
     small, (large, etags) = site.send(archive(1, b"content")), site.send(large_archive(5))
     for upload_id in (small[0], large):
         for _ in range(2):
-            uploads.cancel(site.service, upload_id)
+            uploads.cancel(site.resources, upload_id)
     for call in (
-        lambda: uploads.complete(site.service, large, etags),
-        lambda: uploads.sign_parts(site.service, large, []),
+        lambda: uploads.complete(site.resources, large, etags),
+        lambda: uploads.sign_parts(site.resources, large, []),
     ):
         with pytest.raises(Failure) as caught:
             call()
@@ -247,10 +247,10 @@ def test_a_cancelled_upload_leaves_nothing(site: Site) -> None:
 
 def test_a_complete_upload_is_neither_cancelled_nor_signed(site: Site) -> None:
     upload_id, etags = site.send(archive(1, b"content"))
-    uploads.complete(site.service, upload_id, etags)
+    uploads.complete(site.resources, upload_id, etags)
     for call in (
-        lambda: uploads.cancel(site.service, upload_id),
-        lambda: uploads.sign_parts(site.service, upload_id, []),
+        lambda: uploads.cancel(site.resources, upload_id),
+        lambda: uploads.sign_parts(site.resources, upload_id, []),
     ):
         with pytest.raises(Failure) as caught:
             call()
@@ -260,11 +260,11 @@ def test_a_complete_upload_is_neither_cancelled_nor_signed(site: Site) -> None:
 
 
 @pytest.mark.parametrize("upload_id", [0, 12345, MAX_KEY, (1 << 64) - 1])
-def test_an_id_that_never_was_is_not_found(service: Service, upload_id: int) -> None:
+def test_an_id_that_never_was_is_not_found(resources: Resources, upload_id: int) -> None:
     for call in (
-        lambda: uploads.complete(service, upload_id, []),
-        lambda: uploads.cancel(service, upload_id),
-        lambda: uploads.sign_parts(service, upload_id, []),
+        lambda: uploads.complete(resources, upload_id, []),
+        lambda: uploads.cancel(resources, upload_id),
+        lambda: uploads.sign_parts(resources, upload_id, []),
     ):
         with pytest.raises(Failure, match=f"there is no upload {upload_id}") as caught:
             call()
@@ -276,15 +276,15 @@ def test_while_s3_is_away_a_completion_is_not_final(site: Site, services: "Servi
         site.move(between.url)
         upload_id, etags = site.send(archive(1, b"content"))
         with between.away(), pytest.raises(Failure) as caught:
-            uploads.complete(site.service, upload_id, etags)
+            uploads.complete(site.resources, upload_id, etags)
         assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
-        uploads.complete(site.service, upload_id, etags)
+        uploads.complete(site.resources, upload_id, etags)
     assert bounds(site) == [(1, 1)]
 
 
 def test_a_completion_whose_answer_was_lost_in_s3_is_repeated(site: Site) -> None:
     upload_id, etags = site.send(large_archive(1))
-    row = upload_states.find_pending(site.service, upload_id)
+    row = upload_states.find_pending(site.resources, upload_id)
     parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
     site.s3.complete_multipart_upload(
         Bucket=site.bucket,
@@ -292,8 +292,8 @@ def test_a_completion_whose_answer_was_lost_in_s3_is_repeated(site: Site) -> Non
         UploadId=row.s3_upload_id or "",
         MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
     )
-    assert [part.number for part in uploads.sign_parts(site.service, upload_id, []).uploaded] == [1, 2]
-    uploads.complete(site.service, upload_id, etags)
+    assert [part.number for part in uploads.sign_parts(site.resources, upload_id, []).uploaded] == [1, 2]
+    uploads.complete(site.resources, upload_id, etags)
     assert bounds(site) == [(1, 3)]
 
 
@@ -303,7 +303,7 @@ def test_parts_that_another_completion_is_putting_together_are_not_missed(site: 
     started = site.start(large)
     put(started.index_put_url, large.index)
     site.s3.put_object(Bucket=site.bucket, Key=started.upload.data_object_key, Body=large.data)
-    uploads.complete(site.service, started.upload.id, ["0" * 32, "1" * 32])
+    uploads.complete(site.resources, started.upload.id, ["0" * 32, "1" * 32])
     assert bounds(site) == [(1, 3)]
 
 
@@ -313,5 +313,5 @@ def test_where_s3_opens_no_multipart_upload_nothing_is_left(site: Site, services
         with between.away(), pytest.raises(Failure) as caught:
             site.start(large_archive(1))
     assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
-    with connection(site.service.pool) as conn:
+    with connection(site.resources.pool) as conn:
         assert conn.execute("SELECT state FROM datarange_uploads").fetchall() == [("cancelled",)]

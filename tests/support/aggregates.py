@@ -18,7 +18,7 @@ PART = 20 << 20
 
 def rows(site: Site) -> list[Datarange]:
     """The dataranges, in key order."""
-    return dataranges.page(site.service, site.datas3t, 0, "")[0]
+    return dataranges.page(site.resources, site.datas3t, 0, "")[0]
 
 
 def bounds(site: Site) -> list[tuple[int, int]]:
@@ -33,14 +33,14 @@ def stored(site: Site, key: str) -> bytes:
 
 def start(site: Site, first: int, last: int, *, planned: bool = False) -> Started:
     """Starts an aggregate."""
-    return aggregates.start(site.service, site.datas3t, first, last, planned=planned)
+    return aggregates.start(site.resources, site.datas3t, first, last, planned=planned)
 
 
 def send_planned(site: Site, first: int, last: int) -> tuple[int, list[str]]:
     """Starts an aggregate by the part plan and has all its parts made; its id and their ETags."""
     started = start(site, first, last, planned=True)
     numbers = range(1, started.part_count + 1)
-    signed = part_plan.sign(site.service, started.aggregate.id, numbers)
+    signed = part_plan.sign(site.resources, started.aggregate.id, numbers)
     return started.aggregate.id, [make(site, part) for part in signed.parts]
 
 
@@ -64,7 +64,7 @@ def made_of(site: Site, part: SignedPart) -> bytes:
 def aggregate(site: Site, first: int, last: int) -> int:
     """The planned way to its end; the aggregate's id."""
     aggregate_id, etags = send_planned(site, first, last)
-    aggregates.complete(site.service, aggregate_id, etags)
+    aggregates.complete(site.resources, aggregate_id, etags)
     return aggregate_id
 
 

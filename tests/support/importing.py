@@ -12,7 +12,7 @@ from datas3t.server import dataranges
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.imports import run as imports
 from tests.support.stack import new_database
-from tests.support.uploads import Archive, Site, add_bucket, open_service
+from tests.support.uploads import Archive, Site, add_bucket, open_resources
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
@@ -29,7 +29,7 @@ class Result:
 
 def imported(site: Site, bucket_name: str = "local") -> Result:
     """Imports the site's bucket."""
-    steps = list(imports.run(site.service, bucket_name))
+    steps = list(imports.run(site.resources, bucket_name))
     names_ = [name for step in steps for name in step.imported]
     assert steps[-1].imported_count == len(names_)
     told = [each for step in steps for each in step.skipped]
@@ -71,9 +71,9 @@ def leave_many(site: Site, archives: list[Archive], datas3t: str = "images") -> 
 
 def rows(site: Site, datas3t: str = "images") -> list[Datarange]:
     """All dataranges of a datas3t."""
-    found, token = dataranges.page(site.service, datas3t, 0, "")
+    found, token = dataranges.page(site.resources, datas3t, 0, "")
     while token:
-        more, token = dataranges.page(site.service, datas3t, 0, token)
+        more, token = dataranges.page(site.resources, datas3t, 0, token)
         found += more
     return found
 
@@ -88,7 +88,7 @@ def lost(site: Site, services: "Services", template: str, folder: Path) -> Itera
     """The same bucket seen by a server whose database is empty."""
     with (
         new_database(services, template) as database,
-        open_service(database, services.encryption_key, folder / "other-cache") as service,
+        open_resources(database, services.encryption_key, folder / "other-cache") as resources,
     ):
-        add_bucket(service, services.s3, site.bucket)
-        yield Site(service, site.datas3t, site.bucket, site.s3)
+        add_bucket(resources, services.s3, site.bucket)
+        yield Site(resources, site.datas3t, site.bucket, site.s3)

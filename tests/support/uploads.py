@@ -17,7 +17,7 @@ from datas3t.server.db.pool import connection, open_pool
 from datas3t.server.index_cache import IndexCache
 from datas3t.server.intents import upload_states
 from datas3t.server.reaper import sweep
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 from datas3t.server.uploads import lifecycle as uploads
 from datas3t.server.uploads.lifecycle import Started
@@ -72,41 +72,41 @@ def get(url: str, start: int, stop: int) -> bytes:
 
 
 @contextlib.contextmanager
-def open_service(database: str, encryption_key: str, cache: Path) -> Iterator[Service]:
+def open_resources(database: str, encryption_key: str, cache: Path) -> Iterator[Resources]:
     """What the app makes of its settings, without the app."""
     with open_pool(database, max_size=20) as pool:
-        yield Service(pool, Buckets(), IndexCache(cache, 1 << 30), Cipher(encryption_key))
+        yield Resources(pool, Buckets(), IndexCache(cache, 1 << 30), Cipher(encryption_key))
 
 
-def add_bucket(service: Service, s3: "S3", bucket: str, name: str = "local", endpoint: str | None = None) -> None:
+def add_bucket(resources: Resources, s3: "S3", bucket: str, name: str = "local", endpoint: str | None = None) -> None:
     """Adds a bucket of the S3 server of the tests, at another address where there is a relay between."""
-    buckets.add(service, name, endpoint or s3.endpoint, bucket, None, s3.access_key, s3.secret_key)
+    buckets.add(resources, name, endpoint or s3.endpoint, bucket, None, s3.access_key, s3.secret_key)
 
 
 @dataclass(frozen=True)
 class Site:
     """A service with a datas3t on a bucket of its own, and a boto3 client to look into it."""
 
-    service: Service
+    resources: Resources
     datas3t: str
     bucket: str
     s3: "S3Client"
 
     def add(self) -> None:
         """Adds the datas3t."""
-        datas3ts.add(self.service, self.datas3t, "local")
+        datas3ts.add(self.resources, self.datas3t, "local")
 
     def clear(self) -> tuple[int, int]:
         """Clears the datas3t."""
-        return datas3ts.clear(self.service, self.datas3t)
+        return datas3ts.clear(self.resources, self.datas3t)
 
     def delete(self) -> None:
         """Deletes the datas3t."""
-        datas3ts.delete(self.service, self.datas3t)
+        datas3ts.delete(self.resources, self.datas3t)
 
     def start(self, archive: Archive) -> Started:
         """Starts an upload of the archive."""
-        return uploads.start(self.service, self.datas3t, archive.first, archive.count, len(archive.data))
+        return uploads.start(self.resources, self.datas3t, archive.first, archive.count, len(archive.data))
 
     def send(self, archive: Archive) -> tuple[int, list[str]]:
         """Starts an upload and PUTs all of it; its id and the parts' ETags."""
@@ -116,20 +116,20 @@ class Site:
 
     def upload(self, archive: Archive) -> None:
         """The whole way."""
-        uploads.complete(self.service, *self.send(archive))
+        uploads.complete(self.resources, *self.send(archive))
 
     def move(self, endpoint: str) -> None:
         """The server reaches the bucket at this address from now on: that of a relay."""
-        with connection(self.service.pool) as conn:
+        with connection(self.resources.pool) as conn:
             conn.execute("UPDATE s3_buckets SET endpoint = %s WHERE name = 'local'", [endpoint])
 
     def key(self, upload_id: int) -> str:
         """The archive's object key."""
-        return upload_states.find(self.service, upload_id).data_object_key
+        return upload_states.find(self.resources, upload_id).data_object_key
 
     def sweep(self) -> int:
         """Has the reaper do what is due."""
-        return sweep(self.service)
+        return sweep(self.resources)
 
     def objects(self) -> list[str]:
         """The keys of all objects in the bucket."""
@@ -142,7 +142,7 @@ class Site:
 
     def having(self, **changes: object) -> "Site":
         """The same with other settings of the service."""
-        return replace(self, service=replace(self.service, **changes))  # type: ignore[arg-type]
+        return replace(self, resources=replace(self.resources, **changes))  # type: ignore[arg-type]
 
 
 def put_data(started: Started, data: bytes) -> list[str]:

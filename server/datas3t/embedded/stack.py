@@ -165,7 +165,13 @@ def _serve(running: Services, addr: str) -> None:
             cleanup.callback(server.stop)
             server.start()
             buckets.add(
-                server.service, BUCKET_CONFIGURATION, s3.endpoint, s3.bucket, "us-east-1", s3.access_key, s3.secret_key
+                server.resources,
+                BUCKET_CONFIGURATION,
+                s3.endpoint,
+                s3.bucket,
+                "us-east-1",
+                s3.access_key,
+                s3.secret_key,
             )
         except (SettingsError, Failure, MigrationEdited) as error:
             raise StackError(str(error)) from error

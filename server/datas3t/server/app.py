@@ -21,7 +21,7 @@ from datas3t.server.front.front import Front
 from datas3t.server.front.rpc.registry import servicers
 from datas3t.server.index_cache import IndexCache
 from datas3t.server.metrics import Metrics
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 from datas3t.server.settings import Settings, SettingsError
 
@@ -64,16 +64,20 @@ class Server:
         with contextlib.ExitStack() as undo:
             connections = undo.enter_context(contextlib.closing(pool.open_pool(settings.db_url)))
             index_cache = _cache(settings)
-            self._service = Service(
+            self._resources = Resources(
                 connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
             )
-            _check_key(self._service)
+            _check_key(self._resources)
             self._front = Front(
-                servicers(self._service), self._metrics(), self._ready, addr=settings.addr, grpc_addr=settings.grpc_addr
+                servicers(self._resources),
+                self._metrics(),
+                self._ready,
+                addr=settings.addr,
+                grpc_addr=settings.grpc_addr,
             )
             undo.callback(self._front.close)
             self._front.start()
-            self._reaper = reaper.Reaper(self._service)
+            self._reaper = reaper.Reaper(self._resources)
             self._reaper.start()
             self._closing = undo.pop_all()
             self._started = True
@@ -91,8 +95,8 @@ class Server:
         return self._front.grpc_port
 
     @property
-    def service(self) -> Service:
-        return self._service
+    def resources(self) -> Resources:
+        return self._resources
 
     def wait(self) -> None:
         """Returns once the server was stopped."""
@@ -116,7 +120,7 @@ class Server:
 
     def _ready(self, seconds: float = 3.0) -> None:
         """Raises where the database does not answer: the pool tries each connection before it gives it away."""
-        with self._service.pool.connection(timeout=seconds):
+        with self._resources.pool.connection(timeout=seconds):
             pass
 
     def _metrics(self) -> Metrics:
@@ -127,7 +131,7 @@ class Server:
         return metrics
 
     def _connections(self) -> Mapping[str, float]:
-        numbers = self._service.pool.get_stats()
+        numbers = self._resources.pool.get_stats()
         return {
             "datas3t_database_connections": numbers.get("pool_size", 0),
             "datas3t_database_connections_idle": numbers.get("pool_available", 0),
@@ -136,7 +140,7 @@ class Server:
 
     def _deletions(self) -> Mapping[str, float]:
         self._ready(1.0)  # the page does not wait for a database that is away
-        backlog = reaper.backlog(self._service)
+        backlog = reaper.backlog(self._resources)
         return {
             "datas3t_deletions_due": backlog.queued,
             "datas3t_deletions_failing": backlog.failing,
@@ -145,7 +149,7 @@ class Server:
         }
 
     def _index_cache(self) -> Mapping[str, float]:
-        numbers = self._service.index_cache.numbers()
+        numbers = self._resources.index_cache.numbers()
         return {
             "datas3t_index_cache_hits_total": numbers["hits"],
             "datas3t_index_cache_misses_total": numbers["misses"],
@@ -206,15 +210,15 @@ def _cache(settings: Settings) -> IndexCache:
         ) from None
 
 
-def _check_key(service: Service) -> None:
+def _check_key(resources: Resources) -> None:
     """Raises SettingsError where stored credentials were encrypted with another key."""
     after = ""
     while True:
-        with pool.connection(service.pool) as conn:
+        with pool.connection(resources.pool) as conn:
             rows = s3_buckets.page(conn, after, 1000)
         for row in rows:
             try:
-                service.cipher.decrypt(row.access_key)
+                resources.cipher.decrypt(row.access_key)
             except ValueError:
                 raise SettingsError(
                     f"this is not the encryption key with which the credentials of bucket configuration {row.name!r}"

@@ -8,7 +8,7 @@ from datas3t.server import values
 from datas3t.server.db import keys_to_delete, pool, s3_buckets
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3 import check
 from datas3t.server.s3.bucket import Bucket, Location
 
@@ -21,7 +21,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def add(
-    service: Service, name: str, endpoint: str, bucket: str, region: str | None, access_key: str, secret_key: str
+    resources: Resources, name: str, endpoint: str, bucket: str, region: str | None, access_key: str, secret_key: str
 ) -> None:
     """Adds a configuration; with the settings it already has, nothing happens."""
     values.name("name", name)
@@ -32,43 +32,43 @@ def add(
         _credential("access_key", access_key),
         _credential("secret_key", secret_key),
     )
-    if _is_added(service, name, location):
+    if _is_added(resources, name, location):
         return
     check.check(location)
     try:
-        _insert(service, name, location)
+        _insert(resources, name, location)
     except Failure as failure:
-        if failure.reason != v1.ERROR_REASON_BUCKET_EXISTS or not _is_added(service, name, location):
+        if failure.reason != v1.ERROR_REASON_BUCKET_EXISTS or not _is_added(resources, name, location):
             raise
 
 
-def page(service: Service, size: int, token: str) -> tuple[list[S3Bucket], str]:
+def page(resources: Resources, size: int, token: str) -> tuple[list[S3Bucket], str]:
     """By name; with the token of the next page, empty at the last."""
     size = values.page_size(size, 1000, 1000)
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         rows = s3_buckets.page(conn, values.page_name(token), size + 1)
     return rows[:size], rows[size - 1].name if len(rows) > size else ""
 
 
-def update(service: Service, name: str, access_key: str, secret_key: str) -> None:
+def update(resources: Resources, name: str, access_key: str, secret_key: str) -> None:
     """Gives a configuration new credentials, if they work."""
-    row = find(service, name, "name")
+    row = find(resources, name, "name")
     access_key, secret_key = _credential("access_key", access_key), _credential("secret_key", secret_key)
     check.check(Location(row.endpoint, row.bucket, row.region, access_key, secret_key))
-    encrypt = service.cipher.encrypt
-    with pool.connection(service.pool) as conn:
+    encrypt = resources.cipher.encrypt
+    with pool.connection(resources.pool) as conn:
         if not s3_buckets.set_credentials(conn, row.id, encrypt(access_key), encrypt(secret_key)):
             raise _not_found(name)
 
 
-def delete(service: Service, name: str) -> None:
+def delete(resources: Resources, name: str) -> None:
     """Removes a configuration that no datas3t uses and no deletion waits for.
 
     Objects that are gone, and only wait for the second look, do not hold it up: whatever a client still PUTs by a URL
     signed before stays in the bucket, which the server has no access to then. Multipart uploads that were cancelled do.
     """
     values.name("name", name)
-    with pool.transaction(service.pool, bucket=name) as conn:
+    with pool.transaction(resources.pool, bucket=name) as conn:
         row = s3_buckets.locked(conn, name)
         if row is None:
             raise _not_found(name)
@@ -81,24 +81,24 @@ def delete(service: Service, name: str) -> None:
         s3_buckets.delete(conn, row.id)
 
 
-def find(service: Service, name: str, field: str) -> S3Bucket:
+def find(resources: Resources, name: str, field: str) -> S3Bucket:
     """The row of a configuration; raises BUCKET_NOT_FOUND."""
     values.name(field, name)
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         row = s3_buckets.by_name(conn, name)
     if row is None:
         raise _not_found(name)
     return row
 
 
-def opened(service: Service, row: S3Bucket) -> Bucket:
+def opened(resources: Resources, row: S3Bucket) -> Bucket:
     """The bucket in S3; raises CREDENTIALS_UNREADABLE. No call is made."""
-    return service.s3.at(_location(service, row))
+    return resources.s3.at(_location(resources, row))
 
 
-def _location(service: Service, row: S3Bucket) -> Location:
+def _location(resources: Resources, row: S3Bucket) -> Location:
     try:
-        access_key, secret_key = service.cipher.decrypt(row.access_key), service.cipher.decrypt(row.secret_key)
+        access_key, secret_key = resources.cipher.decrypt(row.access_key), resources.cipher.decrypt(row.secret_key)
     except ValueError as error:
         raise Failure(
             v1.ERROR_REASON_CREDENTIALS_UNREADABLE,
@@ -109,13 +109,13 @@ def _location(service: Service, row: S3Bucket) -> Location:
     return Location(row.endpoint, row.bucket, row.region, access_key, secret_key)
 
 
-def _is_added(service: Service, name: str, location: Location) -> bool:
+def _is_added(resources: Resources, name: str, location: Location) -> bool:
     """Raises BUCKET_EXISTS where the name has other settings."""
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         row = s3_buckets.by_name(conn, name)
     if row is None:
         return False
-    if _location(service, row) != location:
+    if _location(resources, row) != location:
         raise Failure(
             v1.ERROR_REASON_BUCKET_EXISTS,
             f"bucket configuration {name!r} exists with other settings; use it as it is, or another name",
@@ -124,9 +124,9 @@ def _is_added(service: Service, name: str, location: Location) -> bool:
     return True
 
 
-def _insert(service: Service, name: str, location: Location) -> None:
-    encrypt = service.cipher.encrypt
-    with pool.transaction(service.pool, bucket=name) as conn:
+def _insert(resources: Resources, name: str, location: Location) -> None:
+    encrypt = resources.cipher.encrypt
+    with pool.transaction(resources.pool, bucket=name) as conn:
         s3_buckets.insert(
             conn,
             name=name,

@@ -11,7 +11,7 @@ from datas3t.server.db import dataranges, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
 
@@ -24,32 +24,32 @@ class Presigned:
     index_url: str
 
 
-def page(service: Service, name: str, size: int, token: str) -> tuple[list[Datarange], str]:
+def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[Datarange], str]:
     """In key order; with the token of the next page, empty at the last."""
     size = values.page_size(size, 1000, 1000)
     after = values.page_key(token)
-    datas3t = datas3ts.find(service, name)
-    with pool.connection(service.pool) as conn:
+    datas3t = datas3ts.find(resources, name)
+    with pool.connection(resources.pool) as conn:
         rows = dataranges.page(conn, datas3t.id, after, size + 1)
     return rows[:size], pages.following(rows, size)
 
 
-def delete(service: Service, name: str, first: int, last: int) -> None:
+def delete(resources: Resources, name: str, first: int, last: int) -> None:
     """Removes the datarange with exactly these keys; its objects go. Where it is so young that a PUT may still come by
     a URL of its upload, they are looked at once more when that has ended."""
     values.span("first_datapoint_key", first, "last_datapoint_key", last)
-    datas3t = datas3ts.find(service, name)
-    with pool.transaction(service.pool) as conn:
+    datas3t = datas3ts.find(resources, name)
+    with pool.transaction(resources.pool) as conn:
         bucket_id = datas3t_rows.removed(conn, datas3t.id)
-        last_put = service.url_lifetime + service.late
+        last_put = resources.url_lifetime + resources.late
         if bucket_id is None or not dataranges.delete(conn, datas3t.id, bucket_id, first, last, last_put):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
-    service.deletions.set()
+    resources.deletions.set()
 
 
 def presign(
-    service: Service, name: str, first: int | None, last: int | None, *, size: int = 0, token: str = ""
+    resources: Resources, name: str, first: int | None, last: int | None, *, size: int = 0, token: str = ""
 ) -> tuple[list[Presigned], str, datetime]:
     """Those with a key in the span, in key order; with the token of the next page, and when the URLs end."""
     span = values.span(
@@ -57,21 +57,21 @@ def presign(
     )
     size = values.page_size(size, 2000, 1000)
     after = values.page_key(token)
-    datas3t = datas3ts.find(service, name)
-    with pool.connection(service.pool) as conn:
+    datas3t = datas3ts.find(resources, name)
+    with pool.connection(resources.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, *span, after=after, limit=size + 1)
-    bucket, expires_at = datas3ts.bucket_of(service, datas3t), service.expiry()
-    shown = list(pages.that_fit(_signed(service, bucket, rows[:size]), _size))
+    bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
+    shown = list(pages.that_fit(_signed(resources, bucket, rows[:size]), _size))
     return shown, pages.following(rows, len(shown)), expires_at
 
 
-def signed(service: Service, bucket: Bucket, rows: Sequence[Datarange]) -> list[Presigned]:
+def signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> list[Presigned]:
     """These dataranges with their URLs."""
-    return list(_signed(service, bucket, rows))
+    return list(_signed(resources, bucket, rows))
 
 
-def _signed(service: Service, bucket: Bucket, rows: Sequence[Datarange]) -> Iterator[Presigned]:
-    lifetime = service.url_lifetime
+def _signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> Iterator[Presigned]:
+    lifetime = resources.url_lifetime
     for row in rows:
         data_url, index_url = (bucket.get_url(key, lifetime) for key in (row.data_object_key, row.index_object_key))
         yield Presigned(row, data_url, index_url)

@@ -11,7 +11,7 @@ from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
 _TRIES = 5  # where dataranges are deleted while their indices are looked into
@@ -28,32 +28,32 @@ class Segment:
 
 
 def presign(
-    service: Service, name: str, first: int, last: int, *, size: int = 0, token: str = ""
+    resources: Resources, name: str, first: int, last: int, *, size: int = 0, token: str = ""
 ) -> tuple[list[Segment], str, datetime]:
     """The segments of the span in key order; with the token of the next page, and when the URLs end."""
     span = values.span("first_datapoint", first, "last_datapoint", last)
     size = values.page_size(size, 2000, 2000)
     after = values.page_key(token)
-    datas3t = datas3ts.find(service, name)
-    bucket, expires_at = datas3ts.bucket_of(service, datas3t), service.expiry()
-    rows, tries = _rows(service, datas3t, *span, after, size + 1), _TRIES
+    datas3t = datas3ts.find(resources, name)
+    bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
+    rows, tries = _rows(resources, datas3t, *span, after, size + 1), _TRIES
     while True:
         try:
             # An aggregation between two pages may make a datarange with keys of the page before: not sent twice.
-            segments = list(_segments(service, bucket, rows[:size], max(first, after + 1), last))
+            segments = list(_segments(resources, bucket, rows[:size], max(first, after + 1), last))
             return segments, pages.following(rows, len(segments)), expires_at
         except Failure as failure:
             tries -= 1
             if failure.reason != v1.ERROR_REASON_OBJECT_CHANGED or not tries:
                 raise
-            seen, rows = rows, _rows(service, datas3t, *span, after, size + 1)
+            seen, rows = rows, _rows(resources, datas3t, *span, after, size + 1)
             if rows == seen:
                 raise  # else a datarange was deleted, and its index is gone already
 
 
-def _rows(service: Service, datas3t: Datas3t, first: int, last: int, after: int, limit: int) -> list[Datarange]:
+def _rows(resources: Resources, datas3t: Datas3t, first: int, last: int, after: int, limit: int) -> list[Datarange]:
     """Raises DATAPOINTS_NOT_FOUND where the datas3t has others, and none of the whole span."""
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, first, last, after=after, limit=limit)
         if not rows and after < 0 and dataranges.page(conn, datas3t.id, -1, 1):
             message = f"datas3t {datas3t.name!r} has no datapoint from {first} to {last}; list its dataranges"
@@ -61,24 +61,26 @@ def _rows(service: Service, datas3t: Datas3t, first: int, last: int, after: int,
     return rows
 
 
-def _segments(service: Service, bucket: Bucket, rows: Sequence[Datarange], first: int, last: int) -> Iterator[Segment]:
-    made = (_segment(service, bucket, row, first, last) for row in rows)
+def _segments(
+    resources: Resources, bucket: Bucket, rows: Sequence[Datarange], first: int, last: int
+) -> Iterator[Segment]:
+    made = (_segment(resources, bucket, row, first, last) for row in rows)
     return pages.that_fit(made, lambda segment: len(segment.url) + pages.BESIDE_URLS)
 
 
-def _segment(service: Service, bucket: Bucket, row: Datarange, first: int, last: int) -> Segment:
+def _segment(resources: Resources, bucket: Bucket, row: Datarange, first: int, last: int) -> Segment:
     """A datarange that is wanted whole needs no look into its index: of a span at most the first and the last do."""
-    start = _entry(service, bucket, row, first).position if first > row.first_key else 0
-    stop = _entry(service, bucket, row, last).stop if last < row.last_key else row.entries_size_bytes
-    return Segment(bucket.get_url(row.data_object_key, service.url_lifetime), start, stop, row.data_etag)
+    start = _entry(resources, bucket, row, first).position if first > row.first_key else 0
+    stop = _entry(resources, bucket, row, last).stop if last < row.last_key else row.entries_size_bytes
+    return Segment(bucket.get_url(row.data_object_key, resources.url_lifetime), start, stop, row.data_etag)
 
 
-def _entry(service: Service, bucket: Bucket, row: Datarange, key: int) -> Entry:
+def _entry(resources: Resources, bucket: Bucket, row: Datarange, key: int) -> Entry:
     """Where a datapoint lies, by 16 bytes of the cached index."""
     location = bucket.location
     named = location.endpoint, location.bucket, row.index_object_key, row.index_etag
     try:
-        return service.index_cache.entry(
+        return resources.index_cache.entry(
             *named,
             key - row.first_key,
             row.count,

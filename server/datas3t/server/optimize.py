@@ -15,7 +15,7 @@ from datas3t.archive.index import END_SIZE
 from datas3t.server import datas3ts, values
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 
 REQUEST = 1 << 20  # what a request less is worth, in bytes
 COPIED = 256  # so many bytes that S3 copies cost as much as one that the client moves
@@ -50,7 +50,7 @@ class Proposal:
 
 
 def plan(  # what the request says
-    service: Service, name: str, *, min_score: float | None, target: int, most: int, operations: int
+    resources: Resources, name: str, *, min_score: float | None, target: int, most: int, operations: int
 ) -> list[Proposal]:
     """The best proposals for a datas3t, best first. 0 and None stand for the defaults."""
     values.name("datas3t_name", name)
@@ -59,7 +59,7 @@ def plan(  # what the request says
     most = values.archive_size("max_aggregate_size", most or DEFAULT_MOST)
     target = min(values.archive_size("target_size", target or DEFAULT_TARGET), most)
     operations = values.at_most("max_operations", operations, MOST_OPERATIONS) or DEFAULT_OPERATIONS
-    rows = list(_all(service, datas3ts.find(service, name).id))
+    rows = list(_all(resources, datas3ts.find(resources, name).id))
     wanted = DEFAULT_SCORE if min_score is None else min_score
     return propose(rows, wanted, target, most)[:operations]
 
@@ -129,10 +129,10 @@ def _proposal(group: Sequence[Datarange]) -> Proposal:
     return Proposal(group[0].first_key, group[-1].last_key, len(group), moved + copied, moved, score)
 
 
-def _all(service: Service, datas3t_id: int) -> Iterator[Datarange]:
+def _all(resources: Resources, datas3t_id: int) -> Iterator[Datarange]:
     after = -1
     while True:
-        with pool.connection(service.pool) as conn:
+        with pool.connection(resources.pool) as conn:
             rows = dataranges.page(conn, datas3t_id, after, _PAGE)
         yield from rows
         if len(rows) < _PAGE:

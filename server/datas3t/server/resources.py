@@ -13,7 +13,7 @@ from datas3t.server.s3.bucket import Buckets
 
 
 @dataclass(frozen=True)
-class Service:
+class Resources:
     """`url_lifetime`: how long presigned URLs work, and so how long an upload may take.
 
     `scratch` is the folder for what is too large for memory. `deletions` is set whenever objects were queued for

@@ -20,7 +20,7 @@ from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
 from datas3t.server.intents import aggregate_states, urls
 from datas3t.server.intents.urls import FIRST_URLS
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 from datas3t.server.uploads.completion import Checked, Invalid
 
@@ -38,7 +38,7 @@ class Started:
 
 
 def start(
-    service: Service, name: str, first: int, last: int, *, planned: bool = False, all_urls: bool = True
+    resources: Resources, name: str, first: int, last: int, *, planned: bool = False, all_urls: bool = True
 ) -> Started:
     """Reserves an object key for what will replace all dataranges from `first` to `last`, and signs its URLs.
 
@@ -46,11 +46,11 @@ def start(
     """
     values.name("datas3t_name", name)
     values.span("first_datapoint_index", first, "last_datapoint_index", last)
-    datas3t, sources, aggregate = _intend(service, name, first, last, planned)
-    bucket = datas3ts.bucket_of(service, datas3t)
+    datas3t, sources, aggregate = _intend(resources, name, first, last, planned)
+    bucket = datas3ts.bucket_of(resources, datas3t)
     if aggregate.multipart:
-        aggregate = _opened(service, datas3t, bucket, aggregate)
-    listed = signed(service, bucket, sources) if all_urls else []
+        aggregate = _opened(resources, datas3t, bucket, aggregate)
+    listed = signed(resources, bucket, sources) if all_urls else []
     if planned:
         return Started(aggregate, listed, len(aggregate_sources.plan(sources)))
     count = urls.part_count(aggregate)
@@ -59,45 +59,45 @@ def start(
         aggregate,
         listed,
         count,
-        data_put_url=urls.of_archive(service, bucket, aggregate),
-        part_urls=[url for _, url in urls.of_parts(service, bucket, aggregate, numbers)],
-        index_put_url=urls.of_index(service, bucket, aggregate),
+        data_put_url=urls.of_archive(resources, bucket, aggregate),
+        part_urls=[url for _, url in urls.of_parts(resources, bucket, aggregate, numbers)],
+        index_put_url=urls.of_index(resources, bucket, aggregate),
     )
 
 
-def complete(service: Service, aggregate_id: int, etags: Sequence[str]) -> None:
+def complete(resources: Resources, aggregate_id: int, etags: Sequence[str]) -> None:
     """Checks the new archive and puts it in its sources' place. A final failure ends the aggregate.
 
     Called again it answers as the first time.
     """
     etags = values.etags("upload_ids", etags)
-    aggregate = aggregate_states.find(service, aggregate_id)
+    aggregate = aggregate_states.find(resources, aggregate_id)
     if aggregate.state != "pending":
         aggregate_states.replay(aggregate)
         return
     if etags and not aggregate.multipart:
         raise values.invalid("upload_ids", "are for archives in parts; this one is a single PUT")
-    datas3t = aggregate_sources.datas3t(service, aggregate)
-    failure = _checked_and_swapped(service, datas3t, aggregate, etags)
-    if failure is not None and aggregate_states.fail(service, datas3t, aggregate, failure):
+    datas3t = aggregate_sources.datas3t(resources, aggregate)
+    failure = _checked_and_swapped(resources, datas3t, aggregate, etags)
+    if failure is not None and aggregate_states.fail(resources, datas3t, aggregate, failure):
         raise failure
-    aggregate_states.replay(aggregate_states.find(service, aggregate_id))
+    aggregate_states.replay(aggregate_states.find(resources, aggregate_id))
 
 
-def cancel(service: Service, aggregate_id: int) -> None:
+def cancel(resources: Resources, aggregate_id: int) -> None:
     """Ends an aggregate; its objects go, its sources stay. Raises AGGREGATE_COMPLETED where it is too late."""
-    aggregate = aggregate_states.find(service, aggregate_id)
+    aggregate = aggregate_states.find(resources, aggregate_id)
     if aggregate.state == "pending":
-        aggregate_states.cancel(service, aggregate_sources.datas3t(service, aggregate), aggregate)
-        aggregate = aggregate_states.find(service, aggregate_id)
+        aggregate_states.cancel(resources, aggregate_sources.datas3t(resources, aggregate), aggregate)
+        aggregate = aggregate_states.find(resources, aggregate_id)
     if aggregate.state == "completed":
         raise aggregate_states.completed(aggregate)
 
 
 def _intend(
-    service: Service, name: str, first: int, last: int, planned: bool
+    resources: Resources, name: str, first: int, last: int, planned: bool
 ) -> tuple[Datas3t, list[Datarange], Aggregate]:
-    with pool.transaction(service.pool) as conn:
+    with pool.transaction(resources.pool) as conn:
         datas3t = datas3t_rows.draw_counter(conn, name)
         if datas3t is None:
             raise datas3ts.not_found(name)
@@ -117,53 +117,53 @@ def _intend(
             index_key=names.index_key(key),
             part_size=0 if planned else parts.part_size(size) if multipart else size,
             multipart=multipart,
-            expires_at=service.expiry(),
+            expires_at=resources.expiry(),
         )
     return datas3t, sources, aggregate
 
 
-def _opened(service: Service, datas3t: Datas3t, bucket: Bucket, aggregate: Aggregate) -> Aggregate:
+def _opened(resources: Resources, datas3t: Datas3t, bucket: Bucket, aggregate: Aggregate) -> Aggregate:
     """The aggregate with its multipart upload in S3; where S3 opens none, the intent is over."""
     try:
         s3_upload_id = bucket.create_multipart(aggregate.data_object_key)
     except Failure:
-        aggregate_states.cancel(service, datas3t, aggregate)
+        aggregate_states.cancel(resources, datas3t, aggregate)
         raise
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         if not aggregate_uploads.set_s3_upload_id(conn, aggregate.id, s3_upload_id):
             raise aggregate_states.cancelled(aggregate)
     return replace(aggregate, s3_upload_id=s3_upload_id)
 
 
 def _checked_and_swapped(
-    service: Service, datas3t: Datas3t, aggregate: Aggregate, etags: Sequence[str]
+    resources: Resources, datas3t: Datas3t, aggregate: Aggregate, etags: Sequence[str]
 ) -> Failure | None:
     """Why it is not, where that is final. None also where the aggregate ended meanwhile."""
-    sources = aggregate_sources.current(service, aggregate)
+    sources = aggregate_sources.current(resources, aggregate)
     if sources is None:
         return aggregate_sources.changed(aggregate)
-    bucket = datas3ts.bucket_of(service, datas3t)
+    bucket = datas3ts.bucket_of(resources, datas3t)
     urls.check_opened(bucket, aggregate)
     try:
-        checked = completion.check(bucket, aggregate, sources, etags, service.scratch)
-        _swap(service, datas3t, aggregate, checked)
+        checked = completion.check(bucket, aggregate, sources, etags, resources.scratch)
+        _swap(resources, datas3t, aggregate, checked)
     except Invalid as error:
         return aggregate_states.final(aggregate, v1.ERROR_REASON_AGGREGATE_INVALID, str(error))
     except Failure as failure:
         if failure.reason == v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED:
             return failure
-        if failure.reason == v1.ERROR_REASON_OBJECT_CHANGED and aggregate_sources.current(service, aggregate) is None:
+        if failure.reason == v1.ERROR_REASON_OBJECT_CHANGED and aggregate_sources.current(resources, aggregate) is None:
             return aggregate_sources.changed(aggregate)  # deleted while they were read
         raise
     return None
 
 
-def _swap(service: Service, datas3t: Datas3t, aggregate: Aggregate, checked: Checked) -> None:
+def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked: Checked) -> None:
     """The new datarange in its sources' place; their objects stay until every URL for them has ended.
 
     Raises AGGREGATE_SOURCES_CHANGED, and then nothing is changed; neither is it where the aggregate ended meanwhile.
     """
-    with pool.transaction(service.pool) as conn:
+    with pool.transaction(resources.pool) as conn:
         datas3t_rows.locked(conn, datas3t.name)  # before dataranges, as everybody does
         if aggregate_uploads.finish(conn, aggregate.id, "completed") is None:
             return
@@ -183,4 +183,4 @@ def _swap(service: Service, datas3t: Datas3t, aggregate: Aggregate, checked: Che
             index_etag=checked.index_etag,
         )
         old = [key for row in gone for key in (row.data_object_key, row.index_object_key)]
-        keys_to_delete.queue(conn, datas3t.bucket_id, old, due_at=service.expiry() + service.late)
+        keys_to_delete.queue(conn, datas3t.bucket_id, old, due_at=resources.expiry() + resources.late)

@@ -11,7 +11,7 @@ from datas3t.server.db import aggregate_uploads, pool
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.intents import aggregate_states, urls
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, CopyUrl, PartInfo
 from datas3t.server.uploads import completion
 
@@ -46,38 +46,38 @@ class Signed:
     expires_at: datetime
 
 
-def sign(service: Service, aggregate_id: int, numbers: Sequence[int]) -> Signed:
+def sign(resources: Resources, aggregate_id: int, numbers: Sequence[int]) -> Signed:
     """Signs parts of an open aggregate, which then lives as long as these URLs. Where a source is gone, it is over."""
-    aggregate = aggregate_states.find_pending(service, aggregate_id)
-    sources = _sources(service, aggregate)
+    aggregate = aggregate_states.find_pending(resources, aggregate_id)
+    sources = _sources(resources, aggregate)
     planned = aggregate_sources.plan(sources) if aggregate.planned else []
     sizes = _sizes(aggregate, planned)
     count = len(sizes) if aggregate.multipart else 0
     urls.check_numbers(numbers, count)
-    bucket = datas3ts.bucket_of(service, aggregate_sources.datas3t(service, aggregate))
+    bucket = datas3ts.bucket_of(resources, aggregate_sources.datas3t(resources, aggregate))
     uploaded = urls.uploaded(bucket, aggregate, sizes)
-    expires_at = service.expiry()
-    with pool.connection(service.pool) as conn:
+    expires_at = resources.expiry()
+    with pool.connection(resources.pool) as conn:
         still = aggregate_uploads.extend(conn, aggregate.id, expires_at)
     if not still:
-        aggregate = aggregate_states.find_pending(service, aggregate_id)
-    signed = _signed(service, bucket, aggregate, sources, planned, numbers)
+        aggregate = aggregate_states.find_pending(resources, aggregate_id)
+    signed = _signed(resources, bucket, aggregate, sources, planned, numbers)
     return Signed(
         list(pages.that_fit(signed, _size, MESSAGE_SIZE)),
         count,
         uploaded,
-        data_put_url=urls.of_archive(service, bucket, aggregate),
-        index_put_url="" if planned else urls.of_index(service, bucket, aggregate),
+        data_put_url=urls.of_archive(resources, bucket, aggregate),
+        index_put_url="" if planned else urls.of_index(resources, bucket, aggregate),
         expires_at=expires_at,
     )
 
 
-def _sources(service: Service, aggregate: Aggregate) -> list[Datarange]:
-    sources = aggregate_sources.current(service, aggregate)
+def _sources(resources: Resources, aggregate: Aggregate) -> list[Datarange]:
+    sources = aggregate_sources.current(resources, aggregate)
     if sources is None:
         failure = aggregate_sources.changed(aggregate)
-        if not aggregate_states.fail(service, aggregate_sources.datas3t(service, aggregate), aggregate, failure):
-            aggregate_states.find_pending(service, aggregate.id)  # it ended meanwhile, perhaps well
+        if not aggregate_states.fail(resources, aggregate_sources.datas3t(resources, aggregate), aggregate, failure):
+            aggregate_states.find_pending(resources, aggregate.id)  # it ended meanwhile, perhaps well
         raise failure
     return sources
 
@@ -89,7 +89,7 @@ def _sizes(aggregate: Aggregate, planned: Sequence[Part]) -> list[int]:
 
 
 def _signed(
-    service: Service,
+    resources: Resources,
     bucket: Bucket,
     aggregate: Aggregate,
     sources: Sequence[Datarange],
@@ -97,22 +97,22 @@ def _signed(
     numbers: Sequence[int],
 ) -> Iterator[SignedPart]:
     sizes = _sizes(aggregate, planned)
-    for number, url in urls.of_parts(service, bucket, aggregate, numbers):
+    for number, url in urls.of_parts(resources, bucket, aggregate, numbers):
         if not planned:
             yield SignedPart(number, sizes[number - 1], url)
             continue
         part = planned[number - 1]
         pieces = [(sources[source], start, stop) for source, start, stop in part.pieces]
-        copy = _copy_url(service, bucket, aggregate, number, *pieces[0]) if part.copied else None
+        copy = _copy_url(resources, bucket, aggregate, number, *pieces[0]) if part.copied else None
         yield SignedPart(number, part.size, url, pieces, part.zeros, copy)
 
 
 def _copy_url(
-    service: Service, bucket: Bucket, aggregate: Aggregate, number: int, source: Datarange, start: int, stop: int
+    resources: Resources, bucket: Bucket, aggregate: Aggregate, number: int, source: Datarange, start: int, stop: int
 ) -> CopyUrl:
     assert aggregate.s3_upload_id is not None
     to = aggregate.data_object_key, aggregate.s3_upload_id, number
-    return bucket.copy_part_url(*to, source.data_object_key, start, stop, service.url_lifetime)
+    return bucket.copy_part_url(*to, source.data_object_key, start, stop, resources.url_lifetime)
 
 
 def _size(part: SignedPart) -> int:

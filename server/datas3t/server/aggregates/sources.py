@@ -12,21 +12,21 @@ from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
 from datas3t.server.intents import aggregate_states
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 
 
-def datas3t(service: Service, aggregate: Aggregate) -> Datas3t:
+def datas3t(resources: Resources, aggregate: Aggregate) -> Datas3t:
     """Raises AGGREGATE_CANCELLED where it was deleted since, which ended its aggregates."""
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         found = datas3ts.by_id(conn, aggregate.datas3t_id)
     if found is None:
         raise aggregate_states.cancelled(aggregate)
     return found
 
 
-def current(service: Service, aggregate: Aggregate) -> list[Datarange] | None:
+def current(resources: Resources, aggregate: Aggregate) -> list[Datarange] | None:
     """By first key; None where they are not all there any more."""
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         rows = dataranges.overlapping(conn, aggregate.datas3t_id, aggregate.first_key, aggregate.last_key)
     return rows if [row.id for row in rows] == aggregate.source_ids else None
 

@@ -9,7 +9,7 @@ from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.imports.known import Before, Known
 from datas3t.server.imports.listing import Archive, Skipped
 from datas3t.server.imports.rebuilt_index import Fit
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
 _AT_ONCE = 5_000  # rows, in one statement
@@ -25,13 +25,13 @@ class Moved(Exception):  # noqa: N818 - an event: the bucket is listed anew
 
 
 def commit(
-    service: Service, bucket: S3Bucket, name: str, counter: int, taken: Mapping[Archive, Fit], before: Before
+    resources: Resources, bucket: S3Bucket, name: str, counter: int, taken: Mapping[Archive, Fit], before: Before
 ) -> tuple[list[Datarange], list[Skipped]]:
     """Adds the datas3t or has its counter catch up, and adds dataranges; answers those added, and what was not.
 
     Raises Moved, and then nothing is changed: what was listed may be gone.
     """
-    with pool.transaction(service.pool, bucket=bucket.name) as conn:
+    with pool.transaction(resources.pool, bucket=bucket.name) as conn:
         datas3t = datas3ts.add(conn, name, bucket.id, counter)  # holds it until the end, as every commit does
         if datas3t is None:
             return [], [Skipped(archive.key, elsewhere(name)) for archive in taken]
@@ -50,7 +50,7 @@ def commit(
 
 
 def take_back(
-    service: Service, bucket: S3Bucket, s3: Bucket, name: str, added: Sequence[Datarange]
+    resources: Resources, bucket: S3Bucket, s3: Bucket, name: str, added: Sequence[Datarange]
 ) -> tuple[list[Datarange], list[Skipped]]:
     """The rows that stay, and what was left out after all.
 
@@ -63,12 +63,12 @@ def take_back(
     gone = {row.id for row in added if not there.issuperset((row.data_object_key, row.index_object_key))}
     if not gone:
         return list(added), []
-    with pool.transaction(service.pool) as conn:
+    with pool.transaction(resources.pool) as conn:
         datas3ts.locked(conn, name)  # before dataranges, as everybody does
         deleted = dataranges.delete_by_ids(conn, list(gone))
         lonely = [row.index_object_key for row in deleted if row.data_object_key not in there]
         keys_to_delete.queue(conn, bucket.id, lonely)
-    service.deletions.set()
+    resources.deletions.set()
     index_alone, both = "its index vanished while it was imported; import again", "it was deleted while it was imported"
     keys = [row.data_object_key for row in deleted]
     skipped = [Skipped(key, index_alone if key in there else both) for key in keys]

@@ -16,7 +16,7 @@ from datas3t.server.imports.known import Before, Known, before_listing
 from datas3t.server.imports.listing import Archive, Listing, Skipped
 from datas3t.server.imports.rebuilt_index import Fit, Unfit, check
 from datas3t.server.imports.rows import Moved, commit, elsewhere, take_back
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 
 THREADS = 16
 
@@ -38,18 +38,18 @@ class Step:
     imported_count: int = 0
 
 
-def run(service: Service, bucket_name: str) -> Iterator[Step]:
+def run(resources: Resources, bucket_name: str) -> Iterator[Step]:
     """Adds what stands in the bucket and has no row yet. Repeated, it changes nothing."""
-    row = buckets.find(service, bucket_name, "bucket_name")
+    row = buckets.find(resources, bucket_name, "bucket_name")
     with ThreadPoolExecutor(THREADS, thread_name_prefix="import") as threads:
-        yield from _Import(service, row, threads).run()
+        yield from _Import(resources, row, threads).run()
 
 
 class _Import:
-    def __init__(self, service: Service, row: S3Bucket, threads: ThreadPoolExecutor) -> None:
-        self._service = service
+    def __init__(self, resources: Resources, row: S3Bucket, threads: ThreadPoolExecutor) -> None:
+        self._resources = resources
         self._row = row
-        self._bucket = buckets.opened(service, row)
+        self._bucket = buckets.opened(resources, row)
         self._threads = threads
         self._seen = 0
         self._imported = 0
@@ -72,7 +72,7 @@ class _Import:
         yield from self._told([Skipped(names.prefix(name), reason)])
 
     def _listed(self, name: str) -> Iterator[Step]:
-        with pool.connection(self._service.pool) as conn:
+        with pool.connection(self._resources.pool) as conn:
             before = before_listing(conn, self._row.id, name)
         listing = Listing(name)
         for page in self._bucket.objects(names.prefix(name)):
@@ -84,7 +84,7 @@ class _Import:
             yield from self._datas3t(name, listing, before)
 
     def _datas3t(self, name: str, listing: Listing, before: Before) -> Iterator[Step]:
-        with pool.connection(self._service.pool) as conn:
+        with pool.connection(self._resources.pool) as conn:
             present = datas3ts.by_name(conn, name)
             known = Known(conn, self._row.id, present, _object_keys(listing), before)
         if present and present.bucket_id != self._row.id:
@@ -95,10 +95,10 @@ class _Import:
         taken = yield from self._chosen(new)
         if not taken and (present is None or present.upload_counter >= listing.counter):
             return
-        added, skipped = commit(self._service, self._row, name, listing.counter, taken, before)
+        added, skipped = commit(self._resources, self._row, name, listing.counter, taken, before)
         yield from self._told(skipped)
         if added:
-            added, skipped = take_back(self._service, self._row, self._bucket, name, added)
+            added, skipped = take_back(self._resources, self._row, self._bucket, name, added)
             yield from self._told(skipped)
         if added:
             self._imported += 1
@@ -133,7 +133,7 @@ class _Import:
 
     def _look(self, archive: Archive) -> Fit | str:
         try:
-            return check(self._bucket, archive, self._service.scratch)
+            return check(self._bucket, archive, self._resources.scratch)
         except Unfit as error:
             return str(error)
 

@@ -11,7 +11,7 @@ from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.pending import Pending, State
 from datas3t.server.db.pool import Connection
 from datas3t.server.errors import Failure
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 
 Reason: TypeAlias = v1.ErrorReason.ValueType
 
@@ -58,19 +58,19 @@ class States(Generic[Row]):
     by_id: Callable[[Connection, int], Row | None]
     pending: Pending
 
-    def find(self, service: Service, intent_id: int) -> Row:
+    def find(self, resources: Resources, intent_id: int) -> Row:
         """Raises the `not_found` of its kind."""
         found = None
         if 0 < intent_id <= MAX_KEY:
-            with pool.connection(service.pool) as conn:
+            with pool.connection(resources.pool) as conn:
                 found = self.by_id(conn, intent_id)
         if found is None:
             raise self._failure(self.not_found, f"there is no {self.noun} {intent_id}; start it", intent_id)
         return found
 
-    def find_pending(self, service: Service, intent_id: int) -> Row:
+    def find_pending(self, resources: Resources, intent_id: int) -> Row:
         """Raises what a completion would, and `is_completed`."""
-        found = self.find(service, intent_id)
+        found = self.find(resources, intent_id)
         if found.state == "completed":
             raise self.completed(found)
         self.replay(found)
@@ -85,13 +85,13 @@ class States(Generic[Row]):
             assert intent.failure_message is not None
             raise self.final(intent, v1.ErrorReason.ValueType(intent.failure_reason), intent.failure_message)
 
-    def cancel(self, service: Service, datas3t: Datas3t, intent: Row) -> bool:
+    def cancel(self, resources: Resources, datas3t: Datas3t, intent: Row) -> bool:
         """Cancels a pending one and queues its objects; whether it was this call that ended it."""
-        return self._end(service, datas3t, intent, None)
+        return self._end(resources, datas3t, intent, None)
 
-    def fail(self, service: Service, datas3t: Datas3t, intent: Row, failure: Failure) -> bool:
+    def fail(self, resources: Resources, datas3t: Datas3t, intent: Row, failure: Failure) -> bool:
         """The same for good reason, which is told again to whoever asks."""
-        return self._end(service, datas3t, intent, failure)
+        return self._end(resources, datas3t, intent, failure)
 
     def final(self, intent: Row, reason: Reason, message: str) -> Failure:
         """What ends it, the first time and each time it is told again."""
@@ -114,16 +114,16 @@ class States(Generic[Row]):
     def _failure(self, reason: Reason, message: str, intent_id: int, **about: object) -> Failure:
         return Failure(reason, message, **{self.id_name: intent_id, **about})
 
-    def _end(self, service: Service, datas3t: Datas3t, intent: Row, failure: Failure | None) -> bool:
-        with pool.transaction(service.pool) as conn:
+    def _end(self, resources: Resources, datas3t: Datas3t, intent: Row, failure: Failure | None) -> bool:
+        with pool.transaction(resources.pool) as conn:
             if failure is None:
                 expires_at = self.pending.finish(conn, intent.id, "cancelled")
             else:
                 expires_at = self.pending.finish(conn, intent.id, "failed", failure.reason, failure.message)
             if expires_at is None:
                 return False
-            archive, index, later = intent.data_object_key, intent.index_object_key, expires_at + service.late
+            archive, index, later = intent.data_object_key, intent.index_object_key, expires_at + resources.late
             keys_to_delete.queue(conn, datas3t.bucket_id, [archive], multipart=intent.multipart, look_again_at=later)
             keys_to_delete.queue(conn, datas3t.bucket_id, [index], look_again_at=later)
-        service.deletions.set()
+        resources.deletions.set()
         return True

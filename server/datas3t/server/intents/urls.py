@@ -7,7 +7,7 @@ from datas3t import v1
 from datas3t.server import values
 from datas3t.server.errors import Failure
 from datas3t.server.intents.states import Intent
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, PartInfo, UploadMissing
 
 FIRST_URLS = 1000
@@ -44,22 +44,22 @@ def check_opened(bucket: Bucket, intent: Intent) -> None:
         raise Failure(v1.ERROR_REASON_S3_UNAVAILABLE, message, endpoint=bucket.location.endpoint)
 
 
-def of_parts(service: Service, bucket: Bucket, intent: Intent, numbers: Sequence[int]) -> list[tuple[int, str]]:
+def of_parts(resources: Resources, bucket: Bucket, intent: Intent, numbers: Sequence[int]) -> list[tuple[int, str]]:
     """PUT these parts, by number."""
     if intent.s3_upload_id is None:
         return []
-    key, s3_upload_id, lifetime = intent.data_object_key, intent.s3_upload_id, service.url_lifetime
+    key, s3_upload_id, lifetime = intent.data_object_key, intent.s3_upload_id, resources.url_lifetime
     return [(number, bucket.part_url(key, s3_upload_id, number, lifetime)) for number in numbers]
 
 
-def of_archive(service: Service, bucket: Bucket, intent: Intent) -> str:
+def of_archive(resources: Resources, bucket: Bucket, intent: Intent) -> str:
     """PUTs the whole archive; empty where it goes in parts."""
-    return "" if intent.multipart else bucket.put_url(intent.data_object_key, service.url_lifetime)
+    return "" if intent.multipart else bucket.put_url(intent.data_object_key, resources.url_lifetime)
 
 
-def of_index(service: Service, bucket: Bucket, intent: Intent) -> str:
+def of_index(resources: Resources, bucket: Bucket, intent: Intent) -> str:
     """PUTs the index."""
-    return bucket.put_url(intent.index_object_key, service.url_lifetime)
+    return bucket.put_url(intent.index_object_key, resources.url_lifetime)
 
 
 def uploaded(bucket: Bucket, intent: Intent, sizes: Sequence[int]) -> list[PartInfo]:

@@ -17,7 +17,7 @@ from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
 from datas3t.server.intents import upload_states, urls
 from datas3t.server.intents.urls import FIRST_URLS
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, PartInfo
 from datas3t.server.uploads import completion
 from datas3t.server.uploads.completion import Announced, Checked, Invalid
@@ -45,80 +45,80 @@ class Signed:
     expires_at: datetime
 
 
-def start(service: Service, name: str, first: int, count: int, data_size: int, *, all_urls: bool = True) -> Started:
+def start(resources: Resources, name: str, first: int, count: int, data_size: int, *, all_urls: bool = True) -> Started:
     """Reserves an object key and signs its URLs, of parts all or the first 1,000."""
     values.name("datas3t_name", name)
     values.key("first_datapoint_index", first)
     last = values.count("number_of_datapoints", count, first)
     values.archive_size("data_size", data_size)
-    datas3t, upload = _intend(service, name, first, last, data_size)
-    bucket = datas3ts.bucket_of(service, datas3t)
+    datas3t, upload = _intend(resources, name, first, last, data_size)
+    bucket = datas3ts.bucket_of(resources, datas3t)
     if upload.multipart:
-        upload = _opened(service, datas3t, bucket, upload)
+        upload = _opened(resources, datas3t, bucket, upload)
     numbers = range(1, urls.part_count(upload) + 1)
-    signed = urls.of_parts(service, bucket, upload, numbers if all_urls else numbers[:FIRST_URLS])
+    signed = urls.of_parts(resources, bucket, upload, numbers if all_urls else numbers[:FIRST_URLS])
     return Started(
         upload,
-        data_put_url=urls.of_archive(service, bucket, upload),
+        data_put_url=urls.of_archive(resources, bucket, upload),
         part_urls=[url for _, url in signed],
-        index_put_url=urls.of_index(service, bucket, upload),
+        index_put_url=urls.of_index(resources, bucket, upload),
     )
 
 
-def sign_parts(service: Service, upload_id: int, numbers: Sequence[int]) -> Signed:
+def sign_parts(resources: Resources, upload_id: int, numbers: Sequence[int]) -> Signed:
     """Signs parts of an open upload, which then lives as long as these URLs; tells which parts S3 has."""
-    upload = upload_states.find_pending(service, upload_id)
+    upload = upload_states.find_pending(resources, upload_id)
     urls.check_numbers(numbers, urls.part_count(upload))
-    bucket = datas3ts.bucket_of(service, _datas3t(service, upload))
+    bucket = datas3ts.bucket_of(resources, _datas3t(resources, upload))
     sizes = completion.part_sizes(upload.data_size, upload.part_size)
     uploaded = urls.uploaded(bucket, upload, sizes)
-    expires_at = service.expiry()
-    with pool.connection(service.pool) as conn:
+    expires_at = resources.expiry()
+    with pool.connection(resources.pool) as conn:
         still = datarange_uploads.extend(conn, upload.id, expires_at)
     if not still:
-        upload = upload_states.find_pending(service, upload_id)
+        upload = upload_states.find_pending(resources, upload_id)
     return Signed(
         upload,
-        part_urls=urls.of_parts(service, bucket, upload, numbers),
+        part_urls=urls.of_parts(resources, bucket, upload, numbers),
         uploaded=uploaded,
-        data_put_url=urls.of_archive(service, bucket, upload),
-        index_put_url=urls.of_index(service, bucket, upload),
+        data_put_url=urls.of_archive(resources, bucket, upload),
+        index_put_url=urls.of_index(resources, bucket, upload),
         expires_at=expires_at,
     )
 
 
-def complete(service: Service, upload_id: int, etags: Sequence[str]) -> None:
+def complete(resources: Resources, upload_id: int, etags: Sequence[str]) -> None:
     """Checks what was uploaded and commits it. A final failure ends the upload, and so does an overlap.
 
     Called again it answers as the first time.
     """
     etags = values.etags("upload_ids", etags)
-    upload = upload_states.find(service, upload_id)
+    upload = upload_states.find(resources, upload_id)
     if upload.state != "pending":
         upload_states.replay(upload)
         return
     if etags and not upload.multipart:
         raise values.invalid("upload_ids", "are for archives in parts; this one is a single PUT")
-    datas3t = _datas3t(service, upload)
-    failure = _checked_and_committed(service, datas3t, upload, etags)
-    if failure is not None and upload_states.fail(service, datas3t, upload, failure):
+    datas3t = _datas3t(resources, upload)
+    failure = _checked_and_committed(resources, datas3t, upload, etags)
+    if failure is not None and upload_states.fail(resources, datas3t, upload, failure):
         raise failure
-    upload_states.replay(upload_states.find(service, upload_id))
+    upload_states.replay(upload_states.find(resources, upload_id))
 
 
-def cancel(service: Service, upload_id: int) -> None:
+def cancel(resources: Resources, upload_id: int) -> None:
     """Ends an upload; its objects go. Raises UPLOAD_COMPLETED where it is too late."""
-    upload = upload_states.find(service, upload_id)
+    upload = upload_states.find(resources, upload_id)
     if upload.state == "pending":
-        upload_states.cancel(service, _datas3t(service, upload), upload)
-        upload = upload_states.find(service, upload_id)
+        upload_states.cancel(resources, _datas3t(resources, upload), upload)
+        upload = upload_states.find(resources, upload_id)
     if upload.state == "completed":
         raise upload_states.completed(upload)
 
 
-def _intend(service: Service, name: str, first: int, last: int, data_size: int) -> tuple[Datas3t, Upload]:
+def _intend(resources: Resources, name: str, first: int, last: int, data_size: int) -> tuple[Datas3t, Upload]:
     multipart = not parts.is_direct(data_size)
-    with pool.transaction(service.pool) as conn:
+    with pool.transaction(resources.pool) as conn:
         datas3t = datas3t_rows.draw_counter(conn, name)
         if datas3t is None:
             raise datas3ts.not_found(name)
@@ -133,31 +133,33 @@ def _intend(service: Service, name: str, first: int, last: int, data_size: int) 
             index_key=names.index_key(key),
             part_size=parts.part_size(data_size) if multipart else data_size,
             multipart=multipart,
-            expires_at=service.expiry(),
+            expires_at=resources.expiry(),
         )
     return datas3t, upload
 
 
-def _opened(service: Service, datas3t: Datas3t, bucket: Bucket, upload: Upload) -> Upload:
+def _opened(resources: Resources, datas3t: Datas3t, bucket: Bucket, upload: Upload) -> Upload:
     """The upload with its multipart upload in S3; where S3 opens none, the intent is over."""
     try:
         s3_upload_id = bucket.create_multipart(upload.data_object_key)
     except Failure:
-        upload_states.cancel(service, datas3t, upload)
+        upload_states.cancel(resources, datas3t, upload)
         raise
-    with pool.connection(service.pool) as conn:
+    with pool.connection(resources.pool) as conn:
         if not datarange_uploads.set_s3_upload_id(conn, upload.id, s3_upload_id):
             raise upload_states.cancelled(upload)
     return replace(upload, s3_upload_id=s3_upload_id)
 
 
-def _checked_and_committed(service: Service, datas3t: Datas3t, upload: Upload, etags: Sequence[str]) -> Failure | None:
+def _checked_and_committed(
+    resources: Resources, datas3t: Datas3t, upload: Upload, etags: Sequence[str]
+) -> Failure | None:
     """Why it is not, where that is final. None also where the upload ended meanwhile."""
-    bucket = datas3ts.bucket_of(service, datas3t)
+    bucket = datas3ts.bucket_of(resources, datas3t)
     urls.check_opened(bucket, upload)
     try:
         checked = completion.check(bucket, _announced(upload, etags))
-        _commit(service, datas3t, upload, checked)
+        _commit(resources, datas3t, upload, checked)
     except Invalid as error:
         return upload_states.final(upload, v1.ERROR_REASON_UPLOAD_INVALID, str(error))
     except Failure as failure:
@@ -167,9 +169,9 @@ def _checked_and_committed(service: Service, datas3t: Datas3t, upload: Upload, e
     return None
 
 
-def _commit(service: Service, datas3t: Datas3t, upload: Upload, checked: Checked) -> None:
+def _commit(resources: Resources, datas3t: Datas3t, upload: Upload, checked: Checked) -> None:
     """Raises DATARANGE_OVERLAPS, and then nothing is changed; neither is it where the upload ended meanwhile."""
-    with pool.transaction(service.pool, datas3t=datas3t.name, first=upload.first_key, last=upload.last_key) as conn:
+    with pool.transaction(resources.pool, datas3t=datas3t.name, first=upload.first_key, last=upload.last_key) as conn:
         datas3t_rows.locked(conn, datas3t.name)  # two that insert at once would find each other by deadlock
         if datarange_uploads.finish(conn, upload.id, "completed") is None:
             return
@@ -187,8 +189,8 @@ def _commit(service: Service, datas3t: Datas3t, upload: Upload, checked: Checked
         )
 
 
-def _datas3t(service: Service, upload: Upload) -> Datas3t:
-    with pool.connection(service.pool) as conn:
+def _datas3t(resources: Resources, upload: Upload) -> Datas3t:
+    with pool.connection(resources.pool) as conn:
         datas3t = datas3t_rows.by_id(conn, upload.datas3t_id)
     if datas3t is None:  # deleted since, which ended its uploads
         raise upload_states.cancelled(upload)

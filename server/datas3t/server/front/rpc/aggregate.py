@@ -10,17 +10,17 @@ from datas3t.server.aggregates.part_plan import SignedPart
 from datas3t.server.dataranges import Presigned
 from datas3t.server.front.rpc.times import timestamp
 from datas3t.server.optimize import Proposal
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceServicer
 
 
 class Aggregates(AggregateServiceServicer):
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def StartAggregate(self, request: v1.StartAggregateRequest, _: Any) -> v1.StartAggregateResponse:
         started = aggregates.start(
-            self._service,
+            self._resources,
             request.datas3t_name,
             request.first_datapoint_index,
             request.last_datapoint_index,
@@ -43,7 +43,7 @@ class Aggregates(AggregateServiceServicer):
         )
 
     def SignAggregateParts(self, request: v1.SignAggregatePartsRequest, _: Any) -> v1.SignAggregatePartsResponse:
-        signed = part_plan.sign(self._service, request.aggregate_upload_id, request.part_numbers)
+        signed = part_plan.sign(self._resources, request.aggregate_upload_id, request.part_numbers)
         return v1.SignAggregatePartsResponse(
             parts=[_part(each) for each in signed.parts],
             uploaded_parts=[v1.UploadedPart(number=p.number, etag=p.etag, size=p.size) for p in signed.uploaded],
@@ -54,16 +54,16 @@ class Aggregates(AggregateServiceServicer):
         )
 
     def CompleteAggregate(self, request: v1.CompleteAggregateRequest, _: Any) -> v1.CompleteAggregateResponse:
-        aggregates.complete(self._service, request.aggregate_upload_id, request.upload_ids)
+        aggregates.complete(self._resources, request.aggregate_upload_id, request.upload_ids)
         return v1.CompleteAggregateResponse()
 
     def CancelAggregate(self, request: v1.CancelAggregateRequest, _: Any) -> v1.CancelAggregateResponse:
-        aggregates.cancel(self._service, request.aggregate_upload_id)
+        aggregates.cancel(self._resources, request.aggregate_upload_id)
         return v1.CancelAggregateResponse()
 
     def PlanAggregates(self, request: v1.PlanAggregatesRequest, _: Any) -> v1.PlanAggregatesResponse:
         proposals = optimize.plan(
-            self._service,
+            self._resources,
             request.datas3t_name,
             min_score=request.min_score if request.HasField("min_score") else None,
             target=request.target_size,

@@ -4,17 +4,17 @@ from typing import Any
 
 from datas3t import v1
 from datas3t.server import buckets
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.v1.bucket_pb2_grpc import BucketServiceServicer
 
 
 class Buckets(BucketServiceServicer):
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def AddBucket(self, request: v1.AddBucketRequest, _: Any) -> v1.AddBucketResponse:
         buckets.add(
-            self._service,
+            self._resources,
             request.name,
             endpoint=request.endpoint,
             bucket=request.bucket,
@@ -25,16 +25,16 @@ class Buckets(BucketServiceServicer):
         return v1.AddBucketResponse()
 
     def ListBuckets(self, request: v1.ListBucketsRequest, _: Any) -> v1.ListBucketsResponse:
-        rows, following = buckets.page(self._service, request.page_size, request.page_token)
+        rows, following = buckets.page(self._resources, request.page_size, request.page_token)
         return v1.ListBucketsResponse(
             buckets=[v1.Bucket(name=r.name, endpoint=r.endpoint, bucket=r.bucket, region=r.region) for r in rows],
             next_page_token=following,
         )
 
     def UpdateBucket(self, request: v1.UpdateBucketRequest, _: Any) -> v1.UpdateBucketResponse:
-        buckets.update(self._service, request.name, request.access_key, request.secret_key)
+        buckets.update(self._resources, request.name, request.access_key, request.secret_key)
         return v1.UpdateBucketResponse()
 
     def DeleteBucket(self, request: v1.DeleteBucketRequest, _: Any) -> v1.DeleteBucketResponse:
-        buckets.delete(self._service, request.name)
+        buckets.delete(self._resources, request.name)
         return v1.DeleteBucketResponse()

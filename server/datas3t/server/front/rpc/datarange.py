@@ -5,18 +5,18 @@ from typing import Any
 from datas3t import v1
 from datas3t.server import dataranges, downloads
 from datas3t.server.front.rpc.times import timestamp
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.server.uploads import lifecycle as uploads
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
 
 class Dataranges(DatarangeServiceServicer):
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def StartUpload(self, request: v1.StartUploadRequest, _: Any) -> v1.StartUploadResponse:
         started = uploads.start(
-            self._service,
+            self._resources,
             request.datas3t_name,
             request.first_datapoint_index,
             request.number_of_datapoints,
@@ -38,7 +38,7 @@ class Dataranges(DatarangeServiceServicer):
         )
 
     def SignUploadParts(self, request: v1.SignUploadPartsRequest, _: Any) -> v1.SignUploadPartsResponse:
-        signed = uploads.sign_parts(self._service, request.datarange_upload_id, request.part_numbers)
+        signed = uploads.sign_parts(self._resources, request.datarange_upload_id, request.part_numbers)
         return v1.SignUploadPartsResponse(
             parts=[v1.SignedPart(number=number, presigned_url=url) for number, url in signed.part_urls],
             uploaded_parts=[v1.UploadedPart(number=p.number, etag=p.etag, size=p.size) for p in signed.uploaded],
@@ -49,15 +49,15 @@ class Dataranges(DatarangeServiceServicer):
         )
 
     def CompleteUpload(self, request: v1.CompleteUploadRequest, _: Any) -> v1.CompleteUploadResponse:
-        uploads.complete(self._service, request.datarange_upload_id, request.upload_ids)
+        uploads.complete(self._resources, request.datarange_upload_id, request.upload_ids)
         return v1.CompleteUploadResponse()
 
     def CancelUpload(self, request: v1.CancelUploadRequest, _: Any) -> v1.CancelUploadResponse:
-        uploads.cancel(self._service, request.datarange_upload_id)
+        uploads.cancel(self._resources, request.datarange_upload_id)
         return v1.CancelUploadResponse()
 
     def ListDataranges(self, request: v1.ListDatarangesRequest, _: Any) -> v1.ListDatarangesResponse:
-        rows, following = dataranges.page(self._service, request.datas3t_name, request.page_size, request.page_token)
+        rows, following = dataranges.page(self._resources, request.datas3t_name, request.page_size, request.page_token)
         return v1.ListDatarangesResponse(
             dataranges=[
                 v1.Datarange(
@@ -75,13 +75,13 @@ class Dataranges(DatarangeServiceServicer):
 
     def DeleteDatarange(self, request: v1.DeleteDatarangeRequest, _: Any) -> v1.DeleteDatarangeResponse:
         keys = request.first_datapoint_key, request.last_datapoint_key
-        dataranges.delete(self._service, request.datas3t_name, *keys)
+        dataranges.delete(self._resources, request.datas3t_name, *keys)
         return v1.DeleteDatarangeResponse()
 
     def PresignDownload(self, request: v1.PresignDownloadRequest, _: Any) -> v1.PresignDownloadResponse:
         span = request.first_datapoint, request.last_datapoint
         segments, following, expires_at = downloads.presign(
-            self._service, request.datas3t_name, *span, size=request.page_size, token=request.page_token
+            self._resources, request.datas3t_name, *span, size=request.page_size, token=request.page_token
         )
         return v1.PresignDownloadResponse(
             download_segments=[
@@ -96,7 +96,7 @@ class Dataranges(DatarangeServiceServicer):
         first = request.first_datapoint if request.HasField("first_datapoint") else None
         last = request.last_datapoint if request.HasField("last_datapoint") else None
         signed, following, expires_at = dataranges.presign(
-            self._service, request.datas3t_name, first, last, size=request.page_size, token=request.page_token
+            self._resources, request.datas3t_name, first, last, size=request.page_size, token=request.page_token
         )
         return v1.PresignDatarangesResponse(
             dataranges=[_presigned(each) for each in signed],

@@ -8,33 +8,33 @@ from google.api.httpbody_pb2 import HttpBody
 
 from datas3t import v1
 from datas3t.server import datas3ts
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceServicer
 
 _CHUNK = 1 << 20
 
 
 class Datas3ts(Datas3tServiceServicer):
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def AddDatas3t(self, request: v1.AddDatas3tRequest, _: Any) -> v1.AddDatas3tResponse:
-        datas3ts.add(self._service, request.name, request.bucket)
+        datas3ts.add(self._resources, request.name, request.bucket)
         return v1.AddDatas3tResponse()
 
     def ListDatas3ts(self, request: v1.ListDatas3tsRequest, _: Any) -> v1.ListDatas3tsResponse:
-        rows, following = datas3ts.page(self._service, request.page_size, request.page_token)
+        rows, following = datas3ts.page(self._resources, request.page_size, request.page_token)
         return v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(**asdict(row)) for row in rows], next_page_token=following)
 
     def ClearDatas3t(self, request: v1.ClearDatas3tRequest, _: Any) -> v1.ClearDatas3tResponse:
-        count, objects = datas3ts.clear(self._service, request.name)
+        count, objects = datas3ts.clear(self._resources, request.name)
         return v1.ClearDatas3tResponse(dataranges_deleted=count, objects_scheduled=objects)
 
     def DeleteDatas3t(self, request: v1.DeleteDatas3tRequest, _: Any) -> v1.DeleteDatas3tResponse:
-        datas3ts.delete(self._service, request.name)
+        datas3ts.delete(self._resources, request.name)
         return v1.DeleteDatas3tResponse()
 
     def GetDatapointsBitmap(self, request: v1.GetDatapointsBitmapRequest, _: Any) -> Iterator[HttpBody]:
-        bitmap = datas3ts.bitmap(self._service, request.datas3t_name)
+        bitmap = datas3ts.bitmap(self._resources, request.datas3t_name)
         for start in range(0, len(bitmap), _CHUNK):
             yield HttpBody(content_type="application/octet-stream", data=bitmap[start : start + _CHUNK])

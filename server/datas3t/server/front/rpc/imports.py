@@ -5,16 +5,16 @@ from typing import Any
 
 from datas3t import v1
 from datas3t.server.imports import run as imports
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.v1.import_pb2_grpc import ImportServiceServicer
 
 
 class Imports(ImportServiceServicer):
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     def Import(self, request: v1.ImportRequest, _: Any) -> Iterator[v1.ImportResponse]:
-        for step in imports.run(self._service, request.bucket_name):
+        for step in imports.run(self._resources, request.bucket_name):
             yield v1.ImportResponse(
                 imported_datas3ts=step.imported,
                 imported_count=step.imported_count,

@@ -12,7 +12,7 @@ from datas3t.server.front.rpc.bucket import Buckets
 from datas3t.server.front.rpc.datarange import Dataranges
 from datas3t.server.front.rpc.datas3t import Datas3ts
 from datas3t.server.front.rpc.imports import Imports
-from datas3t.server.resources import Service
+from datas3t.server.resources import Resources
 from datas3t.v1 import (
     aggregate_pb2,
     aggregate_pb2_grpc,
@@ -36,32 +36,32 @@ class Servicing:
     add_to_server: Callable[[Any, grpc.Server], None]
 
 
-def servicers(service: Service) -> list[Servicing]:
+def servicers(resources: Resources) -> list[Servicing]:
     """All services, in the contract's order."""
     return [
         Servicing(
             bucket_pb2.DESCRIPTOR.services_by_name["BucketService"],
-            Buckets(service),
+            Buckets(resources),
             bucket_pb2_grpc.add_BucketServiceServicer_to_server,
         ),
         Servicing(
             datas3t_pb2.DESCRIPTOR.services_by_name["Datas3tService"],
-            Datas3ts(service),
+            Datas3ts(resources),
             datas3t_pb2_grpc.add_Datas3tServiceServicer_to_server,
         ),
         Servicing(
             datarange_pb2.DESCRIPTOR.services_by_name["DatarangeService"],
-            Dataranges(service),
+            Dataranges(resources),
             datarange_pb2_grpc.add_DatarangeServiceServicer_to_server,
         ),
         Servicing(
             import_pb2.DESCRIPTOR.services_by_name["ImportService"],
-            Imports(service),
+            Imports(resources),
             import_pb2_grpc.add_ImportServiceServicer_to_server,
         ),
         Servicing(
             aggregate_pb2.DESCRIPTOR.services_by_name["AggregateService"],
-            Aggregates(service),
+            Aggregates(resources),
             aggregate_pb2_grpc.add_AggregateServiceServicer_to_server,
         ),
     ]
