@@ -8,9 +8,9 @@ import pytest
 
 from datas3t.transport import handle
 from datas3t.transport.engine import Engine, Request, TransferError
-from tests.client.test_http_processes import run_python
-from tests.client.test_tls import certificate
+from tests.client.calls.test_tls import certificate
 from tests.support.httpd import Httpd, Pattern, etag_of, httpd
+from tests.transport.test_processes import run_python
 
 SIZE = 1 << 20
 VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")

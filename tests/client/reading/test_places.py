@@ -15,7 +15,7 @@ from datas3t.client import ArchiveError
 from datas3t.client._reading import index_files, places
 from datas3t.client._reading.costs import Costs
 from tests.client.archives import sample, tar
-from tests.client.served import Shelf, set_largest, shelf
+from tests.client.reading.served import Shelf, set_largest, shelf
 from tests.client.sites import Site
 from tests.support.tars import DIALECTS, archive
 

@@ -16,7 +16,7 @@ from datas3t.archive import names
 from datas3t.client import Datapoint
 from datas3t.client._reading import fetching, scanning
 from tests.client.archives import MIB, sample, tar
-from tests.client.served import Shelf, set_largest, shelf
+from tests.client.reading.served import Shelf, set_largest, shelf
 from tests.client.sites import Site
 from tests.support.httpd import Fault, Seen
 from tests.support.memory import grown

@@ -15,7 +15,7 @@ from datas3t.client._reading import index_files, indices
 from datas3t.client._reading.costs import Costs
 from datas3t.client.handle import Datas3t
 from tests.client.archives import Sample, sample, tar
-from tests.client.served import Shelf, shelf
+from tests.client.reading.served import Shelf, shelf
 from tests.client.sites import Site
 
 if TYPE_CHECKING:

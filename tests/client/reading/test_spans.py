@@ -15,7 +15,7 @@ from datas3t.client import InvalidArgument
 from datas3t.client._reading.catalogue import Catalogue, Leased
 from datas3t.client._reading.spans import split
 from tests.client.archives import sample, tar
-from tests.client.served import Shelf, catalogue, shelf
+from tests.client.reading.served import Shelf, catalogue, shelf
 from tests.client.sites import Site
 
 

@@ -14,7 +14,7 @@ from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.uploads import lifecycle as uploads
-from tests.server.test_races import DONE, at_once
+from tests.server.uploads.test_races import DONE, at_once
 from tests.support.aggregates import aggregate, bounds, merged, rows, send_merged, send_planned, start, upload_some
 from tests.support.uploads import Site, archive, get
 

@@ -10,7 +10,7 @@ from datas3t.client import Client, InvalidArgument
 from datas3t.client._reading import index_files, indices
 from datas3t.client._reading.fetching import Fetching, Piece
 from datas3t.client._reading.index_files import IndexFiles
-from tests.client.served import Shelf, shelf
+from tests.client.reading.served import Shelf, shelf
 from tests.support.httpd import httpd
 from tests.support.tars import archive
 

@@ -11,7 +11,7 @@ from pyroaring import BitMap64
 from datas3t.archive import names
 from datas3t.client._reading.catalogue import Catalogue, Leased
 from tests.client.archives import sample
-from tests.client.served import catalogue
+from tests.client.reading.served import catalogue
 from tests.client.sites import Site
 from tests.support.stack import wait_until
 

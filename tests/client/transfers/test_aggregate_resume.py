@@ -13,7 +13,7 @@ from datas3t.client._transfers.journal import Journal
 from datas3t.client._transfers.open_aggregate import OpenAggregate
 from tests.client.archives import MIB, Sample
 from tests.client.sites import Site
-from tests.client.test_aggregate import COPY, check, uploaded
+from tests.client.transfers.test_aggregate import COPY, check, uploaded
 from tests.support.faults import Fault
 from tests.support.stack import Process, wait_until
 
