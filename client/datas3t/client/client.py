@@ -7,18 +7,17 @@ from typing import Self
 
 from pyroaring import BitMap64
 
-from datas3t.client import handle as read
 from datas3t.client._calls import buckets, dataranges, datas3ts, imports, optimize
 from datas3t.client._calls.buckets import Bucket
-from datas3t.client._calls.connection import Connection, connect
+from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.dataranges import Datarange, Segment
 from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
 from datas3t.client._calls.imports import Imported
-from datas3t.client._calls.url import address
+from datas3t.client._calls.session import Session
 from datas3t.client._transfers import aggregate, download, upload
 from datas3t.client._transfers.tuning import Tuning
+from datas3t.client.handle import Datas3t
 from datas3t.client.progress import Progress
-from datas3t.local import folders
 
 
 class Client:
@@ -42,11 +41,7 @@ class Client:
         cache_dir: str | os.PathLike[str] | None = None,
         max_cache_size: int = 1 << 30,
     ) -> None:
-        self._address = address(url)
-        self._timeout = timeout
-        self._cache_dir = cache_dir or os.environ.get("DATAS3T_CACHE_DIR")
-        self._max_cache_size = max_cache_size
-        self._held: Connection | None = None
+        self._session = Session(url, timeout=timeout, cache_dir=cache_dir, max_cache_size=max_cache_size)
 
     def __enter__(self) -> Self:
         return self
@@ -57,41 +52,33 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"Client({self._address.url!r})"
-
-    def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_held": None}
+        return f"Client({self.url!r})"
 
     def close(self) -> None:
         """Ends the connections; calls of other threads meanwhile raise FailedPrecondition. Used again, the client makes
         new ones."""
-        held, self._held = self._held, None
-        if held is not None and held.process == os.getpid():
-            held.close()
+        self._session.close()
 
     @property
     def url(self) -> str:
         """The server's address."""
-        return self._address.url
+        return self._session.url
 
     @property
     def cache_dir(self) -> Path:
         """The folder where indices are kept."""
-        return Path(self._cache_dir or folders.cache()) / "indices"
+        return self._session.cache_dir
 
     @property
     def max_cache_size(self) -> int:
         """The bytes that may be kept there."""
-        return self._max_cache_size
+        return self._session.max_cache_size
 
     @property
     def connection(self) -> Connection:
         """This process's channel with the generated stubs, for calls as the protos have them:
         `client.connection.datarange.ListDataranges(request)`. Retries and errors are as in the methods here."""
-        held = self._held
-        if held is None or held.process != os.getpid():
-            self._held = held = connect(self._address, self._timeout)
-        return held
+        return self._session.connection
 
     # Bucket configurations
 
@@ -170,9 +157,9 @@ class Client:
         """The keys of the datapoints present. Raises NotFound."""
         return datas3ts.bitmap(self.connection, name)
 
-    def datas3t(self, name: str) -> read.Datas3t:
+    def datas3t(self, name: str) -> Datas3t:
         """A handle to read datapoints with. No request is made: a name that does not exist shows at the first use."""
-        return read.Datas3t(self, name)
+        return Datas3t(self._session, name)
 
     # Dataranges
 

@@ -13,6 +13,7 @@ from pyroaring import BitMap64
 
 from datas3t.archive import names
 from datas3t.client._calls.dataranges import check_range
+from datas3t.client._calls.session import Session
 from datas3t.client._reading.costs import Costs
 from datas3t.client._reading.fetching import Fetching, Gone
 from datas3t.client._reading.index_files import Unfit
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from datas3t.client.client import Client
-
 T = TypeVar("T")
 
 _TRIES = 5  # how often the dataranges may be replaced under one read
@@ -42,19 +41,19 @@ class Datas3t:
     has other bytes than were uploaded; ArchiveError for an index that does not fit; TransferFailed.
     """
 
-    def __init__(self, client: "Client", name: str) -> None:
-        self._client = client
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
         self._name = name
-        self._leases = Leases(client, name)
-        self._indices = Indices(client.cache_dir, client.max_cache_size)
+        self._leases = Leases(session, name)
+        self._indices = Indices(session.cache_dir, session.max_cache_size)
         self._costs = Costs()
         self._held: Fetching | None = None
 
-    def __reduce__(self) -> tuple[type["Datas3t"], tuple["Client", str]]:
-        return Datas3t, (self._client, self._name)
+    def __reduce__(self) -> tuple[type["Datas3t"], tuple[Session, str]]:
+        return Datas3t, (self._session, self._name)
 
     def __repr__(self) -> str:
-        return f"Datas3t({self._client.url!r}, {self._name!r})"
+        return f"Datas3t({self._session.url!r}, {self._name!r})"
 
     @property
     def name(self) -> str:
@@ -174,7 +173,7 @@ class Datas3t:
         """Out of a catalogue that holds these keys."""
         catalogue, held = self._leases.current(first, last), self._held
         if held is None or held.catalogue is not catalogue:
-            self._held = held = Fetching(self._client, self._leases, catalogue, self._costs)
+            self._held = held = Fetching(self._session, self._leases, catalogue, self._costs)
         return held
 
     def _attempts(self) -> "_Attempts":

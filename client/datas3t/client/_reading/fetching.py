@@ -5,17 +5,15 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, TypeAlias, TypeVar
+from typing import NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from datas3t.client._calls.failures import ours
+from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue import Catalogue, Leased
 from datas3t.client._reading.costs import Costs
 from datas3t.client._reading.leases import Leases
 from datas3t.client.errors import ObjectChanged
 from datas3t.transport.engine import Engine, MemorySink, Range, Request, TransferError
-
-if TYPE_CHECKING:
-    from datas3t.client.client import Client
 
 _RETRIES = 6
 _PATIENCE = 10.0  # seconds without a byte after which a read is tried again
@@ -50,10 +48,10 @@ class Fetching:
     object or none.
     """
 
-    def __init__(self, client: "Client", leases: Leases, catalogue: Catalogue, costs: Costs) -> None:
+    def __init__(self, session: Session, leases: Leases, catalogue: Catalogue, costs: Costs) -> None:
         self.catalogue = catalogue
         self.costs = costs
-        self._client = client
+        self._session = session
         self._leases = leases
         self._addresses: dict[tuple[int, bool], _Address] = {}
 
@@ -151,7 +149,7 @@ class Fetching:
 
     @property
     def _engine(self) -> Engine:
-        return self._client.connection.engine
+        return self._session.connection.engine
 
     def _judge(self, error: TransferError, read: Iterable[Leased]) -> NoReturn:
         """Tells what was replaced under a read from what is broken."""

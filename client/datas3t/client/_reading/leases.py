@@ -5,15 +5,12 @@ import os
 import threading
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 from datas3t.archive import names
 from datas3t.client._calls.rpc import patiently
+from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue import Catalogue, load
 from datas3t.client.errors import DeadlineExceeded, Unavailable
-
-if TYPE_CHECKING:
-    from datas3t.client.client import Client
 
 _SHARE = 4  # of the time that is left to URLs: until then nobody asks again a server that was away
 
@@ -22,8 +19,8 @@ class Leases:
     """First the catalogue of the keys that are asked for, and of all once there are others. One thread asks at a time,
     and the others wait for its answer."""
 
-    def __init__(self, client: "Client", name: str) -> None:
-        self._client = client
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
         self._name = name
         self._catalogue: Catalogue | None = None
         self._not_before = 0.0
@@ -75,4 +72,4 @@ class Leases:
             return loaded
 
     def _ask(self, first: int, last: int) -> Catalogue:
-        return load(self._client.connection, self._name, first, last)
+        return load(self._session.connection, self._name, first, last)

@@ -1,0 +1,57 @@
+"""What a client is configured with, and this process's connection to the server."""
+
+import os
+from pathlib import Path
+
+from datas3t.client._calls.connection import Connection, connect
+from datas3t.client._calls.url import address
+from datas3t.local import folders
+
+
+class Session:
+    """The settings of one client, shared with the handles it makes.
+
+    Safe to use from many threads and after a fork. It pickles without its connection: another process opens its own.
+
+    Args:
+        url: The server's address; see `Client`.
+        timeout: Seconds that one attempt of a call may take.
+        cache_dir: The folder of the index cache; None for the one named in the environment or the user's.
+        max_cache_size: The bytes that cache may hold.
+    """
+
+    def __init__(
+        self, url: str | None, *, timeout: float, cache_dir: str | os.PathLike[str] | None, max_cache_size: int
+    ) -> None:
+        self._address = address(url)
+        self._timeout = timeout
+        self._cache_dir = cache_dir or os.environ.get("DATAS3T_CACHE_DIR")
+        self.max_cache_size = max_cache_size
+        self._connection: Connection | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_connection": None}
+
+    @property
+    def url(self) -> str:
+        """The server's address."""
+        return self._address.url
+
+    @property
+    def cache_dir(self) -> Path:
+        """The folder that holds cached indices."""
+        return Path(self._cache_dir or folders.cache()) / "indices"
+
+    @property
+    def connection(self) -> Connection:
+        """This process's connection, opened at its first use."""
+        connection = self._connection
+        if connection is None or connection.process != os.getpid():
+            self._connection = connection = connect(self._address, self._timeout)
+        return connection
+
+    def close(self) -> None:
+        """Close this process's connection; the next call opens another."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.process == os.getpid():
+            connection.close()
