@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline soak clean
+.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline soak release-check clean
 
 demo: .venv/up ## The main job on real files, start to end: make demo [DIR=folder]
 	$(BIN)/python demo/run.py $(if $(DIR),"$$DIR")
@@ -10,8 +10,8 @@ demo: .venv/up ## The main job on real files, start to end: make demo [DIR=folde
 run: .venv/up ## PostgreSQL, S3 and the server on this machine, until Ctrl-C
 	$(BIN)/datas3t up
 
-test: .venv/dev ## All tests, in two processes. On a busy machine a deadline may be missed: such a test is tried again, and counted
-	$(BIN)/python -m pytest -q -n 2 --reruns 2 --reruns-delay 1 $(ARGS)
+test: .venv/dev ## All tests, in two processes. Only tests marked `timing` run again when they fail, and each repetition is printed
+	$(BIN)/python -m pytest -q -n 2 -r R $(ARGS)
 
 check: lint test ## Format, lint, types, proto, docs and tests: green at every commit
 
@@ -43,6 +43,9 @@ proto-baseline: .venv/dev ## At a release: the protos as they are become the con
 
 soak: .venv/dev ## Clients, servers, database and S3 killed at random, then everything checked: make soak [SECONDS=600] [SEED=1]
 	$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+release-check: .venv/python ## Build the distributions, and install the wheel with each extra in a bare environment
+	$(BIN)/python .ci/release_check.py
 
 clean:
 	rm -rf .venv .demo dist build
