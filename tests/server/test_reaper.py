@@ -62,7 +62,7 @@ def test_a_put_that_comes_late_goes_at_the_second_look(site: Site) -> None:
     assert (backlog(site.resources).queued, backlog(site.resources).later) == (0, 2)
     assert site.sweep() == 0
     ((due_at,),) = sql(site, "SELECT DISTINCT due_at FROM keys_to_delete")
-    assert due_at == started.upload.expires_at + site.resources.late
+    assert due_at == started.upload.expires_at + site.resources.put_grace
     make_all_due(site)
     assert site.sweep() == 2
     assert site.objects() == []

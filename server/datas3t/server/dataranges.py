@@ -41,7 +41,7 @@ def delete(resources: Resources, name: str, first: int, last: int) -> None:
     datas3t = datas3ts.find(resources, name)
     with pool.transaction(resources.pool) as conn:
         bucket_id = datas3t_rows.removed(conn, datas3t.id)
-        last_put = resources.url_lifetime + resources.late
+        last_put = resources.url_lifetime + resources.put_grace
         if bucket_id is None or not dataranges.delete(conn, datas3t.id, bucket_id, first, last, last_put):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)

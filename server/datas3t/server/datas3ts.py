@@ -46,9 +46,9 @@ def clear(resources: Resources, name: str) -> tuple[int, int]:
         datas3t = datas3ts.locked(conn, name)
         if datas3t is None:
             raise not_found(name)
-        intents.cancel_all(conn, datas3t.id, resources.late)
+        intents.cancel_all(conn, datas3t.id, resources.put_grace)
         datas3ts.removed(conn, datas3t.id)
-        objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, resources.url_lifetime + resources.late)
+        objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, resources.url_lifetime + resources.put_grace)
     resources.deletions.set()
     return objects // 2, objects
 
@@ -63,7 +63,7 @@ def delete(resources: Resources, name: str) -> None:
         if count := dataranges.count(conn, datas3t.id):
             message = f"datas3t {name!r} contains {count} dataranges; clear it first"
             raise Failure(v1.ERROR_REASON_DATAS3T_NOT_EMPTY, message, datas3t=name, dataranges=count)
-        intents.cancel_all(conn, datas3t.id, resources.late)
+        intents.cancel_all(conn, datas3t.id, resources.put_grace)
         datas3ts.bury(conn, datas3t.id)
     resources.deletions.set()
 

@@ -80,7 +80,7 @@ class Reaper:
 
 def _end_abandoned(resources: Resources) -> None:
     with pool.connection(resources.pool) as conn:
-        while intents.cancel_expired(conn, BATCH, resources.late):
+        while intents.cancel_expired(conn, BATCH, resources.put_grace):
             continue
         while intents.forget_finished(conn, KEEP_FINISHED, BATCH):
             continue

@@ -1,4 +1,4 @@
-"""What every call works with. The plain functions take it first; the app makes it once."""
+"""What every call works with. `app` makes it once; the functions that do the work take it as their first argument."""
 
 import tempfile
 from dataclasses import dataclass, field
@@ -11,13 +11,17 @@ from datas3t.server.db.pool import Pool
 from datas3t.server.index_cache import IndexCache
 from datas3t.server.s3.bucket import Buckets
 
+# A PUT that starts just before its URL expires goes on after it. No sane transfer of one part takes longer than this.
+_MAX_PUT_GRACE = timedelta(hours=1)
+
 
 @dataclass(frozen=True)
 class Resources:
-    """`url_lifetime`: how long presigned URLs work, and so how long an upload may take.
+    """The database pool, the S3 clients, the index cache and the settings that calls need.
 
-    `scratch` is the folder for what is too large for memory. `deletions` is set whenever objects were queued for
-    deletion: the reaper waits for it.
+    `url_lifetime` is how long presigned URLs work, and so how long an upload may take. `scratch` is the folder for
+    data that is too large for memory. `deletions` is set whenever objects are queued for deletion; the reaper waits
+    for it.
     """
 
     pool: Pool
@@ -29,10 +33,10 @@ class Resources:
     deletions: Event = field(default_factory=Event)
 
     def expiry(self) -> datetime:
-        """When URLs that are signed now will end."""
+        """Return when URLs that are signed now expire."""
         return datetime.now(UTC) + self.url_lifetime
 
     @property
-    def late(self) -> timedelta:
-        """How long a PUT may still run that was sent just before its URL ended."""
-        return min(self.url_lifetime, timedelta(hours=1))
+    def put_grace(self) -> timedelta:
+        """How long a PUT that started just before its URL expired may still run."""
+        return min(self.url_lifetime, _MAX_PUT_GRACE)

@@ -183,4 +183,4 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
             index_etag=checked.index_etag,
         )
         old = [key for row in gone for key in (row.data_object_key, row.index_object_key)]
-        keys_to_delete.queue(conn, datas3t.bucket_id, old, due_at=resources.expiry() + resources.late)
+        keys_to_delete.queue(conn, datas3t.bucket_id, old, due_at=resources.expiry() + resources.put_grace)

@@ -122,7 +122,7 @@ class States(Generic[Row]):
                 expires_at = self.pending.finish(conn, intent.id, "failed", failure.reason, failure.message)
             if expires_at is None:
                 return False
-            archive, index, later = intent.data_object_key, intent.index_object_key, expires_at + resources.late
+            archive, index, later = intent.data_object_key, intent.index_object_key, expires_at + resources.put_grace
             keys_to_delete.queue(conn, datas3t.bucket_id, [archive], multipart=intent.multipart, look_again_at=later)
             keys_to_delete.queue(conn, datas3t.bucket_id, [index], look_again_at=later)
         resources.deletions.set()
