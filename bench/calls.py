@@ -19,7 +19,7 @@ from bench.wide import EACH
 from datas3t import v1
 from datas3t.archive.index import Entry, encode
 from datas3t.client import Client
-from datas3t.transport.engine import Engine, Request
+from datas3t.transport import Engine, Request
 
 _THREADS = 16
 _HEAD = (

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from bench.bare import Bare, cut
 from bench.loopback import Loopback, loopback
-from datas3t.transport.engine import Engine, FileRange, FileSink, Request
+from datas3t.transport import Engine, FileRange, FileSink, Request
 
 SMALL = 10 << 10
 CHUNK = 8 << 20

@@ -8,7 +8,7 @@ from bench.contestant import Reader
 from bench.places import Place
 from datas3t.archive.index import BLOCK
 from datas3t.client import Client
-from datas3t.transport.engine import Engine, Range, Request
+from datas3t.transport import Engine, Range, Request
 
 _STEP = 8 << 20
 _THREADS = 16

@@ -21,7 +21,7 @@ from datas3t.client import Client, Datas3t, ObjectChanged
 from datas3t.client._calls import connection
 from datas3t.client._reading import fetching
 from datas3t.client._reading.costs import Costs
-from datas3t.transport.engine import Engine
+from datas3t.transport import Engine
 from tests.faults.holdings import NAME, Library, library
 from tests.faults.maintainer import runs
 from tests.faults.readers import reading

@@ -9,7 +9,7 @@ import pytest
 
 from datas3t.client._calls.failures import as_ours
 from datas3t.client.errors import ObjectChanged, TransferRefused
-from datas3t.transport.engine import Engine, MemorySink, Request, Response, TransferError
+from datas3t.transport import Engine, MemorySink, Request, Response, TransferError
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 4 << 20

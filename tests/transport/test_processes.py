@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex
 
 import pytest
 
-from datas3t.transport.engine import Engine, Range, Request
+from datas3t.transport import Engine, Range, Request
 from datas3t.transport.multi import Multi
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
@@ -110,7 +110,7 @@ def run_python(program: str, *arguments: str) -> str:
 
 FORKED_MIDWAY = """
 import os, sys
-from datas3t.transport.engine import Engine, Request
+from datas3t.transport import Engine, Request
 children = []
 def fork(*_):
     if not children:
@@ -131,7 +131,7 @@ def test_a_call_does_not_go_on_in_a_fork(server: Httpd) -> None:
 
 MANY_FILES = """
 import os, resource, sys, time
-from datas3t.transport.engine import Engine, Request
+from datas3t.transport import Engine, Request
 limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, limit), limit))
 for _ in range(1100):
@@ -172,7 +172,7 @@ def test_many_calls_at_a_time_share_the_connections(server: Httpd) -> None:
 
 NO_DESCRIPTORS = """
 import os, resource, sys
-from datas3t.transport.engine import Engine, Request, TransferError
+from datas3t.transport import Engine, Request, TransferError
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 engine = Engine()
 requests = [Request("GET", sys.argv[1] + "/a", 0, 10, sys.argv[2])]
@@ -212,7 +212,7 @@ def test_close_ends_idle_connections_and_the_engine_may_go_on(server: Httpd) -> 
 
 CTRL_C = """
 import sys, time
-from datas3t.transport.engine import Engine, FileSink, MemorySink, Request
+from datas3t.transport import Engine, FileSink, MemorySink, Request
 how, url = sys.argv[1:]
 request = {
     "silent": Request("GET", url + "/silent", 0, 100),
@@ -247,7 +247,7 @@ def test_ctrl_c_ends_a_transfer_at_once(server: Httpd, how: str) -> None:
 
 MEMORY = """
 import os, resource, sys
-from datas3t.transport.engine import Engine, FileRange, FileSink, Request
+from datas3t.transport import Engine, FileRange, FileSink, Request
 how, url, path = sys.argv[1:]
 SIZE, PART = 1 << 28, 16 << 20
 fd = os.open(path, os.O_RDWR | os.O_CREAT)

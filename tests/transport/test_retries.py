@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.transport import multi, run
-from datas3t.transport.engine import Engine, FileRange, FileSink, Range, Request, Response, TransferError
+from datas3t.transport import Engine, FileRange, FileSink, Range, Request, Response, TransferError, multi, run
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 4 << 20

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.transport import handle
-from datas3t.transport.engine import Engine, Request, TransferError
+from datas3t.transport import Engine, Request, TransferError, handle
 from tests.client.calls.test_tls import certificate
 from tests.support.httpd import Httpd, Pattern, etag_of, httpd
 from tests.transport.test_processes import run_python
@@ -80,7 +79,7 @@ def test_a_bundle_that_is_not_there_is_named(server: Httpd, monkeypatch: pytest.
 
 FORKED = """
 import os, sys
-from datas3t.transport.engine import Engine, Request
+from datas3t.transport import Engine, Request
 url, etag = sys.argv[1:]
 requests = [Request("GET", url + "/a", at, at + 100, etag) for at in range(0, 4000, 100)]
 engine = Engine()

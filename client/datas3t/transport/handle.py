@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from datas3t.transport.messages import Request, Response, TransferError, place, s3_code
+from datas3t.transport.messages import Request, Response, TransferError, place, s3_error_code
 
 ERROR_BODY = 64 << 10  # as much of an answer that is an error is looked at
 _LONGEST_WAIT = 30.0  # seconds that we wait at most where S3 says Retry-After
@@ -136,7 +136,7 @@ class Transfer(ABC):
         return self._error(message or f"the connection failed ({code})", retryable=code not in _HOPELESS)
 
     def _refused(self, status: int, headers: dict[str, str]) -> TransferError:
-        code = s3_code(b"".join(self._pieces)[:ERROR_BODY])
+        code = s3_error_code(b"".join(self._pieces)[:ERROR_BODY])
         return self._error(
             f"S3 answers {status}{f' {code}' if code else ''}",
             status=status,

@@ -244,7 +244,7 @@ def place(url: str) -> str:
     return f"{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def s3_code(body: bytes) -> str:
+def s3_error_code(body: bytes) -> str:
     """The code of S3's error answer; empty where the body is none."""
     found = re.search(rb"<Code>([A-Za-z0-9.]{1,64})</Code>", body)
     return found[1].decode() if found else ""

@@ -12,7 +12,7 @@ import grpc
 from datas3t.client._calls.rpc import Calls
 from datas3t.client._calls.url import Address
 from datas3t.client.errors import FileError
-from datas3t.transport.engine import Engine
+from datas3t.transport import Engine
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from datas3t.client.errors import Datas3tError, ObjectChanged, TransferFailed, TransferRefused
-from datas3t.transport.engine import TransferError
+from datas3t.transport import TransferError
 
 _NOT_FINAL = frozenset((0, 403))  # no answer, and credentials that somebody may put right
 

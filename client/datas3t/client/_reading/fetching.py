@@ -13,7 +13,7 @@ from datas3t.client._reading.catalogue import Catalogue, Leased
 from datas3t.client._reading.costs import Costs
 from datas3t.client._reading.leases import Leases
 from datas3t.client.errors import ObjectChanged
-from datas3t.transport.engine import Engine, MemorySink, Range, Request, TransferError
+from datas3t.transport import Engine, MemorySink, Range, Request, TransferError
 
 _RETRIES = 6
 _PATIENCE = 10.0  # seconds without a byte after which a read is tried again

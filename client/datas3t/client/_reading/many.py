@@ -8,7 +8,7 @@ from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.one import is_plain, large, name_of
 from datas3t.client._reading.places import Numbers, Places
 from datas3t.client._reading.results import Explanation
-from datas3t.transport.engine import Range
+from datas3t.transport import Range
 
 
 def contents(keys: Numbers, indices: Indices, fetching: Fetching) -> list[bytes]:

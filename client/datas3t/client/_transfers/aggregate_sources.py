@@ -6,8 +6,7 @@ from datas3t import v1
 from datas3t.archive.index import END_SIZE
 from datas3t.client._calls.connection import Connection
 from datas3t.client._reading import catalogue
-from datas3t.transport.engine import Request
-from datas3t.transport.messages import Sink
+from datas3t.transport import Request, Sink
 
 _YOUNG = 1.0  # seconds: requests under way at once end at once, and one signing renews them all
 

@@ -18,7 +18,7 @@ from datas3t.client._transfers.tuning import Tuning
 from datas3t.client._transfers.unfinished import Unfinished
 from datas3t.client.errors import Aborted, InvalidArgument, NotFound, ObjectChanged
 from datas3t.client.progress import Progress, Reporter
-from datas3t.transport.engine import Engine, FileSink, Request
+from datas3t.transport import Engine, FileSink, Request
 
 CHUNK_SIZE = 5 << 20  # bytes
 _END_MARKER = 1024

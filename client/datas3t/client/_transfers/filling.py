@@ -10,8 +10,7 @@ from typing import IO
 from datas3t import v1
 from datas3t.client._transfers.aggregate_sources import Sources
 from datas3t.client._transfers.open_aggregate import OpenAggregate
-from datas3t.transport.engine import FileRange, FileSink, MemorySink, Request, Response
-from datas3t.transport.messages import Body, Sink
+from datas3t.transport import Body, FileRange, FileSink, MemorySink, Request, Response, Sink
 
 _IN_MEMORY = 64 << 20  # bytes; larger parts, which S3 would not copy, go through a temporary file
 _AT_ONCE = 16 << 20  # bytes that one request fetches, at most

@@ -14,8 +14,7 @@ from datas3t.client._transfers.open_aggregate import OpenAggregate
 from datas3t.client._transfers.tuning import Tuning
 from datas3t.client.errors import Datas3tError, FileError
 from datas3t.client.progress import Progress, Reporter
-from datas3t.transport.engine import Engine, Request, Response, TransferError
-from datas3t.transport.messages import s3_code
+from datas3t.transport import Engine, Request, Response, TransferError, s3_error_code
 
 _PATIENCE = 1800.0  # seconds: S3 may say nothing until 5 GiB are copied
 _ETAG = re.compile(rb"<ETag>([^<]{1,256})</ETag>")
@@ -146,7 +145,7 @@ def _out_of_room() -> Iterator[None]:
 
 def _not_copied(response: Response) -> str | None:
     """S3 says 200 before it copies, and what went wrong in the body."""
-    return None if _ETAG.search(response.body) else s3_code(response.body) or "without an ETag"
+    return None if _ETAG.search(response.body) else s3_error_code(response.body) or "without an ETag"
 
 
 def _etag(response: Response) -> str:

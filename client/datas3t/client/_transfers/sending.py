@@ -11,7 +11,7 @@ from datas3t.client._transfers.open_upload import OpenUpload
 from datas3t.client._transfers.source import Source
 from datas3t.client._transfers.tuning import Tuning
 from datas3t.client.progress import Progress, Reporter
-from datas3t.transport.engine import Engine, FileRange, Request, Response
+from datas3t.transport import Engine, FileRange, Request, Response
 
 _PIECE = 1 << 20  # bytes that are read at a time to compare a part
 
