@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from datas3t.local import atomic
 from datas3t.local.locks import held
 
 _FILE = re.compile(r"[0-9a-f]{64}")
@@ -183,7 +184,7 @@ class DiskCache:
             known = os.pread(count, _COUNT_SIZE, 0)
             used = min(int.from_bytes(known), self._max_size) + size
             os.pwrite(count, used.to_bytes(_COUNT_SIZE), 0)
-            part.rename(path)
+            atomic.publish(part, path)
             if used > self._max_size or len(known) < _COUNT_SIZE or not self._looked:
                 os.pwrite(count, self._evict().to_bytes(_COUNT_SIZE), 0)
                 self._looked = True

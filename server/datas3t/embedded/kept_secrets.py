@@ -2,10 +2,11 @@
 
 import base64
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from datas3t.local import atomic
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,4 @@ def of(folder: Path) -> Secrets:
 
 def write_private(file: Path, content: object) -> None:
     """Writes JSON that only its owner may read; it appears whole or not at all."""
-    new = file.with_name(file.name + ".new")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
-        json.dump(content, stream, indent=2)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(file)
+    atomic.write(file, (json.dumps(content, indent=2) + "\n").encode(), durable=True)

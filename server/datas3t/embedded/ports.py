@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datas3t.embedded.errors import StackError
+from datas3t.local import atomic
 
 NAMES = (
     "postgres",
@@ -42,9 +43,7 @@ def of(folder: Path) -> dict[str, int]:
     missing = [name for name in NAMES if name not in kept]
     ports = kept | dict(zip(missing, free(len(missing), taken=list(kept.values())), strict=True))
     if ports != known:
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(ports, indent=2) + "\n")
-        new.replace(file)
+        atomic.write(file, (json.dumps(ports, indent=2) + "\n").encode(), mode=0o644)
     return ports
 
 

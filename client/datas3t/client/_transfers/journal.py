@@ -7,14 +7,12 @@ Without a folder that can be written to they work as well; they only begin anew 
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from datas3t.client._transfers.source import Source
-from datas3t.local import folders
+from datas3t.local import atomic, folders
 
 _OLD = 30 * 86_400  # seconds; the server has ended it long ago
 
@@ -63,9 +61,7 @@ class Journal:
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._forget_old()
-            with tempfile.NamedTemporaryFile("w", dir=self._folder, suffix=".new", delete=False) as new:
-                json.dump({**self._about, "upload": asdict(begun)}, new)
-            os.replace(new.name, self._path)
+            atomic.write(self._path, json.dumps({**self._about, "upload": asdict(begun)}).encode())
 
     def forget(self) -> None:
         """It is over."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from datas3t.client.errors import Datas3tError, FileError
+from datas3t.local import atomic
 
 
 def target(path: str | os.PathLike[str]) -> Path:
@@ -31,9 +32,7 @@ def part(path: Path) -> Path:
 def publish(unfinished: Path, path: Path) -> None:
     """Makes a finished, closed file appear under its name, also after a loss of power."""
     with as_file_error(path):
-        _sync(unfinished)
-        os.replace(unfinished, path)
-        _sync(path.parent)
+        atomic.publish(unfinished, path, durable=True)
 
 
 @contextmanager
@@ -45,14 +44,6 @@ def as_file_error(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager
