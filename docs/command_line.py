@@ -1,4 +1,4 @@
-"""docs/cli.md, out of the commands' own help."""
+"""Generate docs/cli.md from the help of the commands."""
 
 from collections.abc import Iterator
 
@@ -9,28 +9,29 @@ from datas3t.cli.main import cli
 _INTRODUCTION = """\
 # The command line
 
-<!-- made by `make gen` out of the commands' help; edits here are lost -->
+<!-- made by `make gen` from the help of the commands; do not edit it by hand -->
 
-`datas3t` speaks gRPC to the server at `--server-url`, which may stand before or after the sub-command, or else at
-`DATAS3T_SERVER_URL`, or else at http://localhost:8765. https means TLS; no port means 443 or 80.
+`datas3t` speaks gRPC to the server. `--server-url` sets the address, before or after the sub-command. Without it the
+environment variable `DATAS3T_SERVER_URL` does, and without both it is http://localhost:8765. An https:// address uses
+TLS. An address without a port uses 443 for https:// and 80 for http://.
 
-Data and results go to standard output, progress and errors to standard error; bars show only on a terminal. Commands
-that remove something ask first: `y` or `yes` proceeds, anything else says so and exits 0; `--force` does not ask. An
-output file appears whole or not at all. An interrupted upload or download goes on where it stopped when the same
-command is run again.
+Data and results go to standard output, progress and errors to standard error. Progress bars appear only on a terminal.
+Commands that remove something ask for confirmation: `y` or `yes` proceeds, any other answer does nothing and exits with
+0. `--force` skips the question. An output file appears only when it is complete. To resume an interrupted upload,
+aggregate or download, run the same command again.
 
-| exit code | |
+| exit code | meaning |
 |---|---|
-| 0 | done, or not done because you said no |
-| 1 | failed; one line on standard error says what happened and what to do next |
+| 0 | the command succeeded, or you answered no |
+| 1 | the command failed; one line on standard error says what happened and what to do next |
 | 2 | wrong usage |
-| 130 | interrupted |
+| 130 | interrupted with Ctrl-C |
 
-`DATAS3T_DEBUG=1` adds a traceback to an error.
+Set `DATAS3T_DEBUG=1` to print a traceback with an error.
 
 ## JSON
 
-`--json` prints what the REST route prints, indented by two spaces, with its fields in this order; it is stable.
+`--json` prints the same fields as the REST route, in this order, indented by two spaces. The format is stable.
 
 ```console
 $ datas3t bucket list --json
@@ -86,7 +87,7 @@ $ datas3t datas3t import --bucket local --json
 
 
 def page() -> str:
-    """Every command with its help, as `-h` shows it on a terminal of 100 columns."""
+    """Return the page: every command with its help, as `-h` prints it on a terminal of 100 columns."""
     lines = [_INTRODUCTION]
     for name, command, context in _commands(cli, _context(cli, None, "datas3t")):
         lines += [f"### {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]

@@ -1,18 +1,18 @@
-"""Writes the pages of docs/ that are generated; with --check, only says which are stale."""
+"""Write the generated pages of docs/. With --check, write nothing and fail if a page is stale."""
 
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
-import command_line  # noqa: E402 - the pages' scripts lie beside this one
+import command_line  # noqa: E402 - these scripts are in the same folder
 import reference  # noqa: E402
 
 PAGES = {"api.md": reference.api, "cli.md": command_line.page, "errors.md": reference.errors}
 
 
 def stale() -> list[str]:
-    """The names of the pages that `make gen` would change."""
+    """Return the names of the pages that `make gen` would change."""
     return [name for name, make in PAGES.items() if not _same(HERE / name, make())]
 
 

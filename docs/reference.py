@@ -1,5 +1,6 @@
-"""docs/api.md and docs/errors.md, out of the protos and their comments."""
+"""Generate docs/api.md and docs/errors.md from the protos and their comments."""
 
+import json
 import re
 import sys
 import tempfile
@@ -11,31 +12,32 @@ from google.protobuf import descriptor_pb2 as pb
 from google.rpc import code_pb2
 
 from datas3t import v1
+from datas3t.server.datas3ts import not_found
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls.failures import http_status, status_of
+from datas3t.server.front.calls.failures import error_body, http_status, status_of
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "proto"))
-from lint import describe  # noqa: E402 - a script beside the protos, not a package
+from lint import describe  # noqa: E402 - a script in proto/, which is not a package
 
 _LABEL_REPEATED = pb.FieldDescriptorProto.LABEL_REPEATED
 _WITH_NAME = (pb.FieldDescriptorProto.TYPE_MESSAGE, pb.FieldDescriptorProto.TYPE_ENUM)
 
 
 class Comments:
-    """The comments of a proto file, by the path of what they stand on."""
+    """The comments of a proto file, by descriptor path."""
 
     def __init__(self, file: pb.FileDescriptorProto) -> None:
         self._by_path = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
 
     def at(self, *path: int) -> str:
-        """The comment there, its lines joined into paragraphs."""
+        """Return the comment at a path, with the lines of each paragraph joined."""
         paragraphs = re.split(r"\n\s*\n", self._by_path.get(path, "").strip())
         return "\n\n".join(" ".join(line.strip() for line in part.splitlines()) for part in paragraphs)
 
 
 def files() -> list[pb.FileDescriptorProto]:
-    """Our proto files, with their comments."""
+    """Return the descriptors of our proto files, with comments."""
     with tempfile.NamedTemporaryFile() as out:
         describe(Path(out.name))
         described = pb.FileDescriptorSet.FromString(Path(out.name).read_bytes())
@@ -43,12 +45,15 @@ def files() -> list[pb.FileDescriptorProto]:
 
 
 def api() -> str:
-    """The API reference: every service, method, route, message and field."""
-    lines = ["# API reference", "", "<!-- made by `make gen` out of proto/; edits here are lost -->", ""]
+    """Return the API reference: every service, method, route, message and field."""
+    lines = ["# API reference", "", "<!-- made by `make gen` from proto/; do not edit it by hand -->", ""]
     lines += [
-        "gRPC and REST answer on the same address. The package is `datas3t.v1`; reflection is on. Over REST a field's",
-        "name here is its JSON name; 64-bit integers are JSON numbers; fields marked *gRPC* are no part of it.",
-        "Errors: [errors.md](errors.md).",
+        "gRPC and REST share one address. The gRPC package is `datas3t.v1`, and server reflection is enabled. Over REST the",
+        "names below are the JSON names, 64-bit integers are JSON numbers, and fields marked *gRPC* do not exist.",
+        "",
+        "Each method lists its own errors; [errors.md](errors.md) explains them. Any call may also fail with",
+        "DATABASE_UNAVAILABLE, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with CREDENTIALS_UNREADABLE, and a",
+        "REST request with MALFORMED_REQUEST, UNKNOWN_FIELD, BODY_TOO_LARGE, ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED.",
         "",
     ]
     everything = files()
@@ -106,7 +111,7 @@ def _scalar(field: pb.FieldDescriptorProto) -> str:
 
 def _notes(field: pb.FieldDescriptorProto) -> str:
     rest = field.options.Extensions[v1.rest_field]
-    return "*gRPC.* " if rest.grpc_only else "*Left out when empty.* " if rest.leave_out_empty else ""
+    return "*gRPC.* " if rest.grpc_only else "*Omitted when empty.* " if rest.leave_out_empty else ""
 
 
 def _link(type_name: str) -> str:
@@ -115,26 +120,24 @@ def _link(type_name: str) -> str:
 
 
 def errors() -> str:
-    """The table of reasons: gRPC code, HTTP status, what happened and what to do."""
+    """Return the table of reasons: gRPC code, HTTP status, what happened and what to do next."""
     lines = [
         "# Errors",
         "",
-        "<!-- made by `make gen` out of proto/datas3t/v1/errors.proto; edits here are lost -->",
+        "<!-- made by `make gen` from proto/datas3t/v1/errors.proto; do not edit it by hand -->",
         "",
     ]
     lines += [
-        "Every failed call carries a `google.rpc.ErrorInfo` with domain `datas3t` and one of these reasons; everything",
-        "variable in the message is in its `metadata`. Over REST the same stands in the body:",
+        "Every error carries a `google.rpc.ErrorInfo` with the domain `datas3t` and one of these reasons. All variable parts",
+        "of the message are also in its `metadata`. Over REST the response body has the same content:",
         "",
         "```json",
-        '{"code": "NOT_FOUND", "message": "no datas3t is named \'images\'; add it, or list those there are",',
-        ' "details": [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "DATAS3T_NOT_FOUND",',
-        '              "domain": "datas3t", "metadata": {"datas3t": "images"}}]}',
+        json.dumps(error_body(status_of(not_found("images"))), indent=2),
         "```",
         "",
-        "In the SDK the reason is the error's `reason`. Programs go by the reason or the code, never by the message.",
+        "In the SDK the reason is the exception's `reason`. Programs must use the reason or the code, never the message.",
         "",
-        "| reason | gRPC | HTTP | what happened, what to do |",
+        "| reason | gRPC | HTTP | what happened, and what to do next |",
         "|---|---|---|---|",
     ]
     (file,) = (file for file in files() if file.name.endswith("/errors.proto"))

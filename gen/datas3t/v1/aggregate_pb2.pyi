@@ -32,15 +32,17 @@ class StartAggregateRequest(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint_index: _builtins.int
-    """The first key: the first of a datarange."""
+    """The first key. It must be the first key of a datarange."""
     last_datapoint_index: _builtins.int
-    """The last key: the last of a datarange."""
+    """The last key, inclusive. It must be the last key of a datarange."""
     all_urls: _builtins.bool
-    """Answer all sources and the URLs of all parts in this one message. False: no sources (PresignDataranges has them) and
-    the URLs of the first 1,000 parts.
+    """If true, the response has all sources and the URLs of all parts. If false, it has no sources (PresignDataranges
+    returns them) and the URLs of the first 1,000 parts.
     """
     plan: _builtins.bool
-    """Make the result by the part plan that SignAggregateParts answers; the server writes the index."""
+    """If true, the aggregate is planned: SignAggregateParts returns how each part is made, and the server writes the
+    index. If false, the client merges the sources.
+    """
     def __init__(
         self,
         *,
@@ -74,34 +76,38 @@ class StartAggregateResponse(_message.Message):
     DATA_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     aggregate_upload_id: _builtins.int
-    """Names the aggregate in the calls that follow."""
+    """The aggregate id, which the other aggregate calls take."""
     object_key: _builtins.str
-    """The new archive's key in the bucket."""
+    """The key of the new archive in the bucket."""
     use_direct_put: _builtins.bool
-    """True: PUT the archive to presigned_data_put_url. False: PUT its parts to presigned_multipart_upload_urls. A planned
-    aggregate is always in parts.
+    """If true, PUT the archive to presigned_data_put_url. If false, PUT its parts to presigned_multipart_upload_urls. A
+    planned aggregate is always a multipart upload.
     """
     presigned_data_put_url: _builtins.str
-    """Takes the whole archive."""
+    """The URL for a PUT of the whole archive. Empty for a multipart upload."""
     presigned_index_put_url: _builtins.str
-    """Takes the index. Empty for a planned aggregate."""
+    """The URL for a PUT of the index. Empty for a planned aggregate."""
     part_size: _builtins.int
-    """The size of each part but the last, in bytes; 0 for a planned aggregate, whose parts differ."""
+    """The size in bytes of each part except the last, which may be smaller. For a direct PUT, the size of the archive. 0
+    for a planned aggregate, whose parts differ in size.
+    """
     part_count: _builtins.int
-    """How many parts the archive has; 0 where it is one PUT."""
+    """The number of parts. 0 for a direct PUT."""
     data_size: _builtins.int
-    """The size of the new archive in bytes, of the sources' entries and an end marker of 1,024 bytes."""
+    """The size in bytes of an archive that has the entries of all sources and an end marker of 1,024 bytes. A merged
+    archive may be larger or smaller.
+    """
     @_builtins.property
     def source_datarange_download_urls(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregateSource]:
-        """The sources, by first key."""
+        """The sources, in order of first key. Empty if all_urls is false."""
 
     @_builtins.property
     def presigned_multipart_upload_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Take the parts, in order, from part 1 on. Empty for a planned aggregate."""
+        """The URLs for PUTs of the parts, in order, starting with part 1. Empty for a direct PUT and for a planned aggregate."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When the URLs, and the aggregate unless its parts are signed again, end."""
+        """When the URLs expire. The aggregate is cancelled at the same time, unless SignAggregateParts extends it."""
 
     def __init__(
         self,
@@ -128,7 +134,7 @@ Global___StartAggregateResponse: _TypeAlias = StartAggregateResponse  # noqa: Y0
 
 @_typing.final
 class AggregateSource(_message.Message):
-    """A datarange to be aggregated."""
+    """A datarange that an aggregate replaces."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -141,21 +147,21 @@ class AggregateSource(_message.Message):
     PRESIGNED_DATA_URL_FIELD_NUMBER: _builtins.int
     PRESIGNED_INDEX_URL_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
-    """Its id, as in listings."""
+    """The id of the datarange, as in listings."""
     data_object_key: _builtins.str
-    """The archive's key in the bucket."""
+    """The key of the archive in the bucket."""
     index_object_key: _builtins.str
-    """The index's key in the bucket."""
+    """The key of the index in the bucket."""
     min_datapoint_key: _builtins.int
     """The first key."""
     max_datapoint_key: _builtins.int
-    """The last key."""
+    """The last key, inclusive."""
     size_bytes: _builtins.int
-    """The size of the archive in bytes, end marker and padding included."""
+    """The size of the archive in bytes, including end marker and padding."""
     presigned_data_url: _builtins.str
-    """GETs any range of the archive."""
+    """The URL for GETs of any byte range of the archive."""
     presigned_index_url: _builtins.str
-    """GETs any range of the index."""
+    """The URL for GETs of any byte range of the index."""
     def __init__(
         self,
         *,
@@ -183,10 +189,12 @@ class SignAggregatePartsRequest(_message.Message):
     AGGREGATE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     PART_NUMBERS_FIELD_NUMBER: _builtins.int
     aggregate_upload_id: _builtins.int
-    """The aggregate."""
+    """The aggregate id."""
     @_builtins.property
     def part_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The parts to sign, 1 to 10,000; at most 1,000 of them. None: only the rest of the answer is wanted."""
+        """The part numbers to presign, from 1 to the number of parts; at most 1,000 of them. Empty: presign no parts, but
+        return the other fields.
+        """
 
     def __init__(
         self,
@@ -213,22 +221,22 @@ class SignAggregatePartsResponse(_message.Message):
     PART_COUNT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     presigned_data_put_url: _builtins.str
-    """Takes the whole archive; empty for a multipart one."""
+    """The URL for a PUT of the whole archive. Empty for a multipart upload."""
     presigned_index_put_url: _builtins.str
-    """Takes the index; empty for a planned aggregate."""
+    """The URL for a PUT of the index. Empty for a planned aggregate."""
     part_count: _builtins.int
-    """How many parts the archive has; 0 where it is one PUT."""
+    """The number of parts. 0 for a direct PUT."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregatePart]:
-        """In the order asked for, as many as fit."""
+        """The requested parts, in the order of the request, as many as fit into one message."""
 
     @_builtins.property
     def uploaded_parts(self) -> _containers.RepeatedCompositeFieldContainer[_transfer_pb2.UploadedPart]:
-        """The parts that S3 already has, by number."""
+        """The parts that S3 already has, in order of number."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When these URLs, and the aggregate, end."""
+        """When the new URLs expire. The aggregate is cancelled at the same time, unless it is extended again."""
 
     def __init__(
         self,
@@ -250,7 +258,7 @@ Global___SignAggregatePartsResponse: _TypeAlias = SignAggregatePartsResponse  # 
 
 @_typing.final
 class AggregatePart(_message.Message):
-    """How one part of an aggregate is made."""
+    """One part of the new archive, and how it is made."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -261,20 +269,22 @@ class AggregatePart(_message.Message):
     ZEROS_FIELD_NUMBER: _builtins.int
     COPY_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """1 to 10,000."""
+    """The part number, 1 to 10,000."""
     size: _builtins.int
-    """Bytes."""
+    """The size of the part in bytes."""
     presigned_url: _builtins.str
-    """Takes the part's bytes by PUT, whoever makes them: also those of a part that S3 refused to copy."""
+    """The URL for a PUT of the part's bytes. It also works for a part with `copy`, in case S3 refuses to copy it."""
     zeros: _builtins.int
-    """How many zero bytes end the part: the end marker, in the last part."""
+    """The number of zero bytes at the end of the part. Only the last part has any: they are the end marker."""
     @_builtins.property
     def pieces(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregatePiece]:
-        """The part's bytes, in order; `zeros` zero bytes behind them. Empty where the aggregate is not planned."""
+        """The byte ranges of sources that make up the part, in order. `zeros` zero bytes follow them. Empty if the aggregate
+        is not planned.
+        """
 
     @_builtins.property
     def copy(self) -> Global___AggregateCopy:
-        """Present where S3 can make the part by itself, of its one piece."""
+        """How S3 can copy the part from its only piece. Absent if the client must upload the part."""
 
     def __init__(
         self,
@@ -296,7 +306,7 @@ Global___AggregatePart: _TypeAlias = AggregatePart  # noqa: Y015
 
 @_typing.final
 class AggregatePiece(_message.Message):
-    """Bytes of a source."""
+    """A byte range of a source's archive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -304,11 +314,11 @@ class AggregatePiece(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     STOP_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
-    """The source, as PresignDataranges and listings name it."""
+    """The id of the source datarange, as in PresignDataranges and listings."""
     start: _builtins.int
-    """The first byte of the source's archive."""
+    """The first byte."""
     stop: _builtins.int
-    """The byte behind the last."""
+    """The end of the byte range, exclusive."""
     def __init__(
         self,
         *,
@@ -326,7 +336,7 @@ Global___AggregatePiece: _TypeAlias = AggregatePiece  # noqa: Y015
 
 @_typing.final
 class AggregateCopy(_message.Message):
-    """An UploadPartCopy: a PUT without body, with these two headers as they stand here."""
+    """An UploadPartCopy request: a PUT without a body to the URL, with the two headers exactly as given here."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -334,11 +344,11 @@ class AggregateCopy(_message.Message):
     COPY_SOURCE_FIELD_NUMBER: _builtins.int
     COPY_SOURCE_RANGE_FIELD_NUMBER: _builtins.int
     presigned_url: _builtins.str
-    """The signed URL."""
+    """The URL for the PUT."""
     copy_source: _builtins.str
-    """The value of x-amz-copy-source."""
+    """The value of the header x-amz-copy-source."""
     copy_source_range: _builtins.str
-    """The value of x-amz-copy-source-range."""
+    """The value of the header x-amz-copy-source-range."""
     def __init__(
         self,
         *,
@@ -361,10 +371,12 @@ class CompleteAggregateRequest(_message.Message):
     AGGREGATE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_IDS_FIELD_NUMBER: _builtins.int
     aggregate_upload_id: _builtins.int
-    """The aggregate."""
+    """The aggregate id."""
     @_builtins.property
     def upload_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The parts' ETags in order, with or without quotes. Multipart only."""
+        """The ETags that S3 returned for the parts, in order, one for each part, with or without quotes. A merged archive may
+        have fewer parts than were presigned. Leave empty for a direct PUT.
+        """
 
     def __init__(
         self,
@@ -401,7 +413,7 @@ class CancelAggregateRequest(_message.Message):
 
     AGGREGATE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     aggregate_upload_id: _builtins.int
-    """The aggregate."""
+    """The aggregate id."""
     def __init__(
         self,
         *,
@@ -442,13 +454,13 @@ class PlanAggregatesRequest(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     min_score: _builtins.float
-    """Leave out what scores less (see ProposedAggregate.score). Absent: 1.0."""
+    """Return only proposals with at least this score (see ProposedAggregate.score), 0 or more. Absent: 1.0."""
     target_size: _builtins.int
-    """The size in bytes that archives should reach. 0: 1 GiB."""
+    """Merge archives smaller than this size in bytes, until the result reaches it. At most 5 TiB. 0: 1 GiB."""
     max_aggregate_size: _builtins.int
-    """Propose no archive larger than this, in bytes. 0: 5 GiB."""
+    """Propose no archive larger than this size in bytes. At most 5 TiB. 0: 5 GiB."""
     max_operations: _builtins.int
-    """How many to propose at most. 0: 10."""
+    """The maximum number of proposals to return, at most 10,000. 0: 10."""
     def __init__(
         self,
         *,
@@ -475,7 +487,7 @@ class PlanAggregatesResponse(_message.Message):
     AGGREGATES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def aggregates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProposedAggregate]:
-        """Best first; they do not overlap."""
+        """The proposals, best first. They do not overlap."""
 
     def __init__(
         self,
@@ -492,7 +504,7 @@ Global___PlanAggregatesResponse: _TypeAlias = PlanAggregatesResponse  # noqa: Y0
 
 @_typing.final
 class ProposedAggregate(_message.Message):
-    """An aggregate that is worth its cost."""
+    """A proposed aggregate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -506,17 +518,19 @@ class ProposedAggregate(_message.Message):
     first_datapoint_index: _builtins.int
     """The first key."""
     last_datapoint_index: _builtins.int
-    """The last key."""
+    """The last key, inclusive."""
     datarange_count: _builtins.int
-    """How many dataranges become one."""
+    """The number of dataranges that it replaces by one."""
     data_size: _builtins.int
     """The size of the new archive in bytes."""
     bytes_through_client: _builtins.int
-    """How many of these bytes the client has to move; S3 copies the others."""
+    """How many of these bytes the client must move. S3 copies the others inside the bucket."""
     objects_saved: _builtins.int
-    """How many objects there will be less."""
+    """How many objects fewer the bucket has afterwards: two for each datarange that goes away."""
     score: _builtins.float
-    """What it brings for what it costs; docs/operations.md says how it is computed."""
+    """The saving divided by the cost. At 1.0 the aggregate pays for itself with the first read of all its data;
+    docs/operations.md has the formula.
+    """
     def __init__(
         self,
         *,

@@ -26,11 +26,11 @@ if _version_not_supported:
 
 
 class AggregateServiceStub(object):
-    """Aggregation: many dataranges become one, with exactly their datapoints.
+    """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
-    Two ways lead to the same result. The documented one: fetch the sources, merge them with any tar writer, upload archive
-    and index, complete. The planned one (`plan` in StartAggregate): S3 copies what it can by itself, the client sends only
-    the small rest, and the server writes the index.
+    There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
+    bucket, the client uploads only the rest, and the server writes the index.
     """
 
     def __init__(self, channel):
@@ -67,51 +67,63 @@ class AggregateServiceStub(object):
 
 
 class AggregateServiceServicer(object):
-    """Aggregation: many dataranges become one, with exactly their datapoints.
+    """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
-    Two ways lead to the same result. The documented one: fetch the sources, merge them with any tar writer, upload archive
-    and index, complete. The planned one (`plan` in StartAggregate): S3 copies what it can by itself, the client sends only
-    the small rest, and the server writes the index.
+    There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
+    bucket, the client uploads only the rest, and the server writes the index.
     """
 
     def StartAggregate(self, request, context):
-        """Starts an aggregate of all dataranges within the range, which must begin and end with one, have no gap and hold two
-        at least. Errors: DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT, INVALID_VALUE, S3_UNAVAILABLE, S3_REFUSED.
+        """Starts an aggregate of all dataranges in a range. The range must start with the first key of a datarange, end with
+        the last key of a datarange, contain at least two dataranges and have no gap between them.
+
+        Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
+        S3_UNAVAILABLE, S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SignAggregateParts(self, request, context):
-        """Signs parts of an open aggregate, tells which S3 already has, and for a planned one how each is made. It answers as
-        many of the parts asked for as fit into one message, in that order: ask again for the others. Errors:
-        AGGREGATE_NOT_FOUND, AGGREGATE_CANCELLED, AGGREGATE_COMPLETED, AGGREGATE_SOURCES_CHANGED, INVALID_VALUE, S3_UNAVAILABLE.
+        """Presigns parts of an open aggregate, and returns the parts that S3 already has. For a planned aggregate it also
+        returns how each part is made. A response has as many of the requested parts as fit into one message, in the order
+        of the request: call again for the rest. The aggregate then stays open until the new URLs expire.
+
+        Idempotent. Errors: INVALID_VALUE; AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; AGGREGATE_COMPLETED;
+        AGGREGATE_SOURCES_CHANGED, which ends the aggregate; S3_UNAVAILABLE; S3_REFUSED; for an aggregate that has failed,
+        the error it failed with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteAggregate(self, request, context):
-        """Completes an aggregate: checks the result against the sources' indices, then puts it in their place. The sources'
-        objects stay until every URL handed out for them has ended.
+        """Completes an aggregate: checks the new archive against the indices of its sources, then replaces the sources by the
+        new datarange. The objects of the sources stay in the bucket until every URL that was issued for them has expired.
 
-        Repeated after success it succeeds and changes nothing. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_INVALID and
-        AGGREGATE_SOURCES_CHANGED, both final; AGGREGATE_CANCELLED; S3_UNAVAILABLE, not final: call again.
+        Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
+        Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
+        AGGREGATE_SOURCES_CHANGED. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
+        again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelAggregate(self, request, context):
-        """Ends an aggregate and removes what was uploaded; the sources are untouched. Repeated it succeeds. Errors:
-        AGGREGATE_NOT_FOUND, AGGREGATE_COMPLETED.
+        """Cancels an aggregate and deletes its objects. The sources stay unchanged.
+
+        Idempotent: cancelling an aggregate that was cancelled or has failed succeeds. Errors: AGGREGATE_NOT_FOUND,
+        AGGREGATE_COMPLETED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PlanAggregates(self, request, context):
-        """Proposes aggregates that are worth their cost, best first. Nothing is started. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE.
+        """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
+        to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,11 +166,11 @@ def add_AggregateServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AggregateService(object):
-    """Aggregation: many dataranges become one, with exactly their datapoints.
+    """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
-    Two ways lead to the same result. The documented one: fetch the sources, merge them with any tar writer, upload archive
-    and index, complete. The planned one (`plan` in StartAggregate): S3 copies what it can by itself, the client sends only
-    the small rest, and the server writes the index.
+    There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
+    bucket, the client uploads only the rest, and the server writes the index.
     """
 
     @staticmethod

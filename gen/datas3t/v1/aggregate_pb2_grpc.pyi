@@ -27,11 +27,11 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AggregateServiceStub:
-    """Aggregation: many dataranges become one, with exactly their datapoints.
+    """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
-    Two ways lead to the same result. The documented one: fetch the sources, merge them with any tar writer, upload archive
-    and index, complete. The planned one (`plan` in StartAggregate): S3 copies what it can by itself, the client sends only
-    the small rest, and the server writes the index.
+    There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
+    bucket, the client uploads only the rest, and the server writes the index.
     """
 
     @_typing.overload
@@ -39,67 +39,93 @@ class AggregateServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AggregateServiceAsyncStub: ...
     StartAggregate: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.StartAggregateRequest, _aggregate_pb2.StartAggregateResponse]
-    """Starts an aggregate of all dataranges within the range, which must begin and end with one, have no gap and hold two
-    at least. Errors: DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT, INVALID_VALUE, S3_UNAVAILABLE, S3_REFUSED.
+    """Starts an aggregate of all dataranges in a range. The range must start with the first key of a datarange, end with
+    the last key of a datarange, contain at least two dataranges and have no gap between them.
+
+    Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
+    S3_UNAVAILABLE, S3_REFUSED.
     """
     SignAggregateParts: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.SignAggregatePartsRequest, _aggregate_pb2.SignAggregatePartsResponse]
-    """Signs parts of an open aggregate, tells which S3 already has, and for a planned one how each is made. It answers as
-    many of the parts asked for as fit into one message, in that order: ask again for the others. Errors:
-    AGGREGATE_NOT_FOUND, AGGREGATE_CANCELLED, AGGREGATE_COMPLETED, AGGREGATE_SOURCES_CHANGED, INVALID_VALUE, S3_UNAVAILABLE.
+    """Presigns parts of an open aggregate, and returns the parts that S3 already has. For a planned aggregate it also
+    returns how each part is made. A response has as many of the requested parts as fit into one message, in the order
+    of the request: call again for the rest. The aggregate then stays open until the new URLs expire.
+
+    Idempotent. Errors: INVALID_VALUE; AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; AGGREGATE_COMPLETED;
+    AGGREGATE_SOURCES_CHANGED, which ends the aggregate; S3_UNAVAILABLE; S3_REFUSED; for an aggregate that has failed,
+    the error it failed with.
     """
     CompleteAggregate: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.CompleteAggregateRequest, _aggregate_pb2.CompleteAggregateResponse]
-    """Completes an aggregate: checks the result against the sources' indices, then puts it in their place. The sources'
-    objects stay until every URL handed out for them has ended.
+    """Completes an aggregate: checks the new archive against the indices of its sources, then replaces the sources by the
+    new datarange. The objects of the sources stay in the bucket until every URL that was issued for them has expired.
 
-    Repeated after success it succeeds and changes nothing. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_INVALID and
-    AGGREGATE_SOURCES_CHANGED, both final; AGGREGATE_CANCELLED; S3_UNAVAILABLE, not final: call again.
+    Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
+    Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
+    AGGREGATE_SOURCES_CHANGED. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
+    again.
     """
     CancelAggregate: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]
-    """Ends an aggregate and removes what was uploaded; the sources are untouched. Repeated it succeeds. Errors:
-    AGGREGATE_NOT_FOUND, AGGREGATE_COMPLETED.
+    """Cancels an aggregate and deletes its objects. The sources stay unchanged.
+
+    Idempotent: cancelling an aggregate that was cancelled or has failed succeeds. Errors: AGGREGATE_NOT_FOUND,
+    AGGREGATE_COMPLETED.
     """
     PlanAggregates: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.PlanAggregatesRequest, _aggregate_pb2.PlanAggregatesResponse]
-    """Proposes aggregates that are worth their cost, best first. Nothing is started. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE."""
+    """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
+    to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class AggregateServiceAsyncStub(AggregateServiceStub):
-    """Aggregation: many dataranges become one, with exactly their datapoints.
+    """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
-    Two ways lead to the same result. The documented one: fetch the sources, merge them with any tar writer, upload archive
-    and index, complete. The planned one (`plan` in StartAggregate): S3 copies what it can by itself, the client sends only
-    the small rest, and the server writes the index.
+    There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
+    bucket, the client uploads only the rest, and the server writes the index.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartAggregate: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.StartAggregateRequest, _aggregate_pb2.StartAggregateResponse]  # type: ignore[assignment]
-    """Starts an aggregate of all dataranges within the range, which must begin and end with one, have no gap and hold two
-    at least. Errors: DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT, INVALID_VALUE, S3_UNAVAILABLE, S3_REFUSED.
+    """Starts an aggregate of all dataranges in a range. The range must start with the first key of a datarange, end with
+    the last key of a datarange, contain at least two dataranges and have no gap between them.
+
+    Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
+    S3_UNAVAILABLE, S3_REFUSED.
     """
     SignAggregateParts: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.SignAggregatePartsRequest, _aggregate_pb2.SignAggregatePartsResponse]  # type: ignore[assignment]
-    """Signs parts of an open aggregate, tells which S3 already has, and for a planned one how each is made. It answers as
-    many of the parts asked for as fit into one message, in that order: ask again for the others. Errors:
-    AGGREGATE_NOT_FOUND, AGGREGATE_CANCELLED, AGGREGATE_COMPLETED, AGGREGATE_SOURCES_CHANGED, INVALID_VALUE, S3_UNAVAILABLE.
+    """Presigns parts of an open aggregate, and returns the parts that S3 already has. For a planned aggregate it also
+    returns how each part is made. A response has as many of the requested parts as fit into one message, in the order
+    of the request: call again for the rest. The aggregate then stays open until the new URLs expire.
+
+    Idempotent. Errors: INVALID_VALUE; AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; AGGREGATE_COMPLETED;
+    AGGREGATE_SOURCES_CHANGED, which ends the aggregate; S3_UNAVAILABLE; S3_REFUSED; for an aggregate that has failed,
+    the error it failed with.
     """
     CompleteAggregate: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.CompleteAggregateRequest, _aggregate_pb2.CompleteAggregateResponse]  # type: ignore[assignment]
-    """Completes an aggregate: checks the result against the sources' indices, then puts it in their place. The sources'
-    objects stay until every URL handed out for them has ended.
+    """Completes an aggregate: checks the new archive against the indices of its sources, then replaces the sources by the
+    new datarange. The objects of the sources stay in the bucket until every URL that was issued for them has expired.
 
-    Repeated after success it succeeds and changes nothing. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_INVALID and
-    AGGREGATE_SOURCES_CHANGED, both final; AGGREGATE_CANCELLED; S3_UNAVAILABLE, not final: call again.
+    Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
+    Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
+    AGGREGATE_SOURCES_CHANGED. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
+    again.
     """
     CancelAggregate: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]  # type: ignore[assignment]
-    """Ends an aggregate and removes what was uploaded; the sources are untouched. Repeated it succeeds. Errors:
-    AGGREGATE_NOT_FOUND, AGGREGATE_COMPLETED.
+    """Cancels an aggregate and deletes its objects. The sources stay unchanged.
+
+    Idempotent: cancelling an aggregate that was cancelled or has failed succeeds. Errors: AGGREGATE_NOT_FOUND,
+    AGGREGATE_COMPLETED.
     """
     PlanAggregates: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.PlanAggregatesRequest, _aggregate_pb2.PlanAggregatesResponse]  # type: ignore[assignment]
-    """Proposes aggregates that are worth their cost, best first. Nothing is started. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE."""
+    """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
+    to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
+    """
 
 class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Aggregation: many dataranges become one, with exactly their datapoints.
+    """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
-    Two ways lead to the same result. The documented one: fetch the sources, merge them with any tar writer, upload archive
-    and index, complete. The planned one (`plan` in StartAggregate): S3 copies what it can by itself, the client sends only
-    the small rest, and the server writes the index.
+    There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
+    bucket, the client uploads only the rest, and the server writes the index.
     """
 
     @_abc_1.abstractmethod
@@ -108,8 +134,11 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _aggregate_pb2.StartAggregateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_aggregate_pb2.StartAggregateResponse, _abc.Awaitable[_aggregate_pb2.StartAggregateResponse]]:
-        """Starts an aggregate of all dataranges within the range, which must begin and end with one, have no gap and hold two
-        at least. Errors: DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT, INVALID_VALUE, S3_UNAVAILABLE, S3_REFUSED.
+        """Starts an aggregate of all dataranges in a range. The range must start with the first key of a datarange, end with
+        the last key of a datarange, contain at least two dataranges and have no gap between them.
+
+        Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
+        S3_UNAVAILABLE, S3_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -118,9 +147,13 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _aggregate_pb2.SignAggregatePartsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_aggregate_pb2.SignAggregatePartsResponse, _abc.Awaitable[_aggregate_pb2.SignAggregatePartsResponse]]:
-        """Signs parts of an open aggregate, tells which S3 already has, and for a planned one how each is made. It answers as
-        many of the parts asked for as fit into one message, in that order: ask again for the others. Errors:
-        AGGREGATE_NOT_FOUND, AGGREGATE_CANCELLED, AGGREGATE_COMPLETED, AGGREGATE_SOURCES_CHANGED, INVALID_VALUE, S3_UNAVAILABLE.
+        """Presigns parts of an open aggregate, and returns the parts that S3 already has. For a planned aggregate it also
+        returns how each part is made. A response has as many of the requested parts as fit into one message, in the order
+        of the request: call again for the rest. The aggregate then stays open until the new URLs expire.
+
+        Idempotent. Errors: INVALID_VALUE; AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; AGGREGATE_COMPLETED;
+        AGGREGATE_SOURCES_CHANGED, which ends the aggregate; S3_UNAVAILABLE; S3_REFUSED; for an aggregate that has failed,
+        the error it failed with.
         """
 
     @_abc_1.abstractmethod
@@ -129,11 +162,13 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _aggregate_pb2.CompleteAggregateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_aggregate_pb2.CompleteAggregateResponse, _abc.Awaitable[_aggregate_pb2.CompleteAggregateResponse]]:
-        """Completes an aggregate: checks the result against the sources' indices, then puts it in their place. The sources'
-        objects stay until every URL handed out for them has ended.
+        """Completes an aggregate: checks the new archive against the indices of its sources, then replaces the sources by the
+        new datarange. The objects of the sources stay in the bucket until every URL that was issued for them has expired.
 
-        Repeated after success it succeeds and changes nothing. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_INVALID and
-        AGGREGATE_SOURCES_CHANGED, both final; AGGREGATE_CANCELLED; S3_UNAVAILABLE, not final: call again.
+        Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
+        Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
+        AGGREGATE_SOURCES_CHANGED. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
+        again.
         """
 
     @_abc_1.abstractmethod
@@ -142,8 +177,10 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _aggregate_pb2.CancelAggregateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_aggregate_pb2.CancelAggregateResponse, _abc.Awaitable[_aggregate_pb2.CancelAggregateResponse]]:
-        """Ends an aggregate and removes what was uploaded; the sources are untouched. Repeated it succeeds. Errors:
-        AGGREGATE_NOT_FOUND, AGGREGATE_COMPLETED.
+        """Cancels an aggregate and deletes its objects. The sources stay unchanged.
+
+        Idempotent: cancelling an aggregate that was cancelled or has failed succeeds. Errors: AGGREGATE_NOT_FOUND,
+        AGGREGATE_COMPLETED.
         """
 
     @_abc_1.abstractmethod
@@ -152,6 +189,8 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _aggregate_pb2.PlanAggregatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_aggregate_pb2.PlanAggregatesResponse, _abc.Awaitable[_aggregate_pb2.PlanAggregatesResponse]]:
-        """Proposes aggregates that are worth their cost, best first. Nothing is started. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE."""
+        """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
+        to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
+        """
 
 def add_AggregateServiceServicer_to_server(servicer: AggregateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

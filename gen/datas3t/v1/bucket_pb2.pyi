@@ -29,17 +29,19 @@ class AddBucketRequest(_message.Message):
     SECRET_KEY_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name of the configuration."""
+    """The name of the bucket configuration."""
     endpoint: _builtins.str
-    """The S3 endpoint, with its scheme: https:// means TLS, http:// none."""
+    """The S3 endpoint: scheme, host and optional port, such as https://s3.example.com:9000. https:// uses TLS, http://
+    does not.
+    """
     bucket: _builtins.str
-    """The bucket's name in S3. A bucket of an endpoint can be configured once."""
+    """The name of the bucket in S3. Only one configuration may have a given endpoint and bucket."""
     access_key: _builtins.str
-    """The access key."""
+    """The access key: 1 to 1,024 printable ASCII characters without blanks."""
     secret_key: _builtins.str
-    """The secret key."""
+    """The secret key: 1 to 1,024 printable ASCII characters without blanks."""
     region: _builtins.str
-    """The region to sign for. Absent: us-east-1."""
+    """The region that requests are signed for. Absent or empty: us-east-1."""
     def __init__(
         self,
         *,
@@ -82,9 +84,9 @@ class ListBucketsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most, 1 to 1,000. 0: 1,000."""
+    """The maximum number of bucket configurations to return, 1 to 1,000. 0: 1,000."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Empty: the first page."""
+    """The next_page_token of the previous page. Empty: return the first page."""
     def __init__(
         self,
         *,
@@ -106,10 +108,10 @@ class ListBucketsResponse(_message.Message):
     BUCKETS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the page behind this one. Empty: this is the last."""
+    """Pass this as page_token to get the next page. Empty: this is the last page."""
     @_builtins.property
     def buckets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Bucket]:
-        """By name."""
+        """The bucket configurations, in order of name."""
 
     def __init__(
         self,
@@ -136,13 +138,13 @@ class Bucket(_message.Message):
     BUCKET_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name of the configuration."""
+    """The name of the bucket configuration."""
     endpoint: _builtins.str
     """The S3 endpoint, with its scheme."""
     bucket: _builtins.str
-    """The bucket's name in S3."""
+    """The name of the bucket in S3."""
     region: _builtins.str
-    """The region that is signed for."""
+    """The region that requests are signed for."""
     def __init__(
         self,
         *,
@@ -167,11 +169,11 @@ class UpdateBucketRequest(_message.Message):
     ACCESS_KEY_FIELD_NUMBER: _builtins.int
     SECRET_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name of the configuration."""
+    """The name of the bucket configuration."""
     access_key: _builtins.str
-    """The new access key."""
+    """The new access key: 1 to 1,024 printable ASCII characters without blanks."""
     secret_key: _builtins.str
-    """The new secret key."""
+    """The new secret key: 1 to 1,024 printable ASCII characters without blanks."""
     def __init__(
         self,
         *,
@@ -208,7 +210,7 @@ class DeleteBucketRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The name of the configuration."""
+    """The name of the bucket configuration."""
     def __init__(
         self,
         *,

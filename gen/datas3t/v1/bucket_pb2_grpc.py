@@ -26,9 +26,10 @@ if _version_not_supported:
 
 
 class BucketServiceStub(object):
-    """Bucket configurations: an S3 endpoint, a bucket there and the credentials for it, under a name.
+    """Manages bucket configurations. A bucket configuration is a named S3 endpoint, a bucket at that endpoint and the
+    credentials for it.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters. Credentials are stored encrypted and never answered.
+    Names have 1 to 255 characters of [A-Za-z0-9_-]. Credentials are stored encrypted and are never returned.
     """
 
     def __init__(self, channel):
@@ -60,16 +61,17 @@ class BucketServiceStub(object):
 
 
 class BucketServiceServicer(object):
-    """Bucket configurations: an S3 endpoint, a bucket there and the credentials for it, under a name.
+    """Manages bucket configurations. A bucket configuration is a named S3 endpoint, a bucket at that endpoint and the
+    credentials for it.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters. Credentials are stored encrypted and never answered.
+    Names have 1 to 255 characters of [A-Za-z0-9_-]. Credentials are stored encrypted and are never returned.
     """
 
     def AddBucket(self, request, context):
-        """Adds a bucket configuration, after a real call has shown that endpoint, bucket and credentials work (a list of at
-        most one key; no permission to write is needed).
+        """Adds a bucket configuration. The server first lists at most one key in the bucket, which shows that the endpoint,
+        the bucket and the credentials work. Write permission is not checked.
 
-        Repeated with the same settings it succeeds and changes nothing. Errors: BUCKET_EXISTS, INVALID_VALUE,
+        Idempotent: a repeat with the same settings succeeds and changes nothing. Errors: INVALID_VALUE, BUCKET_EXISTS,
         ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -77,23 +79,28 @@ class BucketServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListBuckets(self, request, context):
-        """Lists the bucket configurations by name.
+        """Lists the bucket configurations in order of name, one page at a time. Errors: INVALID_VALUE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateBucket(self, request, context):
-        """Gives a bucket configuration new credentials, after a real call has shown that they work. URLs signed with the old
-        ones work as long as S3 accepts those. Errors: BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
+        """Replaces the credentials of a bucket configuration. The server first checks that the new ones work. URLs that were
+        signed with the old credentials keep working for as long as S3 accepts those credentials.
+
+        Idempotent. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND,
+        S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteBucket(self, request, context):
-        """Removes a bucket configuration; no object is touched. Errors: BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses
-        it or objects in it wait for deletion.
+        """Removes a bucket configuration. Objects in the bucket are not touched.
+
+        A repeat after success fails with BUCKET_NOT_FOUND. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a
+        datas3t uses the configuration or objects in the bucket are still to be deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,9 +138,10 @@ def add_BucketServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BucketService(object):
-    """Bucket configurations: an S3 endpoint, a bucket there and the credentials for it, under a name.
+    """Manages bucket configurations. A bucket configuration is a named S3 endpoint, a bucket at that endpoint and the
+    credentials for it.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters. Credentials are stored encrypted and never answered.
+    Names have 1 to 255 characters of [A-Za-z0-9_-]. Credentials are stored encrypted and are never returned.
     """
 
     @staticmethod

@@ -27,9 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BucketServiceStub:
-    """Bucket configurations: an S3 endpoint, a bucket there and the credentials for it, under a name.
+    """Manages bucket configurations. A bucket configuration is a named S3 endpoint, a bucket at that endpoint and the
+    credentials for it.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters. Credentials are stored encrypted and never answered.
+    Names have 1 to 255 characters of [A-Za-z0-9_-]. Credentials are stored encrypted and are never returned.
     """
 
     @_typing.overload
@@ -37,53 +38,65 @@ class BucketServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BucketServiceAsyncStub: ...
     AddBucket: _grpc.UnaryUnaryMultiCallable[_bucket_pb2.AddBucketRequest, _bucket_pb2.AddBucketResponse]
-    """Adds a bucket configuration, after a real call has shown that endpoint, bucket and credentials work (a list of at
-    most one key; no permission to write is needed).
+    """Adds a bucket configuration. The server first lists at most one key in the bucket, which shows that the endpoint,
+    the bucket and the credentials work. Write permission is not checked.
 
-    Repeated with the same settings it succeeds and changes nothing. Errors: BUCKET_EXISTS, INVALID_VALUE,
+    Idempotent: a repeat with the same settings succeeds and changes nothing. Errors: INVALID_VALUE, BUCKET_EXISTS,
     ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
     """
     ListBuckets: _grpc.UnaryUnaryMultiCallable[_bucket_pb2.ListBucketsRequest, _bucket_pb2.ListBucketsResponse]
-    """Lists the bucket configurations by name."""
+    """Lists the bucket configurations in order of name, one page at a time. Errors: INVALID_VALUE."""
     UpdateBucket: _grpc.UnaryUnaryMultiCallable[_bucket_pb2.UpdateBucketRequest, _bucket_pb2.UpdateBucketResponse]
-    """Gives a bucket configuration new credentials, after a real call has shown that they work. URLs signed with the old
-    ones work as long as S3 accepts those. Errors: BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
+    """Replaces the credentials of a bucket configuration. The server first checks that the new ones work. URLs that were
+    signed with the old credentials keep working for as long as S3 accepts those credentials.
+
+    Idempotent. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND,
+    S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
     """
     DeleteBucket: _grpc.UnaryUnaryMultiCallable[_bucket_pb2.DeleteBucketRequest, _bucket_pb2.DeleteBucketResponse]
-    """Removes a bucket configuration; no object is touched. Errors: BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses
-    it or objects in it wait for deletion.
+    """Removes a bucket configuration. Objects in the bucket are not touched.
+
+    A repeat after success fails with BUCKET_NOT_FOUND. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a
+    datas3t uses the configuration or objects in the bucket are still to be deleted.
     """
 
 @_typing.type_check_only
 class BucketServiceAsyncStub(BucketServiceStub):
-    """Bucket configurations: an S3 endpoint, a bucket there and the credentials for it, under a name.
+    """Manages bucket configurations. A bucket configuration is a named S3 endpoint, a bucket at that endpoint and the
+    credentials for it.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters. Credentials are stored encrypted and never answered.
+    Names have 1 to 255 characters of [A-Za-z0-9_-]. Credentials are stored encrypted and are never returned.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AddBucket: _aio.UnaryUnaryMultiCallable[_bucket_pb2.AddBucketRequest, _bucket_pb2.AddBucketResponse]  # type: ignore[assignment]
-    """Adds a bucket configuration, after a real call has shown that endpoint, bucket and credentials work (a list of at
-    most one key; no permission to write is needed).
+    """Adds a bucket configuration. The server first lists at most one key in the bucket, which shows that the endpoint,
+    the bucket and the credentials work. Write permission is not checked.
 
-    Repeated with the same settings it succeeds and changes nothing. Errors: BUCKET_EXISTS, INVALID_VALUE,
+    Idempotent: a repeat with the same settings succeeds and changes nothing. Errors: INVALID_VALUE, BUCKET_EXISTS,
     ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
     """
     ListBuckets: _aio.UnaryUnaryMultiCallable[_bucket_pb2.ListBucketsRequest, _bucket_pb2.ListBucketsResponse]  # type: ignore[assignment]
-    """Lists the bucket configurations by name."""
+    """Lists the bucket configurations in order of name, one page at a time. Errors: INVALID_VALUE."""
     UpdateBucket: _aio.UnaryUnaryMultiCallable[_bucket_pb2.UpdateBucketRequest, _bucket_pb2.UpdateBucketResponse]  # type: ignore[assignment]
-    """Gives a bucket configuration new credentials, after a real call has shown that they work. URLs signed with the old
-    ones work as long as S3 accepts those. Errors: BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
+    """Replaces the credentials of a bucket configuration. The server first checks that the new ones work. URLs that were
+    signed with the old credentials keep working for as long as S3 accepts those credentials.
+
+    Idempotent. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND,
+    S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
     """
     DeleteBucket: _aio.UnaryUnaryMultiCallable[_bucket_pb2.DeleteBucketRequest, _bucket_pb2.DeleteBucketResponse]  # type: ignore[assignment]
-    """Removes a bucket configuration; no object is touched. Errors: BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses
-    it or objects in it wait for deletion.
+    """Removes a bucket configuration. Objects in the bucket are not touched.
+
+    A repeat after success fails with BUCKET_NOT_FOUND. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a
+    datas3t uses the configuration or objects in the bucket are still to be deleted.
     """
 
 class BucketServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Bucket configurations: an S3 endpoint, a bucket there and the credentials for it, under a name.
+    """Manages bucket configurations. A bucket configuration is a named S3 endpoint, a bucket at that endpoint and the
+    credentials for it.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters. Credentials are stored encrypted and never answered.
+    Names have 1 to 255 characters of [A-Za-z0-9_-]. Credentials are stored encrypted and are never returned.
     """
 
     @_abc_1.abstractmethod
@@ -92,10 +105,10 @@ class BucketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bucket_pb2.AddBucketRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bucket_pb2.AddBucketResponse, _abc.Awaitable[_bucket_pb2.AddBucketResponse]]:
-        """Adds a bucket configuration, after a real call has shown that endpoint, bucket and credentials work (a list of at
-        most one key; no permission to write is needed).
+        """Adds a bucket configuration. The server first lists at most one key in the bucket, which shows that the endpoint,
+        the bucket and the credentials work. Write permission is not checked.
 
-        Repeated with the same settings it succeeds and changes nothing. Errors: BUCKET_EXISTS, INVALID_VALUE,
+        Idempotent: a repeat with the same settings succeeds and changes nothing. Errors: INVALID_VALUE, BUCKET_EXISTS,
         ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
         """
 
@@ -105,7 +118,7 @@ class BucketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bucket_pb2.ListBucketsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bucket_pb2.ListBucketsResponse, _abc.Awaitable[_bucket_pb2.ListBucketsResponse]]:
-        """Lists the bucket configurations by name."""
+        """Lists the bucket configurations in order of name, one page at a time. Errors: INVALID_VALUE."""
 
     @_abc_1.abstractmethod
     def UpdateBucket(
@@ -113,8 +126,11 @@ class BucketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bucket_pb2.UpdateBucketRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bucket_pb2.UpdateBucketResponse, _abc.Awaitable[_bucket_pb2.UpdateBucketResponse]]:
-        """Gives a bucket configuration new credentials, after a real call has shown that they work. URLs signed with the old
-        ones work as long as S3 accepts those. Errors: BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
+        """Replaces the credentials of a bucket configuration. The server first checks that the new ones work. URLs that were
+        signed with the old credentials keep working for as long as S3 accepts those credentials.
+
+        Idempotent. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND,
+        S3_CREDENTIALS_REFUSED, S3_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod
@@ -123,8 +139,10 @@ class BucketServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _bucket_pb2.DeleteBucketRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_bucket_pb2.DeleteBucketResponse, _abc.Awaitable[_bucket_pb2.DeleteBucketResponse]]:
-        """Removes a bucket configuration; no object is touched. Errors: BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses
-        it or objects in it wait for deletion.
+        """Removes a bucket configuration. Objects in the bucket are not touched.
+
+        A repeat after success fails with BUCKET_NOT_FOUND. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a
+        datas3t uses the configuration or objects in the bucket are still to be deleted.
         """
 
 def add_BucketServiceServicer_to_server(servicer: BucketServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

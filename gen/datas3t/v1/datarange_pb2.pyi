@@ -32,14 +32,14 @@ class StartUploadRequest(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint_index: _builtins.int
-    """The key of the archive's first datapoint."""
+    """The key of the first datapoint in the archive, 0 to 2^63-1."""
     number_of_datapoints: _builtins.int
-    """How many datapoints the archive holds; at least 1."""
+    """The number of datapoints in the archive, at least 1. The last key may be at most 2^63-1."""
     data_size: _builtins.int
-    """The size of the archive in bytes, end marker and padding included; at most 5 TiB."""
+    """The size of the archive in bytes, including end marker and padding: 1 byte to 5 TiB."""
     all_urls: _builtins.bool
-    """Answer the URLs of all parts in this one message, 6 MB for 10,000 and so above gRPC's usual limit. False: of the
-    first 1,000 parts; SignUploadParts signs the others.
+    """If true, the response has the URLs of all parts: 6 MB for 10,000 parts, which exceeds gRPC's default message limit.
+    If false, it has the URLs of the first 1,000 parts; SignUploadParts returns the others.
     """
     def __init__(
         self,
@@ -73,28 +73,28 @@ class StartUploadResponse(_message.Message):
     PART_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
-    """The same number as datarange_upload_id, kept for clients that read it. Not the id that listings show."""
+    """The same value as datarange_upload_id, for clients that read this field. It is not the datarange_id in listings."""
     datarange_upload_id: _builtins.int
-    """Names the upload in the calls that follow."""
+    """The upload id, which the other upload calls take."""
     object_key: _builtins.str
-    """The archive's key in the bucket."""
+    """The key of the archive in the bucket."""
     first_datapoint_index: _builtins.int
-    """As in the request."""
+    """The value from the request."""
     use_direct_put: _builtins.bool
-    """True: PUT the archive to presigned_data_put_url. False: PUT its parts to presigned_multipart_upload_urls."""
+    """If true, PUT the archive to presigned_data_put_url. If false, PUT its parts to presigned_multipart_upload_urls."""
     presigned_data_put_url: _builtins.str
-    """Takes the whole archive."""
+    """The URL for a PUT of the whole archive. Empty for a multipart upload."""
     presigned_index_put_url: _builtins.str
-    """Takes the index."""
+    """The URL for a PUT of the index."""
     part_size: _builtins.int
-    """The size of each part but the last, in bytes. Direct: the archive's size."""
+    """The size in bytes of each part except the last, which may be smaller. For a direct PUT, the size of the archive."""
     @_builtins.property
     def presigned_multipart_upload_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Take the parts, in order, from part 1 on."""
+        """The URLs for PUTs of the parts, in order, starting with part 1. Empty for a direct PUT."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When the URLs, and the upload unless its parts are signed again, end."""
+        """When the URLs expire. The upload is cancelled at the same time, unless SignUploadParts extends it."""
 
     def __init__(
         self,
@@ -125,10 +125,12 @@ class SignUploadPartsRequest(_message.Message):
     DATARANGE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     PART_NUMBERS_FIELD_NUMBER: _builtins.int
     datarange_upload_id: _builtins.int
-    """The upload."""
+    """The upload id."""
     @_builtins.property
     def part_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The parts to sign, 1 to 10,000; at most 1,000 of them. None: only the rest of the answer is wanted."""
+        """The part numbers to presign, from 1 to the number of parts; at most 1,000 of them. Empty: presign no parts, but
+        return the other fields.
+        """
 
     def __init__(
         self,
@@ -155,22 +157,22 @@ class SignUploadPartsResponse(_message.Message):
     PART_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     presigned_data_put_url: _builtins.str
-    """Takes the whole archive; empty for a multipart upload."""
+    """The URL for a PUT of the whole archive. Empty for a multipart upload."""
     presigned_index_put_url: _builtins.str
-    """Takes the index."""
+    """The URL for a PUT of the index."""
     part_size: _builtins.int
-    """The size of each part but the last, in bytes. Direct: the archive's size."""
+    """The size in bytes of each part except the last, which may be smaller. For a direct PUT, the size of the archive."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_transfer_pb2.SignedPart]:
-        """As asked for, in that order."""
+        """The requested parts, in the order of the request."""
 
     @_builtins.property
     def uploaded_parts(self) -> _containers.RepeatedCompositeFieldContainer[_transfer_pb2.UploadedPart]:
-        """The parts that S3 already has, by number; where one was sent twice, the later."""
+        """The parts that S3 already has, in order of number. If a part was sent twice, only the later one is listed."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When these URLs, and the upload, end."""
+        """When the new URLs expire. The upload is cancelled at the same time, unless it is extended again."""
 
     def __init__(
         self,
@@ -197,10 +199,12 @@ class CompleteUploadRequest(_message.Message):
     DATARANGE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_IDS_FIELD_NUMBER: _builtins.int
     datarange_upload_id: _builtins.int
-    """The upload."""
+    """The upload id."""
     @_builtins.property
     def upload_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The parts' ETags in order, with or without quotes. Multipart only."""
+        """The ETags that S3 returned for the parts, in order, one for each part, with or without quotes. Leave empty for a
+        direct PUT.
+        """
 
     def __init__(
         self,
@@ -237,7 +241,7 @@ class CancelUploadRequest(_message.Message):
 
     DATARANGE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     datarange_upload_id: _builtins.int
-    """The upload."""
+    """The upload id."""
     def __init__(
         self,
         *,
@@ -276,9 +280,9 @@ class ListDatarangesRequest(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     page_size: _builtins.int
-    """How many at most, 1 to 1,000. 0: 1,000."""
+    """The maximum number of dataranges to return, 1 to 1,000. 0: 1,000."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Empty: the first page."""
+    """The next_page_token of the previous page. Empty: return the first page."""
     def __init__(
         self,
         *,
@@ -301,10 +305,10 @@ class ListDatarangesResponse(_message.Message):
     DATARANGES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the page behind this one. Empty: this is the last."""
+    """Pass this as page_token to get the next page. Empty: this is the last page."""
     @_builtins.property
     def dataranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Datarange]:
-        """By first key."""
+        """The dataranges, in order of first key."""
 
     def __init__(
         self,
@@ -333,17 +337,17 @@ class Datarange(_message.Message):
     MAX_DATAPOINT_KEY_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
-    """Its id."""
+    """The id of the datarange. Ids are never reused."""
     data_object_key: _builtins.str
-    """The archive's key in the bucket."""
+    """The key of the archive in the bucket."""
     index_object_key: _builtins.str
-    """The index's key in the bucket."""
+    """The key of the index in the bucket."""
     min_datapoint_key: _builtins.int
     """The first key."""
     max_datapoint_key: _builtins.int
-    """The last key."""
+    """The last key, inclusive."""
     size_bytes: _builtins.int
-    """The size of the archive in bytes, end marker and padding included."""
+    """The size of the archive in bytes, including end marker and padding."""
     def __init__(
         self,
         *,
@@ -372,9 +376,9 @@ class DeleteDatarangeRequest(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint_key: _builtins.int
-    """The datarange's first key, exactly."""
+    """The first key of the datarange. It must match exactly."""
     last_datapoint_key: _builtins.int
-    """The datarange's last key, exactly."""
+    """The last key of the datarange, inclusive. It must match exactly."""
     def __init__(
         self,
         *,
@@ -417,13 +421,15 @@ class PresignDownloadRequest(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint: _builtins.int
-    """The first key wanted."""
+    """The first key to download."""
     last_datapoint: _builtins.int
-    """The last key wanted."""
+    """The last key to download, inclusive. It must not be below first_datapoint."""
     page_size: _builtins.int
-    """How many segments at most, 1 to 2,000. 0: 2,000."""
+    """The maximum number of segments to return, 1 to 2,000. 0: 2,000. A page may have fewer, because messages are limited
+    in size.
+    """
     page_token: _builtins.str
-    """The next_page_token of the page before. Empty: the first page."""
+    """The next_page_token of the previous page. Empty: return the first page."""
     def __init__(
         self,
         *,
@@ -449,14 +455,14 @@ class PresignDownloadResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the page behind this one. Empty: this is the last."""
+    """Pass this as page_token to get the next page. Empty: this is the last page."""
     @_builtins.property
     def download_segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___DownloadSegment]:
-        """In key order."""
+        """The segments, in key order."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When the URLs end."""
+        """When the URLs expire."""
 
     def __init__(
         self,
@@ -475,7 +481,7 @@ Global___PresignDownloadResponse: _TypeAlias = PresignDownloadResponse  # noqa: 
 
 @_typing.final
 class DownloadSegment(_message.Message):
-    """Bytes of one archive."""
+    """A byte range of one archive."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -483,11 +489,11 @@ class DownloadSegment(_message.Message):
     RANGE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     presigned_url: _builtins.str
-    """Answers the archive; send `range` with it."""
+    """The URL for a GET of the archive. Send `range` as the Range header."""
     range: _builtins.str
-    """The value of the Range header: `bytes=a-b`, both inclusive."""
+    """The value of the Range header, `bytes=a-b`. Both ends are inclusive."""
     etag: _builtins.str
-    """The archive's ETag, without quotes: what If-Match should say."""
+    """The ETag of the archive, without quotes. Send it in If-Match to detect an object that was replaced."""
     def __init__(
         self,
         *,
@@ -515,14 +521,16 @@ class PresignDatarangesRequest(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint: _builtins.int
-    """The first key wanted. Absent: from the lowest on."""
+    """The first key. Dataranges that end before it are omitted. Absent: start at the lowest key."""
     last_datapoint: _builtins.int
-    """The last key wanted. Absent: to the highest."""
+    """The last key, inclusive. Dataranges that start after it are omitted. Absent: stop at the highest key."""
     page_size: _builtins.int
-    """How many at most, 1 to 2,000. 0: 1,000."""
+    """The maximum number of dataranges to return, 1 to 2,000. 0: 1,000. A page may have fewer, because messages are
+    limited in size.
+    """
     page_token: _builtins.str
-    """The next_page_token of the page before. Empty: the first page. Where an aggregation ran between two pages, the later
-    one may begin with a datarange that covers keys of the earlier one again; no key is missed.
+    """The next_page_token of the previous page. Empty: return the first page. If an aggregation runs between two pages,
+    the later page may start with a datarange that repeats keys of the earlier one; no key is missed.
     """
     def __init__(
         self,
@@ -556,14 +564,14 @@ class PresignDatarangesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the page behind this one. Empty: this is the last."""
+    """Pass this as page_token to get the next page. Empty: this is the last page."""
     @_builtins.property
     def dataranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___PresignedDatarange]:
-        """In key order."""
+        """The dataranges, in key order."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When the URLs end."""
+        """When the URLs expire."""
 
     def __init__(
         self,
@@ -582,7 +590,7 @@ Global___PresignDatarangesResponse: _TypeAlias = PresignDatarangesResponse  # no
 
 @_typing.final
 class PresignedDatarange(_message.Message):
-    """A datarange with all that a reader needs."""
+    """A datarange with everything that a reader needs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -596,23 +604,23 @@ class PresignedDatarange(_message.Message):
     PRESIGNED_DATA_URL_FIELD_NUMBER: _builtins.int
     PRESIGNED_INDEX_URL_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
-    """Its id, as in listings."""
+    """The id of the datarange, as in listings."""
     min_datapoint_key: _builtins.int
     """The first key."""
     max_datapoint_key: _builtins.int
-    """The last key."""
+    """The last key, inclusive."""
     size_bytes: _builtins.int
-    """The size of the archive in bytes, end marker and padding included."""
+    """The size of the archive in bytes, including end marker and padding."""
     entries_size_bytes: _builtins.int
-    """Where the last entry ends and the end marker starts."""
+    """The byte at which the last entry ends and the end marker begins."""
     data_etag: _builtins.str
-    """The archive's ETag at commit, without quotes."""
+    """The ETag of the archive when it was committed, without quotes."""
     index_etag: _builtins.str
-    """The index's ETag at commit, without quotes."""
+    """The ETag of the index when it was committed, without quotes."""
     presigned_data_url: _builtins.str
-    """GETs any range of the archive."""
+    """The URL for GETs of any byte range of the archive."""
     presigned_index_url: _builtins.str
-    """GETs any range of the index: 16 bytes for each datapoint."""
+    """The URL for GETs of any byte range of the index, which has 16 bytes for each datapoint."""
     def __init__(
         self,
         *,

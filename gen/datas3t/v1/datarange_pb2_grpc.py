@@ -26,10 +26,10 @@ if _version_not_supported:
 
 
 class DatarangeServiceStub(object):
-    """Dataranges: archives of consecutive datapoints, going up and coming down.
+    """Uploads, lists, deletes and downloads dataranges. A datarange is an archive of datapoints with consecutive keys.
 
-    Bytes move between client and S3, by presigned URLs. One signed GET URL serves any `Range`. Keys are 0 to 2^63-1, and
-    first and last keys are inclusive.
+    Bytes move directly between the client and S3 over presigned URLs. A presigned GET URL accepts any Range header. Keys
+    are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     def __init__(self, channel):
@@ -81,76 +81,95 @@ class DatarangeServiceStub(object):
 
 
 class DatarangeServiceServicer(object):
-    """Dataranges: archives of consecutive datapoints, going up and coming down.
+    """Uploads, lists, deletes and downloads dataranges. A datarange is an archive of datapoints with consecutive keys.
 
-    Bytes move between client and S3, by presigned URLs. One signed GET URL serves any `Range`. Keys are 0 to 2^63-1, and
-    first and last keys are inclusive.
+    Bytes move directly between the client and S3 over presigned URLs. A presigned GET URL accepts any Range header. Keys
+    are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     def StartUpload(self, request, context):
-        """Starts an upload: reserves an object key and signs the URLs for archive and index. Two uploads of overlapping ranges
-        may both start; the first to complete wins.
+        """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. Two uploads of
+        overlapping ranges may both start; the first one to complete succeeds.
 
-        An archive under 20,971,520 bytes is one PUT. From there on it goes in parts of 20 MiB, doubled until 10,000 parts
-        are enough. An upload that is not completed before its URLs end is removed. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE,
-        S3_UNAVAILABLE, S3_REFUSED.
+        An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
+        Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
+        URLs expire is cancelled.
+
+        Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, S3_UNAVAILABLE,
+        S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SignUploadParts(self, request, context):
-        """Signs further or expired URLs of an open upload, and tells which parts S3 already has, so that an interrupted upload
-        goes on where it stopped. Errors: UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, INVALID_VALUE, S3_UNAVAILABLE.
+        """Presigns parts of an open upload again, or parts beyond the first 1,000, and returns the parts that S3 already has.
+        A client uses it to replace expired URLs and to resume an interrupted upload. The upload then stays open until the
+        new URLs expire.
+
+        Idempotent. Errors: INVALID_VALUE, UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, S3_UNAVAILABLE,
+        S3_REFUSED; for an upload that has failed, the error it failed with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteUpload(self, request, context):
-        """Completes an upload: checks archive and index in S3, then commits the datarange.
+        """Completes an upload: checks the archive and the index in S3, then adds the datarange.
 
-        Repeated after success it succeeds and changes nothing. Errors: UPLOAD_NOT_FOUND; UPLOAD_INVALID and
-        DATARANGE_OVERLAPS, both final: the upload is gone; UPLOAD_CANCELLED; S3_UNAVAILABLE, not final: call again.
+        Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
+        errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
+        after S3_UNAVAILABLE and S3_REFUSED: call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelUpload(self, request, context):
-        """Ends an upload and removes what was uploaded. Repeated it succeeds. Errors: UPLOAD_NOT_FOUND, UPLOAD_COMPLETED.
+        """Cancels an upload and deletes its objects.
+
+        Idempotent: cancelling an upload that was cancelled or has failed succeeds. Errors: UPLOAD_NOT_FOUND,
+        UPLOAD_COMPLETED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDataranges(self, request, context):
-        """Lists the dataranges of a datas3t by first key. Errors: DATAS3T_NOT_FOUND.
+        """Lists the dataranges of a datas3t in order of first key, one page at a time. Errors: INVALID_VALUE,
+        DATAS3T_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDatarange(self, request, context):
-        """Removes one datarange and its objects. Errors: DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND.
+        """Removes one datarange. Its objects are deleted in the background.
+
+        A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+        DATARANGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PresignDownload(self, request, context):
-        """Signs the byte ranges of a span of datapoints: one segment for each datarange, in key order, from its first entry in
-        the span to the padded end of its last. The segments joined, and 1,024 zero bytes behind them, are a TAR archive.
-        Keys that do not exist are left out. A datas3t without dataranges answers none. In gRPC the segments are paged.
-        Errors: DATAS3T_NOT_FOUND, DATAPOINTS_NOT_FOUND, INVALID_VALUE, S3_UNAVAILABLE.
+        """Presigns the byte ranges that hold a range of datapoints: one segment for each datarange, in key order. A segment
+        starts at the first header of its first datapoint and stops after the padding of its last one. The segments
+        concatenated, followed by 1,024 zero bytes, are a TAR archive.
+
+        Keys without a datapoint are skipped. A datas3t without dataranges returns no segments. Over gRPC the segments are
+        paged; over REST one response has all of them. Errors: INVALID_VALUE; DATAS3T_NOT_FOUND; DATAPOINTS_NOT_FOUND if
+        the datas3t has dataranges but none in the range; OBJECT_CHANGED; S3_UNAVAILABLE; S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PresignDataranges(self, request, context):
-        """Signs whole dataranges, so that a reader plans its byte ranges itself and makes no call per read. In key order,
-        paged. A datas3t without dataranges, or without any in the span, answers none. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE.
+        """Presigns whole dataranges with their indices, in key order, one page at a time. A reader uses it to compute byte
+        ranges itself, without a call for each read. No datarange in the range is an empty result, not an error. Errors:
+        INVALID_VALUE, DATAS3T_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -208,10 +227,10 @@ def add_DatarangeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DatarangeService(object):
-    """Dataranges: archives of consecutive datapoints, going up and coming down.
+    """Uploads, lists, deletes and downloads dataranges. A datarange is an archive of datapoints with consecutive keys.
 
-    Bytes move between client and S3, by presigned URLs. One signed GET URL serves any `Range`. Keys are 0 to 2^63-1, and
-    first and last keys are inclusive.
+    Bytes move directly between the client and S3 over presigned URLs. A presigned GET URL accepts any Range header. Keys
+    are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     @staticmethod

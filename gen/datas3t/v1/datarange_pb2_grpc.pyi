@@ -27,10 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DatarangeServiceStub:
-    """Dataranges: archives of consecutive datapoints, going up and coming down.
+    """Uploads, lists, deletes and downloads dataranges. A datarange is an archive of datapoints with consecutive keys.
 
-    Bytes move between client and S3, by presigned URLs. One signed GET URL serves any `Range`. Keys are 0 to 2^63-1, and
-    first and last keys are inclusive.
+    Bytes move directly between the client and S3 over presigned URLs. A presigned GET URL accepts any Range header. Keys
+    are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     @_typing.overload
@@ -38,89 +38,133 @@ class DatarangeServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DatarangeServiceAsyncStub: ...
     StartUpload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.StartUploadRequest, _datarange_pb2.StartUploadResponse]
-    """Starts an upload: reserves an object key and signs the URLs for archive and index. Two uploads of overlapping ranges
-    may both start; the first to complete wins.
+    """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. Two uploads of
+    overlapping ranges may both start; the first one to complete succeeds.
 
-    An archive under 20,971,520 bytes is one PUT. From there on it goes in parts of 20 MiB, doubled until 10,000 parts
-    are enough. An upload that is not completed before its URLs end is removed. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE,
-    S3_UNAVAILABLE, S3_REFUSED.
+    An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
+    Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
+    URLs expire is cancelled.
+
+    Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, S3_UNAVAILABLE,
+    S3_REFUSED.
     """
     SignUploadParts: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.SignUploadPartsRequest, _datarange_pb2.SignUploadPartsResponse]
-    """Signs further or expired URLs of an open upload, and tells which parts S3 already has, so that an interrupted upload
-    goes on where it stopped. Errors: UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, INVALID_VALUE, S3_UNAVAILABLE.
+    """Presigns parts of an open upload again, or parts beyond the first 1,000, and returns the parts that S3 already has.
+    A client uses it to replace expired URLs and to resume an interrupted upload. The upload then stays open until the
+    new URLs expire.
+
+    Idempotent. Errors: INVALID_VALUE, UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, S3_UNAVAILABLE,
+    S3_REFUSED; for an upload that has failed, the error it failed with.
     """
     CompleteUpload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.CompleteUploadRequest, _datarange_pb2.CompleteUploadResponse]
-    """Completes an upload: checks archive and index in S3, then commits the datarange.
+    """Completes an upload: checks the archive and the index in S3, then adds the datarange.
 
-    Repeated after success it succeeds and changes nothing. Errors: UPLOAD_NOT_FOUND; UPLOAD_INVALID and
-    DATARANGE_OVERLAPS, both final: the upload is gone; UPLOAD_CANCELLED; S3_UNAVAILABLE, not final: call again.
+    Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
+    errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
+    after S3_UNAVAILABLE and S3_REFUSED: call again.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.CancelUploadRequest, _datarange_pb2.CancelUploadResponse]
-    """Ends an upload and removes what was uploaded. Repeated it succeeds. Errors: UPLOAD_NOT_FOUND, UPLOAD_COMPLETED."""
+    """Cancels an upload and deletes its objects.
+
+    Idempotent: cancelling an upload that was cancelled or has failed succeeds. Errors: UPLOAD_NOT_FOUND,
+    UPLOAD_COMPLETED.
+    """
     ListDataranges: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.ListDatarangesRequest, _datarange_pb2.ListDatarangesResponse]
-    """Lists the dataranges of a datas3t by first key. Errors: DATAS3T_NOT_FOUND."""
+    """Lists the dataranges of a datas3t in order of first key, one page at a time. Errors: INVALID_VALUE,
+    DATAS3T_NOT_FOUND.
+    """
     DeleteDatarange: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.DeleteDatarangeRequest, _datarange_pb2.DeleteDatarangeResponse]
-    """Removes one datarange and its objects. Errors: DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND."""
+    """Removes one datarange. Its objects are deleted in the background.
+
+    A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+    DATARANGE_NOT_FOUND.
+    """
     PresignDownload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.PresignDownloadRequest, _datarange_pb2.PresignDownloadResponse]
-    """Signs the byte ranges of a span of datapoints: one segment for each datarange, in key order, from its first entry in
-    the span to the padded end of its last. The segments joined, and 1,024 zero bytes behind them, are a TAR archive.
-    Keys that do not exist are left out. A datas3t without dataranges answers none. In gRPC the segments are paged.
-    Errors: DATAS3T_NOT_FOUND, DATAPOINTS_NOT_FOUND, INVALID_VALUE, S3_UNAVAILABLE.
+    """Presigns the byte ranges that hold a range of datapoints: one segment for each datarange, in key order. A segment
+    starts at the first header of its first datapoint and stops after the padding of its last one. The segments
+    concatenated, followed by 1,024 zero bytes, are a TAR archive.
+
+    Keys without a datapoint are skipped. A datas3t without dataranges returns no segments. Over gRPC the segments are
+    paged; over REST one response has all of them. Errors: INVALID_VALUE; DATAS3T_NOT_FOUND; DATAPOINTS_NOT_FOUND if
+    the datas3t has dataranges but none in the range; OBJECT_CHANGED; S3_UNAVAILABLE; S3_REFUSED.
     """
     PresignDataranges: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.PresignDatarangesRequest, _datarange_pb2.PresignDatarangesResponse]
-    """Signs whole dataranges, so that a reader plans its byte ranges itself and makes no call per read. In key order,
-    paged. A datas3t without dataranges, or without any in the span, answers none. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE.
+    """Presigns whole dataranges with their indices, in key order, one page at a time. A reader uses it to compute byte
+    ranges itself, without a call for each read. No datarange in the range is an empty result, not an error. Errors:
+    INVALID_VALUE, DATAS3T_NOT_FOUND.
     """
 
 @_typing.type_check_only
 class DatarangeServiceAsyncStub(DatarangeServiceStub):
-    """Dataranges: archives of consecutive datapoints, going up and coming down.
+    """Uploads, lists, deletes and downloads dataranges. A datarange is an archive of datapoints with consecutive keys.
 
-    Bytes move between client and S3, by presigned URLs. One signed GET URL serves any `Range`. Keys are 0 to 2^63-1, and
-    first and last keys are inclusive.
+    Bytes move directly between the client and S3 over presigned URLs. A presigned GET URL accepts any Range header. Keys
+    are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartUpload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.StartUploadRequest, _datarange_pb2.StartUploadResponse]  # type: ignore[assignment]
-    """Starts an upload: reserves an object key and signs the URLs for archive and index. Two uploads of overlapping ranges
-    may both start; the first to complete wins.
+    """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. Two uploads of
+    overlapping ranges may both start; the first one to complete succeeds.
 
-    An archive under 20,971,520 bytes is one PUT. From there on it goes in parts of 20 MiB, doubled until 10,000 parts
-    are enough. An upload that is not completed before its URLs end is removed. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE,
-    S3_UNAVAILABLE, S3_REFUSED.
+    An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
+    Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
+    URLs expire is cancelled.
+
+    Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, S3_UNAVAILABLE,
+    S3_REFUSED.
     """
     SignUploadParts: _aio.UnaryUnaryMultiCallable[_datarange_pb2.SignUploadPartsRequest, _datarange_pb2.SignUploadPartsResponse]  # type: ignore[assignment]
-    """Signs further or expired URLs of an open upload, and tells which parts S3 already has, so that an interrupted upload
-    goes on where it stopped. Errors: UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, INVALID_VALUE, S3_UNAVAILABLE.
+    """Presigns parts of an open upload again, or parts beyond the first 1,000, and returns the parts that S3 already has.
+    A client uses it to replace expired URLs and to resume an interrupted upload. The upload then stays open until the
+    new URLs expire.
+
+    Idempotent. Errors: INVALID_VALUE, UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, S3_UNAVAILABLE,
+    S3_REFUSED; for an upload that has failed, the error it failed with.
     """
     CompleteUpload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.CompleteUploadRequest, _datarange_pb2.CompleteUploadResponse]  # type: ignore[assignment]
-    """Completes an upload: checks archive and index in S3, then commits the datarange.
+    """Completes an upload: checks the archive and the index in S3, then adds the datarange.
 
-    Repeated after success it succeeds and changes nothing. Errors: UPLOAD_NOT_FOUND; UPLOAD_INVALID and
-    DATARANGE_OVERLAPS, both final: the upload is gone; UPLOAD_CANCELLED; S3_UNAVAILABLE, not final: call again.
+    Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
+    errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
+    after S3_UNAVAILABLE and S3_REFUSED: call again.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.CancelUploadRequest, _datarange_pb2.CancelUploadResponse]  # type: ignore[assignment]
-    """Ends an upload and removes what was uploaded. Repeated it succeeds. Errors: UPLOAD_NOT_FOUND, UPLOAD_COMPLETED."""
+    """Cancels an upload and deletes its objects.
+
+    Idempotent: cancelling an upload that was cancelled or has failed succeeds. Errors: UPLOAD_NOT_FOUND,
+    UPLOAD_COMPLETED.
+    """
     ListDataranges: _aio.UnaryUnaryMultiCallable[_datarange_pb2.ListDatarangesRequest, _datarange_pb2.ListDatarangesResponse]  # type: ignore[assignment]
-    """Lists the dataranges of a datas3t by first key. Errors: DATAS3T_NOT_FOUND."""
+    """Lists the dataranges of a datas3t in order of first key, one page at a time. Errors: INVALID_VALUE,
+    DATAS3T_NOT_FOUND.
+    """
     DeleteDatarange: _aio.UnaryUnaryMultiCallable[_datarange_pb2.DeleteDatarangeRequest, _datarange_pb2.DeleteDatarangeResponse]  # type: ignore[assignment]
-    """Removes one datarange and its objects. Errors: DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND."""
+    """Removes one datarange. Its objects are deleted in the background.
+
+    A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+    DATARANGE_NOT_FOUND.
+    """
     PresignDownload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.PresignDownloadRequest, _datarange_pb2.PresignDownloadResponse]  # type: ignore[assignment]
-    """Signs the byte ranges of a span of datapoints: one segment for each datarange, in key order, from its first entry in
-    the span to the padded end of its last. The segments joined, and 1,024 zero bytes behind them, are a TAR archive.
-    Keys that do not exist are left out. A datas3t without dataranges answers none. In gRPC the segments are paged.
-    Errors: DATAS3T_NOT_FOUND, DATAPOINTS_NOT_FOUND, INVALID_VALUE, S3_UNAVAILABLE.
+    """Presigns the byte ranges that hold a range of datapoints: one segment for each datarange, in key order. A segment
+    starts at the first header of its first datapoint and stops after the padding of its last one. The segments
+    concatenated, followed by 1,024 zero bytes, are a TAR archive.
+
+    Keys without a datapoint are skipped. A datas3t without dataranges returns no segments. Over gRPC the segments are
+    paged; over REST one response has all of them. Errors: INVALID_VALUE; DATAS3T_NOT_FOUND; DATAPOINTS_NOT_FOUND if
+    the datas3t has dataranges but none in the range; OBJECT_CHANGED; S3_UNAVAILABLE; S3_REFUSED.
     """
     PresignDataranges: _aio.UnaryUnaryMultiCallable[_datarange_pb2.PresignDatarangesRequest, _datarange_pb2.PresignDatarangesResponse]  # type: ignore[assignment]
-    """Signs whole dataranges, so that a reader plans its byte ranges itself and makes no call per read. In key order,
-    paged. A datas3t without dataranges, or without any in the span, answers none. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE.
+    """Presigns whole dataranges with their indices, in key order, one page at a time. A reader uses it to compute byte
+    ranges itself, without a call for each read. No datarange in the range is an empty result, not an error. Errors:
+    INVALID_VALUE, DATAS3T_NOT_FOUND.
     """
 
 class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Dataranges: archives of consecutive datapoints, going up and coming down.
+    """Uploads, lists, deletes and downloads dataranges. A datarange is an archive of datapoints with consecutive keys.
 
-    Bytes move between client and S3, by presigned URLs. One signed GET URL serves any `Range`. Keys are 0 to 2^63-1, and
-    first and last keys are inclusive.
+    Bytes move directly between the client and S3 over presigned URLs. A presigned GET URL accepts any Range header. Keys
+    are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     @_abc_1.abstractmethod
@@ -129,12 +173,15 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.StartUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.StartUploadResponse, _abc.Awaitable[_datarange_pb2.StartUploadResponse]]:
-        """Starts an upload: reserves an object key and signs the URLs for archive and index. Two uploads of overlapping ranges
-        may both start; the first to complete wins.
+        """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. Two uploads of
+        overlapping ranges may both start; the first one to complete succeeds.
 
-        An archive under 20,971,520 bytes is one PUT. From there on it goes in parts of 20 MiB, doubled until 10,000 parts
-        are enough. An upload that is not completed before its URLs end is removed. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE,
-        S3_UNAVAILABLE, S3_REFUSED.
+        An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
+        Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
+        URLs expire is cancelled.
+
+        Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, S3_UNAVAILABLE,
+        S3_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -143,8 +190,12 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.SignUploadPartsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.SignUploadPartsResponse, _abc.Awaitable[_datarange_pb2.SignUploadPartsResponse]]:
-        """Signs further or expired URLs of an open upload, and tells which parts S3 already has, so that an interrupted upload
-        goes on where it stopped. Errors: UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, INVALID_VALUE, S3_UNAVAILABLE.
+        """Presigns parts of an open upload again, or parts beyond the first 1,000, and returns the parts that S3 already has.
+        A client uses it to replace expired URLs and to resume an interrupted upload. The upload then stays open until the
+        new URLs expire.
+
+        Idempotent. Errors: INVALID_VALUE, UPLOAD_NOT_FOUND, UPLOAD_CANCELLED, UPLOAD_COMPLETED, S3_UNAVAILABLE,
+        S3_REFUSED; for an upload that has failed, the error it failed with.
         """
 
     @_abc_1.abstractmethod
@@ -153,10 +204,11 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.CompleteUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.CompleteUploadResponse, _abc.Awaitable[_datarange_pb2.CompleteUploadResponse]]:
-        """Completes an upload: checks archive and index in S3, then commits the datarange.
+        """Completes an upload: checks the archive and the index in S3, then adds the datarange.
 
-        Repeated after success it succeeds and changes nothing. Errors: UPLOAD_NOT_FOUND; UPLOAD_INVALID and
-        DATARANGE_OVERLAPS, both final: the upload is gone; UPLOAD_CANCELLED; S3_UNAVAILABLE, not final: call again.
+        Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
+        errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
+        after S3_UNAVAILABLE and S3_REFUSED: call again.
         """
 
     @_abc_1.abstractmethod
@@ -165,7 +217,11 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.CancelUploadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.CancelUploadResponse, _abc.Awaitable[_datarange_pb2.CancelUploadResponse]]:
-        """Ends an upload and removes what was uploaded. Repeated it succeeds. Errors: UPLOAD_NOT_FOUND, UPLOAD_COMPLETED."""
+        """Cancels an upload and deletes its objects.
+
+        Idempotent: cancelling an upload that was cancelled or has failed succeeds. Errors: UPLOAD_NOT_FOUND,
+        UPLOAD_COMPLETED.
+        """
 
     @_abc_1.abstractmethod
     def ListDataranges(
@@ -173,7 +229,9 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.ListDatarangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.ListDatarangesResponse, _abc.Awaitable[_datarange_pb2.ListDatarangesResponse]]:
-        """Lists the dataranges of a datas3t by first key. Errors: DATAS3T_NOT_FOUND."""
+        """Lists the dataranges of a datas3t in order of first key, one page at a time. Errors: INVALID_VALUE,
+        DATAS3T_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def DeleteDatarange(
@@ -181,7 +239,11 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.DeleteDatarangeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.DeleteDatarangeResponse, _abc.Awaitable[_datarange_pb2.DeleteDatarangeResponse]]:
-        """Removes one datarange and its objects. Errors: DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND."""
+        """Removes one datarange. Its objects are deleted in the background.
+
+        A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+        DATARANGE_NOT_FOUND.
+        """
 
     @_abc_1.abstractmethod
     def PresignDownload(
@@ -189,10 +251,13 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.PresignDownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.PresignDownloadResponse, _abc.Awaitable[_datarange_pb2.PresignDownloadResponse]]:
-        """Signs the byte ranges of a span of datapoints: one segment for each datarange, in key order, from its first entry in
-        the span to the padded end of its last. The segments joined, and 1,024 zero bytes behind them, are a TAR archive.
-        Keys that do not exist are left out. A datas3t without dataranges answers none. In gRPC the segments are paged.
-        Errors: DATAS3T_NOT_FOUND, DATAPOINTS_NOT_FOUND, INVALID_VALUE, S3_UNAVAILABLE.
+        """Presigns the byte ranges that hold a range of datapoints: one segment for each datarange, in key order. A segment
+        starts at the first header of its first datapoint and stops after the padding of its last one. The segments
+        concatenated, followed by 1,024 zero bytes, are a TAR archive.
+
+        Keys without a datapoint are skipped. A datas3t without dataranges returns no segments. Over gRPC the segments are
+        paged; over REST one response has all of them. Errors: INVALID_VALUE; DATAS3T_NOT_FOUND; DATAPOINTS_NOT_FOUND if
+        the datas3t has dataranges but none in the range; OBJECT_CHANGED; S3_UNAVAILABLE; S3_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -201,8 +266,9 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datarange_pb2.PresignDatarangesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datarange_pb2.PresignDatarangesResponse, _abc.Awaitable[_datarange_pb2.PresignDatarangesResponse]]:
-        """Signs whole dataranges, so that a reader plans its byte ranges itself and makes no call per read. In key order,
-        paged. A datas3t without dataranges, or without any in the span, answers none. Errors: DATAS3T_NOT_FOUND, INVALID_VALUE.
+        """Presigns whole dataranges with their indices, in key order, one page at a time. A reader uses it to compute byte
+        ranges itself, without a call for each read. No datarange in the range is an empty result, not an error. Errors:
+        INVALID_VALUE, DATAS3T_NOT_FOUND.
         """
 
 def add_DatarangeServiceServicer_to_server(servicer: DatarangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

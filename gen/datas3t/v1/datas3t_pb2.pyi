@@ -27,7 +27,7 @@ class AddDatas3tRequest(_message.Message):
     name: _builtins.str
     """The name of the datas3t."""
     bucket: _builtins.str
-    """The name of the bucket configuration that it lives in."""
+    """The name of the bucket configuration that stores the datas3t."""
     def __init__(
         self,
         *,
@@ -64,9 +64,9 @@ class ListDatas3tsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most, 1 to 1,000. 0: 1,000."""
+    """The maximum number of datas3ts to return, 1 to 1,000. 0: 1,000."""
     page_token: _builtins.str
-    """The next_page_token of the page before. Empty: the first page."""
+    """The next_page_token of the previous page. Empty: return the first page."""
     def __init__(
         self,
         *,
@@ -88,10 +88,10 @@ class ListDatas3tsResponse(_message.Message):
     DATAS3TS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Asks for the page behind this one. Empty: this is the last."""
+    """Pass this as page_token to get the next page. Empty: this is the last page."""
     @_builtins.property
     def datas3ts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Datas3t]:
-        """By name."""
+        """The datas3ts, in order of name."""
 
     def __init__(
         self,
@@ -109,7 +109,7 @@ Global___ListDatas3tsResponse: _TypeAlias = ListDatas3tsResponse  # noqa: Y015
 
 @_typing.final
 class Datas3t(_message.Message):
-    """A datas3t and what it holds."""
+    """A datas3t and its totals."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -123,17 +123,17 @@ class Datas3t(_message.Message):
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     bucket_name: _builtins.str
-    """The name of its bucket configuration."""
+    """The name of the bucket configuration that stores it."""
     datarange_count: _builtins.int
-    """How many dataranges it has."""
+    """The number of dataranges."""
     total_datapoints: _builtins.int
-    """How many datapoints they hold."""
+    """The number of datapoints in all dataranges."""
     lowest_datapoint: _builtins.int
-    """The lowest key present; 0 where it is empty."""
+    """The lowest key. 0 if the datas3t is empty: check total_datapoints, because 0 is also a valid key."""
     highest_datapoint: _builtins.int
-    """The highest key present; 0 where it is empty."""
+    """The highest key, inclusive. 0 if the datas3t is empty."""
     total_bytes: _builtins.int
-    """The size of all archives, in bytes."""
+    """The size of all archives in bytes, without their indices."""
     def __init__(
         self,
         *,
@@ -180,9 +180,9 @@ class ClearDatas3tResponse(_message.Message):
     DATARANGES_DELETED_FIELD_NUMBER: _builtins.int
     OBJECTS_SCHEDULED_FIELD_NUMBER: _builtins.int
     dataranges_deleted: _builtins.int
-    """How many dataranges are gone."""
+    """The number of dataranges removed."""
     objects_scheduled: _builtins.int
-    """How many objects will be deleted for it: archives and indices."""
+    """The number of objects that the server will delete: two for each datarange, its archive and its index."""
     def __init__(
         self,
         *,

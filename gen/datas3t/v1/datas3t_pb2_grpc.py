@@ -27,9 +27,9 @@ if _version_not_supported:
 
 
 class Datas3tServiceStub(object):
-    """Datas3ts: named datasets of datapoints, each in one bucket.
+    """Manages datas3ts. A datas3t is a named dataset of numbered datapoints, stored in one bucket.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters.
+    Names have 1 to 255 characters of [A-Za-z0-9_-].
     """
 
     def __init__(self, channel):
@@ -66,48 +66,55 @@ class Datas3tServiceStub(object):
 
 
 class Datas3tServiceServicer(object):
-    """Datas3ts: named datasets of datapoints, each in one bucket.
+    """Manages datas3ts. A datas3t is a named dataset of numbered datapoints, stored in one bucket.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters.
+    Names have 1 to 255 characters of [A-Za-z0-9_-].
     """
 
     def AddDatas3t(self, request, context):
-        """Adds a datas3t. Its upload counter starts above every counter that stands in the bucket under its prefix; a name
-        that was deleted and is added again goes on counting.
+        """Adds an empty datas3t. Its upload counter starts above the highest counter found in the bucket under the prefix of
+        this name, so that no existing object is overwritten. A name that was deleted before continues its old counter.
 
-        Repeated with the same bucket it succeeds and changes nothing. Errors: BUCKET_NOT_FOUND, DATAS3T_EXISTS,
-        INVALID_VALUE, S3_UNAVAILABLE.
+        Idempotent: a repeat with the same bucket configuration succeeds and changes nothing. Errors: INVALID_VALUE,
+        BUCKET_NOT_FOUND, DATAS3T_EXISTS, S3_UNAVAILABLE, S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDatas3ts(self, request, context):
-        """Lists the datas3ts by name, with what they hold.
+        """Lists the datas3ts and their totals in order of name, one page at a time. Errors: INVALID_VALUE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClearDatas3t(self, request, context):
-        """Removes all dataranges of a datas3t, and ends its open uploads and aggregates. The objects are deleted in the
-        background. Errors: DATAS3T_NOT_FOUND.
+        """Removes all dataranges of a datas3t and cancels its open uploads and aggregates. The call returns before the
+        objects are deleted; the server deletes them in the background.
+
+        Idempotent: a repeat succeeds and removes nothing further. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDatas3t(self, request, context):
-        """Removes an empty datas3t. Errors: DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+        """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
+
+        A repeat after success fails with DATAS3T_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetDatapointsBitmap(self, request, context):
-        """The keys of the datapoints present, as a 64-bit Roaring bitmap in the portable format
-        (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations): 8 zero bytes where there
-        are none. The messages' `data`, joined, are the bitmap. Errors: DATAS3T_NOT_FOUND.
+        """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
+        (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations). The bitmap of an empty
+        datas3t is 8 zero bytes.
+
+        The response is a stream, so that its size is not limited: concatenate the `data` of all messages to get the
+        bitmap. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,9 +157,9 @@ def add_Datas3tServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Datas3tService(object):
-    """Datas3ts: named datasets of datapoints, each in one bucket.
+    """Manages datas3ts. A datas3t is a named dataset of numbered datapoints, stored in one bucket.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters.
+    Names have 1 to 255 characters of [A-Za-z0-9_-].
     """
 
     @staticmethod

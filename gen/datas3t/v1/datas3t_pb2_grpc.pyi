@@ -28,9 +28,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class Datas3tServiceStub:
-    """Datas3ts: named datasets of datapoints, each in one bucket.
+    """Manages datas3ts. A datas3t is a named dataset of numbered datapoints, stored in one bucket.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters.
+    Names have 1 to 255 characters of [A-Za-z0-9_-].
     """
 
     @_typing.overload
@@ -38,59 +38,75 @@ class Datas3tServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> Datas3tServiceAsyncStub: ...
     AddDatas3t: _grpc.UnaryUnaryMultiCallable[_datas3t_pb2.AddDatas3tRequest, _datas3t_pb2.AddDatas3tResponse]
-    """Adds a datas3t. Its upload counter starts above every counter that stands in the bucket under its prefix; a name
-    that was deleted and is added again goes on counting.
+    """Adds an empty datas3t. Its upload counter starts above the highest counter found in the bucket under the prefix of
+    this name, so that no existing object is overwritten. A name that was deleted before continues its old counter.
 
-    Repeated with the same bucket it succeeds and changes nothing. Errors: BUCKET_NOT_FOUND, DATAS3T_EXISTS,
-    INVALID_VALUE, S3_UNAVAILABLE.
+    Idempotent: a repeat with the same bucket configuration succeeds and changes nothing. Errors: INVALID_VALUE,
+    BUCKET_NOT_FOUND, DATAS3T_EXISTS, S3_UNAVAILABLE, S3_REFUSED.
     """
     ListDatas3ts: _grpc.UnaryUnaryMultiCallable[_datas3t_pb2.ListDatas3tsRequest, _datas3t_pb2.ListDatas3tsResponse]
-    """Lists the datas3ts by name, with what they hold."""
+    """Lists the datas3ts and their totals in order of name, one page at a time. Errors: INVALID_VALUE."""
     ClearDatas3t: _grpc.UnaryUnaryMultiCallable[_datas3t_pb2.ClearDatas3tRequest, _datas3t_pb2.ClearDatas3tResponse]
-    """Removes all dataranges of a datas3t, and ends its open uploads and aggregates. The objects are deleted in the
-    background. Errors: DATAS3T_NOT_FOUND.
+    """Removes all dataranges of a datas3t and cancels its open uploads and aggregates. The call returns before the
+    objects are deleted; the server deletes them in the background.
+
+    Idempotent: a repeat succeeds and removes nothing further. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
     """
     DeleteDatas3t: _grpc.UnaryUnaryMultiCallable[_datas3t_pb2.DeleteDatas3tRequest, _datas3t_pb2.DeleteDatas3tResponse]
-    """Removes an empty datas3t. Errors: DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY."""
+    """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
+
+    A repeat after success fails with DATAS3T_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+    """
     GetDatapointsBitmap: _grpc.UnaryStreamMultiCallable[_datas3t_pb2.GetDatapointsBitmapRequest, _httpbody_pb2.HttpBody]
-    """The keys of the datapoints present, as a 64-bit Roaring bitmap in the portable format
-    (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations): 8 zero bytes where there
-    are none. The messages' `data`, joined, are the bitmap. Errors: DATAS3T_NOT_FOUND.
+    """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
+    (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations). The bitmap of an empty
+    datas3t is 8 zero bytes.
+
+    The response is a stream, so that its size is not limited: concatenate the `data` of all messages to get the
+    bitmap. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
     """
 
 @_typing.type_check_only
 class Datas3tServiceAsyncStub(Datas3tServiceStub):
-    """Datas3ts: named datasets of datapoints, each in one bucket.
+    """Manages datas3ts. A datas3t is a named dataset of numbered datapoints, stored in one bucket.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters.
+    Names have 1 to 255 characters of [A-Za-z0-9_-].
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AddDatas3t: _aio.UnaryUnaryMultiCallable[_datas3t_pb2.AddDatas3tRequest, _datas3t_pb2.AddDatas3tResponse]  # type: ignore[assignment]
-    """Adds a datas3t. Its upload counter starts above every counter that stands in the bucket under its prefix; a name
-    that was deleted and is added again goes on counting.
+    """Adds an empty datas3t. Its upload counter starts above the highest counter found in the bucket under the prefix of
+    this name, so that no existing object is overwritten. A name that was deleted before continues its old counter.
 
-    Repeated with the same bucket it succeeds and changes nothing. Errors: BUCKET_NOT_FOUND, DATAS3T_EXISTS,
-    INVALID_VALUE, S3_UNAVAILABLE.
+    Idempotent: a repeat with the same bucket configuration succeeds and changes nothing. Errors: INVALID_VALUE,
+    BUCKET_NOT_FOUND, DATAS3T_EXISTS, S3_UNAVAILABLE, S3_REFUSED.
     """
     ListDatas3ts: _aio.UnaryUnaryMultiCallable[_datas3t_pb2.ListDatas3tsRequest, _datas3t_pb2.ListDatas3tsResponse]  # type: ignore[assignment]
-    """Lists the datas3ts by name, with what they hold."""
+    """Lists the datas3ts and their totals in order of name, one page at a time. Errors: INVALID_VALUE."""
     ClearDatas3t: _aio.UnaryUnaryMultiCallable[_datas3t_pb2.ClearDatas3tRequest, _datas3t_pb2.ClearDatas3tResponse]  # type: ignore[assignment]
-    """Removes all dataranges of a datas3t, and ends its open uploads and aggregates. The objects are deleted in the
-    background. Errors: DATAS3T_NOT_FOUND.
+    """Removes all dataranges of a datas3t and cancels its open uploads and aggregates. The call returns before the
+    objects are deleted; the server deletes them in the background.
+
+    Idempotent: a repeat succeeds and removes nothing further. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
     """
     DeleteDatas3t: _aio.UnaryUnaryMultiCallable[_datas3t_pb2.DeleteDatas3tRequest, _datas3t_pb2.DeleteDatas3tResponse]  # type: ignore[assignment]
-    """Removes an empty datas3t. Errors: DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY."""
+    """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
+
+    A repeat after success fails with DATAS3T_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+    """
     GetDatapointsBitmap: _aio.UnaryStreamMultiCallable[_datas3t_pb2.GetDatapointsBitmapRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
-    """The keys of the datapoints present, as a 64-bit Roaring bitmap in the portable format
-    (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations): 8 zero bytes where there
-    are none. The messages' `data`, joined, are the bitmap. Errors: DATAS3T_NOT_FOUND.
+    """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
+    (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations). The bitmap of an empty
+    datas3t is 8 zero bytes.
+
+    The response is a stream, so that its size is not limited: concatenate the `data` of all messages to get the
+    bitmap. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
     """
 
 class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Datas3ts: named datasets of datapoints, each in one bucket.
+    """Manages datas3ts. A datas3t is a named dataset of numbered datapoints, stored in one bucket.
 
-    Names are of [A-Za-z0-9_-], 1 to 255 characters.
+    Names have 1 to 255 characters of [A-Za-z0-9_-].
     """
 
     @_abc_1.abstractmethod
@@ -99,11 +115,11 @@ class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datas3t_pb2.AddDatas3tRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datas3t_pb2.AddDatas3tResponse, _abc.Awaitable[_datas3t_pb2.AddDatas3tResponse]]:
-        """Adds a datas3t. Its upload counter starts above every counter that stands in the bucket under its prefix; a name
-        that was deleted and is added again goes on counting.
+        """Adds an empty datas3t. Its upload counter starts above the highest counter found in the bucket under the prefix of
+        this name, so that no existing object is overwritten. A name that was deleted before continues its old counter.
 
-        Repeated with the same bucket it succeeds and changes nothing. Errors: BUCKET_NOT_FOUND, DATAS3T_EXISTS,
-        INVALID_VALUE, S3_UNAVAILABLE.
+        Idempotent: a repeat with the same bucket configuration succeeds and changes nothing. Errors: INVALID_VALUE,
+        BUCKET_NOT_FOUND, DATAS3T_EXISTS, S3_UNAVAILABLE, S3_REFUSED.
         """
 
     @_abc_1.abstractmethod
@@ -112,7 +128,7 @@ class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datas3t_pb2.ListDatas3tsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datas3t_pb2.ListDatas3tsResponse, _abc.Awaitable[_datas3t_pb2.ListDatas3tsResponse]]:
-        """Lists the datas3ts by name, with what they hold."""
+        """Lists the datas3ts and their totals in order of name, one page at a time. Errors: INVALID_VALUE."""
 
     @_abc_1.abstractmethod
     def ClearDatas3t(
@@ -120,8 +136,10 @@ class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datas3t_pb2.ClearDatas3tRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datas3t_pb2.ClearDatas3tResponse, _abc.Awaitable[_datas3t_pb2.ClearDatas3tResponse]]:
-        """Removes all dataranges of a datas3t, and ends its open uploads and aggregates. The objects are deleted in the
-        background. Errors: DATAS3T_NOT_FOUND.
+        """Removes all dataranges of a datas3t and cancels its open uploads and aggregates. The call returns before the
+        objects are deleted; the server deletes them in the background.
+
+        Idempotent: a repeat succeeds and removes nothing further. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -130,7 +148,10 @@ class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datas3t_pb2.DeleteDatas3tRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_datas3t_pb2.DeleteDatas3tResponse, _abc.Awaitable[_datas3t_pb2.DeleteDatas3tResponse]]:
-        """Removes an empty datas3t. Errors: DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY."""
+        """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
+
+        A repeat after success fails with DATAS3T_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+        """
 
     @_abc_1.abstractmethod
     def GetDatapointsBitmap(
@@ -138,9 +159,12 @@ class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _datas3t_pb2.GetDatapointsBitmapRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
-        """The keys of the datapoints present, as a 64-bit Roaring bitmap in the portable format
-        (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations): 8 zero bytes where there
-        are none. The messages' `data`, joined, are the bitmap. Errors: DATAS3T_NOT_FOUND.
+        """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
+        (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations). The bitmap of an empty
+        datas3t is 8 zero bytes.
+
+        The response is a stream, so that its size is not limited: concatenate the `data` of all messages to get the
+        bitmap. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
         """
 
 def add_Datas3tServiceServicer_to_server(servicer: Datas3tServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -24,7 +24,7 @@ class ImportRequest(_message.Message):
 
     BUCKET_NAME_FIELD_NUMBER: _builtins.int
     bucket_name: _builtins.str
-    """The name of the bucket configuration to read."""
+    """The name of the bucket configuration to import from."""
     def __init__(
         self,
         *,
@@ -47,16 +47,16 @@ class ImportResponse(_message.Message):
     SKIPPED_FIELD_NUMBER: _builtins.int
     OBJECTS_SEEN_FIELD_NUMBER: _builtins.int
     imported_count: _builtins.int
-    """How many there are."""
+    """The number of these datas3ts. 0 in all messages but the last."""
     objects_seen: _builtins.int
-    """How many objects were looked at so far."""
+    """The number of objects listed so far, for progress reports."""
     @_builtins.property
     def imported_datas3ts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the datas3ts that were added, or that got dataranges."""
+        """The names of datas3ts that were added or received new dataranges."""
 
     @_builtins.property
     def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedObject]:
-        """What was left out, and why."""
+        """Objects that were not imported, each with the reason."""
 
     def __init__(
         self,
@@ -76,16 +76,16 @@ Global___ImportResponse: _TypeAlias = ImportResponse  # noqa: Y015
 
 @_typing.final
 class SkippedObject(_message.Message):
-    """An object that was left out of an import."""
+    """An object that was not imported."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     OBJECT_KEY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     object_key: _builtins.str
-    """Its key in the bucket."""
+    """The object's key in the bucket."""
     reason: _builtins.str
-    """Why, in words."""
+    """Why it was not imported: one line for people, whose wording may change."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ImportServiceStub(object):
-    """Rebuilds rows from what stands in a bucket: after the loss of a database, or to move one.
+    """Rebuilds the database from the objects in a bucket, after the loss of a database or to move to a new one.
     """
 
     def __init__(self, channel):
@@ -43,15 +43,16 @@ class ImportServiceStub(object):
 
 
 class ImportServiceServicer(object):
-    """Rebuilds rows from what stands in a bucket: after the loss of a database, or to move one.
+    """Rebuilds the database from the objects in a bucket, after the loss of a database or to move to a new one.
     """
 
     def Import(self, request, context):
-        """Reads the bucket and adds every datas3t and datarange that is not known yet. Missing or wrong indices are rebuilt.
-        It never adds an overlap, and repeated it changes nothing.
+        """Lists the bucket and adds every datas3t and datarange that the database does not have. An index that is missing or
+        wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
 
-        The answer is a stream, so that it has no limit of size: `imported_datas3ts` and `skipped` of all messages joined
-        are the result, and `imported_count` stands in the last. Errors: BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+        Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
+        `imported_datas3ts` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
+        Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,7 +75,7 @@ def add_ImportServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ImportService(object):
-    """Rebuilds rows from what stands in a bucket: after the loss of a database, or to move one.
+    """Rebuilds the database from the objects in a bucket, after the loss of a database or to move to a new one.
     """
 
     @staticmethod

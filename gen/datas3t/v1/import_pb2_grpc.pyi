@@ -27,35 +27,37 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ImportServiceStub:
-    """Rebuilds rows from what stands in a bucket: after the loss of a database, or to move one."""
+    """Rebuilds the database from the objects in a bucket, after the loss of a database or to move to a new one."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImportServiceAsyncStub: ...
     Import: _grpc.UnaryStreamMultiCallable[_import_pb2.ImportRequest, _import_pb2.ImportResponse]
-    """Reads the bucket and adds every datas3t and datarange that is not known yet. Missing or wrong indices are rebuilt.
-    It never adds an overlap, and repeated it changes nothing.
+    """Lists the bucket and adds every datas3t and datarange that the database does not have. An index that is missing or
+    wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
 
-    The answer is a stream, so that it has no limit of size: `imported_datas3ts` and `skipped` of all messages joined
-    are the result, and `imported_count` stands in the last. Errors: BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+    Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
+    `imported_datas3ts` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
+    Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
     """
 
 @_typing.type_check_only
 class ImportServiceAsyncStub(ImportServiceStub):
-    """Rebuilds rows from what stands in a bucket: after the loss of a database, or to move one."""
+    """Rebuilds the database from the objects in a bucket, after the loss of a database or to move to a new one."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Import: _aio.UnaryStreamMultiCallable[_import_pb2.ImportRequest, _import_pb2.ImportResponse]  # type: ignore[assignment]
-    """Reads the bucket and adds every datas3t and datarange that is not known yet. Missing or wrong indices are rebuilt.
-    It never adds an overlap, and repeated it changes nothing.
+    """Lists the bucket and adds every datas3t and datarange that the database does not have. An index that is missing or
+    wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
 
-    The answer is a stream, so that it has no limit of size: `imported_datas3ts` and `skipped` of all messages joined
-    are the result, and `imported_count` stands in the last. Errors: BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+    Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
+    `imported_datas3ts` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
+    Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
     """
 
 class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Rebuilds rows from what stands in a bucket: after the loss of a database, or to move one."""
+    """Rebuilds the database from the objects in a bucket, after the loss of a database or to move to a new one."""
 
     @_abc_1.abstractmethod
     def Import(
@@ -63,11 +65,12 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _import_pb2.ImportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_import_pb2.ImportResponse], _abc.AsyncIterator[_import_pb2.ImportResponse]]:
-        """Reads the bucket and adds every datas3t and datarange that is not known yet. Missing or wrong indices are rebuilt.
-        It never adds an overlap, and repeated it changes nothing.
+        """Lists the bucket and adds every datas3t and datarange that the database does not have. An index that is missing or
+        wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
 
-        The answer is a stream, so that it has no limit of size: `imported_datas3ts` and `skipped` of all messages joined
-        are the result, and `imported_count` stands in the last. Errors: BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+        Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
+        `imported_datas3ts` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
+        Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
         """
 
 def add_ImportServiceServicer_to_server(servicer: ImportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
