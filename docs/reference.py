@@ -23,6 +23,36 @@ from lint import describe  # noqa: E402 - a script in proto/, which is not a pac
 _LABEL_REPEATED = pb.FieldDescriptorProto.LABEL_REPEATED
 _WITH_NAME = (pb.FieldDescriptorProto.TYPE_MESSAGE, pb.FieldDescriptorProto.TYPE_ENUM)
 
+_API = """\
+# API reference
+
+<!-- made by `make gen` from proto/; do not edit it by hand -->
+
+gRPC and REST share one address. The gRPC package is `datas3t.v1`, and server reflection is enabled. Over REST the names
+below are the JSON names, 64-bit integers are JSON numbers, and fields marked *gRPC* do not exist.
+
+Each method lists its own errors; [errors.md](errors.md) explains them. Any call may also fail with
+DATABASE_UNAVAILABLE, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with CREDENTIALS_UNREADABLE, and a REST
+request with MALFORMED_REQUEST, UNKNOWN_FIELD, BODY_TOO_LARGE, ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED.
+"""
+
+_ERRORS = """\
+# Errors
+
+<!-- made by `make gen` from proto/datas3t/v1/errors.proto; do not edit it by hand -->
+
+Every error carries a `google.rpc.ErrorInfo` with the domain `datas3t` and one of these reasons. All variable parts of
+the message are also in its `metadata`. Over REST the response body has the same content:
+
+```json
+EXAMPLE
+```
+
+In the SDK the reason is the exception's `reason`. Programs must use the reason or the code, never the message.
+
+| reason | gRPC | HTTP | what happened, and what to do next |
+|---|---|---|---|"""
+
 
 class Comments:
     """The comments of a proto file, by descriptor path."""
@@ -46,16 +76,7 @@ def files() -> list[pb.FileDescriptorProto]:
 
 def api() -> str:
     """Return the API reference: every service, method, route, message and field."""
-    lines = ["# API reference", "", "<!-- made by `make gen` from proto/; do not edit it by hand -->", ""]
-    lines += [
-        "gRPC and REST share one address. The gRPC package is `datas3t.v1`, and server reflection is enabled. Over REST the",
-        "names below are the JSON names, 64-bit integers are JSON numbers, and fields marked *gRPC* do not exist.",
-        "",
-        "Each method lists its own errors; [errors.md](errors.md) explains them. Any call may also fail with",
-        "DATABASE_UNAVAILABLE, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with CREDENTIALS_UNREADABLE, and a",
-        "REST request with MALFORMED_REQUEST, UNKNOWN_FIELD, BODY_TOO_LARGE, ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED.",
-        "",
-    ]
+    lines = [_API]
     everything = files()
     for file in everything:
         comments = Comments(file)
@@ -121,25 +142,8 @@ def _link(type_name: str) -> str:
 
 def errors() -> str:
     """Return the table of reasons: gRPC code, HTTP status, what happened and what to do next."""
-    lines = [
-        "# Errors",
-        "",
-        "<!-- made by `make gen` from proto/datas3t/v1/errors.proto; do not edit it by hand -->",
-        "",
-    ]
-    lines += [
-        "Every error carries a `google.rpc.ErrorInfo` with the domain `datas3t` and one of these reasons. All variable parts",
-        "of the message are also in its `metadata`. Over REST the response body has the same content:",
-        "",
-        "```json",
-        json.dumps(error_body(status_of(not_found("images"))), indent=2),
-        "```",
-        "",
-        "In the SDK the reason is the exception's `reason`. Programs must use the reason or the code, never the message.",
-        "",
-        "| reason | gRPC | HTTP | what happened, and what to do next |",
-        "|---|---|---|---|",
-    ]
+    example = json.dumps(error_body(status_of(not_found("images"))), indent=2)
+    lines = [_ERRORS.replace("EXAMPLE", example)]
     (file,) = (file for file in files() if file.name.endswith("/errors.proto"))
     comments = Comments(file)
     for position, value in enumerate(file.enum_type[0].value):
