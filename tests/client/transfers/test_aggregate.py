@@ -9,6 +9,7 @@ import pytest
 
 from datas3t.archive import tar as walk
 from datas3t.client import Aborted, Aggregated, FileError, InvalidArgument, NotFound, ObjectChanged
+from datas3t.client._calls.renewal import Lifetime
 from tests.client.archives import MIB, Sample, sample
 from tests.client.sites import Site
 from tests.support.faults import Fault
@@ -154,15 +155,14 @@ def test_bad_wires_change_nothing(relayed: Site, tmp_path: Path) -> None:
 
 def test_urls_that_end_are_signed_anew(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = uploaded(site, tmp_path, [5 * MIB], [5 * MIB, 7], [10], [20, 30], [6 * MIB])
-    for module in ("_open_aggregate", "_catalogue"):
-        monkeypatch.setattr(f"datas3t.client.{module}.stale_at", lambda _: 0.0)
+    monkeypatch.setattr(Lifetime, "is_over", lambda lifetime, refused=False: True)
     site.client.aggregate(site.name, 1, 7)
     check(site, samples)
 
 
 def test_more_parts_than_are_signed_at_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datas3t.client._transfers.open_aggregate._AT_ONCE", 2)
-    monkeypatch.setattr("datas3t.client._transfers.open_aggregate._HELD", 3)
+    monkeypatch.setattr("datas3t.client._calls.renewal._SIGNED_AT_ONCE", 2)
+    monkeypatch.setattr("datas3t.client._calls.renewal._MOST_HELD", 3)
     samples = uploaded(site, tmp_path, *[[5 * MIB, n] for n in range(7)])
     site.client.aggregate(site.name, 1, 14)
     check(site, samples)

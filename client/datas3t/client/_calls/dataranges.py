@@ -1,12 +1,11 @@
 """Dataranges as the server knows them: listing, deleting, signing."""
 
-import math
 from dataclasses import dataclass
 
 from datas3t import v1
 from datas3t.archive import names
 from datas3t.client._calls.connection import Connection
-from datas3t.client._calls.renewal import stale_at
+from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._calls.rpc import pages
 from datas3t.client.errors import Aborted, InvalidArgument, NotFound
 
@@ -87,19 +86,20 @@ def _check_ends(name: str, chosen: list[Datarange], first: int, last: int) -> No
         )
 
 
-def presign_download(connection: Connection, name: str, first: int, last: int) -> tuple[list[Segment], float]:
-    """As Client.presign_download; and when, in seconds since the epoch, to sign anew."""
+def presign_download(connection: Connection, name: str, first: int, last: int) -> tuple[list[Segment], Lifetime]:
+    """Return the segments, as `Client.presign_download` does, and the lifetime of their URLs."""
     check_range(first, last)
-    segments: list[Segment] = []
-    stale = math.inf
-    for page in pages(
-        lambda token: connection.datarange.PresignDownload(
-            v1.PresignDownloadRequest(datas3t_name=name, first_datapoint=first, last_datapoint=last, page_token=token)
+    answers = list(
+        pages(
+            lambda token: connection.datarange.PresignDownload(
+                v1.PresignDownloadRequest(
+                    datas3t_name=name, first_datapoint=first, last_datapoint=last, page_token=token
+                )
+            )
         )
-    ):
-        segments += map(_segment, page.download_segments)
-        stale = min(stale, stale_at(page.expires_at))
-    return segments, stale
+    )
+    segments = [_segment(found) for answer in answers for found in answer.download_segments]
+    return segments, Lifetime.until(*(answer.expires_at for answer in answers))
 
 
 def check_range(first: int, last: int) -> None:

@@ -5,10 +5,9 @@ import time
 from datas3t import v1
 from datas3t.archive.index import END_SIZE
 from datas3t.client._calls.connection import Connection
+from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._reading import catalogue
 from datas3t.transport import Request, Sink
-
-_YOUNG = 1.0  # seconds: requests under way at once end at once, and one signing renews them all
 
 
 class SourceGone(Exception):  # noqa: N818 - an event: the server says what became of it
@@ -39,14 +38,13 @@ class Sources:
         if leased is None:
             raise SourceGone
 
-        def url(expired: bool) -> str:
-            return self._url(piece.datarange_id, expired)
+        def url(refused: bool) -> str:
+            return self._url(piece.datarange_id, refused)
 
         return Request("GET", url, start=piece.start, stop=piece.stop, etag=leased.data_etag, sink=sink)
 
-    def _url(self, datarange_id: int, expired: bool) -> str:
-        young = time.monotonic() - self._loaded_at < _YOUNG
-        if (expired and not young) or time.time() >= self._catalogue.stale_at:
+    def _url(self, datarange_id: int, refused: bool) -> str:
+        if self._lifetime.is_over(refused):
             self._load()
         leased = self._catalogue.with_id(datarange_id)
         if leased is None:
@@ -55,4 +53,4 @@ class Sources:
 
     def _load(self) -> None:
         self._catalogue = catalogue.load(*self._about)
-        self._loaded_at = time.monotonic()
+        self._lifetime = Lifetime(time.monotonic(), self._catalogue.stale_at, self._catalogue.ends_at)

@@ -1,7 +1,6 @@
 """download_tar: the bytes of a span of datapoints, chunk by chunk to their place in a file that appears when whole."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from datas3t.transport import Engine, FileSink, Request
 
 CHUNK_SIZE = 5 << 20  # bytes
 _END_MARKER = 1024
-_YOUNG = 1.0  # seconds: chunks under way at once end at once, and one signing renews them all
 _PHASES = ("download", "download again", "download once more")  # for as often as the dataranges may change meanwhile
 
 
@@ -50,8 +48,7 @@ class Plan:
 
     def __init__(self, connection: Connection, name: str, first: int, last: int) -> None:
         self._about = (connection, name, first, last)
-        self.segments, self._stale_at = dataranges.presign_download(*self._about)
-        self._signed_at = time.monotonic()
+        self.segments, self._lifetime = dataranges.presign_download(*self._about)
         if not self.segments:
             raise NotFound(
                 f"datas3t {name!r} has no datapoint from {first} to {last}; list its dataranges",
@@ -68,18 +65,19 @@ class Plan:
         """The bytes without their signatures: the same for as long as the output would be the same."""
         return [[_object(each.url), each.etag, each.start, each.stop] for each in self.segments]
 
-    def url(self, segment: int, expired: bool) -> str:
-        """Where to get the bytes of a segment, signed anew where the URL has ended. Raises PlanChanged."""
-        young = time.monotonic() - self._signed_at < _YOUNG
-        if (expired and not young) or time.time() >= self._stale_at:
+    def url(self, segment: int, refused: bool) -> str:
+        """Return the URL of a segment, renewed if needed. `refused`: S3 has refused the one returned before.
+
+        Raises PlanChanged.
+        """
+        if self._lifetime.is_over(refused):
             self.renew()
         return self.segments[segment].url
 
     def renew(self) -> None:
         """Signs the same bytes again. Raises PlanChanged where the server by now has others for these keys."""
         before = self.sources()
-        self.segments, self._stale_at = dataranges.presign_download(*self._about)
-        self._signed_at = time.monotonic()
+        self.segments, self._lifetime = dataranges.presign_download(*self._about)
         if self.sources() != before:
             raise PlanChanged
 

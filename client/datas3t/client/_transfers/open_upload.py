@@ -1,14 +1,10 @@
 """An upload that the server has open: where its archive or parts and its index go, signed again before the URLs end."""
 
-import time
 from collections.abc import Sequence
 
 from datas3t import v1
 from datas3t.client._calls.connection import Connection
-from datas3t.client._calls.renewal import stale_at
-
-_AT_ONCE = 1000  # parts that the server signs in one call
-_YOUNG = 1.0  # seconds: parts under way at once end at once, and one signing renews them all
+from datas3t.client._calls.renewal import Lifetime, SignedParts
 
 
 class OpenUpload:
@@ -20,9 +16,9 @@ class OpenUpload:
         self.direct = True
         self._connection = connection
         self._archive_size = archive_size
-        self._parts: dict[int, str] = {}
+        self._parts = SignedParts(self._sign)
         self._data = self._index = ""
-        self._stale_at = self._signed_at = 0.0
+        self._uploaded: list[v1.UploadedPart] = []
 
     @classmethod
     def start(cls, connection: Connection, name: str, first: int, count: int, size: int) -> "OpenUpload":
@@ -33,8 +29,7 @@ class OpenUpload:
             )
         )
         upload = cls(connection, answer.datarange_upload_id, size)
-        upload._signed(answer)
-        upload._parts = dict(enumerate(answer.presigned_multipart_upload_urls, 1))
+        upload._parts.add(dict(enumerate(answer.presigned_multipart_upload_urls, 1)), upload._keep(answer))
         return upload
 
     @classmethod
@@ -42,7 +37,8 @@ class OpenUpload:
         """An upload that was started before, and the parts that S3 already has. Raises FailedPrecondition where it is
         complete or cancelled, NotFound where it never was."""
         upload = cls(connection, upload_id, size)
-        return upload, list(upload._sign(()).uploaded_parts)
+        upload._parts.sign(())
+        return upload, upload._uploaded
 
     @property
     def part_count(self) -> int:
@@ -54,26 +50,18 @@ class OpenUpload:
         start = (number - 1) * self.part_size
         return range(start, min(start + self.part_size, self._archive_size))
 
-    def part_url(self, number: int, expired: bool = False) -> str:
-        """Takes part `number`; signed together with those behind it where it is not yet, or no longer.
+    def part_url(self, number: int, refused: bool = False) -> str:
+        """Return the URL to PUT part `number` to. `refused`: S3 has refused the one returned before."""
+        return self._parts.get(number, self.part_count, refused)
 
-        `expired`: S3 has refused the one that was handed out before.
-        """
-        if self._ends(expired) or number not in self._parts:
-            wanted = range(number, min(number + _AT_ONCE, self.part_count + 1))
-            self._parts |= {part.number: part.presigned_url for part in self._sign(wanted).parts}
-        return self._parts[number]
-
-    def data_url(self, expired: bool = False) -> str:
-        """Takes the whole archive of a direct upload."""
-        if self._ends(expired):
-            self._sign(())
+    def data_url(self, refused: bool = False) -> str:
+        """Return the URL to PUT the whole archive of a direct upload to; `refused` as for parts."""
+        self._parts.renew_if_over(refused)
         return self._data
 
-    def index_url(self, expired: bool = False) -> str:
-        """Takes the index."""
-        if self._ends(expired):
-            self._sign(())
+    def index_url(self, refused: bool = False) -> str:
+        """Return the URL to PUT the index to; `refused` as for parts."""
+        self._parts.renew_if_over(refused)
         return self._index
 
     def complete(self, etags: Sequence[str]) -> None:
@@ -85,21 +73,15 @@ class OpenUpload:
         """Ends the upload; what was uploaded is removed."""
         self._connection.datarange.CancelUpload(v1.CancelUploadRequest(datarange_upload_id=self.id))
 
-    def _ends(self, expired: bool) -> bool:
-        if expired and time.monotonic() - self._signed_at > _YOUNG:
-            self._stale_at = 0.0
-        return time.time() >= self._stale_at
-
-    def _sign(self, numbers: Sequence[int]) -> v1.SignUploadPartsResponse:
-        if self._ends(expired=False):
-            self._parts.clear()
+    def _sign(self, numbers: Sequence[int]) -> tuple[dict[int, str], Lifetime]:
         answer = self._connection.datarange.SignUploadParts(
             v1.SignUploadPartsRequest(datarange_upload_id=self.id, part_numbers=numbers)
         )
-        self._signed(answer)
-        return answer
+        self._uploaded = list(answer.uploaded_parts)
+        return {part.number: part.presigned_url for part in answer.parts}, self._keep(answer)
 
-    def _signed(self, answer: v1.StartUploadResponse | v1.SignUploadPartsResponse) -> None:
+    def _keep(self, answer: v1.StartUploadResponse | v1.SignUploadPartsResponse) -> Lifetime:
+        """Take over what both answers contain; return the lifetime of their URLs."""
         self._data, self._index = answer.presigned_data_put_url, answer.presigned_index_put_url
         self.part_size, self.direct = answer.part_size, bool(self._data)
-        self._stale_at, self._signed_at = stale_at(answer.expires_at), time.monotonic()
+        return Lifetime.until(answer.expires_at)
