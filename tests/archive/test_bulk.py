@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.archive import bulk, index, tar
-from datas3t.archive.errors import ArchiveError
+from datas3t.archive import ArchiveError, bulk, index, tar
 from tests.support.tars import DIALECTS, archive, contents, entry, pax, raw_header
 
 
@@ -225,7 +224,7 @@ def test_small_archives_are_read_without_numpy(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(archive(1, [b"x"] * 3000))
     code = (
-        "import sys; from datas3t.archive import index, join, names, parts, spans, tar, write;"
+        "import sys; from datas3t.archive import index, join, names, parts, reads, tar, write;"
         f"found = tar.scan_file({str(path)!r}); index.check(found.index, found.archive_size);"
         "join.shifted(found.index, 512); sys.exit('numpy' in sys.modules)"
     )

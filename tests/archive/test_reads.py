@@ -98,3 +98,18 @@ def test_a_datapoint_above_the_limit_is_alone() -> None:
 
 def test_nothing_is_read_for_nothing() -> None:
     assert planned([], 1000, 1000) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50))), st.integers(0, 40), st.integers(1, 200))
+def test_merged_ranges_cover_the_same_bytes_within_gap_and_limit(
+    raw: list[tuple[int, int]], gap: int, limit: int
+) -> None:
+    ranges = [range(start, start + length) for start, length in sorted(raw)]
+    merged = list(reads.merge(ranges, gap, limit))
+    covered = {byte for each in merged for byte in each}
+    assert covered >= {byte for each in ranges for byte in each}
+    for one, other in pairwise(merged):
+        joined = max(one.stop, other.stop) - one.start
+        assert other.start - one.stop > gap or joined > limit
+    for each in ranges:
+        assert any(whole.start <= each.start and each.stop <= whole.stop for whole in merged)

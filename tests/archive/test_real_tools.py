@@ -16,8 +16,7 @@ from typing import Literal
 
 import pytest
 
-from datas3t.archive import index, names, tar, write
-from datas3t.archive.errors import ArchiveError
+from datas3t.archive import ArchiveError, index, names, tar, write
 from tests.support.tars import archive, contents
 
 Writer = Callable[[Path, Sequence[Path]], None]

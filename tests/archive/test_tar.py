@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datas3t.archive import index, tar, write
-from datas3t.archive.errors import ArchiveError
+from datas3t.archive import ArchiveError, index, tar, write
 from datas3t.archive.index import Entry
 from tests.support.tars import DIALECTS, archive, entry, pax, raw_header
 

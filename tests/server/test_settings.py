@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datas3t.server.settings import Address, Settings, SettingsError, parse_size
+from datas3t.server.settings import Address, Settings, SettingsError
 
 GOOD = Settings("postgres://u:hush@h/d", "aHVzaA==", Path("cache"))
 
@@ -35,29 +35,6 @@ def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
 def test_what_is_no_address_is_refused_with_examples(text: str) -> None:
     with pytest.raises(SettingsError, match="is not host:port; examples: :8765"):
         Address.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("0", 0),
-        ("17", 17),
-        ("5B", 5),
-        ("1KB", 1024),
-        ("1k", 1024),
-        ("2 MiB", 2**21),
-        ("1GB", 2**30),
-        ("3tib", 3 * 2**40),
-    ],
-)
-def test_a_size_is_bytes_or_powers_of_1024(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize("text", ["", "GB", "1.5GB", "-1", "1 EB", "1GBs", "１"])
-def test_what_is_no_size_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(SettingsError, match="is not a size; examples: 1073741824"):
-        parse_size(text)
 
 
 @pytest.mark.parametrize(

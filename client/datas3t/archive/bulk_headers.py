@@ -7,8 +7,7 @@ records mean nothing here. Of what is not plain nothing is said: that is the sca
 import numpy as np
 from numpy.typing import NDArray
 
-from datas3t.archive import header
-from datas3t.archive.errors import ArchiveError
+from datas3t.archive import ArchiveError, header
 from datas3t.archive.index import BLOCK
 
 Words = NDArray[np.uint64]

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 from zlib import adler32
 
-from datas3t.archive import names
-from datas3t.archive.errors import ArchiveError
+from datas3t.archive import ArchiveError, names
 from datas3t.archive.index import BLOCK, MAX_HEADER_BLOCKS, MAX_SIZE, Entry, padded
 
 Read = Callable[[int, int], bytes]

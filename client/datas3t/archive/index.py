@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from datas3t.archive.errors import IndexFormatError
+from datas3t.archive import IndexFormatError
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,7 @@
 import re
 from typing import Literal, NamedTuple
 
-from datas3t.archive.errors import ArchiveError
+from datas3t.archive import ArchiveError
 
 MAX_KEY = 2**63 - 1
 

@@ -1,21 +1,25 @@
-"""Part sizes of multipart uploads, and S3's limits (AWS, "Amazon S3 multipart upload limits")."""
+"""Sizes of the parts of an upload, and S3's limits (AWS, "Amazon S3 multipart upload limits"). All sizes are bytes."""
 
-MIN_PART = 5 << 20  # every part but the last
-MAX_PART = 5 << 30
-MAX_PARTS = 10_000
-MAX_OBJECT = 5 << 40
-MAX_PUT = 5 << 30  # an object that is sent in one piece, as indices are
+MIN_PART = 5 << 20  # the smallest part that S3 accepts, except for the last one
+MAX_PART = 5 << 30  # the largest part that S3 accepts
+MAX_PARTS = 10_000  # the most parts of one object
+MAX_OBJECT = 5 << 40  # the largest object that S3 stores
+MAX_PUT = 5 << 30  # the largest object in a single PUT; indices are always sent in one
 
-DIRECT_PUT_LIMIT = 20 << 20  # from this size on an archive goes in parts, of this size at least
+# Fixed by the contract (StartUpload): smaller archives are sent in one PUT, others in parts of at least this size.
+DIRECT_PUT_LIMIT = 20 << 20
 
 
 def is_direct(size: int) -> bool:
-    """Whether an archive of this size goes up in one PUT."""
+    """Whether an archive of `size` bytes is uploaded in one PUT rather than in parts."""
     return size < DIRECT_PUT_LIMIT
 
 
 def part_size(size: int) -> int:
-    """The size of each part but the last: 20 MiB, doubled until 10,000 parts are enough."""
+    """Return the size of each part but the last, for an archive of `size` bytes.
+
+    It is 20 MiB, doubled until 10,000 parts are enough.
+    """
     part = DIRECT_PUT_LIMIT
     while part * MAX_PARTS < size:
         part *= 2
@@ -23,11 +27,5 @@ def part_size(size: int) -> int:
 
 
 def part_count(size: int) -> int:
-    """How many parts an archive of this size has."""
+    """Return the number of parts of an archive of `size` bytes."""
     return -(-size // part_size(size))
-
-
-def part_range(size: int, number: int) -> range:
-    """The bytes of a part, counted from 1."""
-    part = part_size(size)
-    return range((number - 1) * part, min(number * part, size))

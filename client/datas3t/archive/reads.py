@@ -1,58 +1,100 @@
-"""Which byte ranges to read for many datapoints: pure arithmetic on arrays, no I/O.
+"""Which byte ranges to read as one: arithmetic only, no I/O.
 
-Datapoints come sorted by archive and place. Those of one archive are read as one range while no more than `gap` bytes
-lie between two of them, and as long as the range stays within `limit` bytes.
+`merge` joins a few ranges; `plan` does the same for arrays of many datapoints.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Numbers = NDArray[np.int64]
+    Numbers: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """Ranges to read: range n has bytes `starts[n]` up to `stops[n]` of archive `archives[n]`, and in it lie the
-    datapoints from `bounds[n]` up to `bounds[n + 1]`."""
+    """Byte ranges to read, as arrays.
 
-    archives: Numbers
-    starts: Numbers
-    stops: Numbers
-    bounds: Numbers
+    Range n is bytes `starts[n]` up to `stops[n]` of archive `archives[n]`. It holds the datapoints from `bounds[n]` up
+    to `bounds[n + 1]`, so `bounds` is longer by one than the other arrays.
+    """
+
+    archives: "Numbers"
+    starts: "Numbers"
+    stops: "Numbers"
+    bounds: "Numbers"
 
     @property
     def size(self) -> int:
-        """The bytes that are read."""
+        """The number of bytes in all ranges."""
         return int((self.stops - self.starts).sum())
 
     def __len__(self) -> int:
         return len(self.starts)
 
 
-def plan(archives: Numbers, starts: Numbers, stops: Numbers, gap: int, limit: int) -> Reads:
-    """The ranges to read for datapoints at these places. A datapoint above `limit` is a range of its own."""
+def merge(ranges: Iterable[range], gap: int, limit: int) -> Iterator[range]:
+    """Yield the byte ranges, with neighbours joined.
+
+    Args:
+        ranges: Byte ranges of one object in ascending order; they may overlap.
+        gap: Ranges are joined if at most this many bytes lie between them.
+        limit: The most bytes of a joined range. A single range may be larger; it is not split.
+    """
+    joined: range | None = None
+    for each in ranges:
+        if joined is None:
+            joined = each
+        elif each.start - joined.stop <= gap and max(each.stop, joined.stop) - joined.start <= limit:
+            joined = range(joined.start, max(each.stop, joined.stop))
+        else:
+            yield joined
+            joined = each
+    if joined is not None:
+        yield joined
+
+
+def plan(archives: "Numbers", starts: "Numbers", stops: "Numbers", gap: int, limit: int) -> Reads:
+    """Return the ranges to read for many datapoints, with neighbours joined.
+
+    Args:
+        archives: The number of each datapoint's archive. Datapoints are sorted by archive and position.
+        starts: The first byte of each datapoint in its archive.
+        stops: The byte after the last one of each datapoint.
+        gap: Datapoints of one archive are read together if at most this many bytes lie between them.
+        limit: The most bytes of a range. A single datapoint may be larger; it is a range of its own.
+    """
+    import numpy as np  # noqa: PLC0415 - 0.2 s, which users of merge() do not need
+
     if not len(starts):
         return Reads(archives, starts, stops, np.zeros(1, np.int64))
+
+    # Runs of datapoints without a large gap: each run becomes a range, if it is within the limit.
     apart = (np.diff(archives) != 0) | (starts[1:] - stops[:-1] > gap)
     first = np.concatenate(([0], np.flatnonzero(apart) + 1))
-    behind = np.append(first[1:], len(starts))
-    long = stops[behind - 1] - starts[first] > limit
+    end = np.append(first[1:], len(starts))
+
+    # Only runs above the limit are cut, one by one in Python: they are few.
+    long = stops[end - 1] - starts[first] > limit
     if long.any():
-        cuts = [_cuts(starts, stops, limit, *run) for run in zip(first[long], behind[long], strict=True)]
+        cuts = [_cuts(starts, stops, limit, *run) for run in zip(first[long], end[long], strict=True)]
         first = np.sort(np.concatenate((first, *cuts)))
-        behind = np.append(first[1:], len(starts))
-    return Reads(archives[first], starts[first], stops[behind - 1], np.append(first, len(starts)))
+        end = np.append(first[1:], len(starts))
+    return Reads(archives[first], starts[first], stops[end - 1], np.append(first, len(starts)))
 
 
-def _cuts(starts: Numbers, stops: Numbers, limit: int, first: np.int64, behind: np.int64) -> Numbers:
-    """Where the run of datapoints from `first` up to `behind` begins anew, so that each piece is within the limit."""
+def _cuts(starts: "Numbers", stops: "Numbers", limit: int, first: "np.int64", end: "np.int64") -> "Numbers":
+    """Return the datapoints at which to cut the run from `first` up to `end`, so that no piece exceeds the limit."""
+    import numpy as np  # noqa: PLC0415 - see plan()
+
     cuts: list[int] = []
     at = int(first)
     while True:
-        fit = int(np.searchsorted(stops[at:behind], starts[at] + limit, side="right"))
+        fit = int(np.searchsorted(stops[at:end], starts[at] + limit, side="right"))
         at += max(fit, 1)
-        if at >= behind:
+        if at >= end:
             return np.array(cuts, np.int64)
         cuts.append(at)

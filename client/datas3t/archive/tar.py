@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from datas3t.archive import header, names
-from datas3t.archive.errors import ArchiveError
+from datas3t.archive import ArchiveError, header, names
 from datas3t.archive.header import Read, check_entry
 from datas3t.archive.index import BLOCK, END_SIZE, RECORD
 

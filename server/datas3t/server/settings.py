@@ -9,7 +9,6 @@ from typing import NamedTuple
 from datas3t.server.credentials import Cipher
 
 DEFAULT_PORT = 8765
-_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -37,14 +36,6 @@ class Address(NamedTuple):
                 f"the address {text!r} is not host:port; examples: :{DEFAULT_PORT}, 127.0.0.1:{DEFAULT_PORT}, [::1]:0"
             )
         return cls(found["six"] or found["host"], int(found["port"]))
-
-
-def parse_size(text: str) -> int:
-    """Bytes, or KB, MB, GB, TB in powers of 1024 (`1GB`, `1 GiB`, `512m`). Raises SettingsError."""
-    found = re.fullmatch(r"([0-9]+)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
-    if found is None:
-        raise SettingsError(f"{text!r} is not a size; examples: 1073741824, 512MB, 1GB")
-    return int(found[1]) * _UNITS[found[2]]
 
 
 @dataclass(frozen=True)

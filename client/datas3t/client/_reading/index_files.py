@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
-from datas3t.archive import index, spans
-from datas3t.archive.errors import IndexFormatError
+from datas3t.archive import IndexFormatError, index, reads
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.client._reading.catalogue import Leased
 from datas3t.client._reading.fetching import LARGEST, Fetching, Piece
@@ -196,7 +195,7 @@ def _is_small(leased: Leased) -> bool:
 def _ranges(leased: Leased, numbers: Sequence[int], gap: int, limit: int) -> Iterator[range]:
     """The bytes of windows, neighbours as one."""
     size = leased.count * RECORD_SIZE
-    return spans.merge((range(n * _SIZE, min((n + 1) * _SIZE, size)) for n in numbers), gap, limit)
+    return reads.merge((range(n * _SIZE, min((n + 1) * _SIZE, size)) for n in numbers), gap, limit)
 
 
 def _cut(leased: Leased, start: int, raw: bytes) -> dict[Key, Window]:

@@ -1,6 +1,6 @@
 """One datapoint: its record, its header, its content."""
 
-from datas3t.archive.errors import FormatError
+from datas3t.archive import FormatError
 from datas3t.archive.header import check_entry
 from datas3t.archive.index import BLOCK, RECORD, Entry
 from datas3t.client._reading.catalogue import Leased

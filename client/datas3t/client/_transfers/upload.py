@@ -6,8 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from datas3t import v1
-from datas3t.archive import index, tar
-from datas3t.archive.errors import FormatError
+from datas3t.archive import FormatError, index, tar
 from datas3t.archive.tar import Contents
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.rpc import patiently

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from datas3t.archive import index, tar
-from datas3t.archive.errors import FormatError
+from datas3t.archive import FormatError, index, tar
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.server.aggregates import archives, comparison, joined_index
 from datas3t.server.aggregates import sources as aggregate_sources

@@ -12,8 +12,7 @@ from threading import BoundedSemaphore
 from typing import IO
 
 from datas3t import v1
-from datas3t.archive import tar
-from datas3t.archive.errors import FormatError
+from datas3t.archive import FormatError, tar
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.server.errors import Failure
 from datas3t.server.imports.listing import Archive

@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-from datas3t.archive import index, tar
-from datas3t.archive.errors import FormatError
+from datas3t.archive import FormatError, index, tar
 from datas3t.archive.index import RECORD_SIZE, Entry
 from datas3t.server.s3.bucket import Bucket, InvalidParts, ObjectChanged, ObjectInfo, ObjectMissing, UploadMissing
 
