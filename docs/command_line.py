@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import click
 
 from datas3t.cli.main import cli
+from datas3t.server.imports.known import overlap_reason
 
 _INTRODUCTION = """\
 # The command line
@@ -76,7 +77,7 @@ $ datas3t datas3t import --bucket local --json
   "skipped": [
     {
       "object_key": "datas3t/photos/dataranges/00000000000000000001-00000000000000000400-000000000002.tar",
-      "reason": "it overlaps the datarange from 1 to 1000, which is there"
+      "reason": "OVERLAP"
     }
   ]
 }
@@ -88,7 +89,7 @@ $ datas3t datas3t import --bucket local --json
 
 def page() -> str:
     """Return the page: every command with its help, as `-h` prints it on a terminal of 100 columns."""
-    lines = [_INTRODUCTION]
+    lines = [_INTRODUCTION.replace("OVERLAP", overlap_reason(1, 1000))]
     for name, command, context in _commands(cli, _context(cli, None, "datas3t")):
         lines += [f"### {name}", "", "```text", command.get_help(context).rstrip(), "```", ""]
     return "\n".join(lines).rstrip() + "\n"

@@ -76,7 +76,7 @@ def test_the_aggregate_is_not_imported_where_its_sources_have_rows(site: Site) -
         site.upload(each)
     before = rows(site)
     whole = leave(site, WHOLE, 9)
-    assert imported(site).skipped == {whole: "it overlaps the datarange from 1 to 10, which is there"}
+    assert imported(site).skipped == {whole: "it overlaps the existing datarange from 1 to 10"}
     assert rows(site) == before
 
 

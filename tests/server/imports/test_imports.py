@@ -143,7 +143,7 @@ def test_an_index_that_comes_before_its_archive_belongs_to_the_upload(site: Site
 def test_what_overlaps_a_datarange_is_skipped(site: Site) -> None:
     site.upload(archive(7, b"x", b"y"))
     key = leave(site, SMALL, 50)
-    assert imported(site).skipped == {key: "it overlaps the datarange from 7 to 8, which is there"}
+    assert imported(site).skipped == {key: "it overlaps the existing datarange from 7 to 8"}
     assert [(row.first_key, row.last_key) for row in rows(site)] == [(7, 8)]
 
 

@@ -83,7 +83,7 @@ def test_an_archive_that_is_overlapped_behind_its_check_is_not_imported(site: Si
     key = leave(site, ONE, 50)
     with halfway(site, checked=True) as skipped:
         site.upload(archive(2, b"x", b"y"))
-    assert skipped == {key: "it overlaps the datarange from 2 to 3, which is there"}
+    assert skipped == {key: "it overlaps the existing datarange from 2 to 3"}
     assert [(row.first_key, row.last_key) for row in rows(site)] == [(2, 3)]
 
 

@@ -56,6 +56,10 @@ class Known:
 
     def refusal(self, archive: Archive) -> str | None:
         """Why an archive without a row must not get one."""
-        there = overlapped(self._spans, archive)
-        overlap = f"it overlaps the datarange from {there.first} to {there.last}, which is there" if there else None
-        return self.claimed(archive.key) or overlap
+        other = overlapped(self._spans, archive)
+        return self.claimed(archive.key) or (overlap_reason(other.first, other.last) if other else None)
+
+
+def overlap_reason(first: int, last: int) -> str:
+    """Return why an archive is skipped that overlaps the datarange with these first and last keys."""
+    return f"it overlaps the existing datarange from {first} to {last}"
