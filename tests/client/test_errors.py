@@ -10,7 +10,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from datas3t.client import errors
-from datas3t.client._calls.rpc import repeatable, translated
+from datas3t.client._calls.failures import from_rpc_error
+from datas3t.client._calls.rpc import is_idempotent
 from datas3t.client.errors import Datas3tError
 
 KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Datas3tError)]
@@ -77,7 +78,7 @@ def test_an_interrupt_passes_except_exception() -> None:
 
 def test_the_class_goes_by_the_code_and_the_reason_by_the_error_info() -> None:
     answer = failed(grpc.StatusCode.NOT_FOUND, "no datas3t is named 'x'", "DATAS3T_NOT_FOUND", datas3t="x")
-    error = translated(answer, "http://here")
+    error = from_rpc_error(answer, "http://here")
     assert type(error) is errors.NotFound
     assert (str(error), error.reason, error.metadata) == (
         "no datas3t is named 'x'",
@@ -93,20 +94,20 @@ def test_every_code_that_the_contract_uses_has_a_class_of_its_own() -> None:
         rule = reason.GetOptions().Extensions[v1.rule]
         code = grpc.StatusCode[code_pb2.Code.Name(rule.code)]
         name = reason.name.removeprefix("ERROR_REASON_")
-        error = translated(failed(code, "a message", name), "http://here")
+        error = from_rpc_error(failed(code, "a message", name), "http://here")
         assert error.reason == name
         assert type(error) is not Datas3tError or code is grpc.StatusCode.UNIMPLEMENTED, name
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
 def test_a_transport_error_says_where_and_what_to_do_on_one_line(code: grpc.StatusCode) -> None:
-    error = translated(failed(code, "failed to connect to all addresses;\n last error: x"), "http://here:1")
+    error = from_rpc_error(failed(code, "failed to connect to all addresses;\n last error: x"), "http://here:1")
     assert "http://here:1" in str(error)
     assert ";" in str(error) or "try again" in str(error)
     assert "\n" not in str(error)
 
 
 def test_a_call_is_repeated_only_where_the_contract_allows_it() -> None:
-    assert repeatable("/datas3t.v1.DatarangeService/CompleteUpload")
-    assert repeatable("/datas3t.v1.BucketService/ListBuckets")
-    assert not repeatable("/datas3t.v1.DatarangeService/StartUpload")
+    assert is_idempotent("/datas3t.v1.DatarangeService/CompleteUpload")
+    assert is_idempotent("/datas3t.v1.BucketService/ListBuckets")
+    assert not is_idempotent("/datas3t.v1.DatarangeService/StartUpload")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datas3t.client._calls.failures import as_ours
+from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client.errors import ObjectChanged, TransferRefused
 from datas3t.transport import Engine, MemorySink, Request, Response, TransferError
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
@@ -163,11 +163,11 @@ def test_an_object_that_is_gone_is_told_from_a_bucket_that_is(
     server: Httpd, engine: Engine, fault: Fault, kind: type, tries: int
 ) -> None:
     server.rule = lambda _: fault
-    with pytest.raises(kind, match="S3 answers 404"), as_ours():
+    with pytest.raises(kind, match="S3 answers 404"), translated_transfer_errors():
         engine.run([Request("GET", url(server), 0, 9)], parallelism=1)
     assert len(server.requests) == tries
     server.plan(Fault(status=404, body=b""))
-    with pytest.raises(TransferRefused, match="S3 answers 404"), as_ours():
+    with pytest.raises(TransferRefused, match="S3 answers 404"), translated_transfer_errors():
         engine.run([Request("PUT", url(server), body=b"part")], parallelism=1)
 
 

@@ -88,7 +88,7 @@ def test_a_call_that_is_cut_off_is_repeated_where_that_is_safe(client: Client) -
 
 
 def test_a_server_that_does_not_answer_in_time_is_a_timeout(client: Client) -> None:
-    with Client(client.url, timeout=1e-6) as hasty, pytest.raises(DeadlineExceeded, match="did not answer in time"):
+    with Client(client.url, timeout=1e-6) as hasty, pytest.raises(DeadlineExceeded, match="did not respond in time"):
         hasty.list_buckets()
 
 

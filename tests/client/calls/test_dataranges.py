@@ -38,7 +38,7 @@ def test_a_range_that_cuts_through_one_is_refused_with_what_would_do(
     site: Site, tmp_path: Path, first: int, last: int
 ) -> None:
     filled(site, tmp_path)
-    with pytest.raises(InvalidArgument, match="whole ones there are"):
+    with pytest.raises(InvalidArgument, match="whole dataranges there are"):
         site.client.delete_dataranges(site.name, first, last)
     assert len(site.client.list_dataranges(site.name)) == 3
 
@@ -56,7 +56,7 @@ def test_what_is_merged_before_it_is_deleted_is_not_called_deleted(
         return found
 
     monkeypatch.setattr(dataranges, "list_all", merged_then)
-    with pytest.raises(Aborted, match="replaced meanwhile"):
+    with pytest.raises(Aborted, match="replaced concurrently"):
         site.client.delete_dataranges(site.name, 3, 4)
     assert 3 in site.client.datas3t(site.name)
 
@@ -66,5 +66,5 @@ def test_a_range_without_any_and_one_that_is_none_are_refused(site: Site) -> Non
         site.client.delete_dataranges(site.name, 5, 9)
     assert raised.value.reason == "DATARANGE_NOT_FOUND"
     for first, last in ((2, 1), (-1, 1), (0, 2**63)):
-        with pytest.raises(InvalidArgument, match="no range of keys"):
+        with pytest.raises(InvalidArgument, match="not a range of keys"):
             site.client.delete_dataranges(site.name, first, last)

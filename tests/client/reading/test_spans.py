@@ -78,7 +78,7 @@ def test_a_span_is_not_cut_into_no_parts(own: Shelf) -> None:
     for wrong in (0, -1):
         with pytest.raises(InvalidArgument, match="none"):
             handle.split(wrong)
-    with pytest.raises(InvalidArgument, match="no range of keys"):
+    with pytest.raises(InvalidArgument, match="not a range of keys"):
         handle.split(1, 5, 4)
 
 

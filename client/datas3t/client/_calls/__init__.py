@@ -1,1 +1,1 @@
-"""Calls to the datas3t server: the gRPC channel, retries, and one module per service."""
+"""Calls to the datas3t server: the gRPC channel, retries, URL renewal, and one module for each service."""

@@ -1,4 +1,4 @@
-"""Bucket configurations: an S3 endpoint, a bucket there and its credentials, under a name."""
+"""Calls for bucket configurations: an S3 endpoint, a bucket on it and its credentials, stored under a name."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,14 @@ from datas3t.client._calls.rpc import pages
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A bucket configuration; the server never shows its credentials."""
+    """A bucket configuration, without its credentials, which the server never returns.
+
+    Attributes:
+        name: The configuration's name.
+        endpoint: The URL of the S3 service.
+        bucket: The bucket's name on that service.
+        region: The region used in signatures.
+    """
 
     name: str
     endpoint: str
@@ -27,7 +34,7 @@ def add(
     secret_key: str,
     region: str | None,
 ) -> None:
-    """As Client.add_bucket."""
+    """Add a bucket configuration; see `Client.add_bucket`."""
     request = v1.AddBucketRequest(
         name=name, endpoint=endpoint, bucket=bucket, access_key=access_key, secret_key=secret_key, region=region
     )
@@ -35,16 +42,16 @@ def add(
 
 
 def list_all(connection: Connection) -> list[Bucket]:
-    """As Client.list_buckets."""
+    """Return all bucket configurations; see `Client.list_buckets`."""
     listing = pages(lambda token: connection.bucket.ListBuckets(v1.ListBucketsRequest(page_token=token)))
     return [Bucket(b.name, b.endpoint, b.bucket, b.region) for page in listing for b in page.buckets]
 
 
 def update(connection: Connection, name: str, access_key: str, secret_key: str) -> None:
-    """As Client.update_bucket."""
+    """Replace the credentials of a bucket configuration; see `Client.update_bucket`."""
     connection.bucket.UpdateBucket(v1.UpdateBucketRequest(name=name, access_key=access_key, secret_key=secret_key))
 
 
 def delete(connection: Connection, name: str) -> None:
-    """As Client.delete_bucket."""
+    """Delete a bucket configuration; see `Client.delete_bucket`."""
     connection.bucket.DeleteBucket(v1.DeleteBucketRequest(name=name))

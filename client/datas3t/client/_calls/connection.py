@@ -1,4 +1,4 @@
-"""A client's connections: a gRPC channel with its stubs, and a data-plane engine, made when first used in a process."""
+"""One process's connection to a server: its address, a gRPC channel with the generated stubs, and a transfer engine."""
 
 import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imported
 
@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import grpc
 
-from datas3t.client._calls.rpc import Calls
-from datas3t.client._calls.url import Address
-from datas3t.client.errors import FileError
+from datas3t.client._calls.rpc import CallInterceptor
+from datas3t.client.errors import FileError, InvalidArgument
 from datas3t.transport import Engine
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
@@ -19,22 +19,68 @@ from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceStub
 from datas3t.v1.import_pb2_grpc import ImportServiceStub
 
-# A restarted server is found again within a second, where gRPC would wait for up to two minutes.
-_OPTIONS = (
+_DEFAULT_URL = "http://localhost:8765"
+
+_CHANNEL_OPTIONS = (
+    # gRPC waits up to two minutes before it reconnects. With these, it finds a restarted server within a second.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Each channel has connections and back-off of its own, whatever other channels of the process do.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """A server's address.
+
+    Attributes:
+        url: As a user writes it, "http://host:port".
+        target: As gRPC takes it, "host:port".
+        tls: Whether to use TLS.
+    """
+
+    url: str
+    target: str
+    tls: bool
+
+
+def resolve_address(url: str | None = None) -> Address:
+    """Return the address of the server at `url`.
+
+    Args:
+        url: Scheme, host and port. https means TLS; without a port it is 443 or 80. None: the value of
+            DATAS3T_SERVER_URL, otherwise http://localhost:8765.
+
+    Raises:
+        InvalidArgument: The URL is not valid, or has more than scheme, host and port.
+    """
+    url = (url or os.environ.get("DATAS3T_SERVER_URL") or _DEFAULT_URL).rstrip("/")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidArgument(f"the server URL {url!r} is not valid: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidArgument(f"the server URL {url!r} needs a scheme and a host, such as {_DEFAULT_URL}")
+    if parts.path or parts.query or parts.fragment or parts.username is not None:
+        raise InvalidArgument(f"the server URL {url!r} has more than scheme, host and port; write it as {_DEFAULT_URL}")
+    tls = parts.scheme == "https"
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return Address(url, f"{host}:{port or (443 if tls else 80)}", tls)
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
-    """What one process holds open. The stubs retry and raise as `Calls` says."""
+    """An open channel with the stub of each service, and the engine for transfers, of the process with id `process`.
+
+    The stubs' calls have deadlines, retries and errors as described at `CallInterceptor`.
+    """
 
     process: int
     engine: Engine
-    calls: Calls
+    interceptor: CallInterceptor
     channel: grpc.Channel
     bucket: BucketServiceStub
     datas3t: Datas3tServiceStub
@@ -43,17 +89,17 @@ class Connection:
     aggregate: AggregateServiceStub
 
     def close(self) -> None:
-        """Closes the channel and the engine; calls under way, and later ones, raise FailedPrecondition."""
-        self.calls.closed = True
+        """Close the channel and the engine. Calls in flight, and later ones, raise FailedPrecondition."""
+        self.interceptor.closed = True
         self.channel.close()
         self.engine.close()
 
 
-class _Methods:
-    """A channel as the stubs see it, whose methods go by their names.
+class _UnregisteredMethods:
+    """A channel for the stubs that passes methods to gRPC by name, without registering them.
 
-    What gRPC registers of a method at its first call is freed with the channel; to register one on a closed channel
-    ends the process.
+    The stubs would register each method at its first call. gRPC frees what it registered when the channel is closed,
+    and registering a method on a closed channel crashes the process.
     """
 
     def __init__(self, channel: grpc.Channel) -> None:
@@ -67,18 +113,28 @@ class _Methods:
 
 
 def connect(address: Address, timeout: float) -> Connection:
-    """A connection of this process; nothing is sent before the first call."""
+    """Return a new connection of this process; nothing is sent before the first call.
+
+    Args:
+        address: The server.
+        timeout: The deadline of each attempt of a call, in seconds.
+
+    Raises:
+        FileError: SSL_CERT_FILE names a file that cannot be read.
+    """
     if address.tls:
-        plain = grpc.secure_channel(address.target, grpc.ssl_channel_credentials(_roots()), options=_OPTIONS)
+        plain = grpc.secure_channel(
+            address.target, grpc.ssl_channel_credentials(_root_certificates()), options=_CHANNEL_OPTIONS
+        )
     else:
-        plain = grpc.insecure_channel(address.target, options=_OPTIONS)
-    calls = Calls(address.url, timeout)
-    channel = grpc.intercept_channel(plain, calls)
-    methods = cast(grpc.Channel, _Methods(channel))
+        plain = grpc.insecure_channel(address.target, options=_CHANNEL_OPTIONS)
+    interceptor = CallInterceptor(address.url, timeout)
+    channel = grpc.intercept_channel(plain, interceptor)
+    methods = cast(grpc.Channel, _UnregisteredMethods(channel))
     return Connection(
         os.getpid(),
         Engine(),
-        calls,
+        interceptor,
         channel,
         BucketServiceStub(methods),
         Datas3tServiceStub(methods),
@@ -88,12 +144,12 @@ def connect(address: Address, timeout: float) -> Connection:
     )
 
 
-def _roots() -> bytes | None:
-    """The certificates that SSL_CERT_FILE names, which gRPC does not heed by itself; None: those it brings along."""
+def _root_certificates() -> bytes | None:
+    """Return the content of SSL_CERT_FILE, which gRPC does not read itself; None for gRPC's own certificates."""
     path = os.environ.get("SSL_CERT_FILE")
     if not path:
         return None
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise FileError(f"{path}, which SSL_CERT_FILE names, cannot be read: {error.strerror}") from None
+        raise FileError(f"{path}, named by SSL_CERT_FILE, cannot be read: {error.strerror}") from None

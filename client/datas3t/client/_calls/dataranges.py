@@ -1,4 +1,4 @@
-"""Dataranges as the server knows them: listing, deleting, signing."""
+"""Calls for dataranges: list, delete, and presign downloads."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,16 @@ from datas3t.client.errors import Aborted, InvalidArgument, NotFound
 
 @dataclass(frozen=True, slots=True)
 class Datarange:
-    """A committed datarange: keys `first` to `last`, an archive of `size` bytes and its index in the bucket."""
+    """A committed datarange: an archive and its index in the bucket.
+
+    Attributes:
+        id: The server's id.
+        first: The first key.
+        last: The last key; all keys between exist.
+        size: The size of the archive, in bytes.
+        object_key: The archive's object key.
+        index_object_key: The index's object key.
+    """
 
     id: int
     first: int
@@ -23,13 +32,23 @@ class Datarange:
 
     @property
     def datapoints(self) -> int:
-        """How many datapoints it holds."""
+        """The number of its datapoints."""
         return self.last - self.first + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes of one archive: GET `url` with `Range: bytes=start-(stop-1)` and, to be sure, `If-Match: "etag"`."""
+    """A byte range of one archive, to be fetched with any HTTP client.
+
+    Send a GET to `url` with the header `Range: bytes=<start>-<stop - 1>`, and `If-Match: "<etag>"` to be sure that the
+    object did not change.
+
+    Attributes:
+        url: The presigned URL.
+        start: The first byte.
+        stop: The byte after the last one.
+        etag: The archive's ETag, without quotes.
+    """
 
     url: str
     start: int
@@ -38,41 +57,42 @@ class Segment:
 
 
 def list_all(connection: Connection, name: str) -> list[Datarange]:
-    """As Client.list_dataranges."""
+    """Return all dataranges of a datas3t; see `Datas3t.list_dataranges`."""
     listing = pages(
         lambda token: connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name=name, page_token=token))
     )
-    return [_datarange(found) for page in listing for found in page.dataranges]
+    return [_datarange(message) for page in listing for message in page.dataranges]
 
 
 def delete(connection: Connection, name: str, first: int, last: int) -> list[Datarange]:
-    """As Client.delete_dataranges."""
+    """Delete the dataranges from key `first` to key `last`; see `Datas3t.delete_dataranges`."""
     check_range(first, last)
     chosen = _within(connection, name, first, last)
     _check_ends(name, chosen, first, last)
-    for found in chosen:
+    for datarange in chosen:
+        request = v1.DeleteDatarangeRequest(
+            datas3t_name=name, first_datapoint_key=datarange.first, last_datapoint_key=datarange.last
+        )
         try:
-            connection.datarange.DeleteDatarange(
-                v1.DeleteDatarangeRequest(
-                    datas3t_name=name, first_datapoint_key=found.first, last_datapoint_key=found.last
-                )
-            )
+            connection.datarange.DeleteDatarange(request)
         except NotFound as error:
-            # Repeated after a lost answer, the call no longer finds what it deleted; or it was merged with others.
             if error.reason != "DATARANGE_NOT_FOUND":
                 raise
-            if _within(connection, name, found.first, found.last):
-                message = f"dataranges within {first} to {last} of {name!r} were replaced meanwhile; list them anew"
-                raise Aborted(message) from None
+            # Either this is a retry of a call that succeeded, or the datarange was merged with others since.
+            if _within(connection, name, datarange.first, datarange.last):
+                raise Aborted(
+                    f"dataranges within {first} to {last} of {name!r} were replaced concurrently; list them again"
+                ) from None
     return chosen
 
 
 def _within(connection: Connection, name: str, first: int, last: int) -> list[Datarange]:
-    """Those with a key from `first` to `last`."""
-    return [found for found in list_all(connection, name) if found.first <= last and found.last >= first]
+    """Return the dataranges that hold any key from `first` to `last`."""
+    return [each for each in list_all(connection, name) if each.first <= last and each.last >= first]
 
 
 def _check_ends(name: str, chosen: list[Datarange], first: int, last: int) -> None:
+    """Raise unless there are dataranges, and the first begins and the last ends with the given keys."""
     if not chosen:
         raise NotFound(
             f"datas3t {name!r} has no datarange within {first} to {last}; list its dataranges",
@@ -82,14 +102,14 @@ def _check_ends(name: str, chosen: list[Datarange], first: int, last: int) -> No
     if chosen[0].first != first or chosen[-1].last != last:
         raise InvalidArgument(
             f"{first} to {last} cuts through dataranges of {name!r}; "
-            f"whole ones there are {chosen[0].first} to {chosen[-1].last}"
+            f"the whole dataranges there are {chosen[0].first} to {chosen[-1].last}"
         )
 
 
 def presign_download(connection: Connection, name: str, first: int, last: int) -> tuple[list[Segment], Lifetime]:
-    """Return the segments, as `Client.presign_download` does, and the lifetime of their URLs."""
+    """Return the segments of keys `first` to `last`, and their URLs' lifetime; see `Datas3t.presign_download`."""
     check_range(first, last)
-    answers = list(
+    listing = list(
         pages(
             lambda token: connection.datarange.PresignDownload(
                 v1.PresignDownloadRequest(
@@ -98,29 +118,29 @@ def presign_download(connection: Connection, name: str, first: int, last: int) -
             )
         )
     )
-    segments = [_segment(found) for answer in answers for found in answer.download_segments]
-    return segments, Lifetime.until(*(answer.expires_at for answer in answers))
+    segments = [_segment(message) for page in listing for message in page.download_segments]
+    return segments, Lifetime.until(*(page.expires_at for page in listing))
 
 
 def check_range(first: int, last: int) -> None:
-    """Raises InvalidArgument where these are no first and last key of a range."""
+    """Raise InvalidArgument if `first` and `last` are not the first and last key of a range."""
     if not 0 <= first <= last <= names.MAX_KEY:
         raise InvalidArgument(
-            f"{first} to {last} is no range of keys: they are 0 to 2^63-1, the first not above the last"
+            f"{first} to {last} is not a range of keys: they are 0 to 2^63-1, and the first is not above the last"
         )
 
 
-def _segment(found: v1.DownloadSegment) -> Segment:
-    start, last = found.range.removeprefix("bytes=").split("-")
-    return Segment(found.presigned_url, int(start), int(last) + 1, found.etag)
+def _segment(message: v1.DownloadSegment) -> Segment:
+    start, last = message.range.removeprefix("bytes=").split("-")
+    return Segment(message.presigned_url, int(start), int(last) + 1, message.etag)
 
 
-def _datarange(found: v1.Datarange) -> Datarange:
+def _datarange(message: v1.Datarange) -> Datarange:
     return Datarange(
-        id=found.datarange_id,
-        first=found.min_datapoint_key,
-        last=found.max_datapoint_key,
-        size=found.size_bytes,
-        object_key=found.data_object_key,
-        index_object_key=found.index_object_key,
+        id=message.datarange_id,
+        first=message.min_datapoint_key,
+        last=message.max_datapoint_key,
+        size=message.size_bytes,
+        object_key=message.data_object_key,
+        index_object_key=message.index_object_key,
     )

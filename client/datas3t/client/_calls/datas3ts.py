@@ -1,4 +1,4 @@
-"""Datas3ts: named datasets of datapoints, and what they hold."""
+"""Calls for datas3ts: named datasets of datapoints."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,17 @@ from datas3t.client._calls.rpc import pages
 
 @dataclass(frozen=True, slots=True)
 class Datas3tInfo:
-    """A datas3t and what it holds. `lowest` and `highest` are keys, None where it is empty; `size` is in bytes."""
+    """A datas3t and a summary of its contents.
+
+    Attributes:
+        name: The datas3t's name.
+        bucket: The name of its bucket configuration.
+        dataranges: How many dataranges it holds.
+        datapoints: How many datapoints it holds.
+        lowest: The lowest key; None if it is empty.
+        highest: The highest key; None if it is empty.
+        size: The size of all archives, in bytes.
+    """
 
     name: str
     bucket: str
@@ -24,48 +34,53 @@ class Datas3tInfo:
 
 @dataclass(frozen=True, slots=True)
 class Cleared:
-    """What clearing a datas3t did: dataranges that are gone, objects that are deleted in the background."""
+    """What clearing a datas3t did.
+
+    Attributes:
+        dataranges: How many dataranges were deleted.
+        objects: How many objects the server now deletes in the background.
+    """
 
     dataranges: int
     objects: int
 
 
 def add(connection: Connection, name: str, bucket: str) -> None:
-    """As Client.add_datas3t."""
+    """Add a datas3t; see `Client.add_datas3t`."""
     connection.datas3t.AddDatas3t(v1.AddDatas3tRequest(name=name, bucket=bucket))
 
 
 def list_all(connection: Connection) -> list[Datas3tInfo]:
-    """As Client.list_datas3ts."""
+    """Return all datas3ts; see `Client.list_datas3ts`."""
     listing = pages(lambda token: connection.datas3t.ListDatas3ts(v1.ListDatas3tsRequest(page_token=token)))
-    return [_datas3t(found) for page in listing for found in page.datas3ts]
+    return [_info(datas3t) for page in listing for datas3t in page.datas3ts]
 
 
 def clear(connection: Connection, name: str) -> Cleared:
-    """As Client.clear_datas3t."""
-    answer = connection.datas3t.ClearDatas3t(v1.ClearDatas3tRequest(name=name))
-    return Cleared(answer.dataranges_deleted, answer.objects_scheduled)
+    """Delete all dataranges of a datas3t; see `Datas3t.clear`."""
+    response = connection.datas3t.ClearDatas3t(v1.ClearDatas3tRequest(name=name))
+    return Cleared(response.dataranges_deleted, response.objects_scheduled)
 
 
 def delete(connection: Connection, name: str) -> None:
-    """As Client.delete_datas3t."""
+    """Delete an empty datas3t; see `Client.delete_datas3t`."""
     connection.datas3t.DeleteDatas3t(v1.DeleteDatas3tRequest(name=name))
 
 
 def bitmap(connection: Connection, name: str) -> BitMap64:
-    """As Client.datapoints_bitmap."""
+    """Return the keys that exist in a datas3t; see `Client.datapoints_bitmap`."""
     stream = connection.datas3t.GetDatapointsBitmap(v1.GetDatapointsBitmapRequest(datas3t_name=name))
     return BitMap64.deserialize(b"".join(chunk.data for chunk in stream))
 
 
-def _datas3t(found: v1.Datas3t) -> Datas3tInfo:
-    held = found.total_datapoints > 0
+def _info(message: v1.Datas3t) -> Datas3tInfo:
+    empty = message.total_datapoints == 0
     return Datas3tInfo(
-        name=found.datas3t_name,
-        bucket=found.bucket_name,
-        dataranges=found.datarange_count,
-        datapoints=found.total_datapoints,
-        lowest=found.lowest_datapoint if held else None,
-        highest=found.highest_datapoint if held else None,
-        size=found.total_bytes,
+        name=message.datas3t_name,
+        bucket=message.bucket_name,
+        dataranges=message.datarange_count,
+        datapoints=message.total_datapoints,
+        lowest=None if empty else message.lowest_datapoint,
+        highest=None if empty else message.highest_datapoint,
+        size=message.total_bytes,
     )

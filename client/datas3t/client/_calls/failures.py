@@ -1,27 +1,79 @@
-"""What the engine's errors become for the users of the SDK."""
+"""Translates failed calls to the server and failed transfers to S3 into the exceptions of `datas3t.client.errors`."""
+
+import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imported
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from datas3t.client.errors import Datas3tError, ObjectChanged, TransferFailed, TransferRefused
+import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from datas3t.client import errors
+from datas3t.client.errors import (
+    Datas3tError,
+    DeadlineExceeded,
+    ObjectChanged,
+    TransferFailed,
+    TransferRefused,
+    Unavailable,
+)
 from datas3t.transport import TransferError
 
-_NOT_FINAL = frozenset((0, 403))  # no answer, and credentials that somebody may put right
+_BY_CODE: dict[grpc.StatusCode, type[Datas3tError]] = {
+    grpc.StatusCode.NOT_FOUND: errors.NotFound,
+    grpc.StatusCode.ALREADY_EXISTS: errors.AlreadyExists,
+    grpc.StatusCode.INVALID_ARGUMENT: errors.InvalidArgument,
+    grpc.StatusCode.OUT_OF_RANGE: errors.InvalidArgument,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.FailedPrecondition,
+    grpc.StatusCode.ABORTED: errors.Aborted,
+    grpc.StatusCode.DATA_LOSS: ObjectChanged,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.INTERNAL: errors.ServerError,
+    grpc.StatusCode.UNKNOWN: errors.ServerError,
+}
+
+# Statuses of S3 after which a later run may succeed: 0 is no response, 403 are credentials that can be corrected.
+_TEMPORARY = frozenset((0, 403))
+
+
+def from_rpc_error(error: grpc.RpcError, url: str) -> Datas3tError:
+    """Return the exception for a failed call to the server at `url`.
+
+    The status code decides the class. Message, reason and metadata are those that the server sent, if it sent any.
+    """
+    assert isinstance(error, grpc.Call)
+    kind = _BY_CODE.get(error.code(), Datas3tError)
+    status = rpc_status.from_call(error)
+    for detail in status.details if status else ():
+        info = ErrorInfo()
+        if detail.Unpack(info):
+            return kind(status.message, reason=info.reason, metadata=info.metadata)
+    return kind(_transport_message(error, kind, url))
+
+
+def _transport_message(error: grpc.Call, kind: type[Datas3tError], url: str) -> str:
+    if kind is Unavailable:
+        return f"no datas3t server responds at {url}; check the address, or start one with `datas3t up`"
+    if kind is DeadlineExceeded:
+        return f"the server at {url} did not respond in time; try again"
+    return f"the server at {url} responded {error.code().name}: {' '.join(str(error.details()).split())}"
+
+
+def from_transfer_error(error: TransferError) -> Datas3tError:
+    """Return the exception for a failed transfer: ObjectChanged, TransferRefused or TransferFailed."""
+    metadata = {"status": str(error.status), "s3_code": error.code}
+    if error.changed or error.code == "NoSuchKey":
+        return ObjectChanged(str(error), metadata=metadata)
+    final = not error.retryable and error.status not in _TEMPORARY
+    return (TransferRefused if final else TransferFailed)(str(error), metadata=metadata)
 
 
 @contextmanager
-def as_ours() -> Iterator[None]:
-    """Turns a TransferError of the block into ObjectChanged, TransferRefused or TransferFailed."""
+def translated_transfer_errors() -> Iterator[None]:
+    """Raise `from_transfer_error` of a TransferError that leaves the block."""
     try:
         yield
     except TransferError as error:
-        raise ours(error) from None
-
-
-def ours(error: TransferError) -> Datas3tError:
-    """What is raised for it: ObjectChanged, TransferRefused or TransferFailed."""
-    about = {"status": str(error.status), "s3_code": error.code}
-    if error.changed or error.code == "NoSuchKey":
-        return ObjectChanged(str(error), metadata=about)
-    final = not error.retryable and error.status not in _NOT_FINAL
-    return (TransferRefused if final else TransferFailed)(str(error), metadata=about)
+        raise from_transfer_error(error) from None

@@ -1,7 +1,7 @@
-"""Forking while gRPC is in use: calls in flight are awaited before a fork, and the child starts with no channel.
+"""Make fork safe while gRPC is in use: a fork waits for the calls in flight, and the child starts without a channel.
 
-gRPC's own fork handlers work only while no call is under way; otherwise parent or child may hang. They are off unless
-the environment says otherwise before grpc is imported, so this module comes first.
+gRPC's own fork handlers work only while no call is in flight; otherwise parent or child may hang. They are disabled
+unless an environment variable enables them before grpc is imported, so this module must be imported before grpc.
 """
 
 import os
@@ -11,11 +11,11 @@ from contextlib import contextmanager
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
-_LONGEST_WAIT = 5.0  # seconds; a stream may last for minutes, and a fork must not
+_MAX_WAIT = 5.0  # seconds that a fork waits for calls; a streaming call may take minutes, and a fork should not
 
 
 class _Gate:
-    """Counts the calls in flight, and lets no new one begin while a fork waits for them."""
+    """Count the calls in flight, and hold back new ones while a fork waits."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -25,24 +25,29 @@ class _Gate:
     def before_fork(self) -> None:
         self.changed.acquire()
         self.forking = True
-        self.changed.wait_for(lambda: not self.in_flight, _LONGEST_WAIT)
+        self.changed.wait_for(lambda: not self.in_flight, _MAX_WAIT)
 
-    def in_parent(self) -> None:
+    def after_fork_in_parent(self) -> None:
         self.forking = False
         self.changed.notify_all()
         self.changed.release()
 
-    def in_child(self) -> None:
-        self.__init__()  # type: ignore[misc]  # the threads that held or awaited anything do not exist here
+    def after_fork_in_child(self) -> None:
+        # The threads that hold the lock or wait for it do not exist in the child: start with a new lock.
+        self.__init__()  # type: ignore[misc]
 
 
 _gate = _Gate()
-os.register_at_fork(before=_gate.before_fork, after_in_parent=_gate.in_parent, after_in_child=_gate.in_child)
+os.register_at_fork(
+    before=_gate.before_fork,
+    after_in_parent=_gate.after_fork_in_parent,
+    after_in_child=_gate.after_fork_in_child,
+)
 
 
 @contextmanager
 def in_flight() -> Iterator[None]:
-    """Around a call to the server: no fork happens within it, and it does not begin within a fork."""
+    """Count the block as a call in flight. It waits for a fork that has begun, and a fork waits for it."""
     with _gate.changed:
         _gate.changed.wait_for(lambda: not _gate.forking)
         _gate.in_flight += 1

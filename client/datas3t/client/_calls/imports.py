@@ -1,19 +1,24 @@
-"""Imports: what stands in a bucket becomes known to the server."""
+"""The call that imports what a bucket holds."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from datas3t import v1
 from datas3t.client._calls.connection import Connection
-from datas3t.client._calls.rpc import patiently
+from datas3t.client._calls.rpc import retry_while_unavailable
 from datas3t.client.progress import Progress
 
-_AGAIN = 10.0  # seconds: a server that went away at once; later the import is the caller's to repeat
+_RETRY_SECONDS = 10.0  # covers a server that fails at once; after a longer import the caller decides about a retry
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An object that was left out of an import, and why, in words."""
+    """An object that an import left out.
+
+    Attributes:
+        object_key: The object's key.
+        reason: Why it was left out, in words.
+    """
 
     object_key: str
     reason: str
@@ -21,37 +26,44 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What an import did: the names of the datas3ts that were added or got dataranges, and what was left out."""
+    """What an import did.
+
+    Attributes:
+        datas3ts: The names of the datas3ts that were added or that gained dataranges, sorted.
+        skipped: The objects that were left out.
+    """
 
     datas3ts: list[str]
     skipped: list[Skipped]
 
 
 def run(connection: Connection, bucket: str, *, progress: Progress | None = None) -> Imported:
-    """As Client.import_datas3ts."""
-    names: dict[str, None] = {}  # an attempt that broke off has imported what it told
-    seen = _Seen(progress)
+    """Import what the bucket holds; see `Client.import_datas3ts`."""
+    # An attempt that failed half-way has imported the datas3ts that it reported, so names are kept across attempts.
+    # A later attempt reports all skipped objects again.
+    names: set[str] = set()
+    reporter = _CountReporter(progress)
 
     def attempt() -> list[Skipped]:
         skipped: list[Skipped] = []
         for message in connection.imports.Import(v1.ImportRequest(bucket_name=bucket)):
-            names.update(dict.fromkeys(message.imported_datas3ts))
+            names.update(message.imported_datas3ts)
             skipped += [Skipped(each.object_key, each.reason) for each in message.skipped]
-            seen.at(message.objects_seen)
+            reporter.report(message.objects_seen)
         return skipped
 
-    skipped = patiently(attempt, _AGAIN)
+    skipped = retry_while_unavailable(attempt, _RETRY_SECONDS)
     return Imported(sorted(names), skipped)
 
 
-class _Seen:
-    """How many objects were looked at: never less than before, also where an attempt begins anew."""
+class _CountReporter:
+    """Report how many objects were looked at; a new attempt, which counts from 0, never reports less than before."""
 
     def __init__(self, callback: Progress | None) -> None:
         self._callback: Callable[[str, int, int], object] = callback or (lambda _phase, _current, _total: None)
-        self._most = -1
+        self._highest = -1
 
-    def at(self, count: int) -> None:
-        if count > self._most:
-            self._most = count
+    def report(self, count: int) -> None:
+        if count > self._highest:
+            self._highest = count
             self._callback("import", count, 0)

@@ -1,29 +1,28 @@
-"""What a client is configured with, and this process's connection to the server."""
+"""A client's settings, and this process's connection to the server."""
 
 import os
 from pathlib import Path
 
-from datas3t.client._calls.connection import Connection, connect
-from datas3t.client._calls.url import address
+from datas3t.client._calls.connection import Connection, connect, resolve_address
 from datas3t.local import folders
 
 
 class Session:
-    """The settings of one client, shared with the handles it makes.
+    """The settings of one client, shared with the handles that it creates.
 
     Safe to use from many threads and after a fork. It pickles without its connection: another process opens its own.
 
     Args:
         url: The server's address; see `Client`.
         timeout: Seconds that one attempt of a call may take.
-        cache_dir: The folder of the index cache; None for the one named in the environment or the user's.
-        max_cache_size: The bytes that cache may hold.
+        cache_dir: The folder of the index cache. None: the one named in the environment, otherwise the user's.
+        max_cache_size: The bytes that the cache may hold.
     """
 
     def __init__(
         self, url: str | None, *, timeout: float, cache_dir: str | os.PathLike[str] | None, max_cache_size: int
     ) -> None:
-        self._address = address(url)
+        self._address = resolve_address(url)
         self._timeout = timeout
         self._cache_dir = cache_dir or os.environ.get("DATAS3T_CACHE_DIR")
         self.max_cache_size = max_cache_size

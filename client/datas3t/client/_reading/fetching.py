@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TypeAlias, TypeVar
 
-from datas3t.client._calls.failures import ours
+from datas3t.client._calls.failures import from_transfer_error
 from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue import Catalogue, Leased
 from datas3t.client._reading.costs import Costs
@@ -153,7 +153,7 @@ class Fetching:
 
     def _judge(self, error: TransferError, read: Iterable[Leased]) -> NoReturn:
         """Tells what was replaced under a read from what is broken."""
-        failure = ours(error)
+        failure = from_transfer_error(error)
         if isinstance(failure, ObjectChanged):
             now = self._leases.since(time.monotonic(), self.catalogue.first, self.catalogue.last)
             if any(_same(now, leased) is None for leased in read):

@@ -7,7 +7,7 @@ import time
 from functools import partial
 
 from datas3t.archive import names
-from datas3t.client._calls.rpc import patiently
+from datas3t.client._calls.rpc import retry_while_unavailable
 from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue import Catalogue, load
 from datas3t.client.errors import DeadlineExceeded, Unavailable
@@ -68,7 +68,7 @@ class Leases:
             if held is not None and held.asked_at > than and held.covers(*need):
                 return held
             ask_now = partial(self._ask, *ask)
-            self._catalogue = loaded = patiently(ask_now) if patient else ask_now()
+            self._catalogue = loaded = retry_while_unavailable(ask_now) if patient else ask_now()
             return loaded
 
     def _ask(self, first: int, last: int) -> Catalogue:

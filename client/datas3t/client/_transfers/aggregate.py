@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datas3t import v1
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.dataranges import check_range
-from datas3t.client._calls.rpc import patiently
+from datas3t.client._calls.rpc import retry_while_unavailable
 from datas3t.client._transfers.aggregate_sources import SourceGone, Sources
 from datas3t.client._transfers.joining import Joining
 from datas3t.client._transfers.journal import Begun, Journal
@@ -130,7 +130,7 @@ class _Task:
 
     def _complete(self, aggregate: OpenAggregate, etags: Sequence[str]) -> None:
         try:
-            patiently(lambda: aggregate.complete(etags))
+            retry_while_unavailable(lambda: aggregate.complete(etags))
         except Datas3tError as error:
             if error.reason in _OVER:
                 self._journal.forget()

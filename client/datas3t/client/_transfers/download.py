@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from datas3t.client._calls import dataranges
 from datas3t.client._calls.connection import Connection
-from datas3t.client._calls.failures import as_ours
+from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client._transfers import output as _output
 from datas3t.client._transfers.resumable import says_how_to_go_on
 from datas3t.client._transfers.tuning import Tuning
@@ -160,7 +160,7 @@ def _fetch(
 
     numbers: dict[Request, int] = {}
     try:
-        with as_ours():
+        with translated_transfer_errors():
             engine.run(
                 _requests(plan, chunk_size, there, unfinished.fd, numbers),
                 parallelism=tuning.parallelism,

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 from functools import partial
 
 from datas3t import v1
-from datas3t.client._calls.failures import as_ours
+from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client._transfers.aggregate_sources import Sources
 from datas3t.client._transfers.filling import Fillings
 from datas3t.client._transfers.open_aggregate import OpenAggregate
@@ -86,7 +86,7 @@ class Joining:
                 under_way[request] = number
                 yield request
 
-        with as_ours():
+        with translated_transfer_errors():
             try:
                 self._run(requests(), lambda request, response: note(under_way.pop(request), response))
             except TransferError as error:
@@ -113,7 +113,7 @@ class Joining:
             reporter.at(done)
 
         made = Fillings(self._aggregate, self._sources, sorted(sizes), self._etags)
-        with as_ours(), _out_of_room(), closing(made) as fillings:
+        with translated_transfer_errors(), _out_of_room(), closing(made) as fillings:
             while not fillings.done:
                 self._run(fillings.requests(), fillings.note, count)
         self.moved = sum(sizes.values())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from datas3t import v1
-from datas3t.client._calls.failures import as_ours
+from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client._transfers.open_upload import OpenUpload
 from datas3t.client._transfers.source import Source
 from datas3t.client._transfers.tuning import Tuning
@@ -45,7 +45,7 @@ def send(
         done += size
         reporter.at(done)
 
-    with as_ours():
+    with translated_transfer_errors():
         engine.run(
             _requests(upload, source, index, frozenset(etags), numbers),
             parallelism=tuning.parallelism,

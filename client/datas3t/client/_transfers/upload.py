@@ -9,7 +9,7 @@ from datas3t import v1
 from datas3t.archive import FormatError, index, tar
 from datas3t.archive.tar import Contents
 from datas3t.client._calls.connection import Connection
-from datas3t.client._calls.rpc import patiently
+from datas3t.client._calls.rpc import retry_while_unavailable
 from datas3t.client._reading import catalogue
 from datas3t.client._transfers.journal import Begun, Journal
 from datas3t.client._transfers.open_upload import OpenUpload
@@ -143,7 +143,7 @@ class _Task:
 
     def _complete(self, upload: OpenUpload, etags: Sequence[str]) -> None:
         try:
-            patiently(lambda: upload.complete(etags))
+            retry_while_unavailable(lambda: upload.complete(etags))
         except Datas3tError as error:
             if error.reason in _OVER:
                 self._journal.forget()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from datas3t.client._calls.url import address
+from datas3t.client._calls.connection import resolve_address
 from datas3t.client.errors import InvalidArgument
 
 
@@ -18,16 +18,16 @@ from datas3t.client.errors import InvalidArgument
     ],
 )
 def test_the_scheme_means_tls_and_the_port(url: str, target: str, tls: bool) -> None:
-    found = address(url)
+    found = resolve_address(url)
     assert (found.target, found.tls) == (target, tls)
 
 
 def test_the_environment_counts_where_no_url_is_given_and_the_default_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATAS3T_SERVER_URL", "https://from.the.environment")
-    assert address().target == "from.the.environment:443"
-    assert address("http://given:1").target == "given:1"
+    assert resolve_address().target == "from.the.environment:443"
+    assert resolve_address("http://given:1").target == "given:1"
     monkeypatch.delenv("DATAS3T_SERVER_URL")
-    assert address().target == "localhost:8765"
+    assert resolve_address().target == "localhost:8765"
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_the_environment_counts_where_no_url_is_given_and_the_default_after_it(m
 )
 def test_an_address_that_is_not_one_is_refused_with_its_text(url: str) -> None:
     with pytest.raises(InvalidArgument, match="server URL"):
-        address(url)
+        resolve_address(url)
