@@ -1,4 +1,4 @@
-"""`python -m datas3t` is the command line."""
+"""Run the command line: `python -m datas3t`."""
 
 from datas3t.cli.main import main
 

@@ -1,4 +1,4 @@
-"""The command line as a user runs it: real processes, a real server."""
+"""Fixtures that run the command line as a user does: real processes and a real server."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def url(services: "Services", database: str, bucket: str, tmp_path: Path) -> Iterator[str]:
-    """A server with a bucket configuration `local`."""
+    """Yield the URL of a server that has a bucket configuration `local`."""
     with serving(settings_for(services, database, tmp_path)) as server:
         s3 = services.s3
         with Client(server.url) as client:
@@ -32,7 +32,10 @@ def url(services: "Services", database: str, bucket: str, tmp_path: Path) -> Ite
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `datas3t` in a folder of the test's own; no terminal anywhere."""
+    """Return a function that runs `datas3t` in the folder `work` of the test, without a terminal.
+
+    `answer` is its standard input; further keyword arguments are environment variables.
+    """
     monkeypatch.delenv("DATAS3T_SERVER_URL", raising=False)
     folder = tmp_path / "work"
     folder.mkdir()

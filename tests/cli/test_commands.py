@@ -1,4 +1,4 @@
-"""Each command against a real server: what goes to which stream, JSON, exit codes, questions."""
+"""Test each command against a real server: output streams, JSON, exit codes and confirmations."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from tests.support.tars import archive
 
 
 @pytest.fixture
-def ready(run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A datas3t `photos` with datapoints 1 to 5; commands find the server by the environment."""
+def run_with_photos(run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return `run` for a server whose datas3t `photos` has datapoints 1 to 5, with the server in the environment."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "work/a.tar").write_bytes(archive(1, [b"one\n", b"two\n", b"three\n", b"", b"five\n"]))
 
@@ -31,32 +31,34 @@ def ready(run: Run, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return datas3t
 
 
-def test_lists_are_tables_for_people_and_json_for_scripts(ready: Run) -> None:
-    table = ready("datas3t", "list")
+def test_lists_are_tables_for_people_and_json_for_scripts(run_with_photos: Run) -> None:
+    table = run_with_photos("datas3t", "list")
     assert table.stdout.splitlines()[0].split() == [
         *("NAME", "BUCKET", "DATARANGES", "DATAPOINTS", "LOWEST", "HIGHEST", "SIZE")
     ]
     assert table.stdout.splitlines()[1].split()[:6] == ["photos", "local", "1", "5", "1", "5"]
-    assert ready("datas3t", "list", "--json").stdout == (
+    assert run_with_photos("datas3t", "list", "--json").stdout == (
         '[\n  {\n    "datas3t_name": "photos",\n    "bucket_name": "local",\n    "datarange_count": 1,\n'
         '    "total_datapoints": 5,\n    "lowest_datapoint": 1,\n    "highest_datapoint": 5,\n'
         '    "total_bytes": 10240\n  }\n]\n'
     )
-    ranges = ready("datarange", "list", "--datas3t", "photos").stdout.splitlines()
+    ranges = run_with_photos("datarange", "list", "--datas3t", "photos").stdout.splitlines()
     assert ranges[0].split() == ["FIRST", "LAST", "DATAPOINTS", "SIZE", "ARCHIVE"]
     assert re.fullmatch(r" +1 +5 +5 +10.0 KB +datas3t/photos/dataranges/\S+\.tar", ranges[1])
 
 
 def shape(value: Any) -> Any:
-    """Fields in their order, and the types of values; an empty list is like any other."""
+    """Return the field names in order and the types of their values. An empty list equals any other list."""
     if isinstance(value, dict):
-        return [(name, shape(held)) for name, held in value.items()]
+        return [(name, shape(field)) for name, field in value.items()]
     if isinstance(value, list):
         return [shape(value[0])] if value else Anything()
     return type(value)
 
 
 class Anything:
+    """Equal to every object."""
+
     def __eq__(self, other: object) -> bool:
         return True
 
@@ -67,59 +69,59 @@ PAGE = Path(__file__).parents[2] / "docs/cli.md"
 DOCUMENTED = re.findall(r"^\$ datas3t ([^\n]* --json)\n([\[{].*?^[\]}])$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_json_is_as_documented(ready: Run) -> None:
+def test_json_has_the_documented_shape(run_with_photos: Run) -> None:
     assert len(DOCUMENTED) >= 4
     for command, example in DOCUMENTED:
-        done = ready(*shlex.split(command))
+        done = run_with_photos(*shlex.split(command))
         assert shape(json.loads(done.stdout)) == shape(json.loads(example)), command
         assert done.stdout == json.dumps(json.loads(done.stdout), indent=2) + "\n"
 
 
-def test_empty_lists_say_so_on_standard_error_and_are_empty_arrays_in_json(run: Run, url: str) -> None:
+def test_empty_lists_print_a_note_to_standard_error_and_an_empty_array_as_json(run: Run, url: str) -> None:
     empty = run("datas3t", "list", DATAS3T_SERVER_URL=url)
     assert (empty.stdout, empty.stderr, empty.returncode) == ("", "There are no datas3ts.\n", 0)
     assert run("datas3t", "list", "--json", DATAS3T_SERVER_URL=url).stdout == "[]\n"
 
 
-def test_what_is_uploaded_is_told_and_how_long_it_took(ready: Run, tmp_path: Path) -> None:
-    added = ready("datas3t", "add", "--name", "more", "--bucket", "local")
+def test_an_upload_prints_its_datapoints_and_its_duration(run_with_photos: Run, tmp_path: Path) -> None:
+    added = run_with_photos("datas3t", "add", "--name", "more", "--bucket", "local")
     assert (added.returncode, added.stdout, added.stderr) == (0, "", "Added datas3t more.\n")
-    done = ready("datarange", "upload-tar", "--datas3t", "more", "--file", "a.tar")
+    done = run_with_photos("datarange", "upload-tar", "--datas3t", "more", "--file", "a.tar")
     assert (done.returncode, done.stdout) == (0, "more: datapoints 1 to 5, 10.0 KB\n")
     assert re.fullmatch(r"\d+\.\d s, \d+(\.\d)? [KMG]?B/s\n", done.stderr)
 
 
-def test_what_is_downloaded_is_an_archive_of_the_range(ready: Run, tmp_path: Path) -> None:
+def test_a_download_is_an_archive_of_the_range(run_with_photos: Run, tmp_path: Path) -> None:
     span = ("--first-datapoint", "2", "--last-datapoint", "3")
-    done = ready("datarange", "download-tar", "--datas3t", "photos", *span, "--output", "b.tar")
+    done = run_with_photos("datarange", "download-tar", "--datas3t", "photos", *span, "--output", "b.tar")
     assert done.returncode == 0
     assert done.stdout.startswith("b.tar: ")
-    with tarfile.open(tmp_path / "work/b.tar") as found:
-        assert found.getnames() == ["00000000000000000002.bin", "00000000000000000003.bin"]
+    with tarfile.open(tmp_path / "work/b.tar") as downloaded:
+        assert downloaded.getnames() == ["00000000000000000002.bin", "00000000000000000003.bin"]
     assert (tmp_path / "work/b.tar").read_bytes()[-1024:] == bytes(1024)
 
 
-def test_cat_range_writes_contents_alone(ready: Run) -> None:
-    done = ready("cat-range", "photos", "1", "5")
+def test_cat_range_writes_only_the_contents(run_with_photos: Run) -> None:
+    done = run_with_photos("cat-range", "photos", "1", "5")
     assert (done.stdout, done.stderr, done.returncode) == ("one\ntwo\nthree\nfive\n", "", 0)
-    assert ready("cat-range", "photos", "4", "4").returncode == 0, "an empty datapoint is there"
+    assert run_with_photos("cat-range", "photos", "4", "4").returncode == 0, "an empty datapoint exists"
 
 
-def test_a_full_disk_is_one_line(ready: Run, url: str) -> None:
+def test_a_full_disk_is_a_one_line_error(run_with_photos: Run, url: str) -> None:
     with open("/dev/full", "w") as full:
         command = [sys.executable, "-m", "datas3t", "cat-range", "photos", "1", "5", "--server-url", url]
         done = subprocess.run(command, check=False, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (1, "Error: No space left on device\n")
 
 
-def test_progress_is_silent_where_there_is_no_terminal(ready: Run) -> None:
-    (done) = ready("datarange", "upload-tar", "--datas3t", "photos", "--file", "a.tar")
-    assert done.returncode == 1, "the keys are taken"
+def test_without_a_terminal_there_are_no_progress_bars(run_with_photos: Run) -> None:
+    done = run_with_photos("datarange", "upload-tar", "--datas3t", "photos", "--file", "a.tar")
+    assert done.returncode == 1, "the keys exist already"
     assert len(done.stderr.splitlines()) == 1
     assert "\x1b" not in done.stderr + done.stdout
 
 
-def test_errors_are_one_line_that_says_what_to_do(ready: Run) -> None:
+def test_errors_are_one_line_that_says_what_to_do_next(run_with_photos: Run) -> None:
     cases = [
         (("datas3t", "add", "--name", "x", "--bucket", "none"), "no bucket configuration"),
         (("datas3t", "delete", "--name", "photos", "--force"), "contains 1 dataranges; clear it first"),
@@ -129,17 +131,17 @@ def test_errors_are_one_line_that_says_what_to_do(ready: Run) -> None:
         (("cat-range", "photos", "6", "9"), "photos has no datapoint from 6 to 9"),
         (("datarange", "pack", "--output", "b.tar", "missing"), "missing cannot be read"),
     ]
-    for arguments, said in cases:
-        done = ready(*arguments)
+    for arguments, expected in cases:
+        done = run_with_photos(*arguments)
         assert (done.returncode, done.stdout) == (1, ""), arguments
         assert done.stderr.startswith("Error: "), done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
-        assert said in done.stderr, done.stderr
+        assert expected in done.stderr, done.stderr
 
 
-def test_a_download_that_fails_leaves_no_file(ready: Run, tmp_path: Path) -> None:
+def test_a_download_that_fails_leaves_no_file(run_with_photos: Run, tmp_path: Path) -> None:
     span = ("--first-datapoint", "50", "--last-datapoint", "60")
-    done = ready("datarange", "download-tar", "--datas3t", "photos", *span, "--output", "b.tar")
+    done = run_with_photos("datarange", "download-tar", "--datas3t", "photos", *span, "--output", "b.tar")
     assert done.returncode == 1
     assert not (tmp_path / "work/b.tar").exists()
 
@@ -155,33 +157,35 @@ DESTRUCTIVE = [
 ]
 
 
-def test_destructive_commands_ask_and_take_anything_but_yes_for_no(ready: Run) -> None:
+def test_destructive_commands_ask_and_do_nothing_unless_the_answer_is_yes(run_with_photos: Run) -> None:
     clear = DESTRUCTIVE[1]
     for (command, question), answer in [*((each, "n\n") for each in DESTRUCTIVE), (clear, ""), (clear, "yes please\n")]:
-        done = ready(*command, answer=answer)
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", f"{question} [y/N] Not done.\n")
-    assert ready("cat-range", "photos", "1", "1").stdout == "one\n"
+        done = run_with_photos(*command, answer=answer)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", f"{question} [y/N] Nothing was changed.\n")
+    assert run_with_photos("cat-range", "photos", "1", "1").stdout == "one\n"
 
 
-def test_yes_or_force_proceeds(ready: Run) -> None:
+def test_a_destructive_command_proceeds_after_yes_or_with_force(run_with_photos: Run) -> None:
     span = ("--first-datapoint", "1", "--last-datapoint", "5")
-    done = ready("datarange", "delete", "--datas3t", "photos", *span, answer="Yes\n")
+    done = run_with_photos("datarange", "delete", "--datas3t", "photos", *span, answer="Yes\n")
     assert "Removed 1 datarange of photos." in done.stderr
-    assert ready("datas3t", "clear", "--name", "photos", "--force").returncode == 0
-    assert "Removed datas3t photos." in ready("datas3t", "delete", "--name", "photos", answer="y\n").stderr
-    assert ready("bucket", "delete", "--name", "none", "--force").returncode == 1
+    assert run_with_photos("datas3t", "clear", "--name", "photos", "--force").returncode == 0
+    assert "Removed datas3t photos." in run_with_photos("datas3t", "delete", "--name", "photos", answer="y\n").stderr
+    assert run_with_photos("bucket", "delete", "--name", "none", "--force").returncode == 1
 
 
-def test_buckets_are_added_updated_and_refused_by_what_is_wrong(ready: Run) -> None:
-    (local,) = json.loads(ready("bucket", "list", "--json").stdout)
+def test_buckets_with_wrong_credentials_are_neither_added_nor_updated(run_with_photos: Run) -> None:
+    (local,) = json.loads(run_with_photos("bucket", "list", "--json").stdout)
     keys = ("--access-key", "wrong", "--secret-key", "wrong")
-    added = ready("bucket", "add", "--name", "two", "--endpoint", local["endpoint"], "--bucket", local["bucket"], *keys)
+    added = run_with_photos(
+        "bucket", "add", "--name", "two", "--endpoint", local["endpoint"], "--bucket", local["bucket"], *keys
+    )
     assert added.returncode == 1
-    updated = ready("bucket", "update", "--name", "local", *keys)
+    updated = run_with_photos("bucket", "update", "--name", "local", *keys)
     assert "access key is unknown" in updated.stderr
 
 
-def test_pack_numbers_files_in_path_order_and_says_which_is_which(run: Run, tmp_path: Path) -> None:
+def test_pack_numbers_files_in_path_order_and_lists_their_keys(run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "work/in"
     (folder / "deep").mkdir(parents=True)
     for name in ("b.txt", "a.json.zst", "deep/c", "z.jpg"):
@@ -189,8 +193,8 @@ def test_pack_numbers_files_in_path_order_and_says_which_is_which(run: Run, tmp_
     done = run("datarange", "pack", "--first-datapoint", "7", "--output", "out.tar", "in")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("out.tar: datapoints 7 to 10, ")
-    with tarfile.open(tmp_path / "work/out.tar") as found:
-        assert found.getnames() == [
+    with tarfile.open(tmp_path / "work/out.tar") as packed:
+        assert packed.getnames() == [
             *("00000000000000000007.json.zst", "00000000000000000008.txt"),
             *("00000000000000000009.bin", "00000000000000000010.jpg"),
         ]
@@ -199,9 +203,9 @@ def test_pack_numbers_files_in_path_order_and_says_which_is_which(run: Run, tmp_
     assert [Path(line["path"]).name for line in lines] == ["a.json.zst", "b.txt", "c", "z.jpg"]
 
 
-def test_a_reader_that_goes_away_is_no_error_to_speak_of(ready: Run, url: str, tmp_path: Path) -> None:
+def test_a_reader_that_exits_early_causes_no_error_message(run_with_photos: Run, url: str, tmp_path: Path) -> None:
     (tmp_path / "work/b.tar").write_bytes(archive(6, [b"x" * 1000] * 2000))
-    assert ready("datarange", "upload-tar", "--datas3t", "photos", "--file", "b.tar").returncode == 0
+    assert run_with_photos("datarange", "upload-tar", "--datas3t", "photos", "--file", "b.tar").returncode == 0
     script = f"{sys.executable} -m datas3t cat-range photos 1 2005 --server-url {url} | head -c 1"
     done = subprocess.run(script, check=False, shell=True, capture_output=True)
     assert (done.stdout, done.stderr) == (b"o", b"")

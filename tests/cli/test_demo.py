@@ -1,4 +1,4 @@
-"""`make demo` on a small folder, in a checkout of its own, with a stack of its own."""
+"""Test `make demo` on a small folder, with its own copy of the script and its own servers."""
 
 import importlib.util
 import shutil
@@ -16,11 +16,12 @@ DEMO = Path(__file__).parents[2] / "demo/run.py"
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
+    """Return a copy of demo/run.py in an empty project folder."""
     (tmp_path / "demo").mkdir()
     return Path(shutil.copy(DEMO, tmp_path / "demo"))
 
 
-def test_the_demo_compares_and_leaves_no_process_and_no_stack(script: Path, tmp_path: Path) -> None:
+def test_the_demo_compares_all_bytes_and_leaves_no_process_running(script: Path, tmp_path: Path) -> None:
     folder = tmp_path / "some files"
     folder.mkdir()
     for number in range(7):
@@ -43,12 +44,12 @@ def test_the_demo_compares_and_leaves_no_process_and_no_stack(script: Path, tmp_
     assert compared(tmp_path / ".demo/some.tar", {5: str(folder / "4.txt")}) != []
 
 
-def test_a_folder_that_is_not_there_is_named_at_once(script: Path, tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_that_names_it(script: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script, tmp_path / "none"], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"# {tmp_path / 'none'} is no folder\n")
 
 
-def test_make_passes_a_folder_on_whatever_its_name(tmp_path: Path) -> None:
+def test_make_passes_on_a_folder_name_with_quotes_and_spaces(tmp_path: Path) -> None:
     shutil.copy(DEMO.parents[1] / "Makefile", tmp_path)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     for made in (".venv/python", ".venv/up", "pyproject.toml"):
@@ -68,6 +69,7 @@ def test_make_passes_a_folder_on_whatever_its_name(tmp_path: Path) -> None:
 
 
 def loaded(script: Path) -> ModuleType:
+    """Return the script as a module."""
     spec = importlib.util.spec_from_file_location("demo_run", script)
     assert spec is not None
     assert spec.loader is not None

@@ -1,4 +1,4 @@
-"""`datas3t optimize`: what it would do, what it does, and how the daemon ends."""
+"""Test `datas3t optimize`: the dry run, the merges, and how the daemon stops."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from tests.support.tars import archive, contents
 
 
 @pytest.fixture
-def many(url: str, tmp_path: Path) -> str:
-    """A datas3t `many` of 6 small dataranges."""
+def server_with_small_dataranges(url: str, tmp_path: Path) -> str:
+    """Return the URL of a server whose datas3t `many` has 6 small dataranges."""
     with Client(url) as client:
         client.add_datas3t("many", bucket="local")
         for number in range(6):
@@ -26,37 +26,41 @@ def many(url: str, tmp_path: Path) -> str:
     return url
 
 
-def test_a_dry_run_shows_what_would_be_done_moved_and_saved_and_does_nothing(run: Run, many: str) -> None:
-    done = run("optimize", "--datas3t", "many", "--dry-run", "--server-url", many)
+def test_a_dry_run_prints_the_merges_and_does_not_start_them(run: Run, server_with_small_dataranges: str) -> None:
+    done = run("optimize", "--datas3t", "many", "--dry-run", "--server-url", server_with_small_dataranges)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("many: would merge 6 dataranges, datapoints 1 to 60, into one of ")
-    assert "moved, 10 objects less, score " in done.stdout
-    with Client(many) as client:
+    assert "saves 10 objects, score " in done.stdout
+    with Client(server_with_small_dataranges) as client:
         assert len(client.list_dataranges("many")) == 6
 
 
-def test_what_is_worth_it_is_merged_and_then_there_is_nothing_to_do(run: Run, many: str) -> None:
-    with Client(many) as client:
+def test_small_dataranges_are_merged_and_then_there_is_nothing_to_merge(
+    run: Run, server_with_small_dataranges: str
+) -> None:
+    with Client(server_with_small_dataranges) as client:
         before = [each.content for each in client.datas3t("many").scan()]
-        assert run("optimize", "--all", "--server-url", many).returncode == 0
+        assert run("optimize", "--all", "--server-url", server_with_small_dataranges).returncode == 0
         assert len(client.list_dataranges("many")) == 1
         assert [each.content for each in client.datas3t("many").scan()] == before
-    again = run("optimize", "--datas3t", "many", "--server-url", many)
-    assert (again.returncode, again.stdout, again.stderr) == (0, "", "many: nothing to do.\n")
+    again = run("optimize", "--datas3t", "many", "--server-url", server_with_small_dataranges)
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "many: nothing to merge.\n")
 
 
-def test_a_higher_score_leaves_them_alone(run: Run, many: str) -> None:
-    done = run("optimize", "--datas3t", "many", "--min-score", "1000000", "--server-url", many)
-    assert (done.returncode, done.stderr) == (0, "many: nothing to do.\n")
+def test_merges_below_the_minimum_score_are_skipped(run: Run, server_with_small_dataranges: str) -> None:
+    done = run("optimize", "--datas3t", "many", "--min-score", "1000000", "--server-url", server_with_small_dataranges)
+    assert (done.returncode, done.stderr) == (0, "many: nothing to merge.\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("--all", "--datas3t", "x"), ("--all", "--interval", "soon")])
-def test_what_to_optimize_must_be_clear(run: Run, arguments: tuple[str, ...]) -> None:
+def test_unclear_arguments_are_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
     assert run("optimize", *arguments).returncode == 2
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_the_daemon_merges_and_ends_cleanly_when_told(many: str, signum: signal.Signals, tmp_path: Path) -> None:
+def test_the_daemon_merges_and_exits_cleanly_on_a_signal(
+    server_with_small_dataranges: str, signum: signal.Signals, tmp_path: Path
+) -> None:
     command = [
         sys.executable,
         "-m",
@@ -67,11 +71,11 @@ def test_the_daemon_merges_and_ends_cleanly_when_told(many: str, signum: signal.
         "--interval",
         "1h",
         "--server-url",
-        many,
+        server_with_small_dataranges,
     ]
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
     with (
-        Client(many) as client,
+        Client(server_with_small_dataranges) as client,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as daemon,
     ):
         wait_until(lambda: len(client.list_dataranges("many")) == 1, what="the merge")

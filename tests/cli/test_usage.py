@@ -1,4 +1,4 @@
-"""Usage: help, options before and after the sub-command, exit codes, what is imported, bars on a terminal, Ctrl-C."""
+"""Test usage: help, the position of options, exit codes, imports, progress bars on a terminal, and Ctrl-C."""
 
 import base64
 import importlib.metadata
@@ -17,7 +17,7 @@ from tests.cli.conftest import Run
 from tests.support.stack import wait_until
 from tests.support.tars import write_archive
 
-NOWHERE = "http://127.0.0.1:1"
+UNUSED_URL = "http://127.0.0.1:1"
 
 
 def test_keygen_prints_32_bytes_in_base64_and_nothing_else(run: Run) -> None:
@@ -60,15 +60,15 @@ def test_wrong_usage_exits_2(run: Run, arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_server_that_is_not_there_is_named(run: Run) -> None:
-    done = run("datas3t", "list", "--server-url", NOWHERE)
+def test_an_unreachable_server_is_named_in_the_error(run: Run) -> None:
+    done = run("datas3t", "list", "--server-url", UNUSED_URL)
     assert done.returncode == 1
     assert done.stderr.startswith("Error: ")
-    assert NOWHERE in done.stderr
+    assert UNUSED_URL in done.stderr
 
 
-def test_the_server_url_stands_anywhere_and_beats_the_environment(run: Run) -> None:
-    cases = [  # ports: before the sub-command, after it, in the environment, and which of them wins
+def test_the_server_url_may_be_given_anywhere_and_takes_precedence_over_the_environment(run: Run) -> None:
+    cases = [  # ports: before the sub-command, after it, in the environment, and the one that is used
         ("", "", "3", "3"),
         ("1", "", "", "1"),
         ("", "2", "", "2"),
@@ -77,19 +77,19 @@ def test_the_server_url_stands_anywhere_and_beats_the_environment(run: Run) -> N
         ("1", "2", "3", "2"),
     ]
 
-    def said(before: str, after: str, environment: str, _wins: str) -> str:
+    def error_of(before: str, after: str, environment: str, _used: str) -> str:
         def option(port: str) -> list[str]:
             return ["--server-url", f"http://127.0.0.1:{port}"] if port else []
 
         variable = f"http://127.0.0.1:{environment}" if environment else ""
         return run(*option(before), "datas3t", "list", *option(after), DATAS3T_SERVER_URL=variable).stderr
 
-    with ThreadPoolExecutor(len(cases)) as threads:  # each tries for two seconds
-        for stderr, (*_, wins) in zip(threads.map(said, *zip(*cases, strict=True)), cases, strict=True):
-            assert f"http://127.0.0.1:{wins};" in stderr
+    with ThreadPoolExecutor(len(cases)) as threads:  # each process retries for two seconds
+        for stderr, (*_, used) in zip(threads.map(error_of, *zip(*cases, strict=True)), cases, strict=True):
+            assert f"http://127.0.0.1:{used};" in stderr
 
 
-def test_help_and_version_are_results(run: Run) -> None:
+def test_help_and_version_go_to_standard_output(run: Run) -> None:
     for option in ("-h", "--help"):
         done = run("datarange", "pack", option)
         assert (done.returncode, done.stderr) == (0, "")
@@ -97,7 +97,7 @@ def test_help_and_version_are_results(run: Run) -> None:
     assert run("--version").stdout == f"datas3t {importlib.metadata.version('datas3t')}\n"
 
 
-def test_help_imports_nothing_heavy(run: Run) -> None:
+def test_help_does_not_import_slow_modules(run: Run) -> None:
     code = (
         "import sys; from datas3t.cli.main import run; run(['--help']); run(['datarange', 'upload-tar', '-h']);"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
@@ -106,7 +106,7 @@ def test_help_imports_nothing_heavy(run: Run) -> None:
     assert not {"grpc", "google", "psycopg", "boto3", "numpy", "rich", "pycurl"} & set(done.stderr.split())
 
 
-def test_a_traceback_is_shown_to_those_who_ask_for_it(run: Run) -> None:
+def test_a_traceback_is_printed_only_if_the_environment_asks_for_it(run: Run) -> None:
     pack = ("datarange", "pack", "--output", "a.tar", "missing")
     assert "Traceback" not in run(*pack).stderr
     done = run(*pack, DATAS3T_DEBUG="1")
@@ -114,7 +114,7 @@ def test_a_traceback_is_shown_to_those_who_ask_for_it(run: Run) -> None:
     assert done.stderr.endswith("Error: missing cannot be read: No such file or directory\n")
 
 
-def test_names_of_files_need_not_be_unicode(run: Run, tmp_path: Path) -> None:
+def test_file_names_need_not_be_valid_unicode(run: Run, tmp_path: Path) -> None:
     (tmp_path / "work/a").write_text("a")
     command = [sys.executable, "-m", "datas3t", "datarange", "pack", "--output", os.fsdecode(b"\xff.tar"), "a"]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
@@ -122,15 +122,15 @@ def test_names_of_files_need_not_be_unicode(run: Run, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.partition(b": ")[0]) == (0, b"\xff.tar")
 
 
-def test_nobody_to_ask_means_no(run: Run) -> None:
+def test_a_closed_standard_input_means_no(run: Run) -> None:
     command = [sys.executable, "-m", "datas3t", "datas3t", "clear", "--name", "x"]
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", *command], check=False, capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stderr) == (0, "Remove all datapoints of x? [y/N] Not done.\n")
+    assert (done.returncode, done.stderr) == (0, "Remove all datapoints of x? [y/N] Nothing was changed.\n")
 
 
-def test_bars_show_on_a_terminal_only(run: Run, tmp_path: Path) -> None:
+def test_progress_bars_appear_on_a_terminal(run: Run, tmp_path: Path) -> None:
     (tmp_path / "work/in").mkdir()
     (tmp_path / "work/in/a.txt").write_bytes(b"x" * 100_000)
     command = [sys.executable, "-m", "datas3t", "datarange", "pack", "--output", "a.tar", "in"]
@@ -155,7 +155,7 @@ def test_bars_show_on_a_terminal_only(run: Run, tmp_path: Path) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
-    """Starts a command that a test means to cut off."""
+    """Return a function that starts a command, which the test then interrupts."""
 
     def datas3t(*arguments: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -170,15 +170,15 @@ def start(tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
     return datas3t
 
 
-def test_what_is_cut_off_goes_on_and_a_download_appears_whole_or_not_at_all(
+def test_interrupted_transfers_resume_and_a_download_appears_only_when_complete(
     url: str, run: Run, start: Callable[..., "subprocess.Popen[str]"], tmp_path: Path
 ) -> None:
-    at = ("--datas3t", "d", "--server-url", url)
+    target = ("--datas3t", "d", "--server-url", url)
     assert run("datas3t", "add", "--name", "d", "--bucket", "local", "--server-url", url).returncode == 0
     big, back = tmp_path / "work/big.tar", tmp_path / "work/back.tar"
     write_archive(big, 1, 1, [1 << 20] * 60)
 
-    upload = ("datarange", "upload-tar", "--file", "big.tar", *at)
+    upload = ("datarange", "upload-tar", "--file", "big.tar", *target)
     with start(*upload) as process:
         wait_until(lambda: process.poll() is not None or any(map(Path.is_file, (tmp_path / "state").rglob("*"))))
         process.send_signal(signal.SIGINT)
@@ -189,7 +189,7 @@ def test_what_is_cut_off_goes_on_and_a_download_appears_whole_or_not_at_all(
     assert "datapoints 1 to 60" in run(*upload).stdout
 
     span = ("--first-datapoint", "1", "--last-datapoint", "60", "--chunk-size", "16384", "--max-parallelism", "1")
-    download = ("datarange", "download-tar", "--output", "back.tar", *span, *at)
+    download = ("datarange", "download-tar", "--output", "back.tar", *span, *target)
     with start(*download) as process:
         wait_until(lambda: process.poll() is not None or (tmp_path / "work/.back.tar.datas3t-part").exists())
         process.kill()

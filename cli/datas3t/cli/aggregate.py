@@ -1,8 +1,16 @@
-"""`datas3t aggregate`: many dataranges become one."""
+"""`datas3t aggregate` and `datas3t optimize`: merge small dataranges into large ones."""
+
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from datas3t.cli import options, output
+
+if TYPE_CHECKING:
+    from datas3t.client import Client, ProposedAggregate
 
 
 @click.command()
@@ -12,10 +20,10 @@ from datas3t.cli import options, output
 @options.transfer
 @options.server_url()
 def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_retries: int) -> None:
-    """Merge all dataranges from one key to another into a single one, with exactly their datapoints.
+    """Merge all dataranges in a range of keys into one that holds the same datapoints.
 
-    S3 copies what it can by itself; readers notice nothing. Run again after an interruption, it goes on where it
-    stopped.
+    S3 copies most of the bytes by itself, and readers are not interrupted. To resume after an interruption, run the
+    same command again.
 
     \b
       datas3t aggregate --datas3t photos --first-datapoint 1 --last-datapoint 100000
@@ -26,4 +34,131 @@ def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_ret
             datas3t, first, last, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
         )
     output.result(f"{datas3t}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
-    output.note(f"{output.size(done.bytes_copied)} copied by S3, {output.size(done.bytes_moved)} moved.")
+    output.note(f"S3 copied {output.size(done.bytes_copied)}; this client moved {output.size(done.bytes_moved)}.")
+
+
+@click.command()
+@click.option("--datas3t", metavar="NAME", help="The name of the datas3t.")
+@click.option("--all", "all_datas3ts", is_flag=True, help="Optimize all datas3ts.")
+@click.option("--dry-run", is_flag=True, help="Print the merges with their cost and saving, but do not start them.")
+@click.option("--daemon", is_flag=True, help="Repeat after each interval, until SIGTERM or Ctrl-C.")
+@click.option(
+    "--interval", default="5m", show_default=True, type=options.DURATION, help="The pause between daemon rounds."
+)
+@click.option(
+    "--min-score", default=1.0, show_default=True, type=click.FloatRange(0), help="Skip merges that score less."
+)
+@click.option(
+    "--target-size", default="1GB", show_default=True, type=options.SIZE, help="Merge archives smaller than this."
+)
+@click.option(
+    "--max-aggregate-size",
+    default="5GB",
+    show_default=True,
+    type=options.SIZE,
+    help="Create no archive larger than this.",
+)
+@click.option(
+    "--max-operations",
+    default=10,
+    show_default=True,
+    type=click.IntRange(1),
+    help="The maximum number of merges per datas3t and round.",
+)
+@options.transfer
+@options.server_url()
+def optimize(
+    datas3t: str | None, all_datas3ts: bool, dry_run: bool, daemon: bool, interval: float, **limits: Any
+) -> None:
+    """Merge small dataranges into large ones where that saves more than it costs.
+
+    A merge with a score of 1 pays for itself with the first read of all its data. If there is nothing to merge, the
+    command succeeds.
+
+    \b
+      datas3t optimize --datas3t photos --dry-run
+      datas3t optimize --all --daemon --interval 10m
+    """
+    if (datas3t is None) != all_datas3ts:
+        raise click.UsageError("give either --datas3t NAME or --all")
+    stopping = _event_set_by_signals() if daemon else threading.Event()
+    with options.client() as client:
+        while True:
+            names = [datas3t] if datas3t else [each.name for each in client.list_datas3ts()]
+            for name in names:
+                if not stopping.is_set():
+                    _optimize_one(client, name, dry_run, daemon, stopping, **limits)
+            if not daemon or stopping.wait(interval):
+                return
+
+
+def _optimize_one(
+    client: "Client",
+    name: str,
+    dry_run: bool,
+    daemon: bool,
+    stopping: threading.Event,
+    *,
+    min_score: float,
+    target_size: int,
+    max_aggregate_size: int,
+    max_operations: int,
+    max_parallelism: int,
+    max_retries: int,
+) -> None:
+    """Run one round for one datas3t. A daemon prints errors and goes on; otherwise they are raised."""
+    from datas3t.client import Datas3tError
+
+    try:
+        proposals = client.plan_aggregates(
+            name,
+            min_score=min_score,
+            target_size=target_size,
+            max_aggregate_size=max_aggregate_size,
+            max_operations=max_operations,
+        )
+        if not proposals and not daemon:
+            output.note(f"{name}: nothing to merge.")
+        for each in proposals:
+            if stopping.is_set():
+                return
+            output.result(_description(name, each, "would merge" if dry_run else "merging"))
+            if not dry_run:
+                with output.bars() as progress:
+                    client.aggregate(
+                        name,
+                        each.first,
+                        each.last,
+                        max_parallelism=max_parallelism,
+                        max_retries=max_retries,
+                        progress=progress,
+                    )
+    except Datas3tError as error:
+        if not daemon:
+            raise
+        output.note(f"{name}: {error}; retrying after the interval")
+
+
+def _description(name: str, proposal: "ProposedAggregate", verb: str) -> str:
+    return (
+        f"{name}: {verb} {proposal.dataranges} dataranges, datapoints {proposal.first} to {proposal.last}, into one of "
+        f"{output.size(proposal.size)}: moves {output.size(proposal.moved)}, saves {proposal.objects_saved} objects, "
+        f"score {proposal.score:.1f}"
+    )
+
+
+def _event_set_by_signals() -> threading.Event:
+    """Return an event that the first SIGTERM or Ctrl-C sets, so that a running merge finishes first.
+
+    A second signal has its default effect and ends the process at once.
+    """
+    stopping = threading.Event()
+
+    def stop(signum: int, _frame: FrameType | None) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        # The handler interrupts the main thread, which may hold the event's lock in wait(): set() here could deadlock.
+        threading.Thread(target=stopping.set, daemon=True).start()
+
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(signum, stop)
+    return stopping

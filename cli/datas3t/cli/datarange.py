@@ -1,4 +1,4 @@
-"""`datas3t datarange` and `datas3t cat-range`: archives up, datapoints down."""
+"""`datas3t datarange` and `datas3t cat-range`: pack, upload, download, list and delete dataranges."""
 
 import time
 from collections.abc import Sequence
@@ -8,26 +8,26 @@ import click
 
 from datas3t.cli import options, output
 
-_CHUNK_SIZE = 5 << 20
+_CHUNK_SIZE = 5 << 20  # bytes
 _FILE = click.Path(path_type=Path)
 
 
 @click.group()
 def datarange() -> None:
-    """Dataranges: archives of consecutive datapoints."""
+    """Manage dataranges: archives of datapoints with consecutive keys."""
 
 
 @datarange.command()
 @click.option(
-    "--first-datapoint", "first", default=1, show_default=True, type=options.KEY, help="The first file's key."
+    "--first-datapoint", "first", default=1, show_default=True, type=options.KEY, help="The key of the first file."
 )
 @click.option("--output", "archive", required=True, type=_FILE, help="The archive to write.")
 @click.argument("source", nargs=-1, required=True, type=_FILE)
 def pack(first: int, archive: Path, source: Sequence[Path]) -> None:
     """Pack files and folders into an archive of numbered datapoints.
 
-    They go in path order and keep their extensions. Beside the archive, FILE.names.jsonl has a line {"key", "path"} for
-    each. No server is needed.
+    The files are numbered in the order of their paths and keep their extensions. FILE.names.jsonl, written next to the
+    archive, has a line {"key", "path"} for each file. No server is needed.
 
     \b
       datas3t datarange pack --output photos.tar ~/photos
@@ -37,7 +37,7 @@ def pack(first: int, archive: Path, source: Sequence[Path]) -> None:
     with output.bars() as progress:
         done = packed(source, archive, first=first, progress=progress)
     output.result(f"{archive}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
-    output.note(f"Which file became which datapoint: {done.names}")
+    output.note(f"The keys and paths of the files are in {done.names}")
 
 
 @datarange.command("upload-tar")
@@ -46,7 +46,7 @@ def pack(first: int, archive: Path, source: Sequence[Path]) -> None:
 @options.transfer
 @options.server_url()
 def upload_tar(datas3t: str, archive: Path, max_parallelism: int, max_retries: int) -> None:
-    """Upload an archive. Run again after an interruption, it goes on where it stopped.
+    """Upload an archive. To resume after an interruption, run the same command again.
 
     \b
       datas3t datarange upload-tar --datas3t photos --file photos.tar
@@ -57,7 +57,7 @@ def upload_tar(datas3t: str, archive: Path, max_parallelism: int, max_retries: i
             datas3t, archive, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
         )
     output.result(f"{datas3t}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
-    output.note(_took(done.size, time.monotonic() - began))
+    output.note(_duration_and_rate(done.size, time.monotonic() - began))
 
 
 @datarange.command("download-tar")
@@ -65,17 +65,21 @@ def upload_tar(datas3t: str, archive: Path, max_parallelism: int, max_retries: i
 @options.FIRST
 @options.LAST
 @click.option(
-    "--output", "archive", required=True, type=_FILE, help="The archive to write; it appears whole or not at all."
+    "--output", "archive", required=True, type=_FILE, help="The archive to write. It appears only when it is complete."
 )
 @options.transfer
 @click.option(
-    "--chunk-size", default=_CHUNK_SIZE, show_default=True, type=options.SIZE, help="Bytes a request, at most."
+    "--chunk-size",
+    default=_CHUNK_SIZE,
+    show_default=True,
+    type=options.SIZE,
+    help="The maximum number of bytes per request.",
 )
 @options.server_url()
 def download_tar(
     datas3t: str, first: int, last: int, archive: Path, max_parallelism: int, max_retries: int, chunk_size: int
 ) -> None:
-    """Download datapoints as an archive. Run again after an interruption, it goes on where it stopped.
+    """Download datapoints as an archive. To resume after an interruption, run the same command again.
 
     \b
       datas3t datarange download-tar --datas3t photos --first-datapoint 100 --last-datapoint 200 --output some.tar
@@ -94,7 +98,7 @@ def download_tar(
             progress=progress,
         )
     output.result(f"{archive}: {output.size(done.size)}")
-    output.note(_took(done.size, time.monotonic() - began))
+    output.note(_duration_and_rate(done.size, time.monotonic() - began))
 
 
 @datarange.command("list")
@@ -102,9 +106,13 @@ def download_tar(
 @options.JSON
 @options.server_url()
 def list_(datas3t: str, as_json: bool) -> None:
-    """List the dataranges of a datas3t."""
+    """List the dataranges of a datas3t.
+
+    \b
+      datas3t datarange list --datas3t photos
+    """
     with options.client() as client:
-        found = client.list_dataranges(datas3t)
+        dataranges = client.list_dataranges(datas3t)
     if as_json:
         rows = [
             {
@@ -115,11 +123,13 @@ def list_(datas3t: str, as_json: bool) -> None:
                 "max_datapoint_key": each.last,
                 "size_bytes": each.size,
             }
-            for each in found
+            for each in dataranges
         ]
         output.as_json({"dataranges": rows})
     else:
-        lines = ((each.first, each.last, each.datapoints, output.size(each.size), each.object_key) for each in found)
+        lines = (
+            (each.first, each.last, each.datapoints, output.size(each.size), each.object_key) for each in dataranges
+        )
         output.table(("FIRST", "LAST", "DATAPOINTS", "SIZE", "ARCHIVE"), lines, f"{datas3t} has no dataranges.")
 
 
@@ -130,12 +140,18 @@ def list_(datas3t: str, as_json: bool) -> None:
 @options.FORCE
 @options.server_url()
 def delete(datas3t: str, first: int, last: int, force: bool) -> None:
-    """Remove one or several dataranges, for good: the first must begin, the last end, with exactly these keys."""
+    """Remove one or more dataranges. This cannot be undone.
+
+    The first datarange must start with exactly the first key, and the last one must end with exactly the last key.
+
+    \b
+      datas3t datarange delete --datas3t photos --first-datapoint 1 --last-datapoint 1000
+    """
     options.check_range(first, last)
     if output.confirmed(f"Remove datapoints {first} to {last} of {datas3t}?", force=force):
         with options.client() as client:
-            gone = client.delete_dataranges(datas3t, first, last)
-        output.note(f"Removed {len(gone)} datarange{'s' if len(gone) != 1 else ''} of {datas3t}.")
+            deleted = client.delete_dataranges(datas3t, first, last)
+        output.note(f"Removed {len(deleted)} datarange{'s' if len(deleted) != 1 else ''} of {datas3t}.")
 
 
 @click.command("cat-range")
@@ -144,7 +160,7 @@ def delete(datas3t: str, first: int, last: int, force: bool) -> None:
 @click.argument("last", type=options.KEY)
 @options.server_url()
 def cat_range(name: str, first: int, last: int) -> None:
-    """Write the contents of datapoints FIRST to LAST to standard output.
+    """Write the contents of datapoints FIRST to LAST to standard output, one after the other.
 
     \b
       datas3t cat-range photos 42 42 > photo.jpg
@@ -155,5 +171,5 @@ def cat_range(name: str, first: int, last: int) -> None:
             raise click.ClickException(f"{name} has no datapoint from {first} to {last}; list its dataranges")
 
 
-def _took(size: int, seconds: float) -> str:
+def _duration_and_rate(size: int, seconds: float) -> str:
     return f"{seconds:.1f} s, {output.size(int(size / max(seconds, 0.001)))}/s"

@@ -1,23 +1,23 @@
-"""`datas3t datas3t`: datasets."""
+"""`datas3t datas3t`: manage datasets."""
 
 import click
 
 from datas3t.cli import options, output
 
-_NAME = click.option("--name", required=True, help="The datas3t's name.")
+_NAME = click.option("--name", required=True, help="The name of the datas3t.")
 
 
 @click.group()
 def datas3t() -> None:
-    """Datas3ts: named datasets of numbered files."""
+    """Manage datas3ts: named datasets of numbered files."""
 
 
 @datas3t.command()
 @_NAME
-@click.option("--bucket", required=True, metavar="NAME", help="The bucket configuration to keep it in.")
+@click.option("--bucket", required=True, metavar="NAME", help="The bucket configuration that stores the datas3t.")
 @options.server_url()
 def add(name: str, bucket: str) -> None:
-    """Add a datas3t.
+    """Add an empty datas3t.
 
     \b
       datas3t datas3t add --name photos --bucket local
@@ -31,29 +31,26 @@ def add(name: str, bucket: str) -> None:
 @options.JSON
 @options.server_url()
 def list_(as_json: bool) -> None:
-    """List the datas3ts and what they hold."""
+    """List the datas3ts and how much they hold.
+
+    \b
+      datas3t datas3t list
+    """
     with options.client() as client:
-        found = client.list_datas3ts()
+        datas3ts = client.list_datas3ts()
     if as_json:
-        fields = ("datas3t_name", "bucket_name", "datarange_count", "total_datapoints", "lowest_datapoint")
         output.as_json(
             [
-                dict(
-                    zip(
-                        (*fields, "highest_datapoint", "total_bytes"),
-                        (
-                            each.name,
-                            each.bucket,
-                            each.dataranges,
-                            each.datapoints,
-                            each.lowest or 0,
-                            each.highest or 0,
-                            each.size,
-                        ),
-                        strict=True,
-                    )
-                )
-                for each in found
+                {
+                    "datas3t_name": each.name,
+                    "bucket_name": each.bucket,
+                    "datarange_count": each.dataranges,
+                    "total_datapoints": each.datapoints,
+                    "lowest_datapoint": each.lowest or 0,
+                    "highest_datapoint": each.highest or 0,
+                    "total_bytes": each.size,
+                }
+                for each in datas3ts
             ]
         )
         return
@@ -67,34 +64,42 @@ def list_(as_json: bool) -> None:
             "-" if each.highest is None else each.highest,
             output.size(each.size),
         )
-        for each in found
+        for each in datas3ts
     )
     headings = ("NAME", "BUCKET", "DATARANGES", "DATAPOINTS", "LOWEST", "HIGHEST", "SIZE")
     output.table(headings, rows, "There are no datas3ts.")
 
 
 @datas3t.command("import")
-@click.option("--bucket", required=True, metavar="NAME", help="The bucket configuration to read.")
+@click.option("--bucket", required=True, metavar="NAME", help="The bucket configuration to import from.")
 @options.JSON
 @options.server_url()
 def import_(bucket: str, as_json: bool) -> None:
-    """Add the datas3ts that stand in a bucket and are not known yet, after the loss of a database.
+    """Add the datas3ts found in a bucket, after the loss of a database.
+
+    Datas3ts and dataranges that the database already has stay as they are. Each object that is not imported is printed
+    with the reason. The command may be run again at any time.
 
     \b
-    What is left out is printed with the reason. Repeated, it changes nothing.
       datas3t datas3t import --bucket local
     """
     with options.client() as client:
-        done = client.import_datas3ts(bucket)
+        imported = client.import_datas3ts(bucket)
     if as_json:
-        skipped = [{"object_key": each.object_key, "reason": each.reason} for each in done.skipped]
-        output.as_json({"imported_datas3ts": done.datas3ts, "imported_count": len(done.datas3ts), "skipped": skipped})
+        skipped = [{"object_key": each.object_key, "reason": each.reason} for each in imported.skipped]
+        output.as_json(
+            {
+                "imported_datas3ts": imported.datas3ts,
+                "imported_count": len(imported.datas3ts),
+                "skipped": skipped,
+            }
+        )
         return
-    for name in done.datas3ts:
+    for name in imported.datas3ts:
         output.result(name)
-    for each in done.skipped:
-        output.note(f"Left out {each.object_key}: {each.reason}")
-    output.note(f"Imported into {len(done.datas3ts)} datas3ts; left out {len(done.skipped)} objects.")
+    for each in imported.skipped:
+        output.note(f"Skipped {each.object_key}: {each.reason}")
+    output.note(f"Imported {len(imported.datas3ts)} datas3ts; skipped {len(imported.skipped)} objects.")
 
 
 @datas3t.command()
@@ -102,11 +107,15 @@ def import_(bucket: str, as_json: bool) -> None:
 @options.FORCE
 @options.server_url()
 def clear(name: str, force: bool) -> None:
-    """Remove all datapoints of a datas3t, for good."""
+    """Remove all datapoints of a datas3t. This cannot be undone.
+
+    \b
+      datas3t datas3t clear --name photos
+    """
     if output.confirmed(f"Remove all datapoints of {name}?", force=force):
         with options.client() as client:
             cleared = client.clear_datas3t(name)
-        output.note(f"Removed {cleared.dataranges} dataranges of {name}; {cleared.objects} objects are being deleted.")
+        output.note(f"Removed {cleared.dataranges} dataranges of {name}; deleting {cleared.objects} objects.")
 
 
 @datas3t.command()
@@ -114,7 +123,11 @@ def clear(name: str, force: bool) -> None:
 @options.FORCE
 @options.server_url()
 def delete(name: str, force: bool) -> None:
-    """Remove a datas3t that holds no datapoints."""
+    """Remove a datas3t that has no datapoints.
+
+    \b
+      datas3t datas3t delete --name photos
+    """
     if output.confirmed(f"Remove datas3t {name}?", force=force):
         with options.client() as client:
             client.delete_datas3t(name)

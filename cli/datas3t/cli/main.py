@@ -1,4 +1,4 @@
-"""The command `datas3t`: its groups, and how it ends: exit codes 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+"""The command `datas3t`: its sub-commands and exit codes (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
 
 import sys
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from typing import NoReturn
 
 import click
 
-from datas3t.cli import aggregate, bucket, datarange, datas3t, optimize, options, output, server, up
+from datas3t.cli import aggregate, bucket, datarange, datas3t, options, output, server
 
-HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def _show_version(context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -19,33 +19,40 @@ def _show_version(context: click.Context, _parameter: click.Parameter, wanted: b
         context.exit()
 
 
-@click.group("datas3t", context_settings=HELP)
+@click.group("datas3t", context_settings=_SETTINGS)
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_show_version, help="Show the version."
 )
 @options.server_url(envvar="DATAS3T_SERVER_URL")
 def cli() -> None:
-    """Datasets of millions of small files, as indexed TAR archives in any S3 bucket.
+    """Store datasets of millions of small files as indexed TAR archives in any S3 bucket.
 
     `datas3t up` starts everything on this machine. Data and results go to standard output, progress and errors to
     standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
     """
 
 
-for command in (server.server, up.up, server.keygen, bucket.bucket, datas3t.datas3t, datarange.datarange):
+for command in (
+    server.server,
+    server.up,
+    server.keygen,
+    bucket.bucket,
+    datas3t.datas3t,
+    datarange.datarange,
+    datarange.cat_range,
+    aggregate.optimize,
+    aggregate.aggregate,
+):
     cli.add_command(command)
-cli.add_command(datarange.cat_range)
-cli.add_command(optimize.optimize)
-cli.add_command(aggregate.aggregate)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Runs the command line and ends the process."""
+    """Run the command line and exit the process."""
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Runs the command line; the exit code."""
+    """Run the command line and return the exit code."""
     try:
         with cli.make_context("datas3t", list(arguments)) as context:
             result = cli.invoke(context)
@@ -55,5 +62,5 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return output.USAGE
     except BaseException as error:
-        return output.failed(error)
+        return output.report(error)
     return result if isinstance(result, int) else output.DONE

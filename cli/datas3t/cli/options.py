@@ -1,4 +1,4 @@
-"""Options that several commands have, and their types."""
+"""Options that several commands share, and their types."""
 
 import re
 from collections.abc import Callable
@@ -13,24 +13,28 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+# Numbers longer than this are rejected by their length: Python refuses to convert very long ones.
+_MAX_DIGITS = 99
+
 
 class Key(click.ParamType[int]):
-    """A datapoint's key."""
+    """The key of a datapoint."""
 
     name = "key"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the key, or fail with a usage error."""
         text = str(value).strip()
-        key = int(text) if re.fullmatch("[0-9]{1,99}", text) else -1
+        key = int(text) if re.fullmatch(f"[0-9]{{1,{_MAX_DIGITS}}}", text) else -1
         if not 0 <= key <= MAX_KEY:
-            self.fail(f"{value!r} is no key; they are whole numbers from 0 to {MAX_KEY}", param, ctx)
+            self.fail(f"{value!r} is not a key; keys are whole numbers from 0 to {MAX_KEY}", param, ctx)
         return key
 
 
 KEY = Key()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-FORCE = click.option("--force", is_flag=True, help="Do not ask.")
-DATAS3T = click.option("--datas3t", required=True, metavar="NAME", help="The datas3t.")
+FORCE = click.option("--force", is_flag=True, help="Do not ask for confirmation.")
+DATAS3T = click.option("--datas3t", required=True, metavar="NAME", help="The name of the datas3t.")
 FIRST = click.option("--first-datapoint", "first", required=True, type=KEY, help="The first key, inclusive.")
 LAST = click.option("--last-datapoint", "last", required=True, type=KEY, help="The last key, inclusive.")
 
@@ -39,16 +43,17 @@ _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 class Size(click.ParamType[int]):
-    """A number of bytes; KB, MB, GB and TB are powers of 1024."""
+    """A number of bytes, such as 5242880, 512MB or 1GB. KB, MB, GB and TB are powers of 1024."""
 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of bytes, or fail with a usage error."""
         if isinstance(value, int):
             return value
         text = str(value).strip().upper().removesuffix("B").removesuffix("I")
         number, unit = (text[:-1], text[-1]) if text and text[-1] in "KMGT" else (text, "")
-        if not re.fullmatch(r"[0-9]{1,99}\s*", number) or int(number) == 0:
+        if not re.fullmatch(rf"[0-9]{{1,{_MAX_DIGITS}}}\s*", number) or int(number) == 0:
             self.fail(f"{value!r} is not a size; examples: 5242880, 512MB, 1GB", param, ctx)
         return int(number) * _UNITS[unit]
 
@@ -57,11 +62,12 @@ SIZE = Size()
 
 
 class Duration(click.ParamType[float]):
-    """Seconds; with m, h or d behind the number minutes, hours or days."""
+    """A duration, such as 90s, 5m, 24h or 7d. A number without a unit is in seconds."""
 
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number of seconds, or fail with a usage error."""
         found = re.fullmatch(r"([0-9]{1,8}(?:\.[0-9]{1,9})?)\s*([smhd]?)", str(value).strip().lower())
         if found is None or not float(found[1]):
             self.fail(f"{value!r} is not a duration; examples: 90s, 5m, 24h", param, ctx)
@@ -72,14 +78,17 @@ DURATION = Duration()
 
 
 def check_range(first: int, last: int) -> None:
-    """Refuses a range that ends before it begins."""
+    """Raise UsageError if the first key is greater than the last."""
     if first > last:
-        raise click.UsageError(f"the first key, {first}, is above the last, {last}")
+        raise click.UsageError(f"the first key, {first}, is greater than the last key, {last}")
 
 
 def server_url(envvar: str | None = None) -> Callable[[Command], Command]:
-    """`--server-url`, before or after the sub-command. Only the group's may read the environment, or that would win
-    over what was written before the sub-command."""
+    """Return a decorator that adds `--server-url`, which may be given before or after the sub-command.
+
+    Only the top-level group passes `envvar`. If a sub-command also read the environment, its value would replace the
+    one given before the sub-command.
+    """
 
     def keep(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
         if value:
@@ -92,19 +101,19 @@ def server_url(envvar: str | None = None) -> Callable[[Command], Command]:
         expose_value=False,
         callback=keep,
         metavar="URL",
-        help="The server's address.  [default: http://localhost:8765]",
+        help="The address of the server.  [default: http://localhost:8765]",
     )
 
 
 def transfer(command: Command) -> Command:
-    """How hard a transfer tries."""
+    """Add the options that tune a transfer: `--max-parallelism` and `--max-retries`."""
     parallelism = click.option(
         "--max-parallelism",
         default=4,
         show_default=True,
         type=click.IntRange(1),
         metavar="N",
-        help="Requests at a time, at most.",
+        help="The maximum number of concurrent requests.",
     )
     retries = click.option(
         "--max-retries",
@@ -112,13 +121,13 @@ def transfer(command: Command) -> Command:
         show_default=True,
         type=click.IntRange(0),
         metavar="N",
-        help="How often each is tried again.",
+        help="The maximum number of retries of each request.",
     )
     return parallelism(retries(command))
 
 
 def client() -> "Client":
-    """The client of the server that the options name."""
+    """Return a client for the server that the options of the current command name."""
     from datas3t.client import Client
 
     return Client(click.get_current_context().ensure_object(dict).get("server_url"))

@@ -1,4 +1,4 @@
-"""What a person or a script sees: tables, JSON, bars, questions, errors, exit codes."""
+"""Everything that a command prints: tables, JSON, progress bars, questions and errors. Also the exit codes."""
 
 import json
 import os
@@ -14,8 +14,9 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Progress = Callable[[str, int, int], None]
 
-_COUNTED = frozenset(("plan",))  # the phases that are not in bytes
+_NOT_IN_BYTES = frozenset(("plan",))  # the phases whose progress counts items, not bytes
 
+# The extra that installs a module: commands that need more than the client name it in their error.
 _EXTRAS = {
     "aiohttp": "server",
     "boto3": "server",
@@ -33,17 +34,20 @@ _EXTRAS = {
 
 
 def result(text: str) -> None:
-    """A line of the result. A file's name goes out as the bytes it is, Unicode or not."""
+    """Print a line of the result to standard output.
+
+    File names in it are written as their original bytes, even if these are not valid Unicode.
+    """
     click.echo(os.fsencode(text))
 
 
 def note(text: str) -> None:
-    """A line for the person at the terminal."""
+    """Print a line for the user to standard error."""
     click.echo(text, err=True)
 
 
 def contents(pieces: Iterable[bytes]) -> int:
-    """The result itself, as it comes; how many pieces there were."""
+    """Write raw bytes to standard output as they arrive, and return the number of pieces."""
     count = 0
     with open(1, "wb", closefd=False) as out:
         for piece in pieces:
@@ -53,12 +57,12 @@ def contents(pieces: Iterable[bytes]) -> int:
 
 
 def as_json(value: Any) -> None:
-    """A result as JSON, 2 spaces a level, fields in the order of the REST answers."""
+    """Print a result as JSON, indented by 2 spaces."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], nothing: str) -> None:
-    """Rows under headings, numbers to the right; where there are none, a note that says `nothing`."""
+    """Print rows under headings, with numbers aligned right; without rows, print the note `nothing` instead."""
     cells = [[str(cell) for cell in row] for row in rows]
     if not cells:
         note(nothing)
@@ -74,7 +78,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], nothing: st
 
 
 def size(count: int) -> str:
-    """A number of bytes for people; units are powers of 1024."""
+    """Return a number of bytes as text for people, such as "9.8 KB". Units are powers of 1024."""
     value = float(count)
     for unit in ("B", "KB", "MB", "GB"):
         if value < 1024:
@@ -84,27 +88,30 @@ def size(count: int) -> str:
 
 
 def confirmed(question: str, *, force: bool) -> bool:
-    """Asks, unless `force`: only y or yes proceeds, anything else says so."""
+    """Ask for confirmation unless `force`, and return whether the answer was y or yes.
+
+    Any other answer, or a closed standard input, prints that nothing was changed.
+    """
     if force:
         return True
     click.echo(f"{question} [y/N] ", nl=False, err=True)
-    if _answer().strip().lower() in (b"y", b"yes"):
+    if _read_answer().strip().lower() in (b"y", b"yes"):
         return True
-    note("Not done.")
+    note("Nothing was changed.")
     return False
 
 
-def _answer() -> bytes:
+def _read_answer() -> bytes:
     try:
-        with open(0, "rb", closefd=False) as asked:
-            return asked.readline()
-    except OSError:  # there is nobody to ask
+        with open(0, "rb", closefd=False) as standard_input:
+            return standard_input.readline()
+    except OSError:  # standard input is closed
         return b""
 
 
 @contextmanager
 def bars() -> Iterator[Progress | None]:
-    """A bar for each phase, on a terminal; elsewhere None."""
+    """Show a progress bar for each phase; without a terminal, yield None and show nothing."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -121,47 +128,49 @@ def bars() -> Iterator[Progress | None]:
     with Bars(*columns, console=Console(stderr=True)) as shown:
         tasks: dict[str, Any] = {}
 
-        def report(phase: str, current: int, total: int) -> None:
+        def update(phase: str, current: int, total: int) -> None:
             if phase not in tasks:
                 tasks[phase] = shown.add_task(phase, total=total, amount="")
             shown.update(tasks[phase], completed=current, total=total, amount=_amount(phase, current, total))
 
-        yield report
+        yield update
 
 
 def _amount(phase: str, current: int, total: int) -> str:
-    if total <= 1:  # done or not
+    if total <= 1:  # a phase without steps is either done or not
         return ""
-    return f"{current} of {total}" if phase in _COUNTED else f"{size(current)} of {size(total)}"
+    return f"{current} of {total}" if phase in _NOT_IN_BYTES else f"{size(current)} of {size(total)}"
 
 
-def failed(error: BaseException) -> int:
-    """Says in one line what happened and what to do; the exit code."""
+def report(error: BaseException) -> int:
+    """Print in one line what happened and what to do next, and return the exit code."""
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         note(f"Interrupted{f': {error}' if str(error) else '.'}")
         return INTERRUPTED
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else FAILED
-    if isinstance(error, BrokenPipeError):  # whoever read our output has gone: nothing to say, and nobody to say it to
+    if isinstance(error, BrokenPipeError):
+        # The reader of our output has exited, for example `head`. Point standard output at /dev/null, so that Python
+        # does not report the same error again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     if os.environ.get("DATAS3T_DEBUG"):
         traceback.print_exception(error)
-    note(f"Error: {_said(error)}")
+    note(f"Error: {_message(error)}")
     return FAILED
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, click.ClickException):
-        return _line(error.format_message())
+        return _one_line(error.format_message())
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
-        return f"this command needs more than the client; pip install 'datas3t[{extra}]'"
+        return f"this command needs optional packages; run: pip install 'datas3t[{extra}]'"
     if isinstance(error, OSError) and error.strerror:
-        return _line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
+        return _one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     if type(error).__module__.startswith("datas3t.") or isinstance(error, OSError):
-        return _line(str(error))
-    return f"{_line(f'{type(error).__name__}: {error}')} (a defect; DATAS3T_DEBUG=1 shows where)"
+        return _one_line(str(error))
+    return f"{_one_line(f'{type(error).__name__}: {error}')} (this is a bug; DATAS3T_DEBUG=1 prints a traceback)"
 
 
-def _line(text: str) -> str:
+def _one_line(text: str) -> str:
     return " ".join(text.split())

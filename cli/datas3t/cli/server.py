@@ -1,4 +1,4 @@
-"""`datas3t server` and `datas3t keygen`."""
+"""`datas3t server`, `datas3t up` and `datas3t keygen`: run a server."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -10,14 +10,22 @@ from datas3t.cli.options import DURATION, SIZE
 
 
 @click.command()
-@click.option("--db-url", envvar="DB_URL", show_envvar=True, metavar="URL", help="postgres://user:password@host/name")
-@click.option("--addr", envvar="ADDR", show_envvar=True, default=":8765", show_default=True, help="Where to listen.")
+@click.option(
+    "--db-url",
+    envvar="DB_URL",
+    show_envvar=True,
+    metavar="URL",
+    help="The database, as postgres://user:password@host/name.",
+)
+@click.option(
+    "--addr", envvar="ADDR", show_envvar=True, default=":8765", show_default=True, help="The address to listen on."
+)
 @click.option(
     "--cache-dir",
     envvar="CACHE_DIR",
     show_envvar=True,
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where indices are kept.  [default: the user's cache folder]",
+    help="The folder that caches indices.  [default: the user's cache folder]",
 )
 @click.option(
     "--max-cache-size",
@@ -26,9 +34,11 @@ from datas3t.cli.options import DURATION, SIZE
     default="1GB",
     show_default=True,
     type=SIZE,
-    help="How large that may grow.",
+    help="The maximum size of that cache.",
 )
-@click.option("--encryption-key", envvar="ENCRYPTION_KEY", show_envvar=True, help="What `datas3t keygen` printed.")
+@click.option(
+    "--encryption-key", envvar="ENCRYPTION_KEY", show_envvar=True, help="The key printed by `datas3t keygen`."
+)
 @click.option(
     "--url-lifetime",
     envvar="URL_LIFETIME",
@@ -36,15 +46,17 @@ from datas3t.cli.options import DURATION, SIZE
     default="24h",
     show_default=True,
     type=DURATION,
-    help="How long presigned URLs are valid; 7d at most.",
+    help="How long presigned URLs are valid, at most 7d.",
 )
-@click.option("--grpc-addr", metavar="ADDR", help="Serve gRPC alone on a second address, without the hop between.")
+@click.option(
+    "--grpc-addr", metavar="ADDR", help="A second address that serves only gRPC, without the relay of --addr."
+)
 @click.option(
     "--log-level",
     default="info",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
-    help="What is logged, to standard error.",
+    help="The lowest level that is logged, to standard error.",
 )
 def server(
     db_url: str | None,
@@ -58,7 +70,8 @@ def server(
 ) -> int:
     """Run the server: gRPC, REST and metrics on one address.
 
-    The environment alone is enough. SIGTERM ends it once running calls are done.
+    Every setting with an environment variable can be given there instead. On SIGTERM the server finishes running calls
+    and exits.
 
     \b
       export DB_URL=postgres://user:password@localhost:5432/datas3t
@@ -66,10 +79,12 @@ def server(
       datas3t server
     """
     if not db_url:
-        raise click.UsageError("no database: give --db-url, or set DB_URL, to postgres://user:password@host:port/name")
+        raise click.UsageError(
+            "the database is not set; set --db-url or DB_URL to postgres://user:password@host:port/name"
+        )
     if not encryption_key:
         raise click.UsageError(
-            "no encryption key: give --encryption-key, or set ENCRYPTION_KEY; `datas3t keygen` makes one"
+            "the encryption key is not set; set --encryption-key or ENCRYPTION_KEY to a key from `datas3t keygen`"
         )
     import platformdirs
 
@@ -88,14 +103,42 @@ def server(
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
-    from datas3t.server.app import run  # half a second, which wrong usage need not wait for
+    from datas3t.server.app import run  # takes 0.5 s, so import it only after usage errors
 
     return run(settings)
 
 
 @click.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder that stores everything.  [default: the user's data folder]",
+)
+@click.option(
+    "--addr", default="127.0.0.1:8765", show_default=True, metavar="HOST:PORT", help="The address to listen on."
+)
+def up(data_dir: Path | None, addr: str) -> int:
+    """Start everything on this machine: PostgreSQL, an S3 server and the datas3t server.
+
+    The bucket configuration `local` exists from the start. Data is stored in the data folder and survives restarts.
+    Ctrl-C or SIGTERM stops everything. DIR/stack.json has the addresses and keys, for scripts.
+
+    \b
+      datas3t up
+      datas3t up --data-dir ./data --addr 127.0.0.1:0
+    """
+    from datas3t.embedded.stack import up as run
+
+    return run(data_dir, addr)
+
+
+@click.command()
 def keygen() -> None:
-    """Print a new encryption key: 32 random bytes in base64."""
+    """Print a new encryption key: 32 random bytes in base64.
+
+    \b
+      export ENCRYPTION_KEY=$(datas3t keygen)
+    """
     import base64
     import secrets
 
