@@ -130,7 +130,7 @@ with Client(url) as client:
 @pytest.mark.parametrize("small", [0, 256 << 10], ids=["large indices", "small indices"])
 def test_a_full_disk_costs_nothing_but_speed(site: Site, tmp_path: Path, small: int) -> None:
     filled(site, tmp_path)
-    set_small = f"from datas3t.client import _index_files\n_index_files._SMALL = {small}\n"
+    set_small = f"from datas3t.client._reading import index_files\nindex_files._SMALL = {small}\n"
     command = [sys.executable, "-c", set_small + _ON_A_FULL_DISK, site.client.url, site.name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")

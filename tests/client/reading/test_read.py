@@ -156,7 +156,7 @@ def test_a_handle_pickles_and_reads_on_elsewhere(site: Site, tmp_path: Path) -> 
     handle.get(1)
     again = pickle.loads(pickle.dumps(handle))
     assert again.get(105) == contents[105]
-    again._client.close()
+    again._session.close()
 
 
 def test_one_handle_serves_many_threads(site: Site, tmp_path: Path) -> None:
