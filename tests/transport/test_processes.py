@@ -64,7 +64,7 @@ def test_a_call_that_is_collected_within_another_one_ends_well(server: Httpd) ->
             yield at, Request("GET", server.url + "/a", at, at + 8)
 
     with Engine() as engine:
-        engine._idle = _Collected()
+        engine._pool._idle = _Collected()
         for _ in range(3):
             held = engine.stream(jobs(), parallelism=2, ahead=100)
             assert bytes(next(held.__enter__())[1]) == Pattern(GIB)[0:8]
@@ -73,8 +73,8 @@ def test_a_call_that_is_collected_within_another_one_ends_well(server: Httpd) ->
             del held, cycle
             read(engine, server, 5, count=3)
         gc.collect()
-        assert not engine._running
-        assert len(engine._idle) == 1  # used again and again
+        assert not engine._pool._lent
+        assert len(engine._pool._idle) == 1  # used again and again
 
 
 def in_a_child(engine: Engine, server: Httpd, seed: int) -> int:
@@ -186,7 +186,7 @@ for spare in range(4):
     try:
         print(engine.fetch(requests, parallelism=1, retries=1))
     except TransferError as error:
-        assert error.retryable and "GET" in str(error) or "cannot go on" in str(error), error
+        assert error.retryable and "GET" in str(error) or "cannot continue" in str(error), error
     else:
         break
     os.close(taken.pop())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.transport import Engine, FileRange, FileSink, Range, Request, Response, TransferError, multi, run
+from datas3t.transport import Engine, FileRange, FileSink, Range, Request, Response, TransferError, policy, run, sweep
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 4 << 20
@@ -108,7 +108,7 @@ def test_bodies_in_memory_are_sent_as_they_are(server: Httpd, engine: Engine, ki
 def test_a_file_that_ends_early_is_no_matter_for_another_try(server: Httpd, engine: Engine, file: int) -> None:
     os.pwrite(file, b"short", 0)
     request = Request("PUT", server.url + "/part", body=FileRange(file, range(100)))
-    with pytest.raises(TransferError, match="what is sent ended after 5 of 100 bytes") as caught:
+    with pytest.raises(TransferError, match="the data to send ended after 5 of 100 bytes") as caught:
         engine.run([request], parallelism=1)
     assert not caught.value.retryable
     assert len(server.requests) <= 1
@@ -174,7 +174,7 @@ def test_a_server_that_is_gone_does_not_draw_requests_in(server: Httpd, engine: 
 def test_fewer_run_at_a_time_where_s3_says_slow_down(
     server: Httpd, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(policy, "_FIRST_PAUSE", 0.01)
     server.rule = lambda _: Fault(status=503 if len(server.requests) <= 16 else None, delay=0.01)
     at_once: list[int] = []
 
@@ -188,16 +188,16 @@ def test_fewer_run_at_a_time_where_s3_says_slow_down(
 
 
 def test_the_pace_is_halved_once_for_a_crowd_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    pace = run._Pace(16)
+    pace = run.Pace(16)
     for _ in range(16):
         pace.slow_down()
     assert pace.allowed == 8
-    monkeypatch.setattr(run, "_BREATH", 0)
+    monkeypatch.setattr(run, "_CONGESTION_WINDOW", 0)
     for _ in range(9):
         pace.slow_down()
     assert pace.allowed == 1
     for _ in range(200):
-        pace.grow()
+        pace.speed_up()
     assert pace.allowed == 16
 
 
@@ -249,7 +249,7 @@ def swept(engine: Engine, server: Httpd, count: int) -> bytes:
 
 def test_a_small_range_without_an_answer_is_soon_asked_for_again(server: Httpd) -> None:
     server.plan(*[Fault(delay=600)] * 2)
-    with Engine(patience=1) as engine:
+    with Engine(small_stall_timeout=1) as engine:
         assert swept(engine, server, 1) == Pattern(SIZE)[0:10]
     assert len(server.requests) == 3
 
@@ -257,17 +257,17 @@ def test_a_small_range_without_an_answer_is_soon_asked_for_again(server: Httpd) 
 def test_one_that_is_silent_while_others_are_answered_is_asked_for_again(
     server: Httpd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multi, "_SILENCE", 0.3)
+    monkeypatch.setattr(sweep, "_MIN_SILENCE", 0.3)
     server.plan(Fault(delay=600))
     began = time.monotonic()
-    with Engine(stall_timeout=60, patience=60) as engine:
+    with Engine(stall_timeout=60, small_stall_timeout=60) as engine:
         assert swept(engine, server, 40) == Pattern(SIZE)[0:400]
     assert time.monotonic() - began < 30
     assert len(server.requests) == 41
 
 
 def test_an_s3_that_is_slow_to_answer_is_asked_once(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multi, "_SILENCE", 0.3)
+    monkeypatch.setattr(sweep, "_MIN_SILENCE", 0.3)
     server.rule = lambda _: Fault(delay=1.0)
     with Engine() as engine:
         assert swept(engine, server, 6) == Pattern(SIZE)[0:60]

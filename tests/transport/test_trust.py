@@ -58,7 +58,7 @@ def test_authorities_are_those_that_the_environment_names(
 def test_authorities_are_else_those_of_the_system(
     server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle, "_CA_PLACES", ("/nowhere/ca.pem", str(authority)))
+    monkeypatch.setattr(handle, "_CA_BUNDLES", ("/nowhere/ca.pem", str(authority)))
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: ssl.DefaultVerifyPaths("", "", "", "", "", ""))
     assert get(server) == Pattern(SIZE)[8:16]
 

@@ -1,7 +1,7 @@
 """HTTP transfers between this process and S3, over libcurl. Client and server both use this package.
 
-Import from here; the modules inside may change. An `Engine` sends requests concurrently from the calling thread,
-retries what is worth retrying, and checks that what it returns is what was asked for:
+Import from here; the modules inside may change. An `Engine` sends requests concurrently from the thread of the caller,
+retries what is worth retrying (`policy` says what), and checks that what it returns is what was requested:
 
     from datas3t.transport import Engine, FileSink, Request
 
@@ -9,23 +9,13 @@ retries what is worth retrying, and checks that what it returns is what was aske
         head, tail = engine.fetch([Request("GET", url, 0, 512), Request("GET", url, 9_000, 9_512)], parallelism=2)
         engine.run([Request("GET", url, 0, size, etag, sink=FileSink(fd, 0))], parallelism=1)
 
-A request that failed for good raises `TransferError`.
+A request that has failed for good raises `TransferError`.
 """
 
-from datas3t.transport.engine import Engine
-from datas3t.transport.messages import (
-    Body,
-    FileRange,
-    FileSink,
-    MemoryRange,
-    MemorySink,
-    Range,
-    Request,
-    Response,
-    Sink,
-    TransferError,
-    s3_error_code,
-)
+from datas3t.transport.bodies import Body, FileRange, FileSink, MemoryRange, MemorySink, Sink
+from datas3t.transport.engine import Engine, Observed
+from datas3t.transport.head import s3_error_code
+from datas3t.transport.messages import Range, Request, Response, TransferError
 
 __all__ = [
     "Body",
@@ -34,6 +24,7 @@ __all__ = [
     "FileSink",
     "MemoryRange",
     "MemorySink",
+    "Observed",
     "Range",
     "Request",
     "Response",

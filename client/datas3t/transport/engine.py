@@ -1,50 +1,51 @@
-"""The data plane: every byte between client and S3, over libcurl's multi interface, driven by the calling thread.
+"""The engine: sends requests to S3 over libcurl, many at a time, in the thread of the caller.
 
-A call has a multi of its own, with warm connections, out of a pool; so many threads may share an Engine, no thread is
-left behind, and Ctrl-C ends a transfer at once. A forked child starts with an empty pool: sockets that two processes
-share answer each other's requests.
+Each call has a libcurl multi of its own, with open connections, out of a pool. So threads can share an engine, no
+thread is started, and Ctrl-C ends a transfer at once.
 """
 
-import ctypes
-import os
-import resource
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
-import pycurl
-
 from datas3t.transport.handle import Options
-from datas3t.transport.messages import FileRange, FileSink, MemorySink, Range, Request, Response, TransferError
-from datas3t.transport.multi import Multi, Take
+from datas3t.transport.messages import SMALL, Range, Request, Response
+from datas3t.transport.pool import Pool
 from datas3t.transport.run import OnBytes, OnDone, Run
 from datas3t.transport.stream import Stream
-from datas3t.transport.sweep import SMALL, plain
-
-__all__ = ["Engine", "FileRange", "FileSink", "MemorySink", "Range", "Request", "Response", "TransferError"]
+from datas3t.transport.sweep import OnBody, as_range
 
 T = TypeVar("T")
 
-_IDLE_MULTIS = 16
-_MOST_CONNECTIONS = 512
-_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
 
+class Observed(NamedTuple):
+    """What a call has shown about the endpoint.
 
-class Heard(NamedTuple):
-    """What a call of the engine learnt about the endpoint."""
+    Attributes:
+        first_byte: Seconds from a request to the first byte of its response; None if that was not measured.
+        crowded: Whether S3 asked for fewer requests.
+    """
 
     first_byte: float | None
     crowded: bool
 
 
 class Engine:
-    """Sends requests to S3. Safe for many threads; usable after fork; `close` ends its idle connections.
+    """Sends requests to S3. Safe for threads, and usable after a fork. `close` closes its idle connections.
 
-    Timeouts in seconds: to connect, and without a byte in either direction, which for `each` is `patience`. All calls
-    together have about `connections`, half of the descriptors that the process may have unless given: the more calls
-    run at a time, the fewer each has.
+    Args:
+        connect_timeout: Seconds to connect.
+        stall_timeout: Seconds without a byte in either direction after which a try has failed.
+        small_stall_timeout: The same for the ranges of `each` and `fetch` of at most 256 KiB, which cost little to
+            request again. Never more than `stall_timeout`.
+        connections: How many connections all calls together have, apart from one for each call. By default 512, or
+            half of the file descriptors that the process may have, if that is less. The more calls run concurrently,
+            the fewer connections each of them gets.
+
+    Example:
+        with Engine() as engine:
+            head, tail = engine.fetch([Request("GET", url, 0, 512), Request("GET", url, 9_000, 9_512)], parallelism=2)
     """
 
     def __init__(
@@ -52,15 +53,11 @@ class Engine:
         *,
         connect_timeout: float = 10,
         stall_timeout: float = 30,
-        patience: float = 10,
+        small_stall_timeout: float = 10,
         connections: int | None = None,
     ) -> None:
-        self._options = Options(connect_timeout, stall_timeout, min(patience, stall_timeout))
-        self._connections = connections or _affordable()
-        # No lock: a generator that is collected puts its multi back at any moment, also within these methods.
-        self._idle: list[Multi] = []
-        self._running: dict[Multi, int] = {}  # the connections that each may have
-        _engines.add(self)
+        self._options = Options(connect_timeout, stall_timeout, min(small_stall_timeout, stall_timeout))
+        self._pool = Pool(self._options, connections)
 
     def run(
         self,
@@ -71,70 +68,105 @@ class Engine:
         on_done: OnDone | None = None,
         on_bytes: OnBytes | None = None,
     ) -> bool:
-        """Does all requests, `parallelism` at a time at most, taken from the iterable as places come free.
+        """Send all requests. They are taken from the iterable one by one, when they can start.
 
-        Each is tried up to `retries` times again, with growing pauses; where S3 asks for less (503, 429), fewer are
-        under way for a while: answers whether it did. `on_done` and `on_bytes` (payload bytes since the last call, none
-        twice) run here. Raises TransferError for the first request that fails for good, which ends all others, and what
-        callbacks raise.
+        Args:
+            requests: The requests.
+            parallelism: How many run at a time, at most. After S3 has asked for less (503, 429), fewer do for a while.
+            retries: How often each request is retried, with growing pauses. The policy module says what is retried.
+            on_done: Called with each request that has succeeded, and its response.
+            on_bytes: Called with the number of payload bytes that moved since the last call; bytes that a retry moves
+                again are not counted again.
+
+        Returns:
+            Whether S3 asked for fewer requests.
+
+        Raises:
+            TransferError: A request has failed for good. All others are given up. The same holds for anything that a
+                callback, a sink, a body or a URL function raises.
         """
-        with self._multi(parallelism) as (multi, width):
+        with self._pool.lend(parallelism) as (multi, width):
             run = Run(multi, iter(requests), width, retries, on_done, on_bytes)
-            run.go()
+            run.finish()
             return run.crowded
 
-    def each(self, ranges: Sequence[Range], take: Take, *, parallelism: int, retries: int = 3) -> Heard:
-        """Gives `take` the number and the body of each range, as they come: the quickest way for many small ones.
+    def each(self, ranges: Sequence[Range], on_body: OnBody, *, parallelism: int, retries: int = 3) -> Observed:
+        """Fetch ranges into memory, in any order. This is the fastest way for many small ones.
 
-        Errors and tries are as with `run`.
+        Args:
+            ranges: The ranges.
+            on_body: Called with the number of each range (0 for the first one) and its bytes, as they arrive.
+            parallelism: As for `run`.
+            retries: As for `run`.
+
+        Raises:
+            TransferError: As for `run`.
         """
-        if all(place.stop - place.start <= SMALL for place in ranges):
-            left, first_byte = self._sweep(ranges, take, parallelism)
+        # A sweep does small ranges, all of them in the usual case.
+        if all(wanted.stop - wanted.start <= SMALL for wanted in ranges):
+            left, first_byte = self._sweep(ranges, on_body, parallelism)
         else:
-            small = [number for number, place in enumerate(ranges) if place.stop - place.start <= SMALL]
+            small = [number for number, wanted in enumerate(ranges) if wanted.stop - wanted.start <= SMALL]
             swept = [ranges[number] for number in small]
-            missed, first_byte = self._sweep(swept, lambda at, body: take(small[at], body), parallelism)
+            missed, first_byte = self._sweep(swept, lambda at, body: on_body(small[at], body), parallelism)
             left = sorted({*range(len(ranges))}.difference(small) | {small[at] for at in missed})
+
+        # Large ranges, and what the sweep has left, are done one request at a time, with retries.
         crowded = False
         if left:
-            numbers = {ranges[number].request(self._options.patience): number for number in left}
+            numbers = {ranges[number].request(self._options.small_stall_timeout): number for number in left}
 
             def pass_on(request: Request, response: Response) -> None:
-                take(numbers[request], response.body)
+                on_body(numbers[request], response.body)
 
             crowded = self.run(numbers, parallelism=parallelism, retries=retries, on_done=pass_on)
-        return Heard(first_byte, crowded)
+        return Observed(first_byte, crowded)
 
     def fetch(self, requests: Sequence[Request], *, parallelism: int, retries: int = 3) -> list[bytes]:
-        """The bodies of GETs without a sink, in their order. Errors and tries are as with `run`."""
-        ranges = [place for request in requests if (place := plain(request))] if retries else []
+        """Return the bodies of GETs without a sink, in the order of the requests.
+
+        Args:
+            requests: The requests.
+            parallelism: As for `run`.
+            retries: As for `run`.
+
+        Raises:
+            TransferError: As for `run`.
+        """
+        ranges = [wanted for request in requests if (wanted := as_range(request))] if retries else []
         if len(ranges) == len(requests):
             bodies = [b""] * len(ranges)
             self.each(ranges, bodies.__setitem__, parallelism=parallelism, retries=retries)
             return bodies
-        found: dict[Request, bytes] = {}
+        bodies_by_request: dict[Request, bytes] = {}
 
         def keep(request: Request, response: Response) -> None:
-            found[request] = response.body
+            bodies_by_request[request] = response.body
 
         self.run(requests, parallelism=parallelism, retries=retries, on_done=keep)
-        return [found[request] for request in requests]
+        return [bodies_by_request[request] for request in requests]
 
     @contextmanager
     def stream(
         self, jobs: Iterator[tuple[T, Request]], *, parallelism: int, ahead: int, retries: int = 3
     ) -> Iterator[Stream[T]]:
-        """Does GETs in order, reading ahead; see `Stream`, whose iteration raises as `run`."""
-        with self._multi(parallelism) as (multi, width):
+        """Yield a stream of the bodies of GETs, in order, that reads ahead while the caller uses them.
+
+        Args:
+            jobs: Each request with anything that says what it is for; taken one by one.
+            parallelism: As for `run`.
+            ahead: How many bytes may be in memory at a time.
+            retries: As for `run`.
+
+        Raises:
+            TransferError: As for `run`, while the stream is iterated.
+        """
+        with self._pool.lend(parallelism) as (multi, width):
             yield Stream(multi, jobs, width, ahead, retries)
 
-    def _sweep(self, ranges: Sequence[Range], take: Take, parallelism: int) -> tuple[list[int], float | None]:
-        with self._multi(min(parallelism, len(ranges))) as (multi, width):
-            return multi.sweep(ranges, take, width)
-
     def close(self) -> None:
-        """Ends the idle connections. A call under way keeps its own until it is done."""
-        self._close_idle(lambda: True)
+        """Close the idle connections. Running calls keep theirs until they are done; new calls open new ones."""
+        self._pool.close_idle()
 
     def __enter__(self) -> Self:
         return self
@@ -144,77 +176,6 @@ class Engine:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _multi(self, wanted: int) -> Iterator[tuple[Multi, int]]:
-        """A multi for a call, and how many requests at a time it is good for."""
-        try:
-            multi = self._take()
-            try:
-                yield multi, self._width(multi, wanted)
-            finally:
-                self._running.pop(multi, None)
-                self._put_back(multi)
-        except pycurl.error as error:  # as where there is no descriptor left
-            raise TransferError(f"a transfer to S3 cannot go on: {error.args[-1]}", retryable=True) from None
-
-    def _take(self) -> Multi:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return Multi(self._options)
-
-    def _width(self, multi: Multi, wanted: int) -> int:
-        """As many as are wanted, but no more than it has already, or half of what the others leave: some may follow."""
-        left = self._connections - self._reserved()
-        width = max(1, min(wanted, max(left // 2, min(multi.connections, left))))
-        self._running[multi] = max(width, multi.connections)
-        self._close_idle(lambda: self._spare() < 0)
-        return width
-
-    def _close_idle(self, needed: Callable[[], bool]) -> None:
-        """Those that were used longest ago first."""
-        while self._idle and needed():
-            with suppress(IndexError):  # another thread was faster
-                self._idle.pop(0).close()
-
-    def _reserved(self) -> int:
-        return sum(list(self._running.values()))
-
-    def _spare(self) -> int:
-        """The connections that neither another call nor an idle multi has."""
-        return self._connections - self._reserved() - sum(each.connections for each in list(self._idle))
-
-    def _put_back(self, multi: Multi) -> None:
-        if multi.process != os.getpid():  # the child of a call
-            _never_close(multi)
-            return
-        multi.abandon()
-        if len(self._idle) < _IDLE_MULTIS and multi.connections <= self._spare():
-            self._idle.append(multi)
-        else:
-            multi.close()
-
-    def _forget(self) -> None:
-        for multi in self._idle:
-            _never_close(multi)
-        self._idle = []
-        self._running = {}
-
-
-def _affordable() -> int:
-    """The connections that leave the program descriptors of its own."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _MOST_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, min(_MOST_CONNECTIONS, limit // 2))
-
-
-def _never_close(multi: Multi) -> None:
-    """Keeps it from being freed, also at exit: to close what the parent uses would end its TLS sessions."""
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(multi))
-
-
-def _start_anew_in_the_child() -> None:
-    for engine in list(_engines):
-        engine._forget()
-
-
-os.register_at_fork(after_in_child=_start_anew_in_the_child)
+    def _sweep(self, ranges: Sequence[Range], on_body: OnBody, parallelism: int) -> tuple[list[int], float | None]:
+        with self._pool.lend(min(parallelism, len(ranges))) as (multi, width):
+            return multi.sweep(ranges, on_body, width)

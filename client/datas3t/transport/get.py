@@ -1,82 +1,91 @@
-"""GET: bytes of an object, to a sink or into memory, and never other bytes than those that were asked for."""
+"""GET: bytes of an object, into a sink or into memory, and never other bytes than those that were requested."""
 
 from itertools import chain
 
 import pycurl
 
-from datas3t.transport.handle import ERROR_BODY, Options, Transfer
-from datas3t.transport.messages import Response, TransferError, is_another, is_range, parsed
-from datas3t.transport.sweep import SMALL
+from datas3t.transport.handle import MAX_ERROR_BODY, Options, Transfer
+from datas3t.transport.head import etag_of, is_other_object, is_range, parse_head
+from datas3t.transport.messages import SMALL, Response, TransferError
+from datas3t.transport.policy import Meaning
 
-_BATCH = 256 << 10  # bytes that a sink gets at a time; libcurl hands out 16 KiB
+_BATCH = 256 << 10  # bytes per call of a sink; libcurl delivers 16 KiB at a time, which costs more calls
 
 
 class Get(Transfer):
-    """GETs on one handle. What is expensive to set is set only where it differs from the request before."""
+    """GETs on one handle.
+
+    A small body without a sink is collected in `_pieces` and judged at the end. Any other body is judged by its head,
+    before its first bytes go to the sink, and is resumed after an error.
+    """
 
     __slots__ = (
-        "_etag",
-        "_fits",
-        "_headers",
-        "_held",
-        "_kept",
-        "_limit",
-        "_pinned",
+        "_collected",
+        "_etag_set",
+        "_headers_set",
+        "_is_expected",
+        "_is_small",
+        "_limit_set",
+        "_pending",
         "_received",
-        "_small",
+        "_resumed_etag",
     )
 
     def __init__(self, options: Options) -> None:
-        self._kept: list[bytes] = []  # of a large body without a sink, over all tries
+        self._collected: list[bytes] = []  # of a large body without a sink, from all tries
         super().__init__(options)
-        self._small = True
-        self._etag = b""  # in the condition that is set
-        self._headers: list[bytes] = []
-        self._limit = 0
+        self._is_small = True
+        self._etag_set = b""
+        self._headers_set: list[bytes] = []
+        self._limit_set = 0
         self.curl.setopt(pycurl.HTTPGET, 1)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
 
-    def end(self) -> None:
-        super().end()
-        self._received = 0  # bytes that need not come again
-        self._pinned: str | None = None  # the object they are of
-        self._kept.clear()
+    def release(self) -> None:
+        """Forget the request, its sink, and the bytes received for it."""
+        super().release()
+        self._received = 0  # bytes that are delivered, and need not be requested again
+        self._resumed_etag: str | None = None  # of the object that they belong to
+        self._collected.clear()
 
-    def outcome(self, code: int, message: str) -> Response | TransferError:
+    def outcome(self, error: int, message: str) -> Response | TransferError:
+        """Return the response if it is what was requested, otherwise the error."""
         request = self.request
-        status, headers = parsed(self._lines)
+        status, headers = parse_head(self._lines)
         if status >= 300:
             return self._refused(status, headers)
+        # What has arrived is delivered even if the connection broke, so that the next try continues after it.
         if status >= 200:
-            if misfit := self._misfit(status, headers):
-                return misfit
-            if not self._small and not self._pass_on():
-                return self._error("the answer is longer than what was asked for", retryable=True)
+            if mismatch := self._mismatch(status, headers):
+                return mismatch
+            if not self._is_small and not self._deliver():
+                return self._error("the response is longer than the requested range", Meaning.TEMPORARY)
+        # The connection may break after the last byte that was requested: then nothing is missing.
         size = None if request.stop is None else request.stop - request.start
-        # Where a connection broke, the next try goes on from what was passed on, which may have been all.
-        if (code and (self._small or self._received != size)) or status < 200:
-            return self._broken(code, message)
-        body = b"".join(chain(self._kept, self._pieces))
-        got = len(body) if self._small else self._received
-        if size is not None and got != size:
-            return self._error(f"{got} bytes came instead of {size}", retryable=True)
-        self._moved(got)
-        return self._answered(status, body)
+        if (error and (self._is_small or self._received != size)) or status < 200:
+            return self._disconnected(error, message)
+        body = b"".join(chain(self._collected, self._pieces))
+        received = len(body) if self._is_small else self._received
+        if size is not None and received != size:
+            return self._error(f"received {received} bytes instead of {size}", Meaning.TEMPORARY)
+        self._report_progress(received)
+        return self._accepted(status, body)
 
-    def _set_up(self) -> None:
+    def _prepare_method(self) -> None:
+        """Set method, headers and range for the bytes that are still missing."""
         request, curl = self.request, self.curl
         self._pieces.clear()
-        self._held = 0  # bytes in the pieces
-        self._fits: bool | None = None
+        self._pending = 0  # bytes in the pieces
+        self._is_expected: bool | None = None  # unknown until the head was judged
         start, stop = request.start, request.stop
         if stop is not None and stop <= start:
-            raise ValueError(f"bytes {start} to {stop} of an object are none")
-        small = stop is not None and stop - start <= SMALL and request.sink is None
-        if small is not self._small:
-            curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append if small else self._take)
-            self._small = small
-        etag = (request.etag or self._pinned or "").encode()
-        if etag != self._etag or request.headers or self._headers:
+            raise ValueError(f"bytes {start} to {stop} are an empty range; stop must be greater than start")
+        is_small = stop is not None and stop - start <= SMALL and request.sink is None
+        if is_small is not self._is_small:
+            curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append if is_small else self._receive)
+            self._is_small = is_small
+        etag = (request.etag or self._resumed_etag or "").encode()
+        if etag != self._etag_set or request.headers or self._headers_set:
             self._set_headers(etag)
         self._set_limit(stop and stop - start)
         start += self._received
@@ -88,56 +97,59 @@ class Get(Transfer):
             curl.unsetopt(pycurl.RANGE)
 
     def _set_headers(self, etag: bytes) -> None:
-        self._etag = etag
+        self._etag_set = etag
         extra = self.request.headers or {}
-        self._headers = [f"{name}: {value}".encode() for name, value in extra.items()]
-        headers = [b'If-Match: "%s"' % etag, *self._headers] if etag else self._headers
-        self.curl.setopt(pycurl.HTTPHEADER, headers or None)  # an empty list changes nothing
+        self._headers_set = [f"{name}: {value}".encode() for name, value in extra.items()]
+        headers = [b'If-Match: "%s"' % etag, *self._headers_set] if etag else self._headers_set
+        self.curl.setopt(pycurl.HTTPHEADER, headers or None)  # an empty list would leave the old headers
 
     def _set_limit(self, size: int | None) -> None:
-        """A server that ignores the range would send a whole archive."""
-        limit = 0 if size is None else max(size, ERROR_BODY)
-        if limit != self._limit:
+        """Limit the length of the response: a server that ignores the range would send the whole object."""
+        limit = 0 if size is None else max(size, MAX_ERROR_BODY)
+        if limit != self._limit_set:
             self.curl.setopt(pycurl.MAXFILESIZE_LARGE, limit)
-            self._limit = limit
+            self._limit_set = limit
 
-    def _take(self, piece: bytes) -> int | None:
+    def _receive(self, piece: bytes) -> int | None:
+        """Take a piece from libcurl. Returning -1 ends the try."""
         self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held < _BATCH or self._pass_on():
+        self._pending += len(piece)
+        if self._pending < _BATCH or self._deliver():
             return None
         return -1
 
-    def _pass_on(self) -> bool:
-        """Hands on what came, if it is what was asked for, which the answer's head tells."""
-        if self._fits is None:
-            self._fits = self._judge_head()
+    def _deliver(self) -> bool:
+        """Give the pending pieces to the sink and return True, or return False if they are not what was requested."""
+        if self._is_expected is None:
+            self._is_expected = self._judge_head()
+        # Bytes beyond the range would overwrite what lies beside it.
         stop = self.request.stop
-        if not self._fits or (stop is not None and self._received + self._held > stop - self.request.start):
-            return False  # more than was asked for would land in its neighbour's place
+        if not self._is_expected or (stop is not None and self._received + self._pending > stop - self.request.start):
+            return False
         if self.request.sink is None:
-            self._kept += self._pieces
+            self._collected += self._pieces
         elif self._pieces:
             self.request.sink(self._received, self._pieces)
-        self._received += self._held
-        self._held = 0
+        self._received += self._pending
+        self._pending = 0
         self._pieces.clear()
-        self._moved(self._received)
+        self._report_progress(self._received)
         return True
 
     def _judge_head(self) -> bool:
-        status, headers = parsed(self._lines)
-        if not 200 <= status < 300 or self._misfit(status, headers):
+        """Whether the head announces the requested bytes. Remembers the ETag, so that later tries must match it."""
+        status, headers = parse_head(self._lines)
+        if not 200 <= status < 300 or self._mismatch(status, headers):
             return False
-        self._pinned = self._pinned or headers.get("etag", "").strip('"') or None
+        self._resumed_etag = self._resumed_etag or etag_of(headers) or None
         return True
 
-    def _misfit(self, status: int, headers: dict[str, str]) -> TransferError | None:
-        """Why an answer with success is not one to what was asked for."""
+    def _mismatch(self, status: int, headers: dict[str, str]) -> TransferError | None:
+        """Return why a response of success is not the one to this request, or None if it is."""
         request = self.request
-        if is_another(headers, request.etag or self._pinned):
-            return self._error("the object is another one now", status=412, changed=True)
-        start = request.start + (0 if self._fits else self._received)
-        if self._fits or (request.stop is None and start == 0) or is_range(status, headers, start, request.stop):
+        if is_other_object(headers, request.etag or self._resumed_etag):
+            return self._error("the object has changed: it has another ETag", Meaning.CHANGED, status=412)
+        start = request.start + (0 if self._is_expected else self._received)
+        if self._is_expected or (request.stop is None and start == 0) or is_range(status, headers, start, request.stop):
             return None
-        return self._error(f"the answer has other bytes than {start} to {request.stop}", retryable=True)
+        return self._error(f"the response does not hold bytes {start} to {request.stop}", Meaning.TEMPORARY)

@@ -1,205 +1,172 @@
-"""One request on a libcurl handle, from its first try to its last: what GET and PUT have in common."""
+"""A libcurl handle that does one request after another: what GET and PUT have in common, and how handles are set up."""
 
 import os
 import ssl
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import pycurl
 
-from datas3t.transport.messages import Request, Response, TransferError, place, s3_error_code
+from datas3t.transport.head import retry_after, s3_error_code
+from datas3t.transport.messages import Request, Response, TransferError, without_query
+from datas3t.transport.policy import Meaning, Remedy, meaning_of_code, meaning_of_curl_error, meaning_of_status
 
-ERROR_BODY = 64 << 10  # as much of an answer that is an error is looked at
-_LONGEST_WAIT = 30.0  # seconds that we wait at most where S3 says Retry-After
-_RETRYABLE = frozenset((408, 425, 429, 500, 502, 503, 504))
-_RETRYABLE_CODES = frozenset(("RequestTimeout", "BadDigest", "IncompleteBody", "SlowDown", "InternalError"))
-_HOPELESS = frozenset(
-    (
-        pycurl.E_URL_MALFORMAT,
-        pycurl.E_SSL_CACERT_BADFILE,
-        pycurl.E_PEER_FAILED_VERIFICATION,
-        pycurl.E_SSL_CERTPROBLEM,
-        pycurl.E_READ_ERROR,
-    )
-)
+MAX_ERROR_BODY = 64 << 10  # bytes of an error response that are read; S3's error documents have about 1 KiB
+_NO_REQUEST = Request("GET", "")
 _CA_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# The wheel's libcurl knows only where Red Hat keeps them.
-_CA_PLACES = (
+# Where the systems keep their CA bundles. The libcurl in pycurl's wheel knows only the place on Red Hat.
+_CA_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
-_NOTHING = Request("GET", "")
 
 
 class Options(NamedTuple):
-    """Seconds: to connect, without a byte in either direction, and the same for small ranges, which are soon asked for
-    again."""
+    """Timeouts in seconds: to connect; without a byte; and without a byte in GETs of small ranges."""
 
     connect_timeout: float
     stall_timeout: float
-    patience: float
+    small_stall_timeout: float
 
 
 class Transfer(ABC):
-    """A handle that does one request after another. `failures`, `renewals` and `doubts` count the tries of the present
-    one."""
+    """A handle with its present request, from the first try to the last. `taken` counts the remedies since the first.
+
+    Options that are expensive to set are only set when they differ from those of the request before.
+    """
 
     __slots__ = (
-        "_count",
-        "_fresh",
         "_furthest",
         "_lines",
+        "_new_connection",
+        "_new_connection_set",
+        "_on_progress",
         "_options",
-        "_patience",
         "_pieces",
-        "_suspicious",
+        "_stall_timeout",
         "_url",
         "curl",
-        "doubts",
-        "failures",
-        "renewals",
         "request",
+        "taken",
     )
 
     def __init__(self, options: Options) -> None:
         self.curl = new_handle(options)
+        self.taken: Counter[Remedy] = Counter()
         self._options = options
         self._url = ""
-        self._patience = 0.0
-        self._fresh = False
-        self._count: Callable[[int], None] | None = None
-        self._lines: list[bytes] = []  # of the answer's head
+        self._stall_timeout = 0.0
+        self._new_connection_set = False
+        self._on_progress: Callable[[int], None] | None = None
+        self._lines: list[bytes] = []  # of the response's head
         self._pieces: list[bytes] = []  # of its body
         self.curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
-        self.end()
+        self.release()
 
-    def begin(self, request: Request, count: Callable[[int], None] | None) -> None:
-        """Sets the handle up. `count` is told of payload bytes that went further than in any try before."""
+    def begin(self, request: Request, on_progress: Callable[[int], None] | None) -> None:
+        """Set the handle up for the first try of a request.
+
+        `on_progress` is called with the number of payload bytes that moved, without those that an earlier try moved.
+        """
         self.request = request
-        self._count = count
-        self.again()
+        self._on_progress = on_progress
+        self.prepare()
 
-    def again(self) -> None:
-        """Sets the handle up for another try, which goes on where the last one ended, if it can."""
+    def prepare(self) -> None:
+        """Set the handle up for the next try, which continues where the last one ended if that is possible."""
         request = self.request
         url = request.current_url()
         if url != self._url:
             self.curl.setopt(pycurl.URL, url)
             self._url = url
-        patience = request.patience or self._options.stall_timeout
-        if patience != self._patience:
-            self.curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(patience)))
-            self._patience = patience
-        if self._suspicious is not self._fresh:
-            self.curl.setopt(pycurl.FRESH_CONNECT, self._suspicious)
-            self._fresh = self._suspicious
+        stall_timeout = request.stall_timeout or self._options.stall_timeout
+        if stall_timeout != self._stall_timeout:
+            self.curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(stall_timeout)))
+            self._stall_timeout = stall_timeout
+        if self._new_connection is not self._new_connection_set:
+            self.curl.setopt(pycurl.FRESH_CONNECT, self._new_connection)
+            self._new_connection_set = self._new_connection
         self._lines.clear()
-        self._set_up()
+        self._prepare_method()
 
-    def end(self) -> None:
-        """Lets go of the request, and of its body or sink."""
-        self.request = _NOTHING
-        self.failures = self.renewals = self.doubts = self._furthest = 0
-        self._suspicious = False
-        self._count = None
+    def release(self) -> None:
+        """Forget the request, with its body or sink, so that both can be freed and the handle reused."""
+        self.request = _NO_REQUEST
+        self.taken.clear()
+        self._furthest = 0
+        self._new_connection = False
+        self._on_progress = None
         self._pieces.clear()
 
     @abstractmethod
-    def outcome(self, code: int, message: str) -> Response | TransferError:
-        """How the try ended: libcurl's code (0: it got a whole answer) and message."""
+    def outcome(self, error: int, message: str) -> Response | TransferError:
+        """Return how the try ended, given libcurl's error (0 if it received a complete response) and its message."""
 
     @abstractmethod
-    def _set_up(self) -> None:
-        """Sets the handle up for the request, as far as its method asks for."""
+    def _prepare_method(self) -> None:
+        """Set the options that only this method has."""
 
-    def _moved(self, position: int) -> None:
-        """The payload is moved up to here."""
-        if self._count is not None and position > self._furthest:
-            self._count(position - self._furthest)
+    def _report_progress(self, position: int) -> None:
+        """Report that the payload has moved up to this position."""
+        if self._on_progress is not None and position > self._furthest:
+            self._on_progress(position - self._furthest)
             self._furthest = position
 
-    def _answered(self, status: int, body: bytes) -> Response | TransferError:
-        """The answer is what was asked for, unless the request's own check finds otherwise."""
+    def _accepted(self, status: int, body: bytes) -> Response | TransferError:
+        """Return the response, unless the request's own check refuses it."""
         response = Response(status, self._lines.copy(), body)
         if self.request.check and (code := self.request.check(response)):
-            return self._error(f"S3 answers {code}", status=status, code=code, retryable=True)
+            return self._error(f"S3 returned {code}", Meaning.TEMPORARY | meaning_of_code(code), status, code)
         return response
 
-    def _broken(self, code: int, message: str) -> TransferError:
-        self._suspicious = True  # of all idle connections: perhaps the server has closed them
-        return self._error(message or f"the connection failed ({code})", retryable=code not in _HOPELESS)
+    def _disconnected(self, error: int, message: str) -> TransferError:
+        """Return the error for a try without a complete response."""
+        # The server may have closed the other idle connections too, as when it restarts.
+        self._new_connection = True
+        return self._error(message or f"the connection failed (libcurl error {error})", meaning_of_curl_error(error))
 
     def _refused(self, status: int, headers: dict[str, str]) -> TransferError:
-        code = s3_error_code(b"".join(self._pieces)[:ERROR_BODY])
-        return self._error(
-            f"S3 answers {status}{f' {code}' if code else ''}",
-            status=status,
-            code=code,
-            retryable=status in _RETRYABLE or code in _RETRYABLE_CODES,
-            changed=status in (412, 416) or self._is_gone(status, code),
-            retry_after=_seconds(headers.get("retry-after", "")),
-        )
-
-    def _is_gone(self, status: int, code: str) -> bool:
-        """A GET's 404 without S3's word for it, as from a proxy in between. With NoSuchKey nothing is in doubt."""
-        return self.request.method == "GET" and status == 404 and not code
+        """Return the error for a response with an error status."""
+        code = s3_error_code(b"".join(self._pieces)[:MAX_ERROR_BODY])
+        meaning = meaning_of_status(self.request.method, status, code)
+        return self._error(f"S3 returned {status} {code}".rstrip(), meaning, status, code, retry_after(headers))
 
     def _error(
-        self,
-        why: str,
-        *,
-        status: int = 0,
-        code: str = "",
-        retryable: bool = False,
-        changed: bool = False,
-        retry_after: float = 0.0,
+        self, cause: str, meaning: Meaning, status: int = 0, code: str = "", retry_after: float = 0.0
     ) -> TransferError:
-        what = f"{self.request.method} {place(self._url)}: {why}"
-        return TransferError(what, status, code, retryable, changed, retry_after)
-
-
-def _seconds(retry_after: str) -> float:
-    """What a Retry-After header asks for, within reason."""
-    if retry_after.isdigit():
-        return min(float(retry_after), _LONGEST_WAIT)
-    try:
-        wait = parsedate_to_datetime(retry_after) - datetime.now(UTC)
-    except (ValueError, TypeError):
-        return 0.0
-    return min(max(wait.total_seconds(), 0.0), _LONGEST_WAIT)
+        message = f"{self.request.method} {without_query(self._url)}: {cause}"
+        return TransferError(message, status, code, meaning, retry_after)
 
 
 def new_handle(options: Options) -> pycurl.Curl:
-    """A handle with what is the same for every request. Proxies libcurl finds by itself (http_proxy, no_proxy)."""
+    """Return a handle with the options that all requests share. libcurl finds proxies itself (http_proxy, no_proxy)."""
     curl = pycurl.Curl()
     curl.setopt(pycurl.NOSIGNAL, 1)
     curl.setopt(pycurl.TCP_NODELAY, 1)
     curl.setopt(pycurl.TCP_KEEPALIVE, 1)
     curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
-    curl.setopt(pycurl.FOLLOWLOCATION, 0)  # a signature is for one host
+    curl.setopt(pycurl.FOLLOWLOCATION, 0)  # a signature holds for one host only
     curl.setopt(pycurl.CONNECTTIMEOUT_MS, round(options.connect_timeout * 1000))
     curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
     curl.setopt(pycurl.BUFFERSIZE, 2 << 20)
     curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 2 << 20)
-    _trust(curl)
+    _set_ca_bundle(curl)
     return curl
 
 
-def _trust(curl: pycurl.Curl) -> None:
-    """Has the handle believe in the authorities that the environment names, or the system."""
-    named = (path for name in _CA_VARIABLES if (path := os.environ.get(name)))
-    usual = (path for path in (ssl.get_default_verify_paths().cafile, *_CA_PLACES) if path and Path(path).is_file())
-    bundle = next(named, None)
-    if bundle and Path(bundle).is_dir():
-        curl.setopt(pycurl.CAPATH, bundle)
-    elif found := bundle or next(usual, None):
-        curl.setopt(pycurl.CAINFO, found)
+def _set_ca_bundle(curl: pycurl.Curl) -> None:
+    """Set the CA bundle: the one that the environment names, otherwise the system's."""
+    named = next((path for name in _CA_VARIABLES if (path := os.environ.get(name))), None)
+    usual = (path for path in (ssl.get_default_verify_paths().cafile, *_CA_BUNDLES) if path and Path(path).is_file())
+    if named and Path(named).is_dir():
+        curl.setopt(pycurl.CAPATH, named)
+    elif bundle := named or next(usual, None):
+        curl.setopt(pycurl.CAINFO, bundle)
     if folder := os.environ.get("SSL_CERT_DIR"):
         curl.setopt(pycurl.CAPATH, folder)

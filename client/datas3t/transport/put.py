@@ -1,11 +1,15 @@
-"""PUT: bytes of a file or of memory, read as they are sent, and again from their beginning where that is needed."""
+"""PUT: the bytes of a file or of memory, read while they are sent, and read again when they must be sent again."""
 
 import pycurl
 
-from datas3t.transport.handle import ERROR_BODY, Options, Transfer
-from datas3t.transport.messages import Body, MemoryRange, Response, TransferError, parsed
+from datas3t.transport.bodies import Body, MemoryRange
+from datas3t.transport.handle import MAX_ERROR_BODY, Options, Transfer
+from datas3t.transport.head import parse_head
+from datas3t.transport.messages import Response, TransferError
+from datas3t.transport.policy import meaning_of_curl_error
 
-_EMPTY = MemoryRange(b"")
+_MAX_RESPONSE = 16 * MAX_ERROR_BODY  # bytes; S3's responses to PUTs, also to copies of parts, have about 1 KiB
+_NO_BODY = MemoryRange(b"")
 
 
 class Put(Transfer):
@@ -16,41 +20,48 @@ class Put(Transfer):
     def __init__(self, options: Options) -> None:
         super().__init__(options)
         self.curl.setopt(pycurl.UPLOAD, 1)
-        self.curl.setopt(pycurl.READFUNCTION, self._give)
+        self.curl.setopt(pycurl.READFUNCTION, self._read)
         self.curl.setopt(pycurl.SEEKFUNCTION, self._seek)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
-        self.curl.setopt(pycurl.MAXFILESIZE_LARGE, 16 * ERROR_BODY)
+        self.curl.setopt(pycurl.MAXFILESIZE_LARGE, _MAX_RESPONSE)
 
-    def end(self) -> None:
-        super().end()
-        self._body: Body = _EMPTY
+    def release(self) -> None:
+        """Forget the request and its body."""
+        super().release()
+        self._body: Body = _NO_BODY
         self._sent = 0
 
-    def outcome(self, code: int, message: str) -> Response | TransferError:
-        status, headers = parsed(self._lines)
-        if status >= 300:  # perhaps before everything was sent
+    def outcome(self, error: int, message: str) -> Response | TransferError:
+        """Return the response, or the error."""
+        status, headers = parse_head(self._lines)
+        # S3 can refuse a request before all of its body was sent. Then libcurl reports an error as well.
+        if status >= 300:
             return self._refused(status, headers)
-        if code == pycurl.E_READ_ERROR:
-            return self._error(f"what is sent ended after {self._sent} of {self._body.size} bytes")
-        if code or status < 200:
-            return self._broken(code, message)
-        return self._answered(status, b"".join(self._pieces))
+        if error == pycurl.E_READ_ERROR:
+            cause = f"the data to send ended after {self._sent} of {self._body.size} bytes"
+            return self._error(cause, meaning_of_curl_error(error))
+        if error or status < 200:
+            return self._disconnected(error, message)
+        return self._accepted(status, b"".join(self._pieces))
 
-    def _set_up(self) -> None:
+    def _prepare_method(self) -> None:
+        """Set size and headers, and start again at the first byte of the body."""
         self._pieces.clear()
         self._body = self.request.content()
         self._sent = 0
         extra = self.request.headers or {}
         self.curl.setopt(pycurl.INFILESIZE_LARGE, self._body.size)
+        # Without the empty Expect, libcurl would wait for "100 Continue" before it sends a body.
         self.curl.setopt(pycurl.HTTPHEADER, ["Expect:", *(f"{name}: {value}" for name, value in extra.items())])
 
-    def _give(self, size: int) -> bytes:
+    def _read(self, size: int) -> bytes:
+        """Return the next bytes to send, at most `size`."""
         piece = self._body.read(self._sent, min(self._sent + size, self._body.size))
         self._sent += len(piece)
-        self._moved(self._sent)
+        self._report_progress(self._sent)
         return piece
 
     def _seek(self, offset: int, _origin: int) -> int:
-        """Begins again, as when a connection that was kept turns out to be closed."""
+        """Continue at another byte. libcurl calls this when an idle connection turns out to be closed."""
         self._sent = offset
         return int(pycurl.SEEKFUNC_OK)

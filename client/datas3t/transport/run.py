@@ -1,25 +1,29 @@
-"""One call of the engine: which request is next, how many at a time, what is tried again and when."""
+"""One call of the engine: which request starts next, how many run at a time, and when a request is retried."""
 
 import heapq
 import itertools
-import random
 import time
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from datas3t.transport.handle import Transfer
 from datas3t.transport.messages import Request, Response, TransferError
 from datas3t.transport.multi import TICK, Multi
+from datas3t.transport.policy import Remedy, choose_remedy, pause_before
 
-_FIRST_PAUSE, _GROWTH, _LONGEST_PAUSE = 0.2, 3, 5.0  # seconds between the tries of a request, at most
-_DOUBTS = 2  # tries that an answer about another object is worth: it may be some proxy's slip
-_BREATH = 0.1  # seconds: refusals within it are one and the same crowd
+_CONGESTION_WINDOW = 0.1  # seconds; 503s closer together than this count as one congestion event
 
-OnDone = Callable[[Request, Response], None]
-OnBytes = Callable[[int], None]
+OnDone: TypeAlias = Callable[[Request, Response], None]
+"""Receives each request that has succeeded, and its response."""
+OnBytes: TypeAlias = Callable[[int], None]
+"""Receives the number of payload bytes that moved since the last call."""
 
 
 class Run:
-    """Does requests on a multi until there are no more, or one has failed for good."""
+    """Sends requests on a multi until there are no more, or one has failed for good.
+
+    `crowded` is True after S3 has asked for fewer requests.
+    """
 
     def __init__(
         self,
@@ -30,111 +34,111 @@ class Run:
         on_done: OnDone | None = None,
         on_bytes: OnBytes | None = None,
     ) -> None:
+        self.crowded = False
         self._multi = multi
         self._requests = requests
-        self._pace = _Pace(max(1, parallelism))
+        self._pace = Pace(max(1, parallelism))
         self._retries = retries
         self._on_done = on_done
         self._on_bytes = on_bytes
-        self._count = self._add if on_bytes else None
+        self._on_progress = self._count_bytes if on_bytes else None
         self._new_bytes = 0
-        self.crowded = False
-        self._waiting: list[tuple[float, int, Transfer]] = []  # a heap: when to try again
+        self._waiting: list[tuple[float, int, Transfer]] = []  # a heap, by the time of the next try
         self._order = itertools.count()
 
-    def go(self) -> None:
-        """Raises TransferError, and whatever a callback, a sink or a body raises."""
-        while self.turn(TICK):
+    def finish(self) -> None:
+        """Send all requests. Raises TransferError, and what a callback, a sink or a body raises."""
+        while self.step(TICK):
             pass
 
-    def turn(self, patience: float) -> bool:
-        """Begins what may begin, and moves what can be moved; without any, waits for so many seconds. Whether anything
-        is left. Raises as `go`."""
+    def step(self, timeout: float) -> bool:
+        """Start what can start, and send and receive what can be; wait up to `timeout` seconds if that is nothing.
+
+        Returns whether any request is left. Raises what `finish` raises.
+        """
         multi = self._multi
-        if left := self._fill():
-            for transfer, code, message in multi.step(min(patience, self._patience())):
-                outcome = transfer.outcome(code, message)
+        if is_left := self._start_some():
+            for transfer, error, message in multi.step(min(timeout, self._time_to_next_try())):
+                outcome = transfer.outcome(error, message)
                 if isinstance(outcome, TransferError):
-                    self._failed(transfer, outcome)
+                    self._handle_failure(transfer, outcome)
                     continue
                 request = transfer.request
-                multi.free(transfer)
-                self._pace.grow()
+                multi.release(transfer)
+                self._pace.speed_up()
                 if self._on_done:
                     self._on_done(request, outcome)
-            self._report()
-        return left
+            self._report_bytes()
+        return is_left
 
-    def _fill(self) -> bool:
-        """Starts as many as may run; whether there is any left to wait for."""
+    def _start_some(self) -> bool:
+        """Start as many requests as may run now, and return whether any is running or waiting."""
         running, waiting, pace = self._multi.running, self._waiting, self._pace
         while len(running) < pace.allowed:
             if waiting and waiting[0][0] <= time.monotonic():
-                self._multi.again(heapq.heappop(waiting)[2])
+                self._multi.retry(heapq.heappop(waiting)[2])
                 continue
-            # Where nothing gets through, the next ones would not either.
-            if len(waiting) >= pace.most or (request := next(self._requests, None)) is None:
+            # With that many failures S3 is probably down. New requests would only fail as well.
+            if len(waiting) >= pace.limit or (request := next(self._requests, None)) is None:
                 break
-            self._multi.start(request, self._count)
+            self._multi.start(request, self._on_progress)
         return bool(running or waiting)
 
-    def _patience(self) -> float:
+    def _time_to_next_try(self) -> float:
         if not self._waiting or len(self._multi.running) >= self._pace.allowed:
             return TICK
         return min(TICK, max(0.0, self._waiting[0][0] - time.monotonic()))
 
-    def _failed(self, transfer: Transfer, error: TransferError) -> None:
+    def _handle_failure(self, transfer: Transfer, error: TransferError) -> None:
+        """Schedule another try, or raise the error if there is no remedy left."""
         if error.crowded:
             self.crowded = True
             self._pace.slow_down()
-        if error.expired and transfer.request.renewable and transfer.renewals < max(1, self._retries):
-            transfer.renewals += 1
-            transfer.request.renew()
-            self._try_again(transfer, 0.0)
-        elif error.changed and transfer.doubts < min(_DOUBTS, self._retries):
-            transfer.doubts += 1
-            self._try_again(transfer, random.uniform(0, _FIRST_PAUSE))  # noqa: S311
-        elif error.retryable and transfer.failures < self._retries:
-            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * _GROWTH**transfer.failures)
-            transfer.failures += 1
-            self._try_again(transfer, max(random.uniform(0, longest), error.retry_after))  # noqa: S311
-        else:
+        request, taken = transfer.request, transfer.taken
+        remedy = choose_remedy(error.meaning, taken, self._retries, renewable=request.renewable)
+        if remedy is Remedy.GIVE_UP:
             raise error
+        if remedy is Remedy.RENEW_URL:
+            request.renew()
+        due = time.monotonic() + pause_before(remedy, taken, error.retry_after)
+        taken[remedy] += 1
+        heapq.heappush(self._waiting, (due, next(self._order), transfer))
 
-    def _try_again(self, transfer: Transfer, pause: float) -> None:
-        heapq.heappush(self._waiting, (time.monotonic() + pause, next(self._order), transfer))
-
-    def _add(self, size: int) -> None:
+    def _count_bytes(self, size: int) -> None:
         self._new_bytes += size
 
-    def _report(self) -> None:
+    def _report_bytes(self) -> None:
         if self._on_bytes and self._new_bytes:
-            new, self._new_bytes = self._new_bytes, 0
-            self._on_bytes(new)
+            size, self._new_bytes = self._new_bytes, 0
+            self._on_bytes(size)
 
 
-class _Pace:
-    """How many requests may run: `most`, and less for a while where S3 says that it is too much."""
+class Pace:
+    """How many requests may run at a time: `limit`, and fewer for a while after S3 has asked for fewer.
 
-    __slots__ = ("_exact", "_slowed", "allowed", "most")
+    `allowed` is halved by each congestion event, and grows by one after as many successes as there are requests
+    running (additive increase, multiplicative decrease, as in TCP).
+    """
 
-    def __init__(self, most: int) -> None:
-        self.most = self.allowed = most
-        self._exact = float(most)
-        self._slowed = 0.0
+    __slots__ = ("_exact", "_slowed_at", "allowed", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = self.allowed = limit
+        self._exact = float(limit)
+        self._slowed_at = 0.0
 
     def slow_down(self) -> None:
-        """Half as many."""
+        """Allow half as many, unless that was done just now."""
         now = time.monotonic()
-        if now - self._slowed >= _BREATH:
-            self._slowed = now
+        if now - self._slowed_at >= _CONGESTION_WINDOW:
+            self._slowed_at = now
             self._set(self._exact / 2)
 
-    def grow(self) -> None:
-        """One more after as many successes as run at a time."""
-        if self.allowed < self.most:
+    def speed_up(self) -> None:
+        """Count a success."""
+        if self.allowed < self.limit:
             self._set(self._exact + 1 / self._exact)
 
     def _set(self, exact: float) -> None:
-        self._exact = min(max(exact, 1.0), float(self.most))
+        self._exact = min(max(exact, 1.0), float(self.limit))
         self.allowed = int(self._exact)

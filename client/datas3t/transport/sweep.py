@@ -1,59 +1,198 @@
-"""Small ranged GETs in the quickest way: nearly bare libcurl, for as long as each answer is exactly the expected one.
+"""Sweep: many small ranged GETs with the least Python for each, about half of what `Get` needs.
 
-What is not is left to `Get`, which judges, resumes and explains. This costs half of the Python that `Get` does.
+A sweep only accepts responses that are exactly as expected. At the first other one it ends, and leaves what is missing
+to `Get`, which can judge, resume, retry and explain.
 """
 
-from typing import NamedTuple
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import pycurl
 
-from datas3t.transport.messages import Range, Request, is_another, is_range, parsed
+from datas3t.transport.handle import Options, new_handle
+from datas3t.transport.head import is_other_object, is_range, parse_head
+from datas3t.transport.messages import SMALL, Range, Request
 
-SMALL = 256 << 10  # bytes; a larger body is worth resuming
-_PARTIAL = b"HTTP/1.1 206 Partial Content\r\n"
+_STATUS_LINE = b"HTTP/1.1 206 Partial Content\r\n"
+_CHECK_INTERVAL = 0.25  # seconds between two searches for requests without a response
+# A request without a response is given up when others were sent after it and have their responses, and it has waited
+# this many seconds, and this many times as long as the slowest of the others. `Get` then requests its range again.
+_MIN_SILENCE = 2.0
+_SILENCE_FACTOR = 4
 
-
-class _Head(NamedTuple):
-    """How a server writes the head of an answer: which lines matter, and what they must be."""
-
-    lines: int
-    etag_at: int
-    etag: bytes
-    range_at: int
-    range: bytes
-
-
-def _head(lines: list[bytes]) -> _Head | None:
-    """Learnt from an answer; None where it is not plain enough to learn from."""
-    names = [line.partition(b":")[0] for line in lines]
-    lower = [name.lower() for name in names]
-    if lower.count(b"etag") != 1 or lower.count(b"content-range") != 1:
-        return None
-    etag_at, range_at = lower.index(b"etag"), lower.index(b"content-range")
-    return _Head(len(lines), etag_at, names[etag_at] + b': "%s"\r\n', range_at, names[range_at] + b": bytes %d-%d/")
+OnBody: TypeAlias = Callable[[int, bytes], None]
+"""Receives the number of a range, and its bytes."""
+Wait: TypeAlias = Callable[[int], None]
+"""Waits until libcurl can do something; is given the number of requests that are running."""
 
 
-def plain(request: Request) -> Range | None:
-    """The request as a sweep does it: a small range of a known object, into memory. None where it is not such."""
-    fits = (
+class Sweep:
+    """The sweeps of one libcurl multi, whose handles are kept from one sweep to the next."""
+
+    def __init__(self, multi: pycurl.CurlMulti, options: Options) -> None:
+        self._multi = multi
+        self._options = options
+        self._handles: list[_SweepHandle] = []
+        self._running = False
+
+    def run(
+        self, ranges: Sequence[Range], on_body: OnBody, parallelism: int, wait: Wait
+    ) -> tuple[list[int], float | None]:
+        """Send GETs for small ranges, and give their bodies to `on_body` as they arrive.
+
+        The first response that is not as expected ends the sweep: it starts no other request, and waits only for those
+        that are running.
+
+        Args:
+            ranges: The ranges, of at most `SMALL` bytes each.
+            on_body: Receives the bodies.
+            parallelism: How many requests run at a time.
+            wait: Waits for libcurl.
+
+        Returns:
+            The numbers of the ranges that are left to do, and the seconds that S3 took to the first byte of the first
+            response (None if there was none).
+        """
+        # This loop is what reading small datapoints costs. It has no call of Python per request that it can do without.
+        handles = self._take_handles(min(parallelism, len(ranges)))
+        perform, add, remove = self._multi.perform, self._multi.add_handle, self._multi.remove_handle
+        upcoming, done = enumerate(ranges), bytearray(len(ranges))
+        first_byte: float | None = None
+        self._running = True
+        now = checked = time.monotonic()
+        newest = 0.0  # when the latest of the requests with a response was sent
+        slowest = 0.0  # the most seconds that one of them took
+
+        # Fill all places.
+        for handle in handles.values():
+            handle.begin(*next(upcoming), now)
+            add(handle.curl)
+        running = len(handles)
+
+        while running:
+            perform()
+            _, good, bad = self._multi.info_read(running)
+            if good:
+                now = time.monotonic()
+                if first_byte is None:
+                    first_byte = good[0].getinfo(pycurl.STARTTRANSFER_TIME) - good[0].getinfo(pycurl.PRETRANSFER_TIME)
+
+            # Start the next request in the place of each that is done, before the caller sees the body.
+            for curl in good:
+                remove(curl)
+                handle = handles[curl]
+                number, body, began = handle.number, handle.take_body(), handle.began
+                newest, slowest = max(newest, began), max(slowest, now - began)
+                if body is None:
+                    upcoming = enumerate(())
+                elif (numbered := next(upcoming, None)) is not None:
+                    handle.begin(*numbered, now)
+                    add(curl)
+                    running += 1
+                running -= 1
+                if body is not None:
+                    done[number] = 1
+                    on_body(number, body)
+
+            # Leave what failed to `Get`.
+            for curl, _, _ in bad:
+                remove(curl)
+                handles[curl].clear()
+                running -= 1
+                upcoming = enumerate(())
+
+            # Wait only if nothing has ended: more may be ready otherwise.
+            if good or not running:
+                continue
+            wait(running)
+            now = time.monotonic()
+            if now - checked > _CHECK_INTERVAL:
+                checked = now
+                deadline = now - max(_MIN_SILENCE, _SILENCE_FACTOR * slowest)
+                running -= self._give_up(handles.values(), min(newest, deadline))
+
+        self._running = False
+        return [number for number, is_done in enumerate(done) if not is_done], first_byte
+
+    def abandon(self) -> None:
+        """Give up the requests of a sweep that was left by an exception; their connections are closed."""
+        if self._running:
+            self._running = False
+            self._remove(handle for handle in self._handles if handle.is_running)
+
+    def close(self) -> None:
+        """Free the handles."""
+        for handle in self._handles:
+            handle.curl.close()
+
+    def _take_handles(self, count: int) -> "dict[pycurl.Curl, _SweepHandle]":
+        """Return this many handles, of which those that are missing are made."""
+        for _ in range(len(self._handles), count):
+            self._handles.append(_SweepHandle(new_handle(self._options), self._options.small_stall_timeout))
+        return {handle.curl: handle for handle in self._handles[:count]}
+
+    def _give_up(self, handles: "Iterable[_SweepHandle]", sent_before: float) -> int:
+        """Give up the requests that were sent by then and have no byte of a response; return how many."""
+        return self._remove(
+            handle for handle in handles if handle.began <= sent_before and handle.is_silent and handle.is_running
+        )
+
+    def _remove(self, handles: "Iterable[_SweepHandle]") -> int:
+        removed = list(handles)
+        for handle in removed:
+            self._multi.remove_handle(handle.curl)
+            handle.clear()
+        return len(removed)
+
+
+def as_range(request: Request) -> Range | None:
+    """Return the range that a sweep can do instead of this request, or None if it needs more than a sweep can do."""
+    is_plain = (
         request.etag is not None
         and request.stop is not None
         and 0 < request.stop - request.start <= SMALL
         and request.sink is None
         and request.headers is None
         and request.check is None
-        and request.patience is None
+        and request.stall_timeout is None
     )
-    return Range(request.url, request.etag, request.start, request.stop) if fits else None  # type: ignore[arg-type]
+    return Range(request.url, request.etag, request.start, request.stop) if is_plain else None  # type: ignore[arg-type]
 
 
-class Sweeper:
-    """A handle for one request after another, and what is set on it already."""
+class _HeadFormat(NamedTuple):
+    """How a server writes the head of a response: where the lines that matter are, and what they must be."""
+
+    lines: int
+    etag_line: int
+    etag: bytes  # the line, with %s for the ETag
+    range_line: int
+    range: bytes  # the beginning of the line, with %d for the first and the last byte
+
+
+def _format_of(lines: list[bytes]) -> _HeadFormat | None:
+    """Return the format of this head, or None if it is not clear which lines matter."""
+    names = [line.partition(b":")[0] for line in lines]
+    lower = [name.lower() for name in names]
+    if lower.count(b"etag") != 1 or lower.count(b"content-range") != 1:
+        return None
+    etag_line, range_line = lower.index(b"etag"), lower.index(b"content-range")
+    return _HeadFormat(
+        len(lines), etag_line, names[etag_line] + b': "%s"\r\n', range_line, names[range_line] + b": bytes %d-%d/"
+    )
+
+
+class _SweepHandle:
+    """A handle that does one GET after another, and what is set on it.
+
+    A head is compared with the format of the last good one, which is much faster than to parse it. `_format` and
+    `_etag_line` (the ETag's line for the present object) hold that format.
+    """
 
     __slots__ = (
         "_etag",
         "_etag_line",
-        "_head",
+        "_format",
         "_lines",
         "_pieces",
         "_start",
@@ -64,25 +203,25 @@ class Sweeper:
         "number",
     )
 
-    def __init__(self, curl: pycurl.Curl, patience: float) -> None:
+    def __init__(self, curl: pycurl.Curl, stall_timeout: float) -> None:
         self.curl = curl
         self.number = 0
         self.began = 0.0
         self._url = self._etag = ""
         self._etag_line = b""
-        self._head: _Head | None = None
+        self._format: _HeadFormat | None = None
         self._lines: list[bytes] = []
         self._pieces: list[bytes] = []
         curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
         curl.setopt(pycurl.MAXFILESIZE_LARGE, SMALL)
-        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(patience)))
+        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(stall_timeout)))
 
-    def begin(self, number: int, place: Range, now: float) -> None:
-        """Sets the handle up for a range, which has this number."""
+    def begin(self, number: int, wanted: Range, now: float) -> None:
+        """Set the handle up for a range, which has this number in its sweep."""
         self.number = number
         self.began = now
-        address, etag, self._start, self._stop = place
+        address, etag, self._start, self._stop = wanted
         url = address if isinstance(address, str) else address(False)
         if url != self._url:
             self._url = url
@@ -90,47 +229,52 @@ class Sweeper:
         if etag != self._etag:
             self._etag = etag
             self.curl.setopt(pycurl.HTTPHEADER, [f'If-Match: "{etag}"'])
-            self._know(self._head)
+            self._remember(self._format)
         self.curl.setopt(pycurl.RANGE, f"{self._start}-{self._stop - 1}")
 
-    def body(self) -> bytes | None:
-        """The body, if the answer is exactly what was asked for."""
+    def take_body(self) -> bytes | None:
+        """Return the body if the response is exactly what was requested, else None. Forgets the response."""
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        right = (self._is_familiar() or self._is_right()) and len(body) == self._stop - self._start
+        is_right = (self._looks_right() or self._is_right()) and len(body) == self._stop - self._start
         self.clear()
-        return body if right else None
-
-    @property
-    def silent(self) -> bool:
-        """Whether no answer has begun."""
-        return not self._lines
+        return body if is_right else None
 
     def clear(self) -> None:
-        """Forgets the answer."""
+        """Forget the response."""
         self._lines.clear()
         self._pieces.clear()
 
-    def _is_familiar(self) -> bool:
-        """Whether the head reads like that of the last right answer, for this range and object."""
-        lines, head = self._lines, self._head
+    @property
+    def is_silent(self) -> bool:
+        """Whether no byte of a response has arrived."""
+        return not self._lines
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the multi has the handle."""
+        return self.curl.multi() is not None
+
+    def _looks_right(self) -> bool:
+        """Whether the head is written as the last good one was, for the present object and range."""
+        lines, head = self._lines, self._format
         return (
             head is not None
             and len(lines) == head.lines
-            and lines[0] == _PARTIAL
-            and lines[head.etag_at] == self._etag_line
-            and lines[head.range_at].startswith(head.range % (self._start, self._stop - 1))
+            and lines[0] == _STATUS_LINE
+            and lines[head.etag_line] == self._etag_line
+            and lines[head.range_line].startswith(head.range % (self._start, self._stop - 1))
         )
 
     def _is_right(self) -> bool:
-        """The same, by the book; learns how this server writes."""
-        status, headers = parsed(self._lines)
-        if is_another(headers, self._etag) or not is_range(status, headers, self._start, self._stop):
+        """Whether the head is right according to its parsed headers. Remembers its format if it is."""
+        status, headers = parse_head(self._lines)
+        if is_other_object(headers, self._etag) or not is_range(status, headers, self._start, self._stop):
             return False
-        self._know(_head(self._lines))
+        self._remember(_format_of(self._lines))
         return True
 
-    def _know(self, head: _Head | None) -> None:
-        self._head = head
+    def _remember(self, head: _HeadFormat | None) -> None:
+        self._format = head
         if head is not None:
             self._etag_line = head.etag % self._etag.encode()

@@ -34,9 +34,6 @@ _BY_CODE: dict[grpc.StatusCode, type[Datas3tError]] = {
     grpc.StatusCode.UNKNOWN: errors.ServerError,
 }
 
-# Statuses of S3 after which a later run may succeed: 0 is no response, 403 are credentials that can be corrected.
-_TEMPORARY = frozenset((0, 403))
-
 
 def from_rpc_error(error: grpc.RpcError, url: str) -> Datas3tError:
     """Return the exception for a failed call to the server at `url`.
@@ -64,10 +61,9 @@ def _transport_message(error: grpc.Call, kind: type[Datas3tError], url: str) -> 
 def from_transfer_error(error: TransferError) -> Datas3tError:
     """Return the exception for a failed transfer: ObjectChanged, TransferRefused or TransferFailed."""
     metadata = {"status": str(error.status), "s3_code": error.code}
-    if error.changed or error.code == "NoSuchKey":
+    if error.changed or error.gone:
         return ObjectChanged(str(error), metadata=metadata)
-    final = not error.retryable and error.status not in _TEMPORARY
-    return (TransferRefused if final else TransferFailed)(str(error), metadata=metadata)
+    return (TransferRefused if error.final else TransferFailed)(str(error), metadata=metadata)
 
 
 @contextmanager

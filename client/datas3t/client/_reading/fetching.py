@@ -100,7 +100,7 @@ class Fetching:
             requests = []
             for at in range(start, stop, LARGEST):
                 part = Range(*self.source(leased), at, min(at + LARGEST, stop)).request()
-                part.sink, part.patience = MemorySink(view[at - start :]), _PATIENCE
+                part.sink, part.stall_timeout = MemorySink(view[at - start :]), _PATIENCE
                 requests.append(part)
             parallelism = self.costs.parallelism(len(requests), stop - start)
             try:
@@ -120,7 +120,7 @@ class Fetching:
             for job, piece in jobs:
                 begun.append(piece.leased)
                 request = Range(*self.source(piece.leased), piece.start, piece.stop).request()
-                request.patience = _PATIENCE
+                request.stall_timeout = _PATIENCE
                 yield job, request
 
         process = os.getpid()
@@ -131,7 +131,7 @@ class Fetching:
                     for item in unpack(job, body):
                         yield item
                         if time.monotonic() >= due:
-                            stream.pump()
+                            stream.receive()
                             due = time.monotonic() + _PUMP
         except TransferError as error:
             self._judge(error, begun)

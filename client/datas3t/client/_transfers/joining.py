@@ -90,7 +90,7 @@ class Joining:
             try:
                 self._run(requests(), lambda request, response: note(under_way.pop(request), response))
             except TransferError as error:
-                if not _refuses(error):
+                if not error.declined:
                     raise
         return list(under_way.values())
 
@@ -98,7 +98,7 @@ class Joining:
         copy = self._aggregate.part(number).copy
         headers = {"x-amz-copy-source": copy.copy_source, "x-amz-copy-source-range": copy.copy_source_range}
         url = partial(self._aggregate.copy_url, number)
-        return Request("PUT", url, headers=headers, check=_not_copied, patience=_PATIENCE)
+        return Request("PUT", url, headers=headers, check=_not_copied, stall_timeout=_PATIENCE)
 
     def _move(self, sizes: dict[int, int]) -> None:
         """Puts these parts together here."""
@@ -152,8 +152,3 @@ def _etag(response: Response) -> str:
     found = _ETAG.search(response.body)
     assert found is not None
     return html.unescape(found[1].decode()).strip('"')
-
-
-def _refuses(error: TransferError) -> bool:
-    """S3 answered that it does not copy, where moving the bytes may do: neither is it away, nor is anything gone."""
-    return error.status not in (0, 404) and not error.changed and not error.crowded

@@ -1,0 +1,60 @@
+"""Parsing of responses: status line, headers, and the code in the body of an S3 error."""
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
+_ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
+_MAX_RETRY_AFTER = 30.0  # seconds; a server that asks for more must not stop a transfer for minutes
+
+
+def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
+    """Return the status (0 if there is no status line yet) and the headers, by lower-case name.
+
+    Of several heads only the last one counts: "100 Continue" can come before the response.
+    """
+    status, headers = 0, dict[str, str]()
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if name.startswith("HTTP/"):
+            status = int(name.split()[1])
+            headers.clear()
+        elif colon:
+            headers[name.strip().lower()] = value.strip()
+    return status, headers
+
+
+def etag_of(headers: Mapping[str, str]) -> str:
+    """Return the ETag without its quotes, or "" if there is none."""
+    return headers.get("etag", "").strip('"')
+
+
+def is_other_object(headers: Mapping[str, str], etag: str | None) -> bool:
+    """Whether a response has an ETag, and one other than `etag`. False if any ETag will do."""
+    return etag is not None and etag_of(headers) not in ("", etag)
+
+
+def is_range(status: int, headers: Mapping[str, str], start: int, stop: int | None) -> bool:
+    """Whether a response declares that it holds exactly bytes `start` to `stop` (None: any end) of the object."""
+    declared = _CONTENT_RANGE.match(headers.get("content-range", ""))
+    return status == 206 and declared is not None and int(declared[1]) == start and stop in (None, int(declared[2]) + 1)
+
+
+def retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds that a Retry-After header asks for, at most 30; 0 if there is none, or not a valid one."""
+    value = headers.get("retry-after", "")
+    if value.isdigit():
+        return min(float(value), _MAX_RETRY_AFTER)
+    try:
+        wait = parsedate_to_datetime(value) - datetime.now(UTC)
+    except (ValueError, TypeError):
+        return 0.0
+    return min(max(wait.total_seconds(), 0.0), _MAX_RETRY_AFTER)
+
+
+def s3_error_code(body: bytes) -> str:
+    """Return the code of an S3 error document, such as "NoSuchKey"; "" if the body is not such a document."""
+    code = _ERROR_CODE.search(body)
+    return code[1].decode() if code else ""
