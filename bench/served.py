@@ -15,7 +15,7 @@ from bench.contestant import Turn
 from datas3t.server import logs
 from datas3t.server.app import Server
 from datas3t.server.db import pool
-from datas3t.server.front.rpc import interceptors
+from datas3t.server.front.rpc import interceptor
 from datas3t.server.s3 import bucket
 from datas3t.server.settings import Address, Settings
 
@@ -27,7 +27,7 @@ class Served:
 
     def __init__(self, db_url: str, encryption_key: str, folder: Path, port: int) -> None:
         self._spent: dict[str, list[float]] = defaultdict(list)
-        self._time_blocks(interceptors, "observed", CALL)
+        self._time_blocks(interceptor, "observed", CALL)
         self._time_blocks(pool, "connection", SQL)
         self._time_blocks(pool, "transaction", SQL)
         self._time(BaseClient, "_make_api_call", S3, time.perf_counter)

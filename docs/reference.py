@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 from datas3t import v1
 from datas3t.server.datas3ts import not_found
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls.failures import error_body, http_status, status_of
+from datas3t.server.front.calls.failures import error_body, failure_status, http_status
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "proto"))
@@ -142,7 +142,7 @@ def _link(type_name: str) -> str:
 
 def errors() -> str:
     """Return the table of reasons: gRPC code, HTTP status, what happened and what to do next."""
-    example = json.dumps(error_body(status_of(not_found("images"))), indent=2)
+    example = json.dumps(error_body(failure_status(not_found("images"))), indent=2)
     lines = [_ERRORS.replace("EXAMPLE", example)]
     (file,) = (file for file in files() if file.name.endswith("/errors.proto"))
     comments = Comments(file)
@@ -151,6 +151,6 @@ def errors() -> str:
         code = code_pb2.Code.Name(rule.code)
         if value.number:
             name = value.name.removeprefix("ERROR_REASON_")
-            http = http_status(status_of(Failure(value.number, "")))
+            http = http_status(failure_status(Failure(value.number, "")))
             lines.append(f"| `{name}` | {code} | {http} | {comments.at(5, 0, 2, position)} |")
     return "\n".join(lines) + "\n"

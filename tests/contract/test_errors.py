@@ -1,4 +1,4 @@
-"""Every reason of the contract over gRPC and REST: its code, HTTP status and metadata. Defects tell an id alone."""
+"""Every reason of the contract over gRPC and REST: code, HTTP status, metadata. Of a defect only its id is sent."""
 
 import logging
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from grpc_status import rpc_status
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls.failures import error_body, http_status, status_of, unexpected
+from datas3t.server.front.calls.failures import error_body, failure_status, http_status, unexpected_status
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceStub
-from tests.support.front import Running
+from tests.support.front import RunningFront
 
-HTTP = {
+HTTP_STATUS = {
     "INVALID_VALUE": 400, "MALFORMED_REQUEST": 400, "UNKNOWN_FIELD": 400, "BODY_TOO_LARGE": 413, "ROUTE_NOT_FOUND": 404,
     "METHOD_NOT_ALLOWED": 405, "BUCKET_NOT_FOUND": 404, "BUCKET_EXISTS": 409, "BUCKET_IN_USE": 409,
     "ENDPOINT_UNREACHABLE": 400, "S3_BUCKET_NOT_FOUND": 400, "S3_CREDENTIALS_REFUSED": 400, "DATAS3T_NOT_FOUND": 404,
@@ -30,13 +30,13 @@ HTTP = {
 
 
 def test_the_table_has_every_reason() -> None:
-    assert {f"ERROR_REASON_{name}" for name in HTTP} == set(v1.ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"}
+    assert {f"ERROR_REASON_{name}" for name in HTTP_STATUS} == set(v1.ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"}
 
 
-@pytest.mark.parametrize("name", HTTP)
+@pytest.mark.parametrize("name", HTTP_STATUS)
 def test_a_reason_has_its_http_status_and_carries_its_metadata(name: str) -> None:
-    status = status_of(Failure(v1.ErrorReason.Value(f"ERROR_REASON_{name}"), "what happened", count=3))
-    assert http_status(status) == HTTP[name]
+    status = failure_status(Failure(v1.ErrorReason.Value(f"ERROR_REASON_{name}"), "what happened", count=3))
+    assert http_status(status) == HTTP_STATUS[name]
     assert error_body(status) == {
         "code": code_pb2.Code.Name(status.code),
         "message": "what happened",
@@ -52,13 +52,14 @@ def test_a_reason_has_its_http_status_and_carries_its_metadata(name: str) -> Non
 
 
 def info_of(error: Any) -> error_details_pb2.ErrorInfo:
+    """Return the ErrorInfo in the details of a gRPC error."""
     status = rpc_status.from_call(error)
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
     return info
 
 
-def test_a_failure_arrives_over_grpc_with_its_details(front: Running) -> None:
+def test_grpc_sends_a_failure_with_its_details(front: RunningFront) -> None:
     with front.channel() as channel, pytest.raises(grpc.RpcError) as caught:
         BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="refuse"))
     assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
@@ -67,13 +68,13 @@ def test_a_failure_arrives_over_grpc_with_its_details(front: Running) -> None:
     assert (info.reason, info.domain, dict(info.metadata)) == ("BUCKET_EXISTS", "datas3t", {"bucket": "refuse"})
 
 
-def test_a_failure_arrives_over_rest_with_the_same_details(front: Running) -> None:
-    answer = front.ask("POST", "/api/v1/buckets", {"name": "refuse"})
-    assert (answer.status, answer.json["code"], answer.reason) == (409, "ALREADY_EXISTS", "BUCKET_EXISTS")
-    assert answer.json["message"] == "bucket 'refuse' exists; use another name"
+def test_rest_sends_a_failure_with_the_same_details(front: RunningFront) -> None:
+    response = front.request("POST", "/api/v1/buckets", {"name": "refuse"})
+    assert (response.status, response.json["code"], response.reason) == (409, "ALREADY_EXISTS", "BUCKET_EXISTS")
+    assert response.json["message"] == "bucket 'refuse' exists; use another name"
 
 
-def test_a_stream_may_fail_after_its_first_message(front: Running) -> None:
+def test_a_stream_can_fail_after_its_first_message(front: RunningFront) -> None:
     with front.channel() as channel:
         stream = Datas3tServiceStub(channel).GetDatapointsBitmap(v1.GetDatapointsBitmapRequest(datas3t_name="torn"))
         assert next(stream).data == b"\x00\x01"
@@ -83,26 +84,27 @@ def test_a_stream_may_fail_after_its_first_message(front: Running) -> None:
 
 
 @pytest.mark.parametrize("over", ["grpc", "grpc stream", "rest"])
-def test_a_defect_tells_its_log_id_and_nothing_else(
-    front: Running, over: str, caplog: pytest.LogCaptureFixture
+def test_a_defect_sends_its_log_id_and_nothing_else(
+    front: RunningFront, over: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):
-        told = _broken(front, over)
-    assert "hush" not in told
-    assert "RuntimeError" not in told
+        received = _cause_defect(front, over)
+    assert "hush" not in received
+    assert "RuntimeError" not in received
     logged = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(logged) == 1
     log_id = logged[0].split()[0].removeprefix("log_id=")
-    assert log_id in told
+    assert log_id in received
     assert "tests/support/front.py" in logged[0]
     assert "SELECT" not in logged[0]
 
 
-def _broken(front: Running, over: str) -> str:
+def _cause_defect(front: RunningFront, over: str) -> str:
+    """Make a call that crashes, and return everything that the client receives."""
     if over == "rest":
-        answer = front.ask("POST", "/api/v1/buckets", {"name": "break"})
-        assert (answer.status, answer.reason) == (500, "INTERNAL")
-        return answer.body.decode() + str(answer.headers)
+        response = front.request("POST", "/api/v1/buckets", {"name": "break"})
+        assert (response.status, response.reason) == (500, "INTERNAL")
+        return response.body.decode() + str(response.headers)
     with front.channel() as channel:
         single, stream = BucketServiceStub(channel).AddBucket, Datas3tServiceStub(channel).GetDatapointsBitmap
         call: Callable[[], object] = {
@@ -116,21 +118,21 @@ def _broken(front: Running, over: str) -> str:
     return str(caught.value) + str(caught.value.trailing_metadata())
 
 
-def test_a_method_without_a_servicer_is_unimplemented(front: Running) -> None:
+def test_a_method_without_a_servicer_is_unimplemented(front: RunningFront) -> None:
     with front.channel() as channel, pytest.raises(grpc.RpcError) as caught:
         BucketServiceStub(channel).UpdateBucket(v1.UpdateBucketRequest())
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_very_long_message_still_fits_into_trailers(front: Running) -> None:
-    status = status_of(Failure(v1.ERROR_REASON_UPLOAD_INVALID, "ü" * 100_000, entry="x" * 100_000))
+def test_a_very_long_message_is_cut_to_fit_into_trailers(front: RunningFront) -> None:
+    status = failure_status(Failure(v1.ERROR_REASON_UPLOAD_INVALID, "ü" * 100_000, entry="x" * 100_000))
     assert status.ByteSize() < 4096
 
 
-def test_the_cause_of_a_defect_is_logged_with_it(front: Running, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_cause_of_a_defect_is_logged_without_sql(front: RunningFront, caplog: pytest.LogCaptureFixture) -> None:
     defect = RuntimeError("outer\nLINE 1: SELECT secret")
     defect.__cause__ = KeyError("inner")
-    unexpected(defect, "datas3t.v1.Service/Method", "the-id")
+    unexpected_status(defect, "datas3t.v1.Service/Method", "the-id")
     assert "RuntimeError: outer" in caplog.text
     assert "KeyError: 'inner'" in caplog.text
     assert "request_id=the-id" in caplog.text

@@ -1,4 +1,4 @@
-"""JSON to requests and answers to JSON: exactly the contract's fields, and every other body refused by name."""
+"""JSON to requests and responses to JSON: exactly the contract's fields; errors name the field that is wrong."""
 
 import json
 import sys
@@ -10,19 +10,20 @@ from google.protobuf.message import Message
 from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.front.rest.codec import check, decode, decode_query, encode
-from tests.support.front import Running
+from tests.support.front import RunningFront
 
 MALFORMED, UNKNOWN, INVALID = "MALFORMED_REQUEST", "UNKNOWN_FIELD", "INVALID_VALUE"
 
 
-def started(body: str | bytes) -> v1.StartUploadRequest:
+def start_upload(body: str | bytes) -> v1.StartUploadRequest:
+    """Return the request that the body is decoded to."""
     request = v1.StartUploadRequest()
     decode(body.encode() if isinstance(body, str) else body, request)
     return request
 
 
-def refused(body: str | bytes, request: Message | None = None) -> tuple[str, str, str]:
-    """Reason, field and message."""
+def refuse(body: str | bytes, request: Message | None = None) -> tuple[str, str, str]:
+    """Return the reason, the field and the message of the failure to decode the body."""
     with pytest.raises(Failure) as caught:
         decode(body.encode() if isinstance(body, str) else body, request or v1.StartUploadRequest())
     name = v1.ErrorReason.Name(caught.value.reason).removeprefix("ERROR_REASON_")
@@ -30,19 +31,19 @@ def refused(body: str | bytes, request: Message | None = None) -> tuple[str, str
 
 
 def test_fields_are_read_by_their_proto_names() -> None:
-    request = started('{"datas3t_name": "büro", "first_datapoint_index": 9223372036854775808, "data_size": 0}')
+    request = start_upload('{"datas3t_name": "büro", "first_datapoint_index": 9223372036854775808, "data_size": 0}')
     assert (request.datas3t_name, request.first_datapoint_index, request.data_size) == ("büro", 2**63, 0)
 
 
-def test_null_is_absent() -> None:
+def test_null_is_read_as_absent() -> None:
     request = v1.AddBucketRequest()
     decode(b'{"name": null, "region": null}', request)
     assert not request.HasField("region")
     assert request.name == ""
 
 
-def test_what_is_only_for_grpc_gets_its_fixed_value() -> None:
-    assert started("{}").all_urls is True
+def test_a_field_for_grpc_only_gets_its_fixed_value() -> None:
+    assert start_upload("{}").all_urls is True
 
 
 @pytest.mark.parametrize(
@@ -82,9 +83,9 @@ def test_what_is_only_for_grpc_gets_its_fixed_value() -> None:
         ('{"all_urls": true}', UNKNOWN, "all_urls"),
     ],
 )
-def test_every_other_body_is_refused(body: str | bytes, reason: str, field: str) -> None:
-    got_reason, got_field, message = refused(body)
-    assert (got_reason, got_field) == (reason, field)
+def test_every_other_body_is_refuse(body: str | bytes, reason: str, field: str) -> None:
+    actual_reason, actual_field, message = refuse(body)
+    assert (actual_reason, actual_field) == (reason, field)
     assert field in message
     assert "\n" not in message
 
@@ -100,24 +101,24 @@ def test_every_other_body_is_refused(body: str | bytes, reason: str, field: str)
         ('[["a"]]', MALFORMED, "upload_ids[0]"),
     ],
 )
-def test_a_list_is_a_list_of_its_kind(upload_ids: str, reason: str, field: str) -> None:
+def test_a_list_must_hold_values_of_its_type(upload_ids: str, reason: str, field: str) -> None:
     body = f'{{"datarange_upload_id": 1, "upload_ids": {upload_ids}}}'
     if reason:
-        assert refused(body, v1.CompleteUploadRequest())[:2] == (reason, field)
+        assert refuse(body, v1.CompleteUploadRequest())[:2] == (reason, field)
     else:
         decode(body.encode(), v1.CompleteUploadRequest())
 
 
-def test_messages_within_messages_are_read_and_refused_by_their_path() -> None:
-    read = v1.StartAggregateResponse()
-    decode(b'{"source_datarange_download_urls": [{"datarange_id": 3}]}', read)
-    assert read.source_datarange_download_urls[0].datarange_id == 3
+def test_nested_messages_are_read_and_errors_name_their_path() -> None:
+    response = v1.StartAggregateResponse()
+    decode(b'{"source_datarange_download_urls": [{"datarange_id": 3}]}', response)
+    assert response.source_datarange_download_urls[0].datarange_id == 3
     wrong = '{"source_datarange_download_urls": [{}, {"datarange_id": "3"}]}'
-    assert refused(wrong, v1.StartAggregateResponse())[1] == "source_datarange_download_urls[1].datarange_id"
+    assert refuse(wrong, v1.StartAggregateResponse())[1] == "source_datarange_download_urls[1].datarange_id"
 
 
-def test_a_name_too_long_to_repeat_is_cut_off() -> None:
-    _, field, message = refused('{"' + "x" * 10_000 + '": 1}')
+def test_a_long_field_name_is_cut_in_the_error() -> None:
+    _, field, message = refuse('{"' + "x" * 10_000 + '": 1}')
     assert len(field) <= 100
     assert len(message) < 300
 
@@ -145,7 +146,7 @@ def test_every_other_query_is_refused(pairs: list[tuple[str, str]], reason: str)
     assert v1.ErrorReason.Name(caught.value.reason) == f"ERROR_REASON_{reason}"
 
 
-def test_all_fields_are_written_in_order_but_those_left_out_when_empty() -> None:
+def test_all_fields_are_written_in_order_except_empty_ones_that_the_contract_leaves_out() -> None:
     assert encode(v1.StartUploadResponse(part_size=5)) == (
         b'{"datarange_id":0,"datarange_upload_id":0,"object_key":"","first_datapoint_index":0,"use_direct_put":false,'
         b'"presigned_index_put_url":""}'
@@ -153,23 +154,23 @@ def test_all_fields_are_written_in_order_but_those_left_out_when_empty() -> None
 
 
 def test_large_integers_are_numbers_and_text_is_utf_8() -> None:
-    answer = v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(datas3t_name="büro", total_bytes=2**64 - 1)])
-    assert json.loads(encode(answer, only="datas3ts"))[0]["total_bytes"] == 2**64 - 1
-    assert "büro".encode() in encode(answer)
+    response = v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(datas3t_name="büro", total_bytes=2**64 - 1)])
+    assert json.loads(encode(response, only="datas3ts"))[0]["total_bytes"] == 2**64 - 1
+    assert "büro".encode() in encode(response)
 
 
-def test_lists_are_written_when_empty_unless_left_out() -> None:
+def test_empty_lists_are_written_unless_the_contract_leaves_them_out() -> None:
     assert encode(v1.ListDatarangesResponse(next_page_token="more")) == b'{"dataranges":[]}'
     assert encode(v1.ListBucketsResponse(), only="buckets") == b"[]"
 
 
-def test_a_message_that_json_cannot_tell_is_found_at_start() -> None:
+def test_a_message_that_json_cannot_hold_is_refused_at_start() -> None:
     with pytest.raises(TypeError, match="expires_at"):
         check(v1.SignUploadPartsResponse.DESCRIPTOR)
 
 
-def test_the_stack_is_whole_after_deep_nesting(front: Running) -> None:
+def test_deeply_nested_json_does_not_exhaust_the_stack(front: RunningFront) -> None:
     depth = sys.getrecursionlimit() * 20
     nested: Any = b'{"name": ' + b"[" * depth + b"]" * depth + b"}"
-    assert front.ask("POST", "/api/v1/buckets", raw=nested).reason == MALFORMED
-    assert front.ask("POST", "/api/v1/buckets", {"name": "x"}).status == 201
+    assert front.request("POST", "/api/v1/buckets", raw=nested).reason == MALFORMED
+    assert front.request("POST", "/api/v1/buckets", {"name": "x"}).status == 201

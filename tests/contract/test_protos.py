@@ -1,4 +1,4 @@
-"""The contract holds together: generated code and pages are current, every rpc says what it must."""
+"""The contract is consistent: generated code and pages are current, and every rpc has the options it needs."""
 
 import filecmp
 import subprocess
@@ -27,13 +27,13 @@ def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, ROOT / script, *arguments], check=False, capture_output=True, text=True)
 
 
-def test_the_generated_code_is_what_the_protos_make(tmp_path: Path) -> None:
+def test_the_generated_code_is_current(tmp_path: Path) -> None:
     done = run("proto/generate.py", str(tmp_path))
     assert done.returncode == 0, done.stderr
-    made, committed = tmp_path / "datas3t/v1", ROOT / "gen/datas3t/v1"
-    names = sorted(path.name for path in made.iterdir())
+    generated, committed = tmp_path / "datas3t/v1", ROOT / "gen/datas3t/v1"
+    names = sorted(path.name for path in generated.iterdir())
     assert names == sorted(path.name for path in committed.iterdir() if path.name != "__pycache__")
-    assert filecmp.cmpfiles(made, committed, names, shallow=False)[1:] == ([], [])
+    assert filecmp.cmpfiles(generated, committed, names, shallow=False)[1:] == ([], [])
 
 
 def test_the_generated_pages_are_current() -> None:
@@ -41,7 +41,7 @@ def test_the_generated_pages_are_current() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_protos_are_clean_and_break_nothing_released() -> None:
+def test_the_protos_pass_their_linter_and_are_compatible_with_the_released_ones() -> None:
     done = run("proto/lint.py")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -63,13 +63,13 @@ def test_the_five_services_have_exactly_the_documented_methods() -> None:
 
 
 @pytest.mark.parametrize("method", list(methods()), ids=lambda method: str(method.full_name))
-def test_only_what_starts_something_new_may_not_be_repeated(method: MethodDescriptor) -> None:
+def test_only_methods_that_start_something_new_are_not_idempotent(method: MethodDescriptor) -> None:
     unknown = method.GetOptions().idempotency_level == 0
     assert unknown == method.name.startswith("Start")
 
 
 @pytest.mark.parametrize("method", list(methods()), ids=lambda method: str(method.full_name))
-def test_no_two_bindings_of_a_method_differ_but_in_their_path(method: MethodDescriptor) -> None:
+def test_the_bindings_of_a_method_differ_only_in_their_path(method: MethodDescriptor) -> None:
     rule = method.GetOptions().Extensions[annotations_pb2.http]
     for other in rule.additional_bindings:
         assert (other.WhichOneof("pattern"), other.body, other.response_body) == (
@@ -79,7 +79,7 @@ def test_no_two_bindings_of_a_method_differ_but_in_their_path(method: MethodDesc
         )
 
 
-def test_every_reason_has_a_code_and_stands_on_the_page_of_errors() -> None:
+def test_every_reason_has_a_code_and_is_on_the_page_of_errors() -> None:
     page = (ROOT / "docs/errors.md").read_text()
     for value in v1.ErrorReason.DESCRIPTOR.values:
         assert value.GetOptions().Extensions[v1.rule].code, value.name

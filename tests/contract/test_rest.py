@@ -1,7 +1,7 @@
-"""Every REST call of the contract, on both spellings of its route, on a real server with a real database and S3.
+"""Every REST call of the contract, on both of its routes, on a real server with a real database and S3.
 
-The rows are the contract's table in the order in which a user would make the calls. What an answer must look like is
-written as the answer itself, with a type where its value is the server's choice: fields, their order and no others.
+The rows follow the order in which a user would make the calls. An expected response is written as the response itself,
+with a type in place of a value that the server chooses; exactly its fields must come, in its order.
 """
 
 import struct
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from datas3t.server.app import Server
-from tests.support.front import Answered, ask
+from tests.support.front import HttpResponse, http_request
 from tests.support.serving import serving, settings_for
 from tests.support.uploads import archive, get, large_archive, put
 
@@ -27,16 +27,15 @@ LARGE = large_archive(100)
 
 
 class Url(str):
-    """A presigned URL, in an expected answer."""
+    """Stands for a presigned URL in an expected response."""
 
 
 URL = Url()
-Made = dict[str, Any]  # what earlier answers told
-
+Results = dict[str, Any]  # ids and ETags from earlier responses, for later requests
 
 BITMAP = "/api/v1/datapoints-bitmap?datas3t_name=images"
 
-# The two columns of the contract's table: the manual's spelling, and what every released client sends.
+# The two routes of each call: the manual's spelling, and the one that every released client sends.
 ROUTES = {
     "add bucket": ("POST", "/api/bucket", "/api/v1/buckets"),
     "list buckets": ("GET", "/api/bucket", "/api/v1/buckets"),
@@ -57,42 +56,44 @@ ROUTES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One call. `request` may depend on earlier answers; `then` does what a client does with this one."""
+    """One call. `request` may be a function of earlier results; `then` does what a client does with the response."""
 
     call: str
     request: Any
     status: int
-    answer: Any
-    then: Callable[[Made, Any], None] | None = None
+    response: Any
+    then: Callable[[Results, Any], None] | None = None
 
 
 def key_of(first: int, last: int, counter: int) -> str:
+    """Return an object key without its extension."""
     return f"datas3t/images/dataranges/{first:020d}-{last:020d}-{counter:012d}"
 
 
-def send_small(made: Made, answer: Any) -> None:
-    made["small"] = answer["datarange_upload_id"]
-    assert answer["datarange_id"] == answer["datarange_upload_id"]
-    put(answer["presigned_data_put_url"], SMALL.data)
-    put(answer["presigned_index_put_url"], SMALL.index)
+def send_small(results: Results, response: Any) -> None:
+    results["small"] = response["datarange_upload_id"]
+    assert response["datarange_id"] == response["datarange_upload_id"]
+    put(response["presigned_data_put_url"], SMALL.data)
+    put(response["presigned_index_put_url"], SMALL.index)
 
 
-def send_large(made: Made, answer: Any) -> None:
-    made["large"] = answer["datarange_upload_id"]
+def send_large(results: Results, response: Any) -> None:
+    results["large"] = response["datarange_upload_id"]
     part = 20 * 2**20
-    urls = answer["presigned_multipart_upload_urls"]
-    made["etags"] = [put(url, LARGE.data[n * part : (n + 1) * part]) for n, url in enumerate(urls)]
-    put(answer["presigned_index_put_url"], LARGE.index)
+    urls = response["presigned_multipart_upload_urls"]
+    results["etags"] = [put(url, LARGE.data[n * part : (n + 1) * part]) for n, url in enumerate(urls)]
+    put(response["presigned_index_put_url"], LARGE.index)
 
 
-def fetch(_: Made, answer: Any) -> None:
-    (segment,) = answer["download_segments"]
+def fetch(_: Results, response: Any) -> None:
+    (segment,) = response["download_segments"]
     start, stop = struct.unpack_from(">Q", SMALL.index, 16)[0], len(SMALL.data.rstrip(b"\0")) + 511 & ~511
     assert segment["range"] == f"bytes={start}-{stop - 1}"
     assert get(segment["presigned_url"], start, stop) == SMALL.data[start:stop]
 
 
 def start_of(archive: Any) -> dict[str, Any]:
+    """Return the request that starts the archive's upload."""
     return {
         "datas3t_name": "images",
         "first_datapoint_index": archive.first,
@@ -101,18 +102,20 @@ def start_of(archive: Any) -> dict[str, Any]:
     }
 
 
-def started(first: int, last: int, counter: int, **how: Any) -> dict[str, Any]:
+def started(first: int, last: int, counter: int, **urls: Any) -> dict[str, Any]:
+    """Return the expected response to the start of an upload."""
     return {
         "datarange_id": int,
         "datarange_upload_id": int,
         "object_key": key_of(first, last, counter) + ".tar",
         "first_datapoint_index": first,
-        **how,
+        **urls,
         "presigned_index_put_url": URL,
     }
 
 
 def datarange(first: int, last: int, counter: int, size: int) -> dict[str, Any]:
+    """Return a datarange as it is listed."""
     return {
         "datarange_id": int,
         "data_object_key": key_of(first, last, counter) + ".tar",
@@ -124,6 +127,7 @@ def datarange(first: int, last: int, counter: int, size: int) -> dict[str, Any]:
 
 
 def imported(*names: str, skipped: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the expected response to an import."""
     return {
         "imported_datas3ts": list(names),
         "imported_count": len(names),
@@ -137,6 +141,7 @@ IMAGES = {"name": "images"}
 
 
 def rows(s3: Any, bucket: str) -> list[Row]:
+    """Return the calls in a user's order."""
     configuration = {"name": "store", "endpoint": s3.endpoint, "bucket": bucket}
     secrets = {"access_key": s3.access_key, "secret_key": s3.secret_key}
     summary = {
@@ -179,39 +184,40 @@ def rows(s3: Any, bucket: str) -> list[Row]:
     ]
 
 
-def small_id(made: Made) -> dict[str, Any]:
-    return {"datarange_upload_id": made["small"]}
+def small_id(results: Results) -> dict[str, Any]:
+    return {"datarange_upload_id": results["small"]}
 
 
-def large_id(made: Made) -> dict[str, Any]:
-    return {"datarange_upload_id": made["large"], "upload_ids": made["etags"]}
+def large_id(results: Results) -> dict[str, Any]:
+    return {"datarange_upload_id": results["large"], "upload_ids": results["etags"]}
 
 
-def matches(expected: Any, got: Any) -> bool:
-    """Whether an answer is as written: the same fields in the same order, and values of the same kind."""
+def matches(expected: Any, actual: Any) -> bool:
+    """Return whether a response has the expected fields in the expected order, with values or types as expected."""
     if isinstance(expected, Url):
-        return isinstance(got, str) and "X-Amz-Signature=" in got
+        return isinstance(actual, str) and "X-Amz-Signature=" in actual
     if isinstance(expected, type):
-        return type(got) is expected
+        return type(actual) is expected
     if isinstance(expected, dict):
-        return list(expected) == list(got) and all(matches(expected[name], got[name]) for name in expected)
+        return list(expected) == list(actual) and all(matches(expected[name], actual[name]) for name in expected)
     if isinstance(expected, list):
-        return len(expected) == len(got) and all(map(matches, expected, got))
-    return bool(expected == got)
+        return len(expected) == len(actual) and all(map(matches, expected, actual))
+    return bool(expected == actual)
 
 
-def check(row: Row, answer: Answered) -> None:
-    assert answer.status == row.status, (row.call, answer.body)
+def check(row: Row, response: HttpResponse) -> None:
+    """Assert that the response is the row's. Of an error, the row has a part of the message."""
+    assert response.status == row.status, (row.call, response.body)
     if row.status == 204:
-        assert answer.body == b"", row.call
-    elif isinstance(row.answer, bytes):
-        assert (answer.body, answer.headers["content-type"]) == (row.answer, "application/octet-stream"), row.call
-    elif isinstance(row.answer, str):
-        assert row.answer in answer.json["message"], row.call
-        assert list(answer.json) == ["code", "message", "details"], row.call
+        assert response.body == b"", row.call
+    elif isinstance(row.response, bytes):
+        assert (response.body, response.headers["content-type"]) == (row.response, "application/octet-stream"), row.call
+    elif isinstance(row.response, str):
+        assert row.response in response.json["message"], row.call
+        assert list(response.json) == ["code", "message", "details"], row.call
     else:
-        assert answer.headers["content-type"] == "application/json", row.call
-        assert matches(row.answer, answer.json), (row.call, answer.json)
+        assert response.headers["content-type"] == "application/json", row.call
+        assert matches(row.response, response.json), (row.call, response.json)
 
 
 @pytest.fixture
@@ -221,18 +227,22 @@ def server(services: "Services", database: str, tmp_path: Path) -> Iterator[Serv
 
 
 @pytest.mark.parametrize("column", [1, 2], ids=["the manual's routes", "released clients' routes"])
-def test_every_row_answers_as_written(server: Server, services: "Services", bucket: str, column: int) -> None:
-    made: Made = {}
+def test_every_call_returns_the_documented_response(
+    server: Server, services: "Services", bucket: str, column: int
+) -> None:
+    results: Results = {}
     for row in rows(services.s3, bucket):
-        request = row.request(made) if callable(row.request) else row.request
-        answer = ask(server.url, ROUTES[row.call][0], ROUTES[row.call][column], request)
-        check(row, answer)
+        request = row.request(results) if callable(row.request) else row.request
+        response = http_request(server.url, ROUTES[row.call][0], ROUTES[row.call][column], request)
+        check(row, response)
         if row.then:
-            row.then(made, answer.json)
+            row.then(results, response.json)
 
 
-def test_an_import_answers_as_written(server: Server, services: "Services", bucket: str, s3: "S3Client") -> None:
-    for key, data in [(key_of(10, 12, 7), SMALL.data), (key_of(20, 20, 9), b"no archive")]:
+def test_an_import_returns_the_documented_response(
+    server: Server, services: "Services", bucket: str, s3: "S3Client"
+) -> None:
+    for key, data in [(key_of(10, 12, 7), SMALL.data), (key_of(20, 20, 9), b"not an archive")]:
         s3.put_object(Bucket=bucket, Key=key + ".tar", Body=data)
     before = [row for row in rows(services.s3, bucket) if row.call == "add bucket"]
     row = Row("import", {"bucket_name": "store"}, 200, imported("images", skipped=[key_of(20, 20, 9)]))
@@ -241,7 +251,7 @@ def test_an_import_answers_as_written(server: Server, services: "Services", buck
         row,
         Row("list dataranges", None, 200, {"dataranges": [datarange(10, 12, 7, len(SMALL.data))]}),
     ]:
-        check(each, ask(server.url, ROUTES[each.call][0], ROUTES[each.call][1], each.request))
+        check(each, http_request(server.url, ROUTES[each.call][0], ROUTES[each.call][1], each.request))
 
 
 @pytest.mark.parametrize(
@@ -265,7 +275,7 @@ def test_an_import_answers_as_written(server: Server, services: "Services", buck
     ],
     ids=lambda value: value.call if isinstance(value, Row) else value,
 )
-def test_bad_input_and_unknown_names_are_told(server: Server, row: Row, reason: str) -> None:
-    answer = ask(server.url, ROUTES[row.call][0], ROUTES[row.call][1], row.request)
-    check(row, answer)
-    assert answer.reason == reason
+def test_invalid_values_and_unknown_names_are_refused(server: Server, row: Row, reason: str) -> None:
+    response = http_request(server.url, ROUTES[row.call][0], ROUTES[row.call][1], row.request)
+    check(row, response)
+    assert response.reason == reason

@@ -1,4 +1,4 @@
-"""The documented way to aggregate over REST: fetch the sources, merge them by a tar writer, upload, complete."""
+"""The documented way to aggregate over REST: fetch the sources, merge them with a tar writer, upload, complete."""
 
 import os
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from datas3t.server.app import Server
 from tests.contract.test_rest import URL, datarange, key_of, matches
 from tests.support.aggregates import merged
-from tests.support.front import ask
+from tests.support.front import http_request
 from tests.support.serving import serving, settings_for
 from tests.support.uploads import Archive, archive, get, put
 
@@ -28,20 +28,21 @@ def server(services: "Services", database: str, bucket: str, tmp_path: Path) -> 
     with serving(settings_for(services, database, tmp_path)) as running:
         store = {"name": "store", "endpoint": s3.endpoint, "bucket": bucket}
         secrets = {"access_key": s3.access_key, "secret_key": s3.secret_key}
-        ask(running.url, "POST", "/api/v1/buckets", store | secrets)
-        ask(running.url, "POST", "/api/v1/datas3ts", {"name": "images", "bucket": "store"})
+        http_request(running.url, "POST", "/api/v1/buckets", store | secrets)
+        http_request(running.url, "POST", "/api/v1/datas3ts", {"name": "images", "bucket": "store"})
         yield running
 
 
 def post(server: Server, path: str, status: int, **request: Any) -> Any:
-    answer = ask(server.url, "POST", path, request)
-    assert answer.status == status, answer.body
-    return answer.json
+    """Send a request, check the status, and return the JSON."""
+    response = http_request(server.url, "POST", path, request)
+    assert response.status == status, response.body
+    return response.json
 
 
 def upload(server: Server, each: Archive) -> None:
-    about = {"first_datapoint_index": each.first, "number_of_datapoints": each.count, "data_size": len(each.data)}
-    started = post(server, "/api/v1/upload-datarange", 200, datas3t_name="images", **about)
+    request = {"first_datapoint_index": each.first, "number_of_datapoints": each.count, "data_size": len(each.data)}
+    started = post(server, "/api/v1/upload-datarange", 200, datas3t_name="images", **request)
     put(started["presigned_data_put_url"], each.data)
     put(started["presigned_index_put_url"], each.index)
     post(server, "/api/v1/upload-datarange/complete", 200, datarange_upload_id=started["datarange_upload_id"])
@@ -62,7 +63,7 @@ def merge(started: Any) -> Archive:
 
 
 def listed(server: Server) -> Any:
-    return ask(server.url, "GET", "/api/v1/dataranges?datas3t_name=images", None).json["dataranges"]
+    return http_request(server.url, "GET", "/api/v1/dataranges?datas3t_name=images", None).json["dataranges"]
 
 
 def test_small_dataranges_are_merged_by_one_put(server: Server) -> None:
@@ -104,7 +105,7 @@ def test_large_dataranges_are_merged_by_parts(server: Server) -> None:
     assert matches([datarange(1, 2, 3, len(new.data))], listed(server))
 
 
-def test_a_cancelled_one_leaves_the_sources(server: Server) -> None:
+def test_a_cancelled_aggregate_leaves_its_sources(server: Server) -> None:
     upload(server, archive(1, b"one"))
     upload(server, archive(2, b"two"))
     upload_id = start(server, 1, 2)["aggregate_upload_id"]
@@ -114,7 +115,7 @@ def test_a_cancelled_one_leaves_the_sources(server: Server) -> None:
     assert len(listed(server)) == 2
 
 
-def test_what_cannot_be_is_told(server: Server) -> None:
+def test_requests_that_cannot_be_served_are_refused_with_advice(server: Server) -> None:
     upload(server, archive(1, b"one", b"two"))
     upload(server, archive(3, b"three"))
     assert "the nearest range that can is 1 to 3" in start(server, 2, 3, status=400)["message"]
@@ -125,14 +126,14 @@ def test_what_cannot_be_is_told(server: Server) -> None:
         post(server, path, 404, aggregate_upload_id=77)
 
 
-def test_a_source_that_is_gone_at_completion_is_a_conflict(server: Server) -> None:
+def test_a_source_that_was_deleted_before_completion_is_a_conflict(server: Server) -> None:
     upload(server, archive(1, b"one"))
     upload(server, archive(2, b"two"))
     started = start(server, 1, 2)
     new = merge(started)
     put(started["presigned_data_put_url"], new.data)
     put(started["presigned_index_put_url"], new.index)
-    gone = {"datas3t_name": "images", "first_datapoint_key": 2, "last_datapoint_key": 2}
-    post(server, "/api/v1/datarange/delete", 200, **gone)
-    answer = post(server, COMPLETE, 409, aggregate_upload_id=started["aggregate_upload_id"])
-    assert answer["code"] == "ABORTED"
+    deleted = {"datas3t_name": "images", "first_datapoint_key": 2, "last_datapoint_key": 2}
+    post(server, "/api/v1/datarange/delete", 200, **deleted)
+    error = post(server, COMPLETE, 409, aggregate_upload_id=started["aggregate_upload_id"])
+    assert error["code"] == "ABORTED"

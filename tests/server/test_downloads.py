@@ -12,7 +12,7 @@ from datas3t.archive.index import Entry
 from datas3t.server import dataranges, downloads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.front.rpc.datarange import Dataranges
+from datas3t.server.front.rpc.datarange import DatarangeServicer
 from datas3t.server.index_cache import IndexCache
 from tests.support.uploads import Archive, Site, archive, get
 
@@ -200,7 +200,7 @@ def test_no_page_passes_the_limit_of_a_message_however_long_its_urls_are(site: S
                SELECT id, n, n, 'data' || n, 'index' || n, 2048, 1024, repeat('e', 40), repeat('e', 40)
                  FROM datas3ts, generate_series(0, 1999) AS n"""
         )
-    servicer = Dataranges(site.resources)
+    servicer = DatarangeServicer(site.resources)
     found = pages(servicer.PresignDataranges, v1.PresignDatarangesRequest(datas3t_name="images", page_size=2000))
     assert [each.min_datapoint_key for page in found for each in page.dataranges] == list(range(2000))
     segments = pages(servicer.PresignDownload, v1.PresignDownloadRequest(datas3t_name="images", last_datapoint=1999))

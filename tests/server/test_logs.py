@@ -1,4 +1,4 @@
-"""The log's last line of defence: what looks like a secret does not get through, everything else does."""
+"""The log removes anything that looks like a secret, and nothing else."""
 
 import logging
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ URL = "http://s3.example/b/k.tar?X-Amz-Credential=AKIDEXAMPLE%2F2026&X-Amz-Signa
 
 
 @pytest.fixture(autouse=True)
-def _loggers() -> Iterator[None]:
-    """Puts the loggers back as they were."""
+def _restored_loggers() -> Iterator[None]:
+    """Restore the loggers after each test."""
     names = ("", "boto3", "botocore", "urllib3", "s3transfer", "asyncio")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
-    logging.getLogger().handlers = []  # configure closes those it finds
+    logging.getLogger().handlers = []  # `configure` closes the handlers that it finds, pytest's among them
     yield
     for logger, level, handlers in before:
         logger.setLevel(level)
@@ -24,7 +24,7 @@ def _loggers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("said", "secret"),
+    ("text", "secret"),
     [
         (f"GET {URL} failed", "5d67cafe"),
         (f"GET {URL} failed", "AKIDEXAMPLE"),
@@ -39,26 +39,26 @@ def _loggers() -> Iterator[None]:
         ("the key AKIAIOSFODNN7EXAMPLE was refused", "AKIAIOSFODNN7EXAMPLE"),
     ],
 )
-def test_secrets_are_struck_out(said: str, secret: str) -> None:
-    assert secret in said
-    assert secret not in logs.redacted(said)
-    assert "***" in logs.redacted(said)
+def test_secrets_are_redacted(text: str, secret: str) -> None:
+    assert secret in text
+    assert secret not in logs.redacted(text)
+    assert "***" in logs.redacted(text)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "text",
     [
         "grpc datas3t.v1.BucketService/AddBucket OK 1.2 ms request_id=abc",
-        "key 17 of datas3t 'x' is not there",
+        "datas3t 'x' has no key 17",
         "GET http://s3.example/b/datas3t/x/dataranges/1.tar?x-id=GetObject",
         "listening on http://127.0.0.1:8765",
     ],
 )
-def test_nothing_else_is_changed(said: str) -> None:
-    assert logs.redacted(said) == said
+def test_nothing_else_is_changed(text: str) -> None:
+    assert logs.redacted(text) == text
 
 
-def test_a_traceback_is_redacted_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_secrets_in_a_traceback_are_redacted(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info")
     try:
         int(URL)
@@ -70,21 +70,21 @@ def test_a_traceback_is_redacted_too(capsys: pytest.CaptureFixture[str]) -> None
     assert "5d67cafe" not in written
 
 
-def test_lines_have_time_level_and_name_and_obey_the_level(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_have_time_level_and_name_and_follow_the_configured_level(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("warning")
-    logging.getLogger("datas3t.server.app").info("not this")
-    logging.getLogger("datas3t.server.app").warning("this")
+    logging.getLogger("datas3t.server.app").info("too low")
+    logging.getLogger("datas3t.server.app").warning("high enough")
     written = capsys.readouterr().err
-    assert written.endswith("Z WARNING datas3t.server.app this\n")
-    assert "not this" not in written
+    assert written.endswith("Z WARNING datas3t.server.app high enough\n")
+    assert "too low" not in written
 
 
-def test_s3_libraries_stay_quiet_even_at_debug(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_s3_libraries_log_nothing_even_at_debug(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("debug")
     logging.getLogger("botocore.auth").debug("CanonicalRequest")
     logging.getLogger("urllib3.connectionpool").debug("GET /k?X-Amz-Signature=1")
-    logging.getLogger("datas3t.server.app").debug("ours")
+    logging.getLogger("datas3t.server.app").debug("our own")
     written = capsys.readouterr().err
-    assert "ours" in written
+    assert "our own" in written
     assert "Canonical" not in written
     assert "GET /k" not in written

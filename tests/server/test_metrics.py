@@ -1,4 +1,4 @@
-"""The numbers of `/metrics`: every call is counted, whatever becomes of it, and readings never break the page."""
+"""The `/metrics` page: every call is counted, also one that fails, and a metric that cannot be read breaks nothing."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,21 +9,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from datas3t import v1
 from datas3t.server.metrics import Metrics
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
-from tests.support.front import Running, running_front
+from tests.support.front import RunningFront, running_front
 from tests.support.stack import wait_until
 
 ADD = "datas3t.v1.BucketService/AddBucket"
 
 
 @pytest.fixture
-def front() -> Iterator[Running]:
+def front() -> Iterator[RunningFront]:
     with running_front() as running:
         yield running
 
 
-def calls(front: Running) -> dict[tuple[str, str, str], float]:
-    """Counted calls by method, transport and code."""
-    page = front.ask("GET", "/metrics").body.decode()
+def calls(front: RunningFront) -> dict[tuple[str, str, str], float]:
+    """Return the counted calls by method, transport and code."""
+    page = front.request("GET", "/metrics").body.decode()
     return {
         (sample.labels["method"], sample.labels["transport"], sample.labels["code"]): sample.value
         for family in text_string_to_metric_families(page)
@@ -32,12 +32,12 @@ def calls(front: Running) -> dict[tuple[str, str, str], float]:
     }
 
 
-def test_calls_are_counted_by_method_transport_and_code(front: Running) -> None:
-    front.ask("POST", "/api/bucket", {"name": "x"})
-    front.ask("POST", "/api/v1/buckets", {"name": "x"})
-    front.ask("POST", "/api/v1/buckets", {"name": "refuse"})
-    front.ask("POST", "/api/v1/buckets", {"nome": "x"})
-    front.ask("GET", "/nowhere/" + "x" * 50)
+def test_calls_are_counted_by_method_transport_and_code(front: RunningFront) -> None:
+    front.request("POST", "/api/bucket", {"name": "x"})
+    front.request("POST", "/api/v1/buckets", {"name": "x"})
+    front.request("POST", "/api/v1/buckets", {"name": "refuse"})
+    front.request("POST", "/api/v1/buckets", {"nome": "x"})
+    front.request("GET", "/nowhere/" + "x" * 50)
     with front.channel() as channel:
         BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"))
         with pytest.raises(grpc.RpcError):
@@ -53,32 +53,32 @@ def test_calls_are_counted_by_method_transport_and_code(front: Running) -> None:
     }
 
 
-def test_pages_are_no_calls(front: Running) -> None:
+def test_requests_for_pages_are_not_counted_as_calls(front: RunningFront) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
-        assert front.ask("GET", path).status == 200
+        assert front.request("GET", path).status == 200
     assert calls(front) == {}
 
 
-def test_the_page_is_prometheus_text_with_the_version(front: Running) -> None:
-    answer = front.ask("GET", "/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=")
-    assert b'datas3t_build_info{version="' in answer.body
+def test_the_page_is_prometheus_text_with_the_version(front: RunningFront) -> None:
+    response = front.request("GET", "/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert b'datas3t_build_info{version="' in response.body
 
 
-def test_a_reading_that_fails_is_left_out_and_the_page_answers() -> None:
-    def away() -> Mapping[str, float]:
-        raise ConnectionError("the database is away")
+def test_a_metric_that_cannot_be_read_is_left_out_of_the_page() -> None:
+    def unreachable() -> Mapping[str, float]:
+        raise ConnectionError("the database is unreachable")
 
     metrics = Metrics()
-    metrics.watch({"datas3t_queued": "What waits"}, away)
-    metrics.watch({"datas3t_size": "How much there is"}, lambda: {"datas3t_size": 7})
+    metrics.watch({"datas3t_queued": "Queued"}, unreachable)
+    metrics.watch({"datas3t_size": "Size"}, lambda: {"datas3t_size": 7})
     page = metrics.page().decode()
     assert "datas3t_size 7.0" in page
     assert "datas3t_queued" not in page
 
 
-def test_two_servers_in_one_process_count_on_their_own(front: Running) -> None:
+def test_two_servers_in_one_process_count_separately(front: RunningFront) -> None:
     with running_front() as other:
-        other.ask("POST", "/api/bucket", {"name": "x"})
+        other.request("POST", "/api/bucket", {"name": "x"})
         assert calls(front) == {}
         assert calls(other) == {(ADD, "rest", "OK"): 1}

@@ -1,4 +1,4 @@
-"""Settings: what is accepted, and that every error says what would do."""
+"""Settings: which values are accepted, and that every error says what is allowed."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +9,7 @@ import pytest
 
 from datas3t.server.settings import Address, Settings, SettingsError
 
-GOOD = Settings("postgres://u:hush@h/d", "aHVzaA==", Path("cache"))
+VALID = Settings("postgres://u:hush@h/d", "aHVzaA==", Path("cache"))
 
 
 @pytest.mark.parametrize(
@@ -32,13 +32,13 @@ def test_an_address_is_host_and_port(text: str, host: str, port: int) -> None:
 @pytest.mark.parametrize(
     "text", ["", "8765", "host", "host:", "::1:80", "h:65536", "h:-1", "http://h:1", "h:1/x", "a b:1"]
 )
-def test_what_is_no_address_is_refused_with_examples(text: str) -> None:
+def test_text_that_is_not_an_address_is_refused_with_examples(text: str) -> None:
     with pytest.raises(SettingsError, match="is not host:port; examples: :8765"):
         Address.parse(text)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"db_url": ""}, "set --db-url or DB_URL"),
         ({"db_url": "mysql://h/d"}, "postgres:// or postgresql://"),
@@ -46,27 +46,27 @@ def test_what_is_no_address_is_refused_with_examples(text: str) -> None:
         ({"db_url": "postgres://[::1/d"}, "the database URL cannot be read"),
         ({"encryption_key": ""}, "`datas3t keygen` makes one"),
         ({"encryption_key": "not base64!"}, "must be base64 of at least one byte"),
-        ({"max_cache_size": 0}, "more than 0 bytes"),
+        ({"max_cache_size": 0}, "larger than 0 bytes; set --max-cache-size"),
         ({"url_lifetime": timedelta()}, "1 second to 7 days"),
         ({"url_lifetime": timedelta(days=8)}, "1 second to 7 days"),
-        ({"log_level": "loud"}, "none of debug, info, warning, error"),
+        ({"log_level": "loud"}, "not one of debug, info, warning, error"),
     ],
 )
-def test_what_cannot_be_used_is_refused_and_says_why(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
-        replace(GOOD, **change)
+def test_a_value_that_cannot_be_used_is_refused_with_the_reason(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        replace(VALID, **change)
 
 
-def test_a_password_that_is_not_encoded_is_not_repeated() -> None:
+def test_the_error_for_an_unreadable_database_url_does_not_repeat_the_password() -> None:
     with pytest.raises(SettingsError, match="percent-encoded") as caught:
-        replace(GOOD, db_url="postgres://u:hush%ZZ@h/d")
+        replace(VALID, db_url="postgres://u:hush%ZZ@h/d")
     assert "hush" not in str(caught.value)
 
 
 def test_secrets_are_not_in_the_repr() -> None:
-    assert "hush" not in repr(GOOD)
-    assert "aHVzaA" not in repr(GOOD)
+    assert "hush" not in repr(VALID)
+    assert "aHVzaA" not in repr(VALID)
 
 
-def test_both_spellings_of_a_database_url_will_do() -> None:
-    assert replace(GOOD, db_url="postgresql://h/d").max_cache_size == 2**30
+def test_both_schemes_of_a_database_url_are_accepted() -> None:
+    assert replace(VALID, db_url="postgresql://h/d").max_cache_size == 2**30

@@ -1,4 +1,4 @@
-"""A front with a small servicer of our own behind it, and ways to speak to it byte by byte."""
+"""A front with small servicers that need no database, and ways to send it requests, also byte by byte."""
 # ruff: noqa: N802 - gRPC names the methods
 
 import contextlib
@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 import grpc
 from google.api.httpbody_pb2 import HttpBody
-from google.protobuf.descriptor import ServiceDescriptor
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.front.front import Front
+from datas3t.server.front.calls import Service
+from datas3t.server.front.server import Front
 from datas3t.server.metrics import Metrics
-from datas3t.server.settings import Address, Patience
+from datas3t.server.settings import Address, Timeouts
 from datas3t.v1 import (
     bucket_pb2,
     bucket_pb2_grpc,
@@ -31,38 +31,31 @@ from datas3t.v1 import (
     import_pb2_grpc,
 )
 
-HERE = Address("127.0.0.1", 0)
-PATIENT = Patience()
-
-
-class Serving(NamedTuple):
-    """What a registry lists."""
-
-    descriptor: ServiceDescriptor
-    servicer: Any
-    add_to_server: Any
+LOCALHOST = Address("127.0.0.1", 0)
+_DEFAULT_TIMEOUTS = Timeouts()
 
 
 @dataclass
-class Doors:
-    """Calls that wait: `entered` is set by a call, which goes on when `open` is."""
+class Gate:
+    """Holds calls inside their servicer: each one releases `entered`, then waits until the test sets `open`."""
 
     entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     open: threading.Event = field(default_factory=threading.Event)
 
     def wait(self) -> None:
+        """Hold the call."""
         self.entered.release()
         assert self.open.wait(60)
 
 
-class Buckets(bucket_pb2_grpc.BucketServiceServicer):
-    def __init__(self, doors: Doors) -> None:
-        self.doors = doors
+class FakeBuckets(bucket_pb2_grpc.BucketServiceServicer):
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
 
     def AddBucket(self, request: v1.AddBucketRequest, context: Any) -> v1.AddBucketResponse:
-        """What to do is in the name."""
+        """Wait, fail, crash or succeed: the name says which."""
         if request.name == "wait":
-            self.doors.wait()
+            self.gate.wait()
         elif request.name == "refuse":
             raise Failure(v1.ERROR_REASON_BUCKET_EXISTS, "bucket 'refuse' exists; use another name", bucket="refuse")
         elif request.name == "break":
@@ -70,13 +63,13 @@ class Buckets(bucket_pb2_grpc.BucketServiceServicer):
         return v1.AddBucketResponse()
 
     def ListBuckets(self, request: v1.ListBucketsRequest, context: Any) -> v1.ListBucketsResponse:
-        """Three pages of two."""
+        """Return three pages of two buckets."""
         page = int(request.page_token or "0")
-        made = [v1.Bucket(name=f"b{page}{n}", endpoint="http://s3", bucket=f"s{n}", region="x") for n in range(2)]
-        return v1.ListBucketsResponse(buckets=made, next_page_token=str(page + 1) if page < 2 else "")
+        buckets = [v1.Bucket(name=f"b{page}{n}", endpoint="http://s3", bucket=f"s{n}", region="x") for n in range(2)]
+        return v1.ListBucketsResponse(buckets=buckets, next_page_token=str(page + 1) if page < 2 else "")
 
 
-class Datas3ts(datas3t_pb2_grpc.Datas3tServiceServicer):
+class FakeDatas3ts(datas3t_pb2_grpc.Datas3tServiceServicer):
     def AddDatas3t(self, request: v1.AddDatas3tRequest, context: Any) -> v1.AddDatas3tResponse:
         return v1.AddDatas3tResponse()
 
@@ -89,13 +82,13 @@ class Datas3ts(datas3t_pb2_grpc.Datas3tServiceServicer):
         yield HttpBody(data=b"\x02")
 
 
-class Dataranges(datarange_pb2_grpc.DatarangeServiceServicer):
+class FakeDataranges(datarange_pb2_grpc.DatarangeServiceServicer):
     def __init__(self) -> None:
-        self.last: Any = None
+        self.last_request: Any = None
 
     def StartUpload(self, request: v1.StartUploadRequest, context: Any) -> v1.StartUploadResponse:
-        """Answers as many URLs as datapoints were announced."""
-        self.last = request
+        """Return as many URLs as the request has datapoints."""
+        self.last_request = request
         urls = [
             f"http://s3.example/part?X-Amz-Signature={number:0>500}" for number in range(request.number_of_datapoints)
         ]
@@ -107,52 +100,57 @@ class Dataranges(datarange_pb2_grpc.DatarangeServiceServicer):
         )
 
     def CompleteUpload(self, request: v1.CompleteUploadRequest, context: Any) -> v1.CompleteUploadResponse:
-        self.last = request
+        self.last_request = request
         return v1.CompleteUploadResponse()
 
     def PresignDownload(self, request: v1.PresignDownloadRequest, context: Any) -> v1.PresignDownloadResponse:
-        self.last = request
+        self.last_request = request
         return v1.PresignDownloadResponse()
 
 
-class Imports(import_pb2_grpc.ImportServiceServicer):
+class FakeImports(import_pb2_grpc.ImportServiceServicer):
     def Import(self, request: v1.ImportRequest, context: Any) -> Iterator[v1.ImportResponse]:
         yield v1.ImportResponse(imported_datas3ts=["a"], objects_seen=1)
         yield v1.ImportResponse(skipped=[v1.SkippedObject(object_key="k", reason="r")], objects_seen=2)
         yield v1.ImportResponse(imported_datas3ts=["b"], imported_count=2)
 
 
-class Answered(NamedTuple):
+class HttpResponse(NamedTuple):
+    """A response that was read whole; the names of its headers are in lower case."""
+
     status: int
     headers: dict[str, str]
     body: bytes
 
     @property
     def json(self) -> Any:
+        """The body as JSON."""
         return json.loads(self.body)
 
     @property
     def reason(self) -> str:
+        """The reason of an error."""
         return str(self.json["details"][0]["reason"])
 
 
 @dataclass
-class Running:
-    """A front that serves, and what is behind it."""
+class RunningFront:
+    """A front that serves, and the parts that tests look into."""
 
     front: Front
     metrics: Metrics
-    doors: Doors
-    dataranges: Dataranges
+    gate: Gate
+    dataranges: FakeDataranges
 
     @property
     def address(self) -> tuple[str, int]:
+        """Host and port, for a socket."""
         parts = urlsplit(self.front.url)
         assert parts.hostname
         assert parts.port
         return parts.hostname, parts.port
 
-    def ask(
+    def request(
         self,
         verb: str,
         path: str,
@@ -160,24 +158,25 @@ class Running:
         headers: dict[str, str] | None = None,
         *,
         raw: bytes | None = None,
-    ) -> Answered:
-        """One request over a connection of its own."""
-        return ask(self.front.url, verb, path, body, headers, raw=raw)
+    ) -> HttpResponse:
+        """Send one request over a new connection."""
+        return http_request(self.front.url, verb, path, body, headers, raw=raw)
 
     def channel(self) -> grpc.Channel:
+        """Return a channel with a connection of its own and no limit for responses."""
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         return grpc.insecure_channel("{}:{}".format(*self.address), options=options)
 
-    def talk(self, sent: bytes, *, then_stop: bool = False) -> bytes:
-        """Sends bytes and reads until the server closes."""
+    def send_raw(self, sent: bytes, *, half_close: bool = False) -> bytes:
+        """Send bytes, and return everything that the server sends until it closes the connection."""
         with socket.create_connection(self.address, timeout=20) as sock:
             sock.sendall(sent)
-            if then_stop:
+            if half_close:
                 sock.shutdown(socket.SHUT_WR)
             return read_all(sock)
 
 
-def ask(
+def http_request(
     url: str,
     verb: str,
     path: str,
@@ -185,50 +184,56 @@ def ask(
     headers: dict[str, str] | None = None,
     *,
     raw: bytes | None = None,
-) -> Answered:
+) -> HttpResponse:
+    """Send one request over a new connection, with `body` as JSON or `raw` bytes."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
         connection.request(verb, path, json.dumps(body).encode() if body is not None else raw, headers or {})
-        answer = connection.getresponse()
-        return Answered(answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read())
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return HttpResponse(response.status, headers, response.read())
     finally:
         connection.close()
 
 
 def read_all(sock: socket.socket) -> bytes:
-    found = b""
+    """Return everything until the other side closes or resets the connection."""
+    received = b""
     with contextlib.suppress(ConnectionError):
         while data := sock.recv(65_536):
-            found += data
-    return found
+            received += data
+    return received
 
 
-def servings(doors: Doors, dataranges: Dataranges) -> Sequence[Serving]:
-    def of(module: Any, name: str, servicer: object, add: Any) -> Serving:
-        return Serving(module.DESCRIPTOR.services_by_name[name], servicer, add)
+def fake_services(gate: Gate, dataranges: FakeDataranges) -> Sequence[Service]:
+    """Return four of the contract's services with the servicers above."""
 
-    buckets, datas3ts = cast(Any, Buckets)(doors), cast(Any, Datas3ts)()
+    def service(proto: Any, name: str, servicer: object, add_to_server: Any) -> Service:
+        return Service(proto.DESCRIPTOR.services_by_name[name], servicer, add_to_server)
+
+    buckets, datas3ts = cast(Any, FakeBuckets)(gate), cast(Any, FakeDatas3ts)()
+    add_dataranges = datarange_pb2_grpc.add_DatarangeServiceServicer_to_server
     return (
-        of(bucket_pb2, "BucketService", buckets, bucket_pb2_grpc.add_BucketServiceServicer_to_server),
-        of(datas3t_pb2, "Datas3tService", datas3ts, datas3t_pb2_grpc.add_Datas3tServiceServicer_to_server),
-        of(datarange_pb2, "DatarangeService", dataranges, datarange_pb2_grpc.add_DatarangeServiceServicer_to_server),
-        of(import_pb2, "ImportService", Imports(), import_pb2_grpc.add_ImportServiceServicer_to_server),
+        service(bucket_pb2, "BucketService", buckets, bucket_pb2_grpc.add_BucketServiceServicer_to_server),
+        service(datas3t_pb2, "Datas3tService", datas3ts, datas3t_pb2_grpc.add_Datas3tServiceServicer_to_server),
+        service(datarange_pb2, "DatarangeService", dataranges, add_dataranges),
+        service(import_pb2, "ImportService", FakeImports(), import_pb2_grpc.add_ImportServiceServicer_to_server),
     )
 
 
 @contextlib.contextmanager
 def running_front(
-    address: Address = HERE, grpc_address: Address | None = None, patience: Patience = PATIENT
-) -> Iterator[Running]:
-    """A front that serves as long as the block."""
-    doors, dataranges, metrics = Doors(), cast(Any, Dataranges)(), Metrics()
+    address: Address = LOCALHOST, grpc_address: Address | None = None, timeouts: Timeouts = _DEFAULT_TIMEOUTS
+) -> Iterator[RunningFront]:
+    """Yield a front that serves until the block ends."""
+    gate, dataranges, metrics = Gate(), cast(Any, FakeDataranges)(), Metrics()
     front = Front(
-        servings(doors, dataranges), metrics, lambda: None, addr=address, grpc_addr=grpc_address, patience=patience
+        fake_services(gate, dataranges), metrics, lambda: None, addr=address, grpc_addr=grpc_address, timeouts=timeouts
     )
     front.start()
     try:
-        yield Running(front, metrics, doors, dataranges)
+        yield RunningFront(front, metrics, gate, dataranges)
     finally:
-        doors.open.set()
+        gate.open.set()
         front.drain(5)
         front.close()

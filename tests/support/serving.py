@@ -1,4 +1,4 @@
-"""A whole server in the tests' own process, on a free port."""
+"""A whole server inside the process of the tests, on a free port."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def settings_for(services: "Services", database: str, folder: Path, **changes: Any) -> Settings:
+    """Return settings for a server on this database, with its index cache in `folder`."""
     settings = Settings(
         db_url=database,
         encryption_key=services.encryption_key,
@@ -27,7 +28,7 @@ def settings_for(services: "Services", database: str, folder: Path, **changes: A
 
 @contextlib.contextmanager
 def serving(settings: Settings) -> Iterator[Server]:
-    """Serves as long as the block."""
+    """Yield a server that runs until the block ends."""
     server = Server(settings)
     server.start()
     try:

@@ -1,4 +1,4 @@
-"""The server: puts everything together, starts it, and drains it when it is told to stop."""
+"""The server: creates all parts, starts them, and shuts them down gracefully."""
 
 import contextlib
 import logging
@@ -17,8 +17,8 @@ from datas3t.server.credentials import Cipher
 from datas3t.server.db import pool, s3_buckets
 from datas3t.server.db.migrate import MigrationEdited, migrate
 from datas3t.server.errors import Failure
-from datas3t.server.front.front import Front
-from datas3t.server.front.rpc.registry import servicers
+from datas3t.server.front.rpc.services import services
+from datas3t.server.front.server import Front
 from datas3t.server.index_cache import IndexCache
 from datas3t.server.metrics import Metrics
 from datas3t.server.resources import Resources
@@ -26,28 +26,31 @@ from datas3t.server.s3.bucket import Buckets
 from datas3t.server.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
-_OPEN_FILES = 65_536  # a relayed connection takes two
+_OPEN_FILES = 65_536  # a relayed gRPC connection takes two
+_READY_SECONDS = 3.0  # that `/readyz` waits for the database
+_METRICS_READY_SECONDS = 1.0  # that `/metrics` waits for it: less, because the other metrics can do without
+_MIN_REAPER_SECONDS = 1.0  # for the reaper to stop, even if running calls used up the time to drain
 
 _CONNECTIONS = {
     "datas3t_database_connections": "Connections to the database",
-    "datas3t_database_connections_idle": "Connections that no call uses",
-    "datas3t_database_waiting": "Calls that wait for a connection",
+    "datas3t_database_connections_idle": "Connections to the database that no call uses",
+    "datas3t_database_waiting": "Calls that wait for a connection to the database",
 }
 _INDEX_CACHE = {
-    "datas3t_index_cache_hits_total": "Reads of indices that the cache had",
-    "datas3t_index_cache_misses_total": "Reads of indices that S3 was asked for",
-    "datas3t_index_cache_bytes": "The size of the cache on disk",
+    "datas3t_index_cache_hits_total": "Index reads served from the cache",
+    "datas3t_index_cache_misses_total": "Index reads that had to fetch from S3",
+    "datas3t_index_cache_bytes": "Size of the index cache on disk",
 }
 _DELETIONS = {
-    "datas3t_deletions_due": "Objects that are to be deleted now",
-    "datas3t_deletions_failing": "Objects among them whose deletion has failed before",
-    "datas3t_deletions_later": "Objects that are to be deleted when their URLs have ended",
-    "datas3t_deletions_oldest_seconds": "For how long the oldest due deletion has been due",
+    "datas3t_deletions_due": "Objects that are due for deletion",
+    "datas3t_deletions_failing": "Objects due for deletion whose deletion has failed before",
+    "datas3t_deletions_later": "Objects that will be deleted once their URLs have expired",
+    "datas3t_deletions_oldest_seconds": "How long the oldest due deletion has been due",
 }
 
 
 class Server:
-    """One server. `start` it once; `stop` may follow at any time, also after a start that failed."""
+    """One server. Call `start` once. `stop` may be called at any time, also after `start` failed."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -57,21 +60,27 @@ class Server:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Migrates, checks the encryption key, listens. Raises Failure, SettingsError and MigrationEdited."""
+        """Migrate the database, check the encryption key, and serve. If it fails, it leaves nothing open.
+
+        Raises:
+            SettingsError: if a setting cannot be used.
+            Failure: if the database cannot be used.
+            MigrationEdited: if the database was migrated by other migrations than this server's.
+        """
         settings = self._settings
         cipher = Cipher(settings.encryption_key)
         migrate(settings.db_url)
         with contextlib.ExitStack() as undo:
             connections = undo.enter_context(contextlib.closing(pool.open_pool(settings.db_url)))
-            index_cache = _cache(settings)
+            index_cache = _open_cache(settings)
             self._resources = Resources(
                 connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
             )
-            _check_key(self._resources)
+            _check_encryption_key(self._resources)
             self._front = Front(
-                servicers(self._resources),
+                services(self._resources),
                 self._metrics(),
-                self._ready,
+                self._check_database,
                 addr=settings.addr,
                 grpc_addr=settings.grpc_addr,
             )
@@ -83,43 +92,46 @@ class Server:
             self._started = True
         _log.info("listening on %s", self.url)
         if self._front.grpc_port:
-            _log.info("gRPC alone on port %d", self._front.grpc_port)
+            _log.info("listening for gRPC alone on port %d", self._front.grpc_port)
 
     @property
     def url(self) -> str:
-        """Where it is reached from this machine."""
+        """The URL for clients on this machine."""
         return self._front.url
 
     @property
     def grpc_port(self) -> int | None:
+        """The second port, for gRPC alone, if the settings have one."""
         return self._front.grpc_port
 
     @property
     def resources(self) -> Resources:
+        """What calls work with, for code that calls the server's functions directly."""
         return self._resources
 
     def wait(self) -> None:
-        """Returns once the server was stopped."""
+        """Block until the server has stopped."""
         self._stopped.wait()
 
     def stop(self) -> bool:
-        """Takes no new calls, lets the running ones end; whether all did, within the settings' `drain`."""
+        """Drain, then stop. Return whether all running calls ended within the `drain` time of the settings."""
         with self._lock:
             started, self._started = self._started, False
         if not started:
             return True
         seconds = self._settings.drain.total_seconds()
         deadline = time.monotonic() + seconds
-        reaping = threading.Thread(target=self._reaper.stop, name="stop reaper", daemon=True)
-        reaping.start()
+        # The reaper stops while calls drain, so that both have the whole time.
+        stopping = threading.Thread(target=self._reaper.stop, name="stop reaper", daemon=True)
+        stopping.start()
         ended = self._front.drain(seconds)
-        reaping.join(max(1.0, deadline - time.monotonic()))
+        stopping.join(max(_MIN_REAPER_SECONDS, deadline - time.monotonic()))
         self._closing.close()
         self._stopped.set()
         return ended
 
-    def _ready(self, seconds: float = 3.0) -> None:
-        """Raises where the database does not answer: the pool tries each connection before it gives it away."""
+    def _check_database(self, seconds: float = _READY_SECONDS) -> None:
+        """Raise if the database does not respond within `seconds`: the pool tests a connection before it lends it."""
         with self._resources.pool.connection(timeout=seconds):
             pass
 
@@ -139,7 +151,7 @@ class Server:
         }
 
     def _deletions(self) -> Mapping[str, float]:
-        self._ready(1.0)  # the page does not wait for a database that is away
+        self._check_database(_METRICS_READY_SECONDS)
         backlog = reaper.backlog(self._resources)
         return {
             "datas3t_deletions_due": backlog.queued,
@@ -158,41 +170,47 @@ class Server:
 
 
 def run(settings: Settings) -> int:
-    """Serves until SIGTERM or SIGINT, in the main thread; the exit code. A second signal ends it at once."""
+    """Serve until SIGTERM or SIGINT, and return the exit code. A second signal kills the process at once.
+
+    It must be called in the main thread, because it installs signal handlers.
+    """
     logs.configure(settings.log_level)
     allow_many_connections()
-    told = _signalled()
+    signals = _first_signal()
     server = Server(settings)
     try:
         server.start()
     except (SettingsError, Failure, MigrationEdited) as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    told.get()
-    _log.info("stopping: no new calls, running ones have %s", settings.drain)
+    signals.get()
+    _log.info("stopping: new calls are refused, running calls have %s to end", settings.drain)
     if server.stop():
         _log.info("stopped")
         return 0
-    _log.warning("stopped; some calls were cut off")
+    _log.warning("stopped before all running calls ended")
     logging.shutdown()
-    os._exit(1)  # their threads would be waited for
+    os._exit(1)  # a normal exit would wait for the threads of those calls
 
 
-def _signalled() -> "SimpleQueue[int]":
-    """Gets the first signal. Not an Event: its lock may be held by the very thread that a handler interrupts."""
-    told: SimpleQueue[int] = SimpleQueue()
+def _first_signal() -> "SimpleQueue[int]":
+    """Return a queue that receives the first SIGTERM or SIGINT.
 
-    def tell(signum: int, _frame: FrameType | None) -> None:
+    An Event would not do: the handler runs in the main thread, which may hold the Event's lock at that moment.
+    """
+    signals: SimpleQueue[int] = SimpleQueue()
+
+    def handle(signum: int, _frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_DFL)
-        told.put(signum)
+        signals.put(signum)
 
     for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, tell)
-    return told
+        signal.signal(signum, handle)
+    return signals
 
 
 def allow_many_connections() -> None:
-    """Raises this process's limit of open files as far as it may be."""
+    """Raise this process's limit of open files as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -200,7 +218,7 @@ def allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _cache(settings: Settings) -> IndexCache:
+def _open_cache(settings: Settings) -> IndexCache:
     try:
         return IndexCache(settings.cache_dir, settings.max_cache_size)
     except OSError as error:
@@ -210,8 +228,8 @@ def _cache(settings: Settings) -> IndexCache:
         ) from None
 
 
-def _check_key(resources: Resources) -> None:
-    """Raises SettingsError where stored credentials were encrypted with another key."""
+def _check_encryption_key(resources: Resources) -> None:
+    """Raise SettingsError if the credentials in the database were encrypted with another key."""
     after = ""
     while True:
         with pool.connection(resources.pool) as conn:
@@ -221,8 +239,8 @@ def _check_key(resources: Resources) -> None:
                 resources.cipher.decrypt(row.access_key)
             except ValueError:
                 raise SettingsError(
-                    f"this is not the encryption key with which the credentials of bucket configuration {row.name!r}"
-                    " were stored; set --encryption-key or ENCRYPTION_KEY to that one"
+                    f"the credentials of bucket configuration {row.name!r} were encrypted with another encryption key;"
+                    " set --encryption-key or ENCRYPTION_KEY to that key"
                 ) from None
         if not rows:
             return

@@ -1,13 +1,15 @@
-"""Failure: how server code says that a call cannot be done. What becomes of it on the wire stands in errors.proto."""
+"""The exception that ends a call with a reason of the contract; errors.proto sets the code and the HTTP status."""
 
 from datas3t import v1
 
 
-class Failure(Exception):  # noqa: N818 - the architecture's word: a defect is an error, a failure is an answer
+class Failure(Exception):  # noqa: N818 - not an error of ours: it tells the caller why the call cannot be done
     """Ends a call with a reason of the contract.
 
-    `message` is one line for people: what happened and what to do next, without SQL, secrets or presigned queries.
-    `metadata` holds everything variable in it; values are sent as text.
+    Args:
+        reason: One of errors.proto. It sets the gRPC code and the HTTP status.
+        message: One line for people: what happened and what to do next, without SQL, secrets or presigned queries.
+        metadata: Every variable part of the message, for programs. Values are sent as text.
     """
 
     def __init__(self, reason: v1.ErrorReason.ValueType, message: str, **metadata: object) -> None:

@@ -1,4 +1,4 @@
-"""The log: one line per event to standard error, and a last line of defence against secrets in it."""
+"""The log: one line per event on standard error, with anything that looks like a secret removed as a last resort."""
 
 import logging
 import re
@@ -11,10 +11,10 @@ _LEVEL_OF = {
     "urllib3": "WARNING",
     "s3transfer": "WARNING",
     "asyncio": "WARNING",
-    "aiohttp.server": "CRITICAL",  # it repeats what clients sent; what is a defect of ours is logged by us
+    "aiohttp.server": "CRITICAL",  # it repeats what clients sent; `front` logs the defects itself
 }
 
-# No code logs any of these. Should some library's message carry one, it ends here.
+# Our own code logs none of these. They catch a secret in a message of some library. docs/secrets.md lists all places.
 _SECRETS = (
     (re.compile(r"(?i)\b(X-Amz-[A-Za-z-]+)=[^&\s\"'<>)]*"), r"\1=***"),
     (re.compile(r"(?i)\b(Signature|Credential|AWSAccessKeyId)=[^&\s\"',<>)]*"), r"\1=***"),
@@ -31,24 +31,25 @@ _SECRETS = (
 
 
 def configure(level: str = "info") -> None:
-    """Sends everything to standard error from `level` (debug, info, warning, error) on, in UTC."""
+    """Log to standard error, in UTC, everything from `level` on: debug, info, warning or error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name, lowest in _LEVEL_OF.items():
-        logging.getLogger(name).setLevel(lowest)
+    for name, minimum in _LEVEL_OF.items():
+        logging.getLogger(name).setLevel(minimum)
 
 
-class Redacting(logging.Formatter):
-    """Formats a record, tracebacks included, and strikes out what looks like a secret."""
+def redacted(text: str) -> str:
+    """Return the text with `***` in place of anything that looks like a secret."""
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+class _Redacting(logging.Formatter):
+    """Redacts the whole record, its traceback included."""
 
     converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
         return redacted(super().format(record))
-
-
-def redacted(text: str) -> str:
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text

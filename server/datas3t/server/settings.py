@@ -1,4 +1,4 @@
-"""What a server is told when it starts. The options of `datas3t server` make a Settings; nothing else is configured."""
+"""All settings of a server. The options of `datas3t server` become a Settings; nothing else is configured."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ _LEVELS = ("debug", "info", "warning", "error")
 
 
 class SettingsError(ValueError):
-    """A setting has a value that cannot be used; the message says which, and what would do."""
+    """A setting has a value that cannot be used. The message names the setting and says what is allowed."""
 
 
 class Address(NamedTuple):
-    """Where to listen. An empty host: all interfaces, IPv4 and IPv6. Port 0: any free port."""
+    """Where to listen. An empty host stands for all interfaces, IPv4 and IPv6; port 0 for any free port."""
 
     host: str
     port: int
@@ -27,42 +27,50 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """`:8765`, `127.0.0.1:0`, `localhost:8765`, `[::1]:8765`. Raises SettingsError."""
-        found = re.fullmatch(
+        """Return the address that text such as `:8765`, `localhost:8765` or `[::1]:8765` names.
+
+        Raises:
+            SettingsError: if it is not host:port.
+        """
+        match = re.fullmatch(
             r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:\[\]/]*)):(?P<port>[0-9]{1,5})", text.strip()
         )
-        if found is None or int(found["port"]) > 65_535:
+        if match is None or int(match["port"]) > 65_535:
             raise SettingsError(
                 f"the address {text!r} is not host:port; examples: :{DEFAULT_PORT}, 127.0.0.1:{DEFAULT_PORT}, [::1]:0"
             )
-        return cls(found["six"] or found["host"], int(found["port"]))
+        return cls(match["six"] or match["host"], int(match["port"]))
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How many seconds the server waits for a client."""
+class Timeouts:
+    """How many seconds the server waits for a client before it closes the connection."""
 
-    first_bytes: float = 20.0  # that show what a new connection speaks
-    head: float = 75.0  # of the next HTTP request
-    body: float = 60.0  # of a request whose head is there
-    answer: float = 300.0  # that is on its way to it over HTTP
-    rest_of_body: float = 5.0  # that nobody wants any more, so that the answer is read
+    first_bytes: float = 20.0  # for enough bytes of a new connection to tell gRPC from HTTP/1.1
+    request_head: float = 75.0  # for the head of the next HTTP request, so also for an idle connection
+    request_body: float = 60.0  # for the whole body after the head
+    response: float = 300.0  # for the client to take the whole response
+    unread_body: float = 5.0  # for a refused request's body to end; the client may not read the response before
 
 
-EVERYWHERE = Address("", DEFAULT_PORT)
+ALL_INTERFACES = Address("", DEFAULT_PORT)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """All a server needs. `db_url` and `encryption_key` are secrets and never appear in its repr. Raises SettingsError.
+    """All settings of a server, checked. `db_url` and `encryption_key` are secrets and never appear in its repr.
 
-    `url_lifetime` is that of presigned URLs, `drain` how long running calls may take after SIGTERM.
+    `max_cache_size` limits the index cache, in bytes. `url_lifetime` is how long presigned URLs work. `drain` is how
+    long running calls may take to end after SIGTERM.
+
+    Raises:
+        SettingsError: if a value cannot be used.
     """
 
     db_url: str = field(repr=False)
     encryption_key: str = field(repr=False)
     cache_dir: Path
-    addr: Address = EVERYWHERE
+    addr: Address = ALL_INTERFACES
     grpc_addr: Address | None = None
     max_cache_size: int = 2**30
     url_lifetime: timedelta = timedelta(hours=24)
@@ -82,16 +90,16 @@ class Settings:
         except ValueError as error:
             raise SettingsError(str(error)) from None
         if self.max_cache_size <= 0:
-            raise SettingsError("the size of the index cache must be more than 0 bytes")
+            raise SettingsError("the index cache must be larger than 0 bytes; set --max-cache-size or MAX_CACHE_SIZE")
         if not timedelta() < self.url_lifetime <= timedelta(days=7):
-            raise SettingsError("presigned URLs live from 1 second to 7 days, the longest that S3 allows")
+            raise SettingsError("presigned URLs must be valid for 1 second to 7 days, the longest that S3 allows")
         if self.log_level not in _LEVELS:
-            raise SettingsError(f"the log level {self.log_level!r} is none of {', '.join(_LEVELS)}")
+            raise SettingsError(f"the log level {self.log_level!r} is not one of {', '.join(_LEVELS)}")
 
 
 def _check_url(db_url: str) -> None:
-    """What libpq says of a URL may repeat the password, so we do not."""
-    from psycopg import ProgrammingError  # noqa: PLC0415 - a third of a second
+    """Raise SettingsError if libpq cannot parse the URL. Its own message may repeat the password, so it is dropped."""
+    from psycopg import ProgrammingError  # noqa: PLC0415 - importing it takes a third of a second
     from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
 
     if not db_url.startswith(("postgres://", "postgresql://")):
@@ -100,6 +108,6 @@ def _check_url(db_url: str) -> None:
         conninfo_to_dict(db_url)
     except ProgrammingError:
         raise SettingsError(
-            "the database URL cannot be read; it is postgres://user:password@host:port/name, where what is special in"
-            " the password is percent-encoded"
+            "the database URL cannot be read; write postgres://user:password@host:port/name, with special characters in"
+            " the password percent-encoded"
         ) from None

@@ -1,4 +1,4 @@
-"""One port for gRPC and HTTP/1.1: told apart by the first bytes, relayed without loss, and no client can tie it up."""
+"""One port for gRPC and HTTP/1.1: detected by the first bytes, relayed without loss, and no client can block it."""
 
 import contextlib
 import os
@@ -13,30 +13,30 @@ import grpc
 import pytest
 
 from datas3t import v1
-from datas3t.server.front.calls.admission import Admission
-from datas3t.server.front.edge import PREFACE, Edge, listen
-from datas3t.server.front.rest.app import Rest
+from datas3t.server.front.calls.running import RunningCalls
+from datas3t.server.front.edge import HTTP2_PREFACE, Edge, listen
 from datas3t.server.front.rest.routes import Routes
+from datas3t.server.front.rest.server import RestServer
 from datas3t.server.metrics import Metrics
-from datas3t.server.settings import Address, Patience, SettingsError
+from datas3t.server.settings import Address, SettingsError, Timeouts
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
-from tests.support.front import HERE, Running, read_all, running_front
+from tests.support.front import LOCALHOST, RunningFront, read_all, running_front
 from tests.support.stack import wait_until
 
-_NO_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"  # HTTP/2's frame of settings, without any
-_MUCH = 48 * 2**20
+_EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"  # an HTTP/2 SETTINGS frame without any setting
+_MAX_BUFFERED = 48 * 2**20  # bytes; more than the kernel and the edge may hold for a reader that does not read
 
 
 @pytest.fixture
-def front() -> Iterator[Running]:
+def front() -> Iterator[RunningFront]:
     with running_front() as running:
         yield running
 
 
 @contextlib.contextmanager
-def edge_before(unix: Path, patience: Patience) -> Iterator[tuple[str, int]]:
-    """An edge that relays to whoever listens at `unix`."""
-    edge = Edge(HERE, unix, Rest(Routes([]), {}, Metrics(), Admission(), patience), patience)
+def edge_to(unix: Path, timeouts: Timeouts) -> Iterator[tuple[str, int]]:
+    """Yield the address of an edge that relays to the unix socket."""
+    edge = Edge(LOCALHOST, unix, RestServer(Routes([]), {}, Metrics(), RunningCalls(), timeouts), timeouts)
     edge.start()
     try:
         yield "127.0.0.1", edge.port
@@ -46,57 +46,60 @@ def edge_before(unix: Path, patience: Patience) -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def relayed(tmp_path: Path) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a relayed connection: the client's, which has sent the preface, and the one that took it."""
+    """Both ends of a relayed connection, after the preface: the client's socket and the gRPC server's."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "rpc"))
         listening.listen()
-        with edge_before(tmp_path / "rpc", Patience()) as address, socket.create_connection(address, 20) as client:
-            client.sendall(PREFACE)
+        with edge_to(tmp_path / "rpc", Timeouts()) as address, socket.create_connection(address, 20) as client:
+            client.sendall(HTTP2_PREFACE)
             far, _ = listening.accept()
             far.settimeout(20)
             with far:
-                assert far.recv(len(PREFACE), socket.MSG_WAITALL) == PREFACE
+                assert far.recv(len(HTTP2_PREFACE), socket.MSG_WAITALL) == HTTP2_PREFACE
                 yield client, far
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
-    found = bytearray()
-    while len(found) < size and (data := sock.recv(2**20)):
-        found += data
-    return bytes(found)
+    """Return `size` bytes, or fewer if the connection ends before."""
+    received = bytearray()
+    while len(received) < size and (data := sock.recv(2**20)):
+        received += data
+    return bytes(received)
 
 
-def test_grpc_and_http_are_served_on_the_same_port(front: Running) -> None:
+def test_grpc_and_http_are_served_on_the_same_port(front: RunningFront) -> None:
     with front.channel() as channel:
         BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"))
-    assert front.ask("POST", "/api/v1/buckets", {"name": "x"}).status == 201
+    assert front.request("POST", "/api/v1/buckets", {"name": "x"}).status == 201
 
 
-def test_a_preface_may_arrive_byte_by_byte(front: Running) -> None:
+def test_the_preface_can_arrive_byte_by_byte(front: RunningFront) -> None:
     with socket.create_connection(front.address, 20) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for byte in PREFACE + _NO_SETTINGS:
+        for byte in HTTP2_PREFACE + _EMPTY_SETTINGS:
             sock.sendall(bytes([byte]))
-        assert receive(sock, 9)[3] == 4, "grpcio answers with its own settings"
+        assert receive(sock, 9)[3] == 4, "grpcio responds with its own SETTINGS"
 
 
-def test_what_begins_like_the_preface_and_is_none_is_http(front: Running) -> None:
-    assert front.talk(b"PRI * HTTP/1.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.")
+def test_bytes_that_begin_like_the_preface_but_differ_are_served_as_http(front: RunningFront) -> None:
+    assert front.send_raw(b"PRI * HTTP/1.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.")
 
 
-@pytest.mark.parametrize("sent", [b"", PREFACE[:5], b"GET / HT"], ids=["nothing", "half a preface", "half a head"])
+@pytest.mark.parametrize(
+    "sent", [b"", HTTP2_PREFACE[:5], b"GET / HT"], ids=["nothing", "half a preface", "half a head"]
+)
 def test_a_connection_that_stalls_is_closed(sent: bytes) -> None:
     with (
-        running_front(patience=Patience(first_bytes=0.2, head=0.2)) as front,
+        running_front(timeouts=Timeouts(first_bytes=0.2, request_head=0.2)) as front,
         socket.create_connection(front.address, 20) as sock,
     ):
         sock.sendall(sent)
         assert read_all(sock) == b""
 
 
-def test_a_slow_head_does_not_outlive_the_limit_by_dripping() -> None:
+def test_a_head_that_arrives_slowly_does_not_extend_the_time_limit() -> None:
     with (
-        running_front(patience=Patience(head=0.5)) as front,
+        running_front(timeouts=Timeouts(request_head=0.5)) as front,
         socket.create_connection(front.address, 20) as sock,
     ):
         sock.settimeout(0.05)
@@ -114,24 +117,24 @@ def test_a_slow_head_does_not_outlive_the_limit_by_dripping() -> None:
         wait_until(closed, 10, "the end of the connection")
 
 
-def test_a_client_that_leaves_half_way_through_the_preface_is_forgotten(front: Running) -> None:
-    assert front.talk(PREFACE[:20], then_stop=True) == b""
+def test_a_client_that_leaves_in_the_middle_of_the_preface_is_disconnected(front: RunningFront) -> None:
+    assert front.send_raw(HTTP2_PREFACE[:20], half_close=True) == b""
 
 
-def test_a_thousand_idle_connections_keep_nobody_waiting(front: Running) -> None:
+def test_a_thousand_idle_connections_do_not_delay_calls(front: RunningFront) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 8192), hard))
     with contextlib.ExitStack() as idle:
         for _ in range(1000):
             idle.enter_context(socket.create_connection(front.address, 20))
-        assert front.ask("POST", "/api/v1/buckets", {"name": "x"}).status == 201
+        assert front.request("POST", "/api/v1/buckets", {"name": "x"}).status == 201
         with front.channel() as channel:
             BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"), timeout=10)
 
 
-def test_all_bytes_arrive_in_both_directions_at_once(relayed: tuple[socket.socket, socket.socket]) -> None:
+def test_both_directions_carry_all_bytes_concurrently(relayed: tuple[socket.socket, socket.socket]) -> None:
     client, far = relayed
-    up, down = os.urandom(_MUCH // 4), os.urandom(_MUCH // 4)
+    up, down = os.urandom(_MAX_BUFFERED // 4), os.urandom(_MAX_BUFFERED // 4)
     with ThreadPoolExecutor(4) as pool:
         sends = [pool.submit(client.sendall, up), pool.submit(far.sendall, down)]
         received = pool.submit(receive, client, len(down)), pool.submit(receive, far, len(up))
@@ -142,46 +145,48 @@ def test_all_bytes_arrive_in_both_directions_at_once(relayed: tuple[socket.socke
 
 
 @pytest.mark.parametrize("reader", [0, 1], ids=["a slow client", "a slow server"])
-def test_a_reader_that_does_not_read_stops_the_writer(
+def test_a_reader_that_does_not_read_blocks_the_writer(
     relayed: tuple[socket.socket, socket.socket], reader: int
 ) -> None:
     slow, fast = relayed[reader], relayed[1 - reader]
     fast.setblocking(False)
     sent = 0
     with contextlib.suppress(BlockingIOError):
-        while sent < _MUCH:
+        while sent < _MAX_BUFFERED:
             sent += fast.send(bytes(2**16))
-            threading.Event().wait(0.0005)  # the edge moves it on
-    assert sent < _MUCH, "the edge buffers without end"
+            threading.Event().wait(0.0005)  # time for the edge to relay it
+    assert sent < _MAX_BUFFERED, "the edge buffers without limit"
     fast.setblocking(True)
     fast.shutdown(socket.SHUT_WR)
     assert len(read_all(slow)) == sent
 
 
-def test_a_client_that_has_said_all_still_hears_the_answer(relayed: tuple[socket.socket, socket.socket]) -> None:
+def test_a_client_that_closed_its_sending_half_still_gets_the_response(
+    relayed: tuple[socket.socket, socket.socket],
+) -> None:
     client, far = relayed
-    client.sendall(b"question")
+    client.sendall(b"request")
     client.shutdown(socket.SHUT_WR)
-    assert read_all(far) == b"question"
-    far.sendall(b"answer")
+    assert read_all(far) == b"request"
+    far.sendall(b"response")
     far.close()
-    assert read_all(client) == b"answer"
+    assert read_all(client) == b"response"
 
 
-def test_an_end_that_goes_takes_the_other_with_it(relayed: tuple[socket.socket, socket.socket]) -> None:
+def test_when_one_end_closes_the_other_is_closed(relayed: tuple[socket.socket, socket.socket]) -> None:
     client, far = relayed
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    client.close()  # with a reset
+    client.close()  # SO_LINGER with 0 seconds makes it a reset
     assert read_all(far) == b""
 
 
-def test_without_a_grpc_server_behind_it_the_connection_is_closed(tmp_path: Path) -> None:
-    with edge_before(tmp_path / "nobody", Patience()) as address, socket.create_connection(address, 20) as client:
-        client.sendall(PREFACE)
+def test_a_connection_is_closed_if_no_grpc_server_listens(tmp_path: Path) -> None:
+    with edge_to(tmp_path / "missing", Timeouts()) as address, socket.create_connection(address, 20) as client:
+        client.sendall(HTTP2_PREFACE)
         assert read_all(client) == b""
 
 
-def test_no_host_means_all_interfaces_of_both_kinds() -> None:
+def test_an_empty_host_listens_on_all_interfaces_with_ipv4_and_ipv6() -> None:
     with running_front(Address("", 0)) as front:
         port = front.address[1]
         hosts = ["127.0.0.1", *(["::1"] if socket.has_dualstack_ipv6() else [])]
@@ -192,7 +197,7 @@ def test_no_host_means_all_interfaces_of_both_kinds() -> None:
         assert front.front.url == f"http://127.0.0.1:{port}"
 
 
-def test_a_name_is_bound_at_each_of_its_addresses() -> None:
+def test_a_host_name_is_bound_at_each_of_its_addresses() -> None:
     listening = listen(Address("localhost", 0))
     try:
         assert len({sock.getsockname()[1] for sock in listening}) == 1
@@ -202,7 +207,7 @@ def test_a_name_is_bound_at_each_of_its_addresses() -> None:
             sock.close()
 
 
-def test_a_port_in_use_is_a_clear_error(front: Running) -> None:
+def test_a_port_in_use_is_refused_with_advice(front: RunningFront) -> None:
     taken = Address("127.0.0.1", front.address[1])
     with pytest.raises(SettingsError, match=f"cannot listen on 127.0.0.1:{taken.port}: the port is in use; choose"):
         listen(taken)
@@ -213,8 +218,8 @@ def test_a_port_in_use_is_a_clear_error(front: Running) -> None:
         pass
 
 
-def test_grpc_may_have_a_port_of_its_own() -> None:
-    with running_front(grpc_address=HERE) as front:
+def test_grpc_can_have_a_second_port() -> None:
+    with running_front(grpc_address=LOCALHOST) as front:
         assert front.front.grpc_port != front.address[1]
         with grpc.insecure_channel(f"127.0.0.1:{front.front.grpc_port}") as channel:
             BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"))

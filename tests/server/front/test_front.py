@@ -1,4 +1,4 @@
-"""Many calls at once, and a front that is told to stop: what runs ends, what comes is sent away, nothing is lost."""
+"""Many concurrent calls, and graceful shutdown: running calls end, new ones are refused, no response is lost."""
 
 import json
 import time
@@ -11,17 +11,17 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from datas3t import v1
-from datas3t.server.front.rest.app import THREADS
+from datas3t.server.front.rest.server import THREADS
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
-from tests.support.front import Running, running_front
+from tests.support.front import RunningFront, running_front
 from tests.support.stack import wait_until
 
-WAIT = {"name": "wait"}
+WAIT = {"name": "wait"}  # a request whose call waits at the gate
 
 
 @pytest.fixture
-def front() -> Iterator[Running]:
+def front() -> Iterator[RunningFront]:
     with running_front() as running:
         yield running
 
@@ -32,50 +32,52 @@ def pool() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def begun(front: Running, pool: ThreadPoolExecutor, call: Callable[[], Any]) -> Future[Any]:
-    """A call that has reached its servicer and waits there."""
+def start_waiting(front: RunningFront, pool: ThreadPoolExecutor, call: Callable[[], Any]) -> Future[Any]:
+    """Start a call and return once it waits in its servicer."""
     running = pool.submit(call)
-    assert front.doors.entered.acquire(timeout=20)
+    assert front.gate.entered.acquire(timeout=20)
     return running
 
 
-def test_sixteen_calls_of_each_kind_run_at_once(front: Running, pool: ThreadPoolExecutor) -> None:
+def test_sixteen_calls_of_each_protocol_run_concurrently(front: RunningFront, pool: ThreadPoolExecutor) -> None:
     with front.channel() as channel:
         stub = BucketServiceStub(channel)
         over_grpc = [pool.submit(stub.AddBucket, v1.AddBucketRequest(name="wait")) for _ in range(16)]
-        over_rest = [pool.submit(front.ask, "POST", "/api/bucket", WAIT) for _ in range(16)]
+        over_rest = [pool.submit(front.request, "POST", "/api/bucket", WAIT) for _ in range(16)]
         for _ in range(32):
-            assert front.doors.entered.acquire(timeout=20)
-        front.doors.open.set()
+            assert front.gate.entered.acquire(timeout=20)
+        front.gate.open.set()
         assert [call.result(20) for call in over_grpc] == [v1.AddBucketResponse()] * 16
         assert [call.result(20).status for call in over_rest] == [201] * 16
 
 
-def test_pages_answer_while_every_thread_is_busy(front: Running, pool: ThreadPoolExecutor) -> None:
-    waiting = [pool.submit(front.ask, "POST", "/api/bucket", WAIT) for _ in range(THREADS + 8)]
+def test_pages_respond_while_all_call_threads_are_busy(front: RunningFront, pool: ThreadPoolExecutor) -> None:
+    waiting = [pool.submit(front.request, "POST", "/api/bucket", WAIT) for _ in range(THREADS + 8)]
     for _ in range(THREADS):
-        assert front.doors.entered.acquire(timeout=20)
-    assert front.ask("GET", "/healthz").json == {"status": "alive"}
-    assert b'datas3t_calls_running{transport="rest"} 32.0' in front.ask("GET", "/metrics").body
-    front.doors.open.set()
+        assert front.gate.entered.acquire(timeout=20)
+    assert front.request("GET", "/healthz").json == {"status": "alive"}
+    assert b'datas3t_calls_running{transport="rest"} 32.0' in front.request("GET", "/metrics").body
+    front.gate.open.set()
     assert {call.result(20).status for call in waiting} == {201}
 
 
-def test_many_callers_of_both_kinds_get_their_own_answers(front: Running, pool: ThreadPoolExecutor) -> None:
+def test_many_concurrent_callers_of_both_protocols_get_their_own_responses(
+    front: RunningFront, pool: ThreadPoolExecutor
+) -> None:
     with front.channel() as channel:
         stub = DatarangeServiceStub(channel)
 
         def over_grpc(number: int) -> int:
-            asked = v1.StartUploadRequest(first_datapoint_index=number, number_of_datapoints=number % 7 * 100)
-            answer = stub.StartUpload(asked)
-            assert len(answer.presigned_multipart_upload_urls) == number % 7 * 100
-            return answer.first_datapoint_index
+            request = v1.StartUploadRequest(first_datapoint_index=number, number_of_datapoints=number % 7 * 100)
+            response = stub.StartUpload(request)
+            assert len(response.presigned_multipart_upload_urls) == number % 7 * 100
+            return response.first_datapoint_index
 
         def over_rest(number: int) -> int:
-            asked = {"first_datapoint_index": number, "number_of_datapoints": number % 7 * 100}
-            answer = front.ask("POST", "/api/v1/upload-datarange", asked).json
-            assert len(answer.get("presigned_multipart_upload_urls", [])) == number % 7 * 100
-            return int(answer["first_datapoint_index"])
+            request = {"first_datapoint_index": number, "number_of_datapoints": number % 7 * 100}
+            response = front.request("POST", "/api/v1/upload-datarange", request).json
+            assert len(response.get("presigned_multipart_upload_urls", [])) == number % 7 * 100
+            return int(response["first_datapoint_index"])
 
         numbers = range(200)
         rest = [pool.submit(over_rest, number) for number in numbers]
@@ -83,68 +85,70 @@ def test_many_callers_of_both_kinds_get_their_own_answers(front: Running, pool: 
         assert [call.result(60) for call in rest] == list(numbers)
 
 
-def test_draining_lets_running_calls_end_and_sends_new_ones_away(front: Running, pool: ThreadPoolExecutor) -> None:
+def test_draining_lets_running_calls_end_and_refuses_new_ones(front: RunningFront, pool: ThreadPoolExecutor) -> None:
     with front.channel() as channel:
         stub = BucketServiceStub(channel)
-        over_rest = begun(front, pool, lambda: front.ask("POST", "/api/bucket", WAIT))
-        over_grpc = begun(front, pool, lambda: stub.AddBucket(v1.AddBucketRequest(name="wait")))
+        over_rest = start_waiting(front, pool, lambda: front.request("POST", "/api/bucket", WAIT))
+        over_grpc = start_waiting(front, pool, lambda: stub.AddBucket(v1.AddBucketRequest(name="wait")))
         draining = pool.submit(front.front.drain, 30)
-        wait_until(lambda: front.ask("GET", "/readyz").status == 503, 10, "the end of readiness")
-        assert front.ask("GET", "/readyz").json == {"status": "draining"}
-        refused = front.ask("GET", "/api/bucket")
+        wait_until(lambda: front.request("GET", "/readyz").status == 503, 10, "the end of readiness")
+        assert front.request("GET", "/readyz").json == {"status": "draining"}
+        refused = front.request("GET", "/api/bucket")
         assert (refused.status, refused.reason, refused.headers["connection"]) == (503, "SHUTTING_DOWN", "close")
         with pytest.raises(grpc.RpcError) as caught:
             stub.ListBuckets(v1.ListBucketsRequest())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert caught.value.details() == "the server is about to stop; try again shortly"
+        assert caught.value.details() == "the server is shutting down; try again shortly"
         assert not draining.done()
-        front.doors.open.set()
+        front.gate.open.set()
         assert over_grpc.result(20) == v1.AddBucketResponse()
         assert over_rest.result(20).status == 201
         assert draining.result(20) is True
 
 
-def test_the_last_answers_arrive_whole_when_the_front_closes_behind_them(
-    front: Running, pool: ThreadPoolExecutor
+def test_the_last_responses_arrive_whole_although_the_front_closes_after_them(
+    front: RunningFront, pool: ThreadPoolExecutor
 ) -> None:
     with front.channel() as channel:
         stub = BucketServiceStub(channel)
-        waiting = [begun(front, pool, lambda: stub.AddBucket(v1.AddBucketRequest(name="wait"))) for _ in range(8)]
-        waiting += [begun(front, pool, lambda: front.ask("POST", "/api/bucket", WAIT)) for _ in range(8)]
-        front.doors.open.set()
+        waiting = [
+            start_waiting(front, pool, lambda: stub.AddBucket(v1.AddBucketRequest(name="wait"))) for _ in range(8)
+        ]
+        waiting += [start_waiting(front, pool, lambda: front.request("POST", "/api/bucket", WAIT)) for _ in range(8)]
+        front.gate.open.set()
         assert front.front.drain(20) is True
         front.front.close()
         for call in waiting:
             call.result(20)
 
 
-def test_health_says_not_serving_to_whoever_watches(front: Running, pool: ThreadPoolExecutor) -> None:
+def test_clients_that_watch_health_receive_not_serving(front: RunningFront, pool: ThreadPoolExecutor) -> None:
     with front.channel() as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
-        watching = health.Watch(health_pb2.HealthCheckRequest())
-        assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+        statuses = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
         draining = pool.submit(front.front.drain, 5)
-        assert next(watching).status == health_pb2.HealthCheckResponse.NOT_SERVING
-        watching.cancel()
+        assert next(statuses).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        statuses.cancel()
         draining.result(20)
 
 
-def test_a_call_that_does_not_end_is_cut_off_in_bounded_time(front: Running, pool: ThreadPoolExecutor) -> None:
-    begun(front, pool, lambda: front.ask("POST", "/api/bucket", WAIT))
+def test_a_call_that_does_not_end_is_cut_off_in_bounded_time(front: RunningFront, pool: ThreadPoolExecutor) -> None:
+    start_waiting(front, pool, lambda: front.request("POST", "/api/bucket", WAIT))
     started = time.monotonic()
     assert front.front.drain(0.3) is False
     assert time.monotonic() - started < 5
-    front.doors.open.set()
+    front.gate.open.set()
 
 
-def test_idle_kept_connections_do_not_hold_up_the_end(front: Running) -> None:
+def test_idle_keep_alive_connections_do_not_delay_the_shutdown(front: RunningFront) -> None:
     import http.client
 
-    kept = http.client.HTTPConnection(*front.address)
-    kept.request("GET", "/healthz")
-    assert json.loads(kept.getresponse().read()) == {"status": "alive"}
+    idle = http.client.HTTPConnection(*front.address)
+    idle.request("GET", "/healthz")
+    assert json.loads(idle.getresponse().read()) == {"status": "alive"}
     started = time.monotonic()
     assert front.front.drain(20) is True
     front.front.close()
     assert time.monotonic() - started < 5
-    kept.close()
+    idle.close()

@@ -14,7 +14,7 @@ from datas3t.server import datas3ts
 from datas3t.server.app import Server
 from datas3t.v1.import_pb2_grpc import ImportServiceStub
 from tests.support.faults import Fault, relay
-from tests.support.front import ask
+from tests.support.front import http_request
 from tests.support.importing import imported, leave, rows
 from tests.support.serving import serving, settings_for
 from tests.support.stack import wait_until
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
 
 NAMES = [f"many-{n:02d}" for n in range(60)]
-MESSAGE = "the server stopped before the call was done; what it did so far stays, call again"
+MESSAGE = "the server stopped before the call was finished; what it has done is kept, so call again"
 
 
 def over_grpc(server: Server) -> tuple[Any, str]:
@@ -36,7 +36,7 @@ def over_grpc(server: Server) -> tuple[Any, str]:
 
 
 def over_rest(server: Server) -> tuple[Any, str]:
-    answer = ask(server.url, "POST", "/api/v1/datas3ts/import", {"bucket_name": "local"})
+    answer = http_request(server.url, "POST", "/api/v1/datas3ts/import", {"bucket_name": "local"})
     return (answer.status, answer.reason), answer.json["message"]
 
 

@@ -13,7 +13,7 @@ from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.s3.bucket import Bucket, Buckets, InvalidParts, ObjectChanged, ObjectMissing, UploadMissing
 from datas3t.server.s3.location import Location
-from tests.support.answering import Answer, answering, error
+from tests.support.canned import CannedResponse, canned_server, s3_error
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until
 
@@ -149,23 +149,25 @@ def test_one_client_serves_a_location(location: Location) -> None:
 
 
 REDIRECTS = [
-    error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
-    error("AuthorizationHeaderMalformed", 400, "<Region>eu-west-1</Region>"),
+    s3_error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
+    s3_error("AuthorizationHeaderMalformed", 400, "<Region>eu-west-1</Region>"),
 ]
 
 
 @pytest.mark.parametrize("answer", REDIRECTS, ids=lambda answer: str(answer.status))
-def test_no_other_region_is_signed_for_than_that_of_the_urls(location: Location, answer: Answer) -> None:
-    with answering(lambda _: answer) as (endpoint, asked):
+def test_no_other_region_is_signed_for_than_that_of_the_urls(location: Location, answer: CannedResponse) -> None:
+    with canned_server(lambda _: answer) as (endpoint, asked):
         with pytest.raises(Failure) as caught:
             Buckets().at(replace(location, endpoint=endpoint)).get("a", 0, 1)
         assert len(asked) == 1
     assert caught.value.reason == v1.ERROR_REASON_S3_REFUSED
 
 
-@pytest.mark.parametrize("answer", [Answer(404, "<p>", "text/html"), Answer(body="<p>", content_type="text/html")])
-def test_what_answers_instead_of_s3_does_not_make_objects_missing(location: Location, answer: Answer) -> None:
-    with answering(lambda _: answer) as (endpoint, _):
+@pytest.mark.parametrize(
+    "answer", [CannedResponse(404, "<p>", "text/html"), CannedResponse(body="<p>", content_type="text/html")]
+)
+def test_what_answers_instead_of_s3_does_not_make_objects_missing(location: Location, answer: CannedResponse) -> None:
+    with canned_server(lambda _: answer) as (endpoint, _):
         bucket = Buckets().at(replace(location, endpoint=endpoint))
         calls: list[Callable[[], object]] = [
             lambda: bucket.get("a", 0, 1),
@@ -181,12 +183,12 @@ def test_what_answers_instead_of_s3_does_not_make_objects_missing(location: Loca
 
 
 def test_an_s3_that_cannot_delete_many_at_once_deletes_one_by_one(location: Location) -> None:
-    def old_s3(request: str) -> Answer:
+    def old_s3(request: str) -> CannedResponse:
         if request.startswith("POST"):
-            return error("MissingContentMD5", 400)
-        return error("AccessDenied", 403) if request.endswith("/kept") else Answer(204)
+            return s3_error("MissingContentMD5", 400)
+        return s3_error("AccessDenied", 403) if request.endswith("/kept") else CannedResponse(204)
 
-    with answering(old_s3) as (endpoint, asked):
+    with canned_server(old_s3) as (endpoint, asked):
         refused = Buckets().at(replace(location, endpoint=endpoint)).delete(["a", "kept", "b"])
         assert [each.rpartition("/")[2] for each in asked if each.startswith("DELETE")] == ["a", "kept", "b"]
     assert list(refused) == ["kept"]
@@ -198,7 +200,7 @@ def test_what_could_not_be_deleted_is_told_but_for_what_is_gone(location: Locati
         f"<Error><Key>{key}</Key><Code>{code}</Code></Error>"
         for key, code in (("gone", "NoSuchKey"), ("kept", "AccessDenied"))
     )
-    with answering(lambda _: Answer(body=f"<DeleteResult>{refused}</DeleteResult>")) as (endpoint, _):
+    with canned_server(lambda _: CannedResponse(body=f"<DeleteResult>{refused}</DeleteResult>")) as (endpoint, _):
         bucket = Buckets().at(replace(location, endpoint=endpoint))
         assert bucket.delete(["gone", "kept", "a"]) == {"kept": "AccessDenied"}
 

@@ -11,7 +11,7 @@ from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.s3.check import check
 from datas3t.server.s3.location import Location
-from tests.support.answering import Answer, answering, error
+from tests.support.canned import CannedResponse, canned_server, s3_error
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
@@ -66,49 +66,49 @@ def test_tls_where_there_is_none_is_told(location: Location) -> None:
 
 
 NO_S3 = [
-    Answer(body="<!doctype html><p>Welcome", content_type="text/html"),
-    Answer(body='{"status": "ok"}', content_type="application/json"),
-    Answer(body="<a/>"),
-    Answer(),
-    Answer(301, "<p>elsewhere", "text/html", {"Location": "/elsewhere"}),
-    Answer(400, "this port wants TLS", "text/plain"),
-    Answer(403, "<p>forbidden", "text/html"),
-    Answer(404, "<p>not found", "text/html"),
+    CannedResponse(body="<!doctype html><p>Welcome", content_type="text/html"),
+    CannedResponse(body='{"status": "ok"}', content_type="application/json"),
+    CannedResponse(body="<a/>"),
+    CannedResponse(),
+    CannedResponse(301, "<p>elsewhere", "text/html", {"Location": "/elsewhere"}),
+    CannedResponse(400, "this port wants TLS", "text/plain"),
+    CannedResponse(403, "<p>forbidden", "text/html"),
+    CannedResponse(404, "<p>not found", "text/html"),
 ]
 
 
 @pytest.mark.parametrize("answer", NO_S3, ids=lambda answer: f"{answer.status} {answer.body[:8]}")
-def test_what_is_no_s3_is_known(answer: Answer) -> None:
-    with answering(lambda _: answer) as (endpoint, _):
+def test_what_is_no_s3_is_known(answer: CannedResponse) -> None:
+    with canned_server(lambda _: answer) as (endpoint, _):
         failure = refusal(replace(NOWHERE, endpoint=endpoint))
     assert failure.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE
     assert "no S3" in failure.message
 
 
-S3_SAYS: list[tuple[Answer, Reason, str]] = [
+S3_SAYS: list[tuple[CannedResponse, Reason, str]] = [
     (
-        error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
+        s3_error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
         v1.ERROR_REASON_S3_BUCKET_NOT_FOUND,
         "eu-west-1",
     ),
-    (error("PermanentRedirect", 301), v1.ERROR_REASON_S3_BUCKET_NOT_FOUND, "check the region"),
+    (s3_error("PermanentRedirect", 301), v1.ERROR_REASON_S3_BUCKET_NOT_FOUND, "check the region"),
     (
-        error("AuthorizationHeaderMalformed", 400, "<Region>eu-west-1</Region>"),
+        s3_error("AuthorizationHeaderMalformed", 400, "<Region>eu-west-1</Region>"),
         v1.ERROR_REASON_S3_BUCKET_NOT_FOUND,
         "it is in region eu-west-1",
     ),
-    (error("AccessDenied", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "may not list the bucket"),
-    (error("RequestTimeTooSkewed", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the clocks"),
-    (error("AccountProblem", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "AccountProblem"),
-    (error("InternalError", 500), v1.ERROR_REASON_S3_UNAVAILABLE, "InternalError"),
-    (error("SlowDown", 503), v1.ERROR_REASON_S3_UNAVAILABLE, "SlowDown"),
-    (Answer(503, "<p>back soon", "text/html"), v1.ERROR_REASON_S3_UNAVAILABLE, "503"),
+    (s3_error("AccessDenied", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "may not list the bucket"),
+    (s3_error("RequestTimeTooSkewed", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the clocks"),
+    (s3_error("AccountProblem", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "AccountProblem"),
+    (s3_error("InternalError", 500), v1.ERROR_REASON_S3_UNAVAILABLE, "InternalError"),
+    (s3_error("SlowDown", 503), v1.ERROR_REASON_S3_UNAVAILABLE, "SlowDown"),
+    (CannedResponse(503, "<p>back soon", "text/html"), v1.ERROR_REASON_S3_UNAVAILABLE, "503"),
 ]
 
 
 @pytest.mark.parametrize(("answer", "reason", "said"), S3_SAYS, ids=lambda value: str(value)[:60])
-def test_what_no_s3_at_hand_says_is_understood(answer: Answer, reason: Reason, said: str) -> None:
-    with answering(lambda _: answer) as (endpoint, _):
+def test_what_no_s3_at_hand_says_is_understood(answer: CannedResponse, reason: Reason, said: str) -> None:
+    with canned_server(lambda _: answer) as (endpoint, _):
         failure = refusal(replace(NOWHERE, endpoint=endpoint))
     assert failure.reason == reason
     assert said in failure.message

@@ -1,7 +1,7 @@
-"""The server's one port: a connection's first bytes tell gRPC from HTTP/1.1.
+"""The server's one port: the first bytes of a connection tell gRPC from HTTP/1.1.
 
-HTTP/2 is relayed, byte for byte, to grpcio's unix socket, since grpcio cannot be handed an accepted connection;
-anything else is served in place by the HTTP/1.1 server. All of it runs on an event loop in a thread of its own.
+HTTP/2 is relayed, byte for byte, to grpcio's unix socket, because grpcio cannot take over an accepted connection. All
+other connections are served by the HTTP/1.1 server in this process. Both run on an event loop in a thread of its own.
 """
 
 import asyncio
@@ -13,55 +13,60 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from datas3t.server.settings import Address, Patience, SettingsError
+from datas3t.server.settings import Address, SettingsError, Timeouts
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-BACKLOG = 1024
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_BACKLOG = 1024  # connections that the kernel holds until the loop accepts them
+_RELAY_GRACE_SECONDS = 2.0  # for grpcio's last responses to reach their clients
 
 
-class Http(Protocol):
-    """Serves HTTP/1.1 connections on the edge's loop."""
+class HttpServer(Protocol):
+    """An HTTP/1.1 server on the edge's event loop."""
 
     def open(self) -> None:
-        """Called on the loop before the first connection."""
+        """Prepare to serve. Called on the loop before the first connection."""
 
     def connection(self) -> asyncio.Protocol:
-        """Serves one connection, from its first byte."""
+        """Return the protocol of a new connection, which receives its bytes from the first one on."""
 
     async def close(self) -> None:
-        """Ends all connections."""
+        """End all connections."""
 
 
 class Edge:
-    """Listens from the moment it is made; serves between `start` and `close`.
+    """Listens as soon as it is created, and serves between `start` and `close`.
 
-    Raises SettingsError where the address cannot be had.
+    Raises:
+        SettingsError: if the address cannot be used.
     """
 
-    def __init__(self, address: Address, rpc_socket: Path, http: Http, patience: Patience) -> None:
+    def __init__(self, address: Address, rpc_socket: Path, http: HttpServer, timeouts: Timeouts) -> None:
         self._sockets = listen(address)
         self._http = http
-        self._first_bytes = patience.first_bytes
+        self._first_bytes_timeout = timeouts.first_bytes
         self._host = address.host
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        self._relays = Relays(rpc_socket)
+        self._relays = _Relays(rpc_socket)
         self._thread = threading.Thread(target=self._run, name="edge", daemon=True)
 
     @property
     def port(self) -> int:
+        """The port that it listens on, also where the settings asked for any free port."""
         return int(self._sockets[0].getsockname()[1])
 
     @property
     def url(self) -> str:
-        host = self._host if self._host.strip("0.:") else "127.0.0.1"  # "", "0.0.0.0" and "::" are everywhere
+        """The URL for clients on this machine."""
+        host = self._host if self._host.strip("0.:") else "127.0.0.1"  # "", "0.0.0.0" and "::" are all interfaces
         return f"http://{Address(host, self.port)}"
 
     def start(self) -> None:
+        """Serve connections from now on."""
         self._thread.start()
 
     def close(self) -> None:
-        """Takes no new connections and ends the open ones. May be called again."""
+        """Accept no new connections and end the open ones. May be called again."""
         if self._thread.ident is None:
             for listening in self._sockets:
                 listening.close()
@@ -79,138 +84,146 @@ class Edge:
     async def _serve(self) -> None:
         self._http.open()
         servers = [
-            await self._loop.create_server(self._greet, sock=listening, backlog=BACKLOG) for listening in self._sockets
+            await self._loop.create_server(self._new_connection, sock=listening, backlog=_BACKLOG)
+            for listening in self._sockets
         ]
         await self._stop.wait()
         for server in servers:
             server.close()
-        await self._relays.close(seconds=2)
+        await self._relays.close(_RELAY_GRACE_SECONDS)
         await self._http.close()
 
-    def _greet(self) -> asyncio.Protocol:
-        return _Greeting(self._http.connection, self._relays.begin, self._first_bytes)
+    def _new_connection(self) -> asyncio.Protocol:
+        return _Detector(self._http.connection, self._relays.start, self._first_bytes_timeout)
 
 
 def listen(address: Address) -> list[socket.socket]:
-    """Listening sockets, all on the same port. Raises SettingsError."""
+    """Return listening sockets, all on the same port.
+
+    Raises:
+        SettingsError: if the address cannot be used.
+    """
     try:
-        return _everywhere(address.port) if not address.host else _at(address)
+        return _listen_on_all_interfaces(address.port) if not address.host else _listen_on_host(address)
     except OSError as error:
         why = "the port is in use" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
         raise SettingsError(f"cannot listen on {address}: {why}; choose another address with --addr") from None
 
 
-def _everywhere(port: int) -> list[socket.socket]:
+def _listen_on_all_interfaces(port: int) -> list[socket.socket]:
     if socket.has_dualstack_ipv6():
         try:
-            return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)]
-        except OSError as error:
+            return [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)]
+        except OSError as error:  # the machine may have IPv6 switched off
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
-    return [socket.create_server(("", port), backlog=BACKLOG)]
+    return [socket.create_server(("", port), backlog=_BACKLOG)]
 
 
-def _at(address: Address) -> list[socket.socket]:
-    """One socket for each address of the name: `localhost` is often two."""
-    found: list[socket.socket] = []
+def _listen_on_host(address: Address) -> list[socket.socket]:
+    """Return one socket for each IP address of the host: `localhost` often has two."""
+    listening: list[socket.socket] = []
     port = address.port
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
     try:
-        for family, where in dict.fromkeys(
-            (family, where[0]) for family, _, _, _, where in socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-        ):
-            found.append(socket.create_server((str(where), port), family=family, backlog=BACKLOG))
-            port = found[0].getsockname()[1]
+        for family, ip in dict.fromkeys((family, sockaddr[0]) for family, _, _, _, sockaddr in found):
+            listening.append(socket.create_server((str(ip), port), family=family, backlog=_BACKLOG))
+            port = listening[0].getsockname()[1]  # if any free port will do, all sockets use the first one's
     except OSError as error:
-        if found and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
-            return found
-        for listening in found:
-            listening.close()
+        if listening and error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            return listening  # the host has an IPv6 address that this machine cannot use
+        for each in listening:
+            each.close()
         raise
-    return found
+    return listening
 
 
-class _Greeting(asyncio.Protocol):
-    """Waits for the first bytes, then hands the connection and the bytes over."""
+class _Detector(asyncio.Protocol):
+    """Waits for the first bytes of a connection, then passes both on to the relay or to the HTTP/1.1 server."""
 
     def __init__(
         self,
         http: Callable[[], asyncio.Protocol],
         relay: Callable[[asyncio.Transport, bytes], None],
-        seconds: float,
+        timeout: float,
     ) -> None:
         self._http = http
         self._relay = relay
-        self._seconds = seconds
-        self._seen = b""
+        self._timeout = timeout
+        self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._timer = asyncio.get_running_loop().call_later(self._seconds, transport.abort)
+        self._timer = asyncio.get_running_loop().call_later(self._timeout, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        self._seen += data
-        if len(self._seen) < len(PREFACE) and PREFACE.startswith(self._seen):
+        self._received += data
+        # The bytes so far may still become the preface.
+        if len(self._received) < len(HTTP2_PREFACE) and HTTP2_PREFACE.startswith(self._received):
             return
         self._timer.cancel()
-        if self._seen.startswith(PREFACE):
-            self._relay(self._transport, self._seen)
+        if self._received.startswith(HTTP2_PREFACE):
+            self._relay(self._transport, self._received)
             return
-        served = self._http()
-        self._transport.set_protocol(served)
-        served.connection_made(self._transport)
-        served.data_received(self._seen)
+        connection = self._http()
+        self._transport.set_protocol(connection)
+        connection.connection_made(self._transport)
+        connection.data_received(self._received)
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._timer.cancel()
 
 
-class Relays:
-    """The HTTP/2 connections that pass through to grpcio."""
+class _Relays:
+    """The HTTP/2 connections that are relayed to grpcio."""
 
     def __init__(self, rpc_socket: Path) -> None:
         self._rpc_socket = str(rpc_socket)
-        self._opening: set[asyncio.Task[None]] = set()
-        self._open: set[_End] = set()
+        self._connecting: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks by weak references only
+        self._open: set[_RelayEnd] = set()
 
-    def begin(self, client: asyncio.Transport, first: bytes) -> None:
-        """Relays a connection whose first bytes were read."""
+    def start(self, client: asyncio.Transport, first_bytes: bytes) -> None:
+        """Relay a connection from which `first_bytes` were already read."""
         client.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._connect(client, first))
-        self._opening.add(task)
-        task.add_done_callback(self._opening.discard)
+        task = asyncio.get_running_loop().create_task(self._connect(client, first_bytes))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
 
     async def close(self, seconds: float) -> None:
-        """Lets grpcio, which is to have stopped, end the relays, so that the last answers arrive; then ends them."""
+        """Wait for grpcio, which has been stopped, to end its connections, then end those that remain.
+
+        If they were ended at once, the last responses would not reach their clients.
+        """
         deadline = time.monotonic() + seconds
         while self._open and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         for end in tuple(self._open):
             end.transport.abort()
 
-    async def _connect(self, client: asyncio.Transport, first: bytes) -> None:
-        near, far = _End(self._open), _End(self._open)
-        near.other, far.other = far, near
-        client.set_protocol(near)
-        near.connection_made(client)  # grpcio may speak before create_unix_connection returns
+    async def _connect(self, client: asyncio.Transport, first_bytes: bytes) -> None:
+        client_end, grpc_end = _RelayEnd(self._open), _RelayEnd(self._open)
+        client_end.other, grpc_end.other = grpc_end, client_end
+        client.set_protocol(client_end)
+        client_end.connection_made(client)  # grpcio may send before create_unix_connection returns
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: far, self._rpc_socket)
-        except OSError:  # the server is about to stop
+            await asyncio.get_running_loop().create_unix_connection(lambda: grpc_end, self._rpc_socket)
+        except OSError:  # the gRPC server has stopped
             client.abort()
             return
-        far.transport.write(first)
+        grpc_end.transport.write(first_bytes)
         client.resume_reading()
         if client.is_closing():
-            far.transport.close()
+            grpc_end.transport.close()
 
 
-class _End(asyncio.Protocol):
-    """One end of a relay: what it reads is written to the other, no faster than that one takes it."""
+class _RelayEnd(asyncio.Protocol):
+    """One end of a relay. It writes what it reads to the other end, and reads no faster than that end can write."""
 
     transport: asyncio.Transport
-    other: "_End"
+    other: "_RelayEnd"
 
-    def __init__(self, open_ends: "set[_End]") -> None:
+    def __init__(self, open_ends: "set[_RelayEnd]") -> None:
         self._open = open_ends
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -222,11 +235,11 @@ class _End(asyncio.Protocol):
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """A client that has said all may still listen; where grpcio closes, it closes for good."""
-        near = bool(self.transport.get_extra_info("socket").family != socket.AF_UNIX)
-        if near:
+        """Keep the connection open for the response if the client closed its half; close it if grpcio did."""
+        is_client = bool(self.transport.get_extra_info("socket").family != socket.AF_UNIX)
+        if is_client:
             self.other.transport.write_eof()
-        return near
+        return is_client
 
     def pause_writing(self) -> None:
         self.other.transport.pause_reading()

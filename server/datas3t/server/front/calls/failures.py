@@ -1,6 +1,6 @@
-"""Failures on the wire: the status that gRPC sends and REST renders, from the rules in errors.proto.
+"""The status of a failed call, which gRPC sends and REST renders as JSON. The rules are in errors.proto.
 
-Whatever is no Failure is a defect: it is logged once under an id, and the client is told the id alone.
+Any exception other than Failure is a defect: it is logged once under an id, and the client receives only that id.
 """
 
 import logging
@@ -17,6 +17,9 @@ from datas3t.server.errors import Failure
 
 DOMAIN = "datas3t"
 _PREFIX = "ERROR_REASON_"
+# A status travels in gRPC's trailers, which clients cut off at 8 KiB. Names from an archive can be longer than that.
+_MAX_MESSAGE = 1_000
+_MAX_METADATA_VALUE = 300
 _log = logging.getLogger(__name__)
 
 _HTTP = {
@@ -37,48 +40,48 @@ _HTTP = {
 }
 
 
-class Refused(Exception):  # noqa: N818 - a call's end, as Failure is
-    """A call ended with this status; whoever speaks the protocol sends it."""
+class CallFailed(Exception):  # noqa: N818 - the end of a call, as Failure is
+    """Ends a call with `status`, which gRPC and REST each send in their own way."""
 
     def __init__(self, status: status_pb2.Status) -> None:
         super().__init__(status.message)
         self.status = status
 
 
-def status_of(failure: Failure) -> status_pb2.Status:
-    """The failure's code, message, reason and metadata."""
+def failure_status(failure: Failure) -> status_pb2.Status:
+    """Return the status with the failure's code, message, reason and metadata."""
     name = v1.ErrorReason.Name(failure.reason)
-    status = status_pb2.Status(code=rule_of(failure.reason).code, message=_clipped(failure.message, 1_000))
+    status = status_pb2.Status(code=rule_of(failure.reason).code, message=_clipped(failure.message, _MAX_MESSAGE))
     info = error_details_pb2.ErrorInfo(
         reason=name.removeprefix(_PREFIX),
         domain=DOMAIN,
-        metadata={key: _clipped(value, 300) for key, value in failure.metadata.items()},
+        metadata={key: _clipped(value, _MAX_METADATA_VALUE) for key, value in failure.metadata.items()},
     )
     status.details.add().Pack(info)
     return status
 
 
-def unexpected(error: BaseException, method: str, request_id: str = "") -> status_pb2.Status:
-    """Logs a defect under a new id, without what may be secret in it, and makes the status that tells the id alone."""
+def unexpected_status(error: BaseException, method: str, request_id: str = "") -> status_pb2.Status:
+    """Log a defect under a new id, without the parts that may be secret, and return a status with only that id."""
     log_id = uuid.uuid4().hex[:12]
     _log.error("log_id=%s method=%s request_id=%s %s", log_id, method, request_id or "-", _trace(error))
     message = f"the server failed; its log has the details under {log_id}"
-    return status_of(Failure(v1.ERROR_REASON_INTERNAL, message, log_id=log_id))
+    return failure_status(Failure(v1.ERROR_REASON_INTERNAL, message, log_id=log_id))
 
 
-def status_for(error: BaseException, method: str, request_id: str = "") -> status_pb2.Status:
-    """What a call that raised `error` ends with."""
-    if isinstance(error, Refused):
+def error_status(error: BaseException, method: str, request_id: str = "") -> status_pb2.Status:
+    """Return the status of a call of `method` that raised `error`, and log it if it is a defect."""
+    if isinstance(error, CallFailed):
         return error.status
     if isinstance(error, Failure):
-        return status_of(error)
+        return failure_status(error)
     if isinstance(error, NotImplementedError):
         return status_pb2.Status(code=code_pb2.UNIMPLEMENTED, message=f"this server does not have {method}")
-    return unexpected(error, method, request_id)
+    return unexpected_status(error, method, request_id)
 
 
 def http_status(status: status_pb2.Status) -> int:
-    """The HTTP status of an error: its reason's own, else the usual one for its code."""
+    """Return the HTTP status of an error: the one that its reason sets, otherwise the usual one for its code."""
     for reason in _reasons(status):
         if special := rule_of(v1.ErrorReason.Value(_PREFIX + reason)).http:
             return special
@@ -86,7 +89,7 @@ def http_status(status: status_pb2.Status) -> int:
 
 
 def error_body(status: status_pb2.Status) -> dict[str, object]:
-    """The JSON of an error: code, message and details."""
+    """Return the JSON object of an error: code, message and details."""
     return {
         "code": code_pb2.Code.Name(status.code),
         "message": status.message,
@@ -96,13 +99,12 @@ def error_body(status: status_pb2.Status) -> dict[str, object]:
 
 @cache
 def rule_of(reason: v1.ErrorReason.ValueType) -> v1.ErrorRule:
-    """The code and HTTP status that the contract gives a reason."""
+    """Return the gRPC code and the HTTP status that the contract sets for a reason."""
     return v1.ErrorReason.DESCRIPTOR.values_by_number[reason].GetOptions().Extensions[v1.rule]
 
 
-def _clipped(text: str, longest: int) -> str:
-    """A status travels in gRPC's trailers, which clients cut off at 8 KiB; an archive's names may be longer."""
-    return text if len(text) <= longest else text[: longest - 1] + "…"
+def _clipped(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def _reasons(status: status_pb2.Status) -> list[str]:
@@ -111,19 +113,20 @@ def _reasons(status: status_pb2.Status) -> list[str]:
 
 
 def _trace(error: BaseException) -> str:
-    """Where it was raised and through which calls; of its text the first line, for SQL stands below it."""
+    """Return the error and its causes with their frames, but only the first line of each message: psycopg adds SQL."""
     lines = []
     for cause in _causes(error):
-        said = (str(cause).splitlines() or [""])[0][:300]
+        first_line = (str(cause).splitlines() or [""])[0][:300]
         frames = traceback.extract_tb(cause.__traceback__)
-        lines.append(f"{type(cause).__name__}: {said}")
+        lines.append(f"{type(cause).__name__}: {first_line}")
         lines += [f"    {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames]
     return "\n".join(lines)
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
+    """Return the error and the chain of its causes, as Python's own tracebacks follow it."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return found
+    return causes

@@ -1,60 +1,53 @@
-"""What happens around every call, over gRPC and over REST alike: an id, a line in the log, numbers, and errors."""
+"""A request id, one log line, the metrics and the error status of every call over gRPC and REST."""
 
 import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
 
-import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 from google.rpc import code_pb2
 
-from datas3t.server.front.calls.failures import Refused, status_for
+from datas3t.server.front.calls.failures import CallFailed, error_status
 from datas3t.server.metrics import Metrics
 
 REQUEST_ID = "x-request-id"
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _log = logging.getLogger("datas3t.server.calls")
 
 
-class Servicing(Protocol):
-    """A service of the contract and who serves it."""
-
-    @property
-    def descriptor(self) -> ServiceDescriptor: ...
-    @property
-    def servicer(self) -> Any: ...
-    @property
-    def add_to_server(self) -> Callable[[Any, grpc.Server], None]: ...
-
-
 def request_id(given: str | None) -> str:
-    """The caller's id for a call where it is fit for a log, else a new one."""
-    return given if given and _SANE_ID.fullmatch(given) else uuid.uuid4().hex
+    """Return the caller's request id if it can be logged as it is, otherwise a new one."""
+    return given if given and _VALID_ID.fullmatch(given) else uuid.uuid4().hex
 
 
 @contextmanager
 def observed(metrics: Metrics, method: str, transport: str, call_id: str) -> Iterator[None]:
-    """Counts, times and logs one call; whatever it raises leaves as Refused. Neither request nor answer is logged.
+    """Count, time and log the call that the block makes. The request and the response are not logged.
 
-    `method` is `datas3t.v1.Service/Method`.
+    Args:
+        metrics: Where the call is counted.
+        method: `datas3t.v1.Service/Method`.
+        transport: `grpc` or `rest`.
+        call_id: The request id for the log.
+
+    Raises:
+        CallFailed: for every exception that the block raises, with the status to send.
     """
-    metrics.began(transport)
+    metrics.call_started(transport)
     started = time.perf_counter()
     code = "OK"
     try:
         yield
-    except GeneratorExit:  # whoever read the stream has gone
+    except GeneratorExit:  # the client stopped reading the stream
         code = "CANCELLED"
         raise
     except Exception as error:
-        status = status_for(error, method, call_id)
+        status = error_status(error, method, call_id)
         code = code_pb2.Code.Name(status.code)
-        raise Refused(status) from None
+        raise CallFailed(status) from None
     finally:
         seconds = time.perf_counter() - started
-        metrics.ended(method, transport, code, seconds)
+        metrics.call_ended(method, transport, code, seconds)
         _log.info("%s %s %s %.1f ms request_id=%s", transport, method, code, seconds * 1000, call_id)

@@ -1,1 +1,1 @@
-"""REST: routes and JSON derived from the protos, served over HTTP/1.1."""
+"""REST over HTTP/1.1: routes and JSON are derived from the protos."""

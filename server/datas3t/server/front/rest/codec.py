@@ -1,8 +1,8 @@
-"""Messages of the contract as JSON and back, strictly.
+"""Messages of the contract to JSON and back, strictly.
 
-Names are the proto's. 64-bit integers are JSON numbers. A field without presence is always written, in the proto's
-order, unless its rest_field option says otherwise; null is never written, and read as absent. A whole number is digits
-alone: 1.0 and 1e3 are refused, for beyond 2^53 they may not be what was meant.
+Field names are the proto's. 64-bit integers are JSON numbers. A field without presence is always written, in the
+proto's order, unless its rest_field option leaves it out; null is never written, and is read as absent. An integer must
+be digits alone: 1.0 and 1e3 are refused, because a client that writes floats has lost digits beyond 2^53.
 """
 
 import json
@@ -18,18 +18,18 @@ from google.protobuf.message import Message
 from datas3t import v1
 from datas3t.server.errors import Failure
 
-_WHOLE = {
+_INTEGERS = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
 }
-_TYPES = {*_WHOLE, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
-_SHOWN = 100  # characters of a caller's own text that a message repeats
+_TYPES = {*_INTEGERS, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
+_MAX_QUOTED = 100  # characters of a field name from the request that an error repeats
 
 
 def check(message: Descriptor) -> None:
-    """Raises TypeError where a message, or one inside it, has a field that this module cannot tell."""
+    """Raise TypeError if the message, or one inside it, has a field of a type that this module does not convert."""
     for field in _visible(message):
         inner = field.message_type
         if (
@@ -39,26 +39,34 @@ def check(message: Descriptor) -> None:
         ):
             check(inner)
         elif field.type not in _TYPES:
-            raise TypeError(f"{field.full_name} has a type that REST cannot tell")
+            raise TypeError(f"{field.full_name} has a type that REST cannot send")
 
 
 def encode(message: Message, only: str = "") -> bytes:
-    """The message's JSON; with `only`, that of the one field of this name."""
-    value = _written(message)
-    return json.dumps(value[only] if only else value, ensure_ascii=False, separators=(",", ":")).encode()
+    """Return the message's JSON, or with `only` the JSON of the field of this name."""
+    fields = _fields(message)
+    return json.dumps(fields[only] if only else fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decode(body: bytes, message: Message) -> None:
-    """Fills a new request from a JSON object. Raises Failure (MALFORMED_REQUEST, UNKNOWN_FIELD, INVALID_VALUE)."""
+    """Fill a new request from a JSON object.
+
+    Raises:
+        Failure: MALFORMED_REQUEST, UNKNOWN_FIELD or INVALID_VALUE.
+    """
     given = _parsed(body)
     if not isinstance(given, dict):
         raise _malformed("the body must be a JSON object")
     _fill(message, given, "")
-    _fix(message)
+    _set_fixed(message)
 
 
 def decode_query(pairs: Iterable[tuple[str, str]], message: Message) -> None:
-    """Fills a new request from the query of a URL. Raises Failure as decode does."""
+    """Fill a new request from the parameters of a URL's query.
+
+    Raises:
+        Failure: as `decode` does.
+    """
     given: dict[str, Any] = {}
     for name, text in pairs:
         field = _field(message, name, "")
@@ -66,14 +74,15 @@ def decode_query(pairs: Iterable[tuple[str, str]], message: Message) -> None:
             raise _malformed(f"{_quoted(name)} is given twice", name)
         given[name] = _from_text(field, text)
     _fill(message, given, "")
-    _fix(message)
+    _set_fixed(message)
 
 
 def unknown_field(name: str) -> Failure:
+    """Return the failure for a field that the request does not have."""
     return Failure(
         v1.ERROR_REASON_UNKNOWN_FIELD,
         f"there is no field {_quoted(name)} in this request; remove it",
-        field=name[:_SHOWN],
+        field=name[:_MAX_QUOTED],
     )
 
 
@@ -81,31 +90,33 @@ def _parsed(body: bytes) -> Any:
     if not body.strip():
         raise _malformed("the body is empty; send a JSON object")
     try:
-        return json.loads(body.decode(), object_pairs_hook=_object, parse_constant=_constant)
+        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise _malformed(f"the body is not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise _malformed(f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
         raise _malformed("the body is nested too deeply") from None
-    except ValueError:  # Python's guard against numbers of thousands of digits
-        raise _malformed("the body has a number of too many digits") from None
+    except ValueError:  # Python refuses to convert numbers of thousands of digits, which would take long
+        raise _malformed("the body has a number with too many digits") from None
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's fields; the json module by itself would keep the last of two with the same name."""
+    fields: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in fields:
             raise _malformed(f"{_quoted(name)} is given twice", name)
-        found[name] = value
-    return found
+        fields[name] = value
+    return fields
 
 
-def _constant(name: str) -> None:
-    raise _malformed(f"the body is not JSON: {name} is no JSON number")
+def _refuse_constant(name: str) -> None:
+    raise _malformed(f"the body is not JSON: {name} is not a JSON number")
 
 
 def _fill(message: Message, given: dict[str, Any], where: str) -> None:
+    """Set the message's fields from JSON values. `where` is the path of the message in the request, for errors."""
     for name, value in given.items():
         field = _field(message, name, where)
         if value is None:
@@ -122,18 +133,18 @@ def _fill(message: Message, given: dict[str, Any], where: str) -> None:
 
 
 def _extend(message: Message, field: FieldDescriptor, value: Any, path: str) -> None:
-    into = getattr(message, field.name)
+    items = getattr(message, field.name)
     for number, item in enumerate(_typed(value, list, "a list", path)):
         at = f"{path}[{number}]"
         if field.type == FieldDescriptor.TYPE_MESSAGE:
-            _fill(into.add(), _typed(item, dict, "an object", at), at + ".")
+            _fill(items.add(), _typed(item, dict, "an object", at), at + ".")
         else:
-            into.append(_scalar(field, item, at))
+            items.append(_scalar(field, item, at))
 
 
 def _scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
     if field.type == FieldDescriptor.TYPE_STRING:
-        return _text(_typed(value, str, "a string", path), path)
+        return _valid_text(_typed(value, str, "a string", path), path)
     if field.type == FieldDescriptor.TYPE_BOOL:
         return _typed(value, bool, "true or false", path)
     if field.type == FieldDescriptor.TYPE_DOUBLE:
@@ -141,18 +152,18 @@ def _scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
         if not math.isfinite(number):
             raise _invalid(path, "a finite number")
         return number
-    lowest, highest = _WHOLE[field.type]
-    number = _typed(value, int, "a whole number, without quotes, fraction or exponent", path)
+    lowest, highest = _INTEGERS[field.type]
+    number = _typed(value, int, "an integer, without quotes, fraction or exponent", path)
     if not lowest <= number <= highest:
         raise _invalid(path, f"from {lowest} to {highest}")
     return number
 
 
-def _text(value: str, path: str) -> str:
+def _valid_text(value: str, path: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _invalid(path, "text: it has half of a surrogate pair") from None
+        raise _invalid(path, "valid Unicode; it has half of a surrogate pair") from None
     return value
 
 
@@ -163,8 +174,8 @@ def _typed(value: Any, kinds: type | tuple[type, ...], wanted: str, path: str) -
 
 
 def _from_text(field: FieldDescriptor, text: str) -> Any:
-    """A query parameter's text as JSON would have it; what does not fit stays text, and is refused as such."""
-    if field.type in _WHOLE and re.fullmatch("-?[0-9]{1,30}", text):
+    """Return the JSON value for a query parameter. Text of the wrong form is returned as it is, and refused later."""
+    if field.type in _INTEGERS and re.fullmatch("-?[0-9]{1,30}", text):
         return int(text)
     if field.type == FieldDescriptor.TYPE_BOOL and text in ("true", "false"):
         return text == "true"
@@ -175,30 +186,32 @@ def _field(message: Message, name: str, where: str) -> FieldDescriptor:
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None or _option(field).grpc_only:
         raise unknown_field(where + name)
-    return field  # type: ignore[return-value] # the stubs tell upb's descriptors apart
+    return field  # type: ignore[return-value] # the stubs have two classes of descriptors
 
 
-def _fix(message: Message) -> None:
+def _set_fixed(message: Message) -> None:
+    """Set the fields that have one fixed value over REST, such as `all_urls`."""
     for field in message.DESCRIPTOR.fields:
         if _option(field).fixed:
             setattr(message, field.name, True)
 
 
-def _written(message: Message) -> dict[str, Any]:
-    found = {}
+def _fields(message: Message) -> dict[str, Any]:
+    """Return the message's fields as JSON values, in the proto's order."""
+    fields = {}
     for field in _visible(message.DESCRIPTOR):
         value = getattr(message, field.name)
         if field.has_presence and not message.HasField(field.name):
             continue
         if _option(field).leave_out_empty and not value:
             continue
-        found[field.name] = _value(field, value)
-    return found
+        fields[field.name] = _json_value(field, value)
+    return fields
 
 
-def _value(field: FieldDescriptor, value: Any) -> Any:
+def _json_value(field: FieldDescriptor, value: Any) -> Any:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
-        return [_written(item) for item in value] if field.is_repeated else _written(value)
+        return [_fields(item) for item in value] if field.is_repeated else _fields(value)
     return list(value) if field.is_repeated else value
 
 
@@ -213,13 +226,13 @@ def _option(field: FieldDescriptor) -> v1.RestField:
 
 
 def _malformed(message: str, field: str = "") -> Failure:
-    about = {"field": field[:_SHOWN]} if field else {}
-    return Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message, **about)
+    metadata = {"field": field[:_MAX_QUOTED]} if field else {}
+    return Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message, **metadata)
 
 
 def _invalid(path: str, allowed: str) -> Failure:
-    return Failure(v1.ERROR_REASON_INVALID_VALUE, f"{_quoted(path)} must be {allowed}", field=path[:_SHOWN])
+    return Failure(v1.ERROR_REASON_INVALID_VALUE, f"{_quoted(path)} must be {allowed}", field=path[:_MAX_QUOTED])
 
 
 def _quoted(name: str) -> str:
-    return json.dumps(name if len(name) <= _SHOWN else name[:_SHOWN] + "…")
+    return json.dumps(name if len(name) <= _MAX_QUOTED else name[:_MAX_QUOTED] + "…")

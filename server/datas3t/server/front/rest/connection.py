@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection: aiohttp's protocol, with our words for what is no HTTP."""
+"""One HTTP/1.1 connection: aiohttp's protocol, with JSON for bytes that are not HTTP, and with time limits."""
 
 import asyncio
 import logging
@@ -8,42 +8,43 @@ from aiohttp.web_protocol import RequestHandler
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls.failures import status_of, unexpected
+from datas3t.server.front.calls.failures import failure_status, unexpected_status
 from datas3t.server.front.calls.observing import request_id
-from datas3t.server.front.rest.answers import refusal, response
-from datas3t.server.settings import Patience
+from datas3t.server.front.rest.responses import error_response, to_aiohttp
+from datas3t.server.settings import Timeouts
 
-_NO_HTTP = "this is no request that the server understands; it speaks gRPC and HTTP/1.1, both without TLS"
+_NOT_HTTP = "the server cannot read this request; send gRPC or HTTP/1.1, both without TLS"
 _log = logging.getLogger(__name__)
 
 
 class Connection(RequestHandler):
-    """Answers in JSON where aiohttp would in text, logs no part of what was received, and does not wait for ever.
+    """Sends errors as JSON, logs nothing that was received, and limits how long a request's head may take.
 
-    aiohttp's own limit is for idle connections: half a head would do to hold one.
+    aiohttp has a time limit for idle connections only, so half a head would hold a connection open for ever.
     """
 
-    __slots__ = ("_seconds", "_timer")
+    __slots__ = ("_head_timeout", "_timer")
 
-    def __init__(self, server: web.Server, patience: Patience) -> None:
+    def __init__(self, server: web.Server, timeouts: Timeouts) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            lingering_time=patience.rest_of_body,
+            lingering_time=timeouts.unread_body,
             access_log=None,  # type: ignore[arg-type] # as in aiohttp's own runners
         )
-        self._seconds = patience.head
+        self._head_timeout = timeouts.request_head
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.wait_for_head()
+        self.await_head()
 
-    def wait_for_head(self) -> None:
-        """Ends the connection unless the next request's head is there in time."""
+    def await_head(self) -> None:
+        """Start the time limit for the next request's head."""
         if self.transport is not None:
-            self._timer = self._loop.call_later(self._seconds, self.transport.abort)
+            self._timer = self._loop.call_later(self._head_timeout, self.transport.abort)
 
-    def head_came(self) -> None:
+    def head_received(self) -> None:
+        """Stop the time limit for the head."""
         self._timer.cancel()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -57,11 +58,12 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it may repeat what was received
     ) -> web.StreamResponse:
+        """Return the response for an error that aiohttp found or did not expect."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
-            raise ConnectionResetError  # the client has gone, or has half an answer
+            raise ConnectionResetError  # the client has left, or has already received a part of the response
         if status == 400:
-            _log.debug("a connection sent what is no HTTP")
-            told = status_of(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NO_HTTP))
+            _log.debug("a connection sent bytes that are not HTTP")
+            error = failure_status(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NOT_HTTP))
         else:
-            told = unexpected(exc or RuntimeError("no cause given"), "HTTP")
-        return response(refusal(told), request_id(None), close=True)
+            error = unexpected_status(exc or RuntimeError("aiohttp gave no cause"), "HTTP")
+        return to_aiohttp(error_response(error), request_id(None), close=True)

@@ -1,4 +1,4 @@
-"""One call over REST, in a thread: JSON to request, the servicer's method, answer to JSON. No gRPC is in between."""
+"""One call over REST: JSON to a request, the servicer's method, its response to JSON. No gRPC is involved."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -7,13 +7,13 @@ from google.api.httpbody_pb2 import HttpBody
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from datas3t.server.front.rest import codec as json
-from datas3t.server.front.rest.answers import Answer
+from datas3t.server.front.rest import codec
+from datas3t.server.front.rest.responses import Response
 from datas3t.server.front.rest.routes import Route
 
 
-class Context:
-    """What of gRPC's context a servicer may ask: over REST a call has no deadline, and nobody ends it halfway."""
+class _Context:
+    """The part of gRPC's context that servicers use. A call over REST has no deadline and is never cancelled."""
 
     def time_remaining(self) -> None:
         return None
@@ -22,55 +22,58 @@ class Context:
         return True
 
     def set_code(self, code: object) -> None:
-        """For generated servicers, whose methods set UNIMPLEMENTED before they raise it."""
+        """Do nothing. Generated servicers set UNIMPLEMENTED before they raise it."""
 
     def set_details(self, details: str) -> None:
-        """As set_code."""
+        """Do nothing, as in `set_code`."""
 
 
-def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]], go_on: Callable[[], None]) -> Answer:
-    """Runs the call to its end. A stream's messages become one answer, and so do a listing's pages.
+def invoke(
+    route: Route, body: bytes, query: Sequence[tuple[str, str]], raise_if_stopped: Callable[[], None]
+) -> Response:
+    """Run the call to its end. The messages of a stream become one response, and so do the pages of a listing.
 
-    Raises what the servicer raises, what `go_on` raises between two steps, and Failure for requests that are none.
+    `raise_if_stopped` is called between two messages or pages.
+
+    Raises:
+        Failure: for a request that is not valid.
+        Exception: whatever the servicer or `raise_if_stopped` raises.
     """
     request = route.request()
     if route.has_body:
         for name, _ in query:
-            raise json.unknown_field(name)
-        json.decode(body, request)
+            raise codec.unknown_field(name)
+        codec.decode(body, request)
     else:
-        json.decode_query(query, request)
-    answer = _whole(route, request, go_on)
+        codec.decode_query(query, request)
+    if route.raw:
+        raw = _joined_bytes(route, request)
+        return Response(route.success, raw.data, raw.content_type)
+    message = _joined_messages(route, request, raise_if_stopped)
     if route.success == 204:
-        return Answer(204)
-    if route.raw:
-        raw = cast(HttpBody, answer)
-        return Answer(route.success, raw.data, raw.content_type)
-    return Answer(route.success, json.encode(answer, only=route.response_body))
+        return Response(204)
+    return Response(route.success, codec.encode(message, only=route.response_body))
 
 
-def _whole(route: Route, request: Any, go_on: Callable[[], None]) -> Message:
-    if route.raw:
-        joined: Message = _joined(route, request)
-        return joined
+def _joined_messages(route: Route, request: Any, raise_if_stopped: Callable[[], None]) -> Message:
     if route.method.server_streaming:
         whole = GetMessageClass(route.method.output_type)()
-        for message in route.call(request, Context()):
+        for message in route.call(request, _Context()):
             whole.MergeFrom(message)
-            go_on()
+            raise_if_stopped()
         return whole
-    whole = page = cast(Message, route.call(request, Context()))
+    whole = page = cast(Message, route.call(request, _Context()))
     while token := getattr(page, "next_page_token", ""):
-        go_on()
+        raise_if_stopped()
         request.page_token = token
-        page = route.call(request, Context())
+        page = route.call(request, _Context())
         whole.MergeFrom(page)
     return whole
 
 
-def _joined(route: Route, request: Any) -> HttpBody:
-    """`data` is bytes, which MergeFrom would overwrite."""
-    answer = route.call(request, Context())
-    parts: list[HttpBody] = list(answer) if route.method.server_streaming else [answer]
+def _joined_bytes(route: Route, request: Any) -> HttpBody:
+    """Return the bytes of a stream of HttpBody in one. MergeFrom would overwrite `data` instead of appending to it."""
+    result = route.call(request, _Context())
+    parts: list[HttpBody] = list(result) if route.method.server_streaming else [result]
     content_type = next((part.content_type for part in parts if part.content_type), "application/octet-stream")
     return HttpBody(content_type=content_type, data=b"".join(part.data for part in parts))

@@ -1,4 +1,4 @@
-"""The REST routes, read from the contract: google.api.http with its additional bindings, and our option for success."""
+"""The REST routes, read from the protos: google.api.http with its additional bindings, and our option rest_method."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,60 +13,70 @@ from google.protobuf.message_factory import GetMessageClass
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls.observing import Servicing
-from datas3t.server.front.rest import codec as json
+from datas3t.server.front.calls import Service
+from datas3t.server.front.rest import codec
 
-RAW = "google.api.HttpBody"
-_PLAIN = "/:@!$&'()*+,;=[]"  # what a path holds as it is (RFC 3986); what could confuse a terminal or a log is encoded
+_RAW = "google.api.HttpBody"
+# Characters of an unknown path that an error shows as they are (RFC 3986). The others, which could change a terminal's
+# state or break a line of a log, are percent-encoded.
+_UNQUOTED = "/:@!$&'()*+,;=[]"
+_MAX_SHOWN_PATH = 200
+_MAX_SHOWN_VERB = 20
 
 
 class RouteError(TypeError):
-    """The contract asks for a route that this server cannot serve, or for one twice. Found at start."""
+    """The protos have a route that this server cannot serve, or the same route twice. Raised when the server starts."""
 
 
 @dataclass(frozen=True)
 class Route:
-    """One verb and path, and the method behind it."""
+    """One HTTP verb and path, and the method that it calls."""
 
     verb: str
     path: str
     method: MethodDescriptor
-    call: Callable[[Message, Any], Any]  # the servicer's method
+    call: Callable[[Message, Any], Any]  # the servicer's method, which takes the request and gRPC's context
     request: type[Message]
     has_body: bool
-    response_body: str  # the one field that is the whole answer, or ""
-    success: int
+    response_body: str  # the name of the one field that is the whole response, or ""
+    success: int  # the HTTP status
 
     @property
     def name(self) -> str:
-        """`datas3t.v1.Service/Method`, as in gRPC."""
+        """The method's name as in gRPC: `datas3t.v1.Service/Method`."""
         return f"{self.method.containing_service.full_name}/{self.method.name}"
 
     @property
     def raw(self) -> bool:
-        """The answer is an HttpBody: bytes with a content type of their own."""
-        return str(self.method.output_type.full_name) == RAW
+        """Whether the response is an HttpBody: bytes with a content type, not JSON."""
+        return str(self.method.output_type.full_name) == _RAW
 
 
 class Routes:
     """All routes, by path and verb."""
 
-    def __init__(self, servicings: Sequence[Servicing]) -> None:
+    def __init__(self, services: Sequence[Service]) -> None:
         self._by_path: dict[str, dict[str, Route]] = {}
-        for servicing in servicings:
-            for method in servicing.descriptor.methods:
-                for route in _routes(method, getattr(servicing.servicer, method.name)):
+        for service in services:
+            for method in service.descriptor.methods:
+                for route in _routes(method, getattr(service.servicer, method.name)):
                     self._add(route)
 
     def __iter__(self) -> Iterator[Route]:
         return (route for verbs in self._by_path.values() for route in verbs.values())
 
     def find(self, verb: str, path: str) -> Route:
-        """The route; HEAD is answered as GET is. Raises Failure (ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED)."""
+        """Return the route; HEAD has the route of GET.
+
+        Raises:
+            Failure: ROUTE_NOT_FOUND, or METHOD_NOT_ALLOWED if the path has routes for other verbs only.
+        """
         verbs = self._by_path.get(path)
         if verbs is None:
-            shown = quote(path[:200], safe=_PLAIN, errors="replace")
-            raise Failure(v1.ERROR_REASON_ROUTE_NOT_FOUND, f"there is no {shown} here; see docs/api.md", path=shown)
+            shown = quote(path[:_MAX_SHOWN_PATH], safe=_UNQUOTED, errors="replace")
+            raise Failure(
+                v1.ERROR_REASON_ROUTE_NOT_FOUND, f"no route has the path {shown}; see docs/api.md", path=shown
+            )
         route = verbs.get("GET" if verb == "HEAD" else verb)
         if route is None:
             raise method_not_allowed(path, verb, [*verbs, *(["HEAD"] if "GET" in verbs else [])])
@@ -79,8 +89,9 @@ class Routes:
 
 
 def method_not_allowed(path: str, verb: str, allowed: Iterable[str]) -> Failure:
+    """Return the failure for a verb that the path does not take."""
     listed = ", ".join(sorted(allowed))
-    message = f"{path} takes {listed}, not {verb[:20]}"
+    message = f"{path} takes {listed}, not {verb[:_MAX_SHOWN_VERB]}"
     return Failure(v1.ERROR_REASON_METHOD_NOT_ALLOWED, message, path=path, allowed=listed)
 
 
@@ -90,9 +101,9 @@ def _routes(method: MethodDescriptor, call: Callable[[Message, Any], Any]) -> li
         return []
     rule = options.Extensions[annotations_pb2.http]
     success = options.Extensions[v1.rest_method].success or HTTPStatus.OK
-    found = [_route(binding, method, call, success) for binding in (rule, *rule.additional_bindings)]
-    _check(method, found)
-    return found
+    routes = [_route(binding, method, call, success) for binding in (rule, *rule.additional_bindings)]
+    _check(method, routes)
+    return routes
 
 
 def _route(
@@ -100,10 +111,12 @@ def _route(
 ) -> Route:
     verb = rule.WhichOneof("pattern") or ""
     if verb not in ("get", "put", "post", "delete", "patch") or rule.body not in ("", "*"):
-        raise RouteError(f"{method.full_name}: only plain verbs, with `*` for a body or none, are routes here")
+        raise RouteError(f"{method.full_name}: a route must have a plain verb, and `*` or nothing as its body")
     path = str(getattr(rule, verb))
     if "{" in path or not path.startswith("/"):
-        raise RouteError(f"{method.full_name}: the path {path} has a variable; names travel in queries and bodies here")
+        raise RouteError(
+            f"{method.full_name}: the path {path} must not have variables; use the query or the body"
+        )
     return Route(
         verb.upper(),
         path,
@@ -117,12 +130,12 @@ def _route(
 
 
 def _check(method: MethodDescriptor, routes: Sequence[Route]) -> None:
-    """What cannot be told in JSON is found at start, not by the first caller."""
+    """Raise if JSON cannot hold the method's messages, so that the server fails at start and not at the first call."""
     if method.client_streaming:
-        raise RouteError(f"{method.full_name}: a stream of requests cannot be a route")
-    json.check(method.input_type)
+        raise RouteError(f"{method.full_name}: a method with a stream of requests cannot have a route")
+    codec.check(method.input_type)
     if not routes[0].raw:
-        json.check(method.output_type)
+        codec.check(method.output_type)
     for route in routes:
         if route.response_body and route.response_body not in method.output_type.fields_by_name:
-            raise RouteError(f"{method.full_name}: its answer has no field {route.response_body}")
+            raise RouteError(f"{method.full_name}: its response has no field {route.response_body}")

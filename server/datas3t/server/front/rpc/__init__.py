@@ -1,1 +1,1 @@
-"""gRPC: one servicer per service (translation only), the interceptor and the gRPC server."""
+"""gRPC: the server, its interceptor, and one servicer per service, which only translates messages."""

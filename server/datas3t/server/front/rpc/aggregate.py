@@ -1,4 +1,4 @@
-"""AggregateService: translation only."""
+"""AggregateService: translates messages, and calls the functions that do the work."""
 
 from typing import Any
 
@@ -8,13 +8,13 @@ from datas3t.server.aggregates import lifecycle as aggregates
 from datas3t.server.aggregates import part_plan
 from datas3t.server.aggregates.part_plan import SignedPart
 from datas3t.server.dataranges import Presigned
-from datas3t.server.front.rpc.times import timestamp
+from datas3t.server.front.rpc.transfer import timestamp, uploaded_parts
 from datas3t.server.optimize import Proposal
 from datas3t.server.resources import Resources
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceServicer
 
 
-class Aggregates(AggregateServiceServicer):
+class AggregateServicer(AggregateServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
@@ -46,7 +46,7 @@ class Aggregates(AggregateServiceServicer):
         signed = part_plan.sign(self._resources, request.aggregate_upload_id, request.part_numbers)
         return v1.SignAggregatePartsResponse(
             parts=[_part(each) for each in signed.parts],
-            uploaded_parts=[v1.UploadedPart(number=p.number, etag=p.etag, size=p.size) for p in signed.uploaded],
+            uploaded_parts=uploaded_parts(signed.uploaded),
             presigned_data_put_url=signed.data_put_url,
             presigned_index_put_url=signed.index_put_url,
             part_count=signed.part_count,

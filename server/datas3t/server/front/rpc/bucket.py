@@ -1,4 +1,4 @@
-"""BucketService: translation only."""
+"""BucketService: translates messages, and calls the functions that do the work."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from datas3t.server.resources import Resources
 from datas3t.v1.bucket_pb2_grpc import BucketServiceServicer
 
 
-class Buckets(BucketServiceServicer):
+class BucketServicer(BucketServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
@@ -25,10 +25,10 @@ class Buckets(BucketServiceServicer):
         return v1.AddBucketResponse()
 
     def ListBuckets(self, request: v1.ListBucketsRequest, _: Any) -> v1.ListBucketsResponse:
-        rows, following = buckets.page(self._resources, request.page_size, request.page_token)
+        rows, next_token = buckets.page(self._resources, request.page_size, request.page_token)
         return v1.ListBucketsResponse(
             buckets=[v1.Bucket(name=r.name, endpoint=r.endpoint, bucket=r.bucket, region=r.region) for r in rows],
-            next_page_token=following,
+            next_page_token=next_token,
         )
 
     def UpdateBucket(self, request: v1.UpdateBucketRequest, _: Any) -> v1.UpdateBucketResponse:

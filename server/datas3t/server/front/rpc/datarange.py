@@ -1,16 +1,16 @@
-"""DatarangeService: translation only."""
+"""DatarangeService: translates messages, and calls the functions that do the work."""
 
 from typing import Any
 
 from datas3t import v1
 from datas3t.server import dataranges, downloads
-from datas3t.server.front.rpc.times import timestamp
+from datas3t.server.front.rpc.transfer import timestamp, uploaded_parts
 from datas3t.server.resources import Resources
 from datas3t.server.uploads import lifecycle as uploads
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
 
-class Dataranges(DatarangeServiceServicer):
+class DatarangeServicer(DatarangeServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
@@ -41,7 +41,7 @@ class Dataranges(DatarangeServiceServicer):
         signed = uploads.sign_parts(self._resources, request.datarange_upload_id, request.part_numbers)
         return v1.SignUploadPartsResponse(
             parts=[v1.SignedPart(number=number, presigned_url=url) for number, url in signed.part_urls],
-            uploaded_parts=[v1.UploadedPart(number=p.number, etag=p.etag, size=p.size) for p in signed.uploaded],
+            uploaded_parts=uploaded_parts(signed.uploaded),
             presigned_data_put_url=signed.data_put_url,
             presigned_index_put_url=signed.index_put_url,
             part_size=signed.upload.part_size,
@@ -57,7 +57,7 @@ class Dataranges(DatarangeServiceServicer):
         return v1.CancelUploadResponse()
 
     def ListDataranges(self, request: v1.ListDatarangesRequest, _: Any) -> v1.ListDatarangesResponse:
-        rows, following = dataranges.page(self._resources, request.datas3t_name, request.page_size, request.page_token)
+        rows, next_token = dataranges.page(self._resources, request.datas3t_name, request.page_size, request.page_token)
         return v1.ListDatarangesResponse(
             dataranges=[
                 v1.Datarange(
@@ -70,7 +70,7 @@ class Dataranges(DatarangeServiceServicer):
                 )
                 for row in rows
             ],
-            next_page_token=following,
+            next_page_token=next_token,
         )
 
     def DeleteDatarange(self, request: v1.DeleteDatarangeRequest, _: Any) -> v1.DeleteDatarangeResponse:
@@ -80,32 +80,35 @@ class Dataranges(DatarangeServiceServicer):
 
     def PresignDownload(self, request: v1.PresignDownloadRequest, _: Any) -> v1.PresignDownloadResponse:
         span = request.first_datapoint, request.last_datapoint
-        segments, following, expires_at = downloads.presign(
+        segments, next_token, expires_at = downloads.presign(
             self._resources, request.datas3t_name, *span, size=request.page_size, token=request.page_token
         )
         return v1.PresignDownloadResponse(
-            download_segments=[
-                v1.DownloadSegment(presigned_url=s.url, range=f"bytes={s.start}-{s.stop - 1}", etag=s.etag)
-                for s in segments
-            ],
-            next_page_token=following,
+            download_segments=[_download_segment(segment) for segment in segments],
+            next_page_token=next_token,
             expires_at=timestamp(expires_at),
         )
 
     def PresignDataranges(self, request: v1.PresignDatarangesRequest, _: Any) -> v1.PresignDatarangesResponse:
         first = request.first_datapoint if request.HasField("first_datapoint") else None
         last = request.last_datapoint if request.HasField("last_datapoint") else None
-        signed, following, expires_at = dataranges.presign(
+        signed, next_token, expires_at = dataranges.presign(
             self._resources, request.datas3t_name, first, last, size=request.page_size, token=request.page_token
         )
         return v1.PresignDatarangesResponse(
-            dataranges=[_presigned(each) for each in signed],
-            next_page_token=following,
+            dataranges=[_presigned_datarange(each) for each in signed],
+            next_page_token=next_token,
             expires_at=timestamp(expires_at),
         )
 
 
-def _presigned(signed: dataranges.Presigned) -> v1.PresignedDatarange:
+def _download_segment(segment: downloads.Segment) -> v1.DownloadSegment:
+    return v1.DownloadSegment(
+        presigned_url=segment.url, range=f"bytes={segment.start}-{segment.stop - 1}", etag=segment.etag
+    )
+
+
+def _presigned_datarange(signed: dataranges.Presigned) -> v1.PresignedDatarange:
     row = signed.datarange
     return v1.PresignedDatarange(
         datarange_id=row.id,

@@ -1,4 +1,4 @@
-"""Datas3tService: translation only."""
+"""Datas3tService: translates messages, and calls the functions that do the work."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,10 +11,10 @@ from datas3t.server import datas3ts
 from datas3t.server.resources import Resources
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceServicer
 
-_CHUNK = 1 << 20
+_CHUNK_SIZE = 2**20  # bytes of a bitmap in one message; gRPC clients accept 4 MiB unless told otherwise
 
 
-class Datas3ts(Datas3tServiceServicer):
+class Datas3tServicer(Datas3tServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
@@ -23,12 +23,12 @@ class Datas3ts(Datas3tServiceServicer):
         return v1.AddDatas3tResponse()
 
     def ListDatas3ts(self, request: v1.ListDatas3tsRequest, _: Any) -> v1.ListDatas3tsResponse:
-        rows, following = datas3ts.page(self._resources, request.page_size, request.page_token)
-        return v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(**asdict(row)) for row in rows], next_page_token=following)
+        rows, next_token = datas3ts.page(self._resources, request.page_size, request.page_token)
+        return v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(**asdict(row)) for row in rows], next_page_token=next_token)
 
     def ClearDatas3t(self, request: v1.ClearDatas3tRequest, _: Any) -> v1.ClearDatas3tResponse:
-        count, objects = datas3ts.clear(self._resources, request.name)
-        return v1.ClearDatas3tResponse(dataranges_deleted=count, objects_scheduled=objects)
+        dataranges, objects = datas3ts.clear(self._resources, request.name)
+        return v1.ClearDatas3tResponse(dataranges_deleted=dataranges, objects_scheduled=objects)
 
     def DeleteDatas3t(self, request: v1.DeleteDatas3tRequest, _: Any) -> v1.DeleteDatas3tResponse:
         datas3ts.delete(self._resources, request.name)
@@ -36,5 +36,5 @@ class Datas3ts(Datas3tServiceServicer):
 
     def GetDatapointsBitmap(self, request: v1.GetDatapointsBitmapRequest, _: Any) -> Iterator[HttpBody]:
         bitmap = datas3ts.bitmap(self._resources, request.datas3t_name)
-        for start in range(0, len(bitmap), _CHUNK):
-            yield HttpBody(content_type="application/octet-stream", data=bitmap[start : start + _CHUNK])
+        for start in range(0, len(bitmap), _CHUNK_SIZE):
+            yield HttpBody(content_type="application/octet-stream", data=bitmap[start : start + _CHUNK_SIZE])

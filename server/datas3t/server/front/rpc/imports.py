@@ -1,4 +1,7 @@
-"""ImportService: translation only."""
+"""ImportService: translates messages, and calls the functions that do the work.
+
+The module's name is plural because `import` is a keyword.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +12,7 @@ from datas3t.server.resources import Resources
 from datas3t.v1.import_pb2_grpc import ImportServiceServicer
 
 
-class Imports(ImportServiceServicer):
+class ImportServicer(ImportServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 

@@ -1,0 +1,160 @@
+"""The HTTP/1.1 server on the edge's event loop: the contract's routes, run in threads, and the operators' pages."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from datas3t import v1
+from datas3t.server.errors import Failure
+from datas3t.server.front.calls.failures import CallFailed
+from datas3t.server.front.calls.observing import REQUEST_ID, observed, request_id
+from datas3t.server.front.calls.running import RunningCalls
+from datas3t.server.front.rest.connection import Connection
+from datas3t.server.front.rest.invoke import invoke
+from datas3t.server.front.rest.responses import Response, error_response, to_aiohttp
+from datas3t.server.front.rest.routes import Route, Routes, method_not_allowed
+from datas3t.server.metrics import Metrics
+from datas3t.server.settings import Timeouts
+
+THREADS = 32  # calls that run at once; as many again run over gRPC
+MAX_BODY = 4 * 2**20  # bytes; a completion with 10,000 ETags is under 1 MiB
+_MAX_QUERY_FIELDS = 100  # far more than any request has
+_PAGE_THREADS = 4  # of their own, so that the pages respond even if all threads for calls are busy
+_CLOSE_SECONDS = 1.0  # for open connections to end by themselves
+_READING = ("GET", "HEAD")
+
+Page = Callable[[], Response]
+
+
+class RestServer:
+    """Serves HTTP/1.1 connections.
+
+    `pages` maps paths to functions that are not calls of the contract: they run in threads of their own, and are
+    neither counted nor logged.
+    """
+
+    def __init__(
+        self, routes: Routes, pages: dict[str, Page], metrics: Metrics, running: RunningCalls, timeouts: Timeouts
+    ) -> None:
+        self._routes = routes
+        self._pages = pages
+        self._metrics = metrics
+        self._running = running
+        self._timeouts = timeouts
+        self._call_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rest")
+        self._page_threads = ThreadPoolExecutor(_PAGE_THREADS, thread_name_prefix="pages")
+
+    def open(self) -> None:
+        """Prepare to serve. Called on the loop before the first connection."""
+        self._server = web.Server(self._handle)
+
+    def connection(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection."""
+        return Connection(self._server, self._timeouts)
+
+    async def close(self) -> None:
+        """End all connections."""
+        self._server.pre_shutdown()  # closes idle connections, which `shutdown` would wait for
+        await self._server.shutdown(_CLOSE_SECONDS)
+        self._page_threads.shutdown(wait=False, cancel_futures=True)
+        self._call_threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        connection.head_received()
+        try:
+            return await self._respond(request)
+        finally:
+            connection.await_head()
+
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        call_id = request_id(request.headers.get(REQUEST_ID))
+        page = self._pages.get(request.path)
+        if page is not None and request.method in _READING:
+            response = await asyncio.get_running_loop().run_in_executor(self._page_threads, page)
+            return to_aiohttp(response, call_id, close=self._running.draining)
+        try:
+            route = self._route(request)
+            query = _query(request)
+            body = await self._body(request) if route.has_body else b""
+            with self._running.track():
+                loop = asyncio.get_running_loop()
+                response = await loop.run_in_executor(self._call_threads, self._call, route, body, query, call_id)
+                return await self._sent(request, to_aiohttp(response, call_id, close=self._running.draining))
+        except Failure as failure:
+            return to_aiohttp(self._refuse(failure, call_id), call_id, close=self._running.draining)
+
+    def _route(self, request: web.BaseRequest) -> Route:
+        if request.path in self._pages:
+            raise method_not_allowed(request.path, request.method, _READING)
+        return self._routes.find(request.method, request.path)
+
+    def _call(self, route: Route, body: bytes, query: list[tuple[str, str]], call_id: str) -> Response:
+        try:
+            with observed(self._metrics, route.name, "rest", call_id):
+                return invoke(route, body, query, self._running.raise_if_stopped)
+        except CallFailed as error:
+            return error_response(error.status)
+
+    def _refuse(self, failure: Failure, call_id: str) -> Response:
+        """Count and log a request that fails before it calls a method, and return the response."""
+        try:
+            with observed(self._metrics, "none", "rest", call_id):
+                raise failure
+        except CallFailed as error:
+            return error_response(error.status, allow=failure.metadata.get("allowed", ""))
+
+    async def _body(self, request: web.BaseRequest) -> bytes:
+        if (request.content_length or 0) > MAX_BODY:
+            raise _too_large()
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # as aiohttp does: these bytes are not part of the response
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._timeouts.request_body):
+                # A chunked body has no Content-Length, and a compressed one grows: both need the limit here as well.
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    if len(body) > MAX_BODY:
+                        raise _too_large()
+        except TimeoutError:
+            raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, "the body did not arrive in time; send it again") from None
+        except web.RequestPayloadError:
+            message = "the body does not match its headers; check its length, its chunks and its Content-Encoding"
+            raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message) from None
+        return bytes(body)
+
+    async def _sent(self, request: web.BaseRequest, response: web.Response) -> web.Response:
+        """Send the response, and abort the connection of a client that does not read it in time.
+
+        aiohttp would send it after the handler returns, when the call no longer counts as running: a server that
+        drains could then stop before its last responses are sent.
+        """
+        try:
+            async with asyncio.timeout(self._timeouts.response):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError from None
+        return response
+
+
+def _query(request: web.BaseRequest) -> list[tuple[str, str]]:
+    text = request.rel_url.raw_query_string
+    try:
+        return parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_MAX_QUERY_FIELDS)
+    except ValueError:
+        message = f"the query of the URL is not UTF-8, or has more than {_MAX_QUERY_FIELDS} fields"
+        raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message) from None
+
+
+def _too_large() -> Failure:
+    message = f"the body is larger than the limit of {MAX_BODY} bytes"
+    return Failure(v1.ERROR_REASON_BODY_TOO_LARGE, message, limit=MAX_BODY)

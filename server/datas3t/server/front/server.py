@@ -1,0 +1,100 @@
+"""The front: gRPC, REST and the operators' pages on one port. It knows the servicers, and nothing that they call."""
+
+import json
+from collections.abc import Callable, Sequence
+
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from datas3t.server.front.calls import Service
+from datas3t.server.front.calls.running import RunningCalls
+from datas3t.server.front.edge import Edge
+from datas3t.server.front.rest.responses import Response
+from datas3t.server.front.rest.routes import Routes
+from datas3t.server.front.rest.server import RestServer
+from datas3t.server.front.rpc.server import RpcServer
+from datas3t.server.metrics import Metrics
+from datas3t.server.settings import Address, Timeouts
+
+
+class Front:
+    """Listens as soon as it is created, and serves between `start` and `close`.
+
+    Args:
+        services: The services of the contract, each with its servicer.
+        metrics: Where calls are counted; `/metrics` shows them.
+        check_ready: Raises an exception if the server cannot do its work. `/readyz` calls it.
+        addr: The one port, for gRPC and HTTP/1.1.
+        grpc_addr: A second port, for gRPC alone.
+        timeouts: How long to wait for clients.
+
+    Raises:
+        SettingsError: if an address cannot be used.
+        RouteError: if two routes of the contract contradict each other.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        metrics: Metrics,
+        check_ready: Callable[[], object],
+        *,
+        addr: Address,
+        grpc_addr: Address | None = None,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    ) -> None:
+        self._metrics = metrics
+        self._check_ready = check_ready
+        self._running = RunningCalls()
+        pages = {"/healthz": _health_page, "/readyz": self._readiness_page, "/metrics": self._metrics_page}
+        self._rest = RestServer(Routes(services), pages, metrics, self._running, timeouts)
+        self._rpc = RpcServer(services, metrics, self._running, grpc_addr)
+        try:
+            self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts)
+        except BaseException:
+            self._rpc.close()
+            raise
+
+    @property
+    def url(self) -> str:
+        """The URL for clients on this machine."""
+        return self._edge.url
+
+    @property
+    def grpc_port(self) -> int | None:
+        """The second port, for gRPC alone, if there is one."""
+        return self._rpc.port
+
+    def start(self) -> None:
+        """Serve connections from now on."""
+        self._rpc.start()
+        self._edge.start()
+
+    def drain(self, seconds: float) -> bool:
+        """Refuse new calls, report not ready, and return whether all running calls ended within `seconds`."""
+        self._rpc.report_not_serving()
+        return self._running.drain(seconds)
+
+    def close(self) -> None:
+        """Send the last responses, then end all connections."""
+        self._rpc.close()
+        self._edge.close()
+
+    def _readiness_page(self) -> Response:
+        if self._running.draining:
+            return _status_page(503, "draining")
+        try:
+            self._check_ready()
+        except Exception:  # for a load balancer it makes no difference which
+            return _status_page(503, "the database does not answer")
+        return _status_page(200, "ready")
+
+    def _metrics_page(self) -> Response:
+        return Response(200, self._metrics.page(), CONTENT_TYPE_LATEST)
+
+
+def _health_page() -> Response:
+    return _status_page(200, "alive")
+
+
+def _status_page(code: int, status: str) -> Response:
+    return Response(code, json.dumps({"status": status}).encode())
