@@ -114,9 +114,7 @@ def _route(
         raise RouteError(f"{method.full_name}: a route must have a plain verb, and `*` or nothing as its body")
     path = str(getattr(rule, verb))
     if "{" in path or not path.startswith("/"):
-        raise RouteError(
-            f"{method.full_name}: the path {path} must not have variables; use the query or the body"
-        )
+        raise RouteError(f"{method.full_name}: the path {path} must not have variables; use the query or the body")
     return Route(
         verb.upper(),
         path,
