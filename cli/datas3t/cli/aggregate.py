@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_retries: int) -> None:
     """Merge all dataranges in a range of keys into one that holds the same datapoints.
 
-    S3 copies most of the bytes by itself, and readers are not interrupted. To resume after an interruption, run the
+    S3 copies what its rules allow, this client moves the rest, and readers are not interrupted. To resume after an interruption, run the
     same command again.
 
     \b

@@ -160,7 +160,7 @@ def delete(datas3t: str, first: int, last: int, force: bool) -> None:
 @click.argument("last", type=options.KEY)
 @options.server_url()
 def cat_range(name: str, first: int, last: int) -> None:
-    """Write the contents of datapoints FIRST to LAST to standard output, one after the other.
+    """Write the contents of datapoints FIRST to LAST to standard output.
 
     \b
       datas3t cat-range photos 42 42 > photo.jpg
