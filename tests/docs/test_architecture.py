@@ -1,0 +1,52 @@
+"""Test that docs/architecture.md names every dependency and every package folder, and no folder that does not exist."""
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/architecture.md").read_text()
+SOURCES = ("client", "server", "cli")
+
+
+def section(heading: str) -> str:
+    """Return the text of a section of the page."""
+    return PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+
+
+def named_folders() -> Iterator[Path]:
+    """Yield the folders of the tree under "Folders": each line names one, indented below its parent."""
+    tree = section("Folders").split("```")[1]
+    parents: list[tuple[int, Path]] = []
+    for line in tree.strip("\n").splitlines():
+        name = re.match(r"( *)(\S+)/(?: |$)", line)
+        assert name is not None, f"not a line of the tree: {line!r}"
+        indent = len(name[1])
+        while parents and parents[-1][0] >= indent:
+            parents.pop()
+        folder = parents[-1][1] / name[2] if parents else Path(name[2])
+        parents.append((indent, folder))
+        yield folder
+
+
+def test_every_folder_of_the_tree_exists() -> None:
+    missing = [str(folder) for folder in named_folders() if not (ROOT / folder).is_dir()]
+    assert missing == [], "remove them from the tree in docs/architecture.md"
+
+
+def test_the_tree_has_every_package_folder() -> None:
+    packages = {path.parent.relative_to(ROOT) for source in SOURCES for path in (ROOT / source).rglob("*.py")}
+    packages -= {Path(source) / "datas3t" for source in SOURCES}  # the namespace package, which has no __init__.py
+    missing = sorted(map(str, packages - set(named_folders())))
+    assert missing == [], "add them to the tree in docs/architecture.md"
+
+
+def test_every_dependency_is_named_with_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    requirements = [*project["dependencies"], *(each for extra in extras.values() for each in extra)]
+    dependencies = {re.split(r"[^A-Za-z0-9._-]", each)[0] for each in requirements} - {project["name"]}
+    named = set(re.findall(r"[A-Za-z0-9._-]+", section("Libraries, and what each is for")))
+    missing = sorted(dependencies - named)
+    assert missing == [], "name them with their reason in docs/architecture.md"
