@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_retries: int) -> None:
     """Merge all dataranges in a range of keys into one that holds the same datapoints.
 
-    S3 copies what its rules allow, this client moves the rest, and readers are not interrupted. To resume after an interruption, run the
-    same command again.
+    S3 copies what its rules allow, this client moves the rest, and readers are not interrupted. To resume after an
+    interruption, run the same command again.
 
     \b
       datas3t aggregate --datas3t photos --first-datapoint 1 --last-datapoint 100000

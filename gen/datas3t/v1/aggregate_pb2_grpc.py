@@ -29,8 +29,8 @@ class AggregateServiceStub(object):
     """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
     There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
-    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
-    bucket, the client uploads only the rest, and the server writes the index.
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies what its rules allow
+    inside the bucket, the client uploads only the rest, and the server writes the index.
     """
 
     def __init__(self, channel):
@@ -70,8 +70,8 @@ class AggregateServiceServicer(object):
     """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
     There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
-    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
-    bucket, the client uploads only the rest, and the server writes the index.
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies what its rules allow
+    inside the bucket, the client uploads only the rest, and the server writes the index.
     """
 
     def StartAggregate(self, request, context):
@@ -169,8 +169,8 @@ class AggregateService(object):
     """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
     There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
-    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
-    bucket, the client uploads only the rest, and the server writes the index.
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies what its rules allow
+    inside the bucket, the client uploads only the rest, and the server writes the index.
     """
 
     @staticmethod

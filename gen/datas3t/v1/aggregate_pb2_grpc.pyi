@@ -30,8 +30,8 @@ class AggregateServiceStub:
     """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
     There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
-    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
-    bucket, the client uploads only the rest, and the server writes the index.
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies what its rules allow
+    inside the bucket, the client uploads only the rest, and the server writes the index.
     """
 
     @_typing.overload
@@ -79,8 +79,8 @@ class AggregateServiceAsyncStub(AggregateServiceStub):
     """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
     There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
-    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
-    bucket, the client uploads only the rest, and the server writes the index.
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies what its rules allow
+    inside the bucket, the client uploads only the rest, and the server writes the index.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -124,8 +124,8 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
     """Aggregates dataranges: replaces several dataranges by one that holds exactly the same datapoints.
 
     There are two ways to create the new archive. Merged: the client downloads the sources, merges them with any TAR
-    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies most bytes inside the
-    bucket, the client uploads only the rest, and the server writes the index.
+    writer and uploads the archive and its index. Planned (`plan` in StartAggregate): S3 copies what its rules allow
+    inside the bucket, the client uploads only the rest, and the server writes the index.
     """
 
     @_abc_1.abstractmethod
