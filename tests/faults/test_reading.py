@@ -91,7 +91,7 @@ def handle(lasting: tuple[Library, str], stocked: Library) -> Iterator[Datas3t]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second without a byte is a stall."""
     monkeypatch.setattr(connection, "Engine", functools.partial(Engine, stall_timeout=1))
-    monkeypatch.setattr(fetching, "_PATIENCE", 1.0)
+    monkeypatch.setattr(fetching, "_STALL_TIMEOUT", 1.0)
 
 
 def test_urls_that_live_five_seconds_are_renewed_unnoticed(shelves: Library) -> None:

@@ -23,7 +23,7 @@ _TYPES = [
     "pyroaring.BitMap64",
     "bytes",
     "list[bytes]",
-    "tuple[int, str, bytes, fallback=datas3t.client._reading.results.Datapoint]",
+    "tuple[int, str, bytes, fallback=datas3t.client._reading.datapoint.Datapoint]",
     "bytes",
 ]
 

@@ -5,7 +5,8 @@ from datas3t.client._calls.dataranges import Datarange, Segment
 from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
 from datas3t.client._calls.imports import Imported, Skipped
 from datas3t.client._calls.optimize import ProposedAggregate
-from datas3t.client._reading.results import Datapoint, Explanation
+from datas3t.client._reading.costs import Explanation
+from datas3t.client._reading.datapoint import Datapoint
 from datas3t.client._transfers.aggregate import Aggregated
 from datas3t.client._transfers.download import Downloaded
 from datas3t.client._transfers.upload import Uploaded

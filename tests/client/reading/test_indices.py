@@ -1,4 +1,4 @@
-"""Indices of a reader: fetched once by all handles and processes, kept on disk, never believed where they are wrong."""
+"""Indices: all handles and processes fetch them once, they are cached on disk, and wrong ones are always noticed."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from datas3t.client._reading import index_files, indices
 from datas3t.client._reading.costs import Costs
 from datas3t.client.handle import Datas3t
 from tests.client.archives import Sample, sample, tar
-from tests.client.reading.served import Shelf, shelf
+from tests.client.reading.archive_host import ArchiveHost, archive_host
 from tests.client.sites import Site
 
 if TYPE_CHECKING:
@@ -32,22 +32,24 @@ every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Shelf]:
-    with shelf(tmp_path / "cache") as made:
-        yield made
+def host(tmp_path: Path) -> Iterator[ArchiveHost]:
+    with archive_host(tmp_path / "cache") as running:
+        yield running
 
 
 def index_gets(site: Site) -> int:
+    """Return how many indices were requested through the relay."""
     assert site.relay
     return sum(line.startswith(b"GET ") and b".index?" in line for line in site.relay.requests)
 
 
-def kept(folder: Path) -> list[Path]:
+def cached_files(folder: Path) -> list[Path]:
+    """Return the cached indices."""
     return sorted(file for file in folder.iterdir() if len(file.name) == 64)
 
 
-def filled(site: Site, folder: Path) -> dict[int, bytes]:
-    """Uploads three archives."""
+def fill(site: Site, folder: Path) -> dict[int, bytes]:
+    """Upload three archives and return the content of each key."""
     samples = [sample(folder / f"{first}.tar", first, *[700] * 50) for first in (0, 50, 200)]
     for each in samples:
         site.upload(each)
@@ -55,7 +57,7 @@ def filled(site: Site, folder: Path) -> dict[int, bytes]:
 
 
 def test_two_handles_fetch_an_index_once(relayed: Site, tmp_path: Path) -> None:
-    contents = filled(relayed, tmp_path)
+    contents = fill(relayed, tmp_path)
     before = index_gets(relayed)
     for _ in range(2):
         handle = relayed.client.datas3t(relayed.name)
@@ -80,9 +82,9 @@ with Client(url) as client:
 """
 
 
-@pytest.mark.parametrize("keys", [[], [0, 50, 200]], ids=["many at once", "one by one"])
-def test_processes_that_begin_at_once_fetch_an_index_once(relayed: Site, tmp_path: Path, keys: list[int]) -> None:
-    filled(relayed, tmp_path)
+@pytest.mark.parametrize("keys", [[], [0, 50, 200]], ids=["in one batch", "one by one"])
+def test_processes_that_start_together_fetch_an_index_once(relayed: Site, tmp_path: Path, keys: list[int]) -> None:
+    fill(relayed, tmp_path)
     before = index_gets(relayed)
     command = [sys.executable, "-c", _READER, relayed.client.url, relayed.name, *map(str, keys)]
     readers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
@@ -100,17 +102,15 @@ def test_processes_that_begin_at_once_fetch_an_index_once(relayed: Site, tmp_pat
 
 
 @every_read
-def test_a_cache_folder_that_cannot_be_used_costs_nothing_but_speed(
-    own: Shelf, read: Callable[[Datas3t], list[bytes]]
-) -> None:
-    own.client.cache_dir.parent.mkdir(parents=True)
-    own.client.cache_dir.write_text("a file of somebody's")
-    handle = own.handle(tar(CONTENTS))
+def test_an_unusable_cache_folder_only_costs_speed(host: ArchiveHost, read: Callable[[Datas3t], list[bytes]]) -> None:
+    host.client.cache_dir.parent.mkdir(parents=True)
+    host.client.cache_dir.write_text("a file of another program")
+    handle = host.handle(tar(CONTENTS))
     for _ in range(2):
         assert read(handle) == list(CONTENTS.values())
-    assert own.index_gets == 1, "it is in memory"
-    assert read(own.again(handle)) == list(CONTENTS.values())
-    assert own.client.cache_dir.read_text() == "a file of somebody's"
+    assert host.index_gets == 1, "the second time from memory"
+    assert read(host.reopen(handle)) == list(CONTENTS.values())
+    assert host.client.cache_dir.read_text() == "a file of another program"
 
 
 _ON_A_FULL_DISK = """
@@ -128,34 +128,34 @@ with Client(url) as client:
 
 
 @pytest.mark.parametrize("small", [0, 256 << 10], ids=["large indices", "small indices"])
-def test_a_full_disk_costs_nothing_but_speed(site: Site, tmp_path: Path, small: int) -> None:
-    filled(site, tmp_path)
+def test_a_full_disk_only_costs_speed(site: Site, tmp_path: Path, small: int) -> None:
+    fill(site, tmp_path)
     set_small = f"from datas3t.client._reading import index_files\nindex_files._SMALL = {small}\n"
     command = [sys.executable, "-c", set_small + _ON_A_FULL_DISK, site.client.url, site.name]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert kept(site.client.cache_dir) == []
+    assert cached_files(site.client.cache_dir) == []
 
 
 @every_read
 @pytest.mark.parametrize(
-    "spoil", [lambda _: b"", lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: bytes(len(raw))]
+    "damage", [lambda _: b"", lambda raw: raw[:-1], lambda raw: raw + b"x", lambda raw: bytes(len(raw))]
 )
-def test_a_torn_or_zeroed_file_is_fetched_anew(
-    own: Shelf, read: Callable[[Datas3t], list[bytes]], spoil: Callable[[bytes], bytes]
+def test_a_truncated_or_zeroed_file_is_fetched_again(
+    host: ArchiveHost, read: Callable[[Datas3t], list[bytes]], damage: Callable[[bytes], bytes]
 ) -> None:
-    handle = own.handle(tar(CONTENTS))
+    handle = host.handle(tar(CONTENTS))
     handle.get(KEYS[0])
-    (file,) = kept(own.client.cache_dir)
-    right = file.read_bytes()
-    file.write_bytes(spoil(right))
-    assert read(own.again(handle)) == list(CONTENTS.values())
-    assert own.index_gets == 2
-    assert file.read_bytes() == right
+    (file,) = cached_files(host.client.cache_dir)
+    correct = file.read_bytes()
+    file.write_bytes(damage(correct))
+    assert read(host.reopen(handle)) == list(CONTENTS.values())
+    assert host.index_gets == 2
+    assert file.read_bytes() == correct
 
 
 def shuffled(raw: bytes) -> bytes:
-    """An index of the same size that fits the archive's size, but has two entries in each other's place."""
+    """Return an index that fits the size of the archive, but has two entries in the wrong order."""
     entries = index.decode(raw)
     entries[4], entries[5] = entries[5], entries[4]
     position, tiled = 0, []
@@ -166,30 +166,30 @@ def shuffled(raw: bytes) -> bytes:
 
 
 def beyond(raw: bytes) -> bytes:
-    """One entry would be behind the archive's end."""
+    """Return an index with one entry after the end of the archive."""
     entries = index.decode(raw)
     entries[4] = entries[4]._replace(position=1 << 40)
     return index.encode(entries)
 
 
 @every_read
-@pytest.mark.parametrize("spoil", [shuffled, beyond])
-def test_a_file_with_wrong_records_is_noticed_and_fetched_anew(
-    own: Shelf, read: Callable[[Datas3t], list[bytes]], spoil: Callable[[bytes], bytes]
+@pytest.mark.parametrize("damage", [shuffled, beyond])
+def test_a_file_with_wrong_records_is_noticed_and_fetched_again(
+    host: ArchiveHost, read: Callable[[Datas3t], list[bytes]], damage: Callable[[bytes], bytes]
 ) -> None:
-    handle = own.handle(tar(CONTENTS))
+    handle = host.handle(tar(CONTENTS))
     handle.get(KEYS[0])
-    (file,) = kept(own.client.cache_dir)
-    right = file.read_bytes()
-    assert spoil(right) != right
-    file.write_bytes(spoil(right))
-    assert read(own.again(handle)) == list(CONTENTS.values())
-    assert own.index_gets == 2
-    assert file.read_bytes() == right
+    (file,) = cached_files(host.client.cache_dir)
+    correct = file.read_bytes()
+    assert damage(correct) != correct
+    file.write_bytes(damage(correct))
+    assert read(host.reopen(handle)) == list(CONTENTS.values())
+    assert host.index_gets == 2
+    assert file.read_bytes() == correct
 
 
 @every_read
-def test_an_index_that_somebody_replaced_in_s3_is_an_error(
+def test_an_index_that_was_replaced_in_s3_is_an_error(
     site: Site, tmp_path: Path, read: Callable[[Datas3t], list[bytes]]
 ) -> None:
     upload(site, tmp_path)
@@ -199,16 +199,16 @@ def test_an_index_that_somebody_replaced_in_s3_is_an_error(
 
 
 @every_read
-@pytest.mark.parametrize("spoil", [shuffled, beyond, lambda raw: raw[:-16] + bytes(16)])
-def test_an_index_that_is_wrong_in_s3_itself_names_the_datarange(
+@pytest.mark.parametrize("damage", [shuffled, beyond, lambda raw: raw[:-16] + bytes(16)])
+def test_an_index_that_is_wrong_in_s3_raises_an_error_that_names_the_datarange(
     site: Site,
     server: "Server",
     tmp_path: Path,
     read: Callable[[Datas3t], list[bytes]],
-    spoil: Callable[[bytes], bytes],
+    damage: Callable[[bytes], bytes],
 ) -> None:
     upload(site, tmp_path)
-    etag = put_index(site, spoil)
+    etag = put_index(site, damage)
     with psycopg.connect(server._settings.db_url) as connection:
         changed = connection.execute(
             "UPDATE dataranges SET index_etag = %s WHERE id = %s",
@@ -222,88 +222,89 @@ def test_an_index_that_is_wrong_in_s3_itself_names_the_datarange(
 
 
 def upload(site: Site, folder: Path) -> None:
+    """Upload an archive with CONTENTS."""
     path = folder / "100.tar"
     path.write_bytes(tar(CONTENTS))
     site.upload(Sample(path, CONTENTS))
 
 
-def put_index(site: Site, spoil: Callable[[bytes], bytes]) -> str:
-    """Puts another index into the place of the only one; its ETag."""
-    (found,) = site.client.list_dataranges(site.name)
-    wrong = spoil(site.object(found.index_object_key))
-    return site.s3.put_object(Bucket=site.bucket, Key=found.index_object_key, Body=wrong)["ETag"].strip('"')
+def put_index(site: Site, damage: Callable[[bytes], bytes]) -> str:
+    """Replace the only index in S3 and return the new one's ETag."""
+    (datarange,) = site.client.list_dataranges(site.name)
+    wrong = damage(site.object(datarange.index_object_key))
+    return site.s3.put_object(Bucket=site.bucket, Key=datarange.index_object_key, Body=wrong)["ETag"].strip('"')
 
 
-def many(own: Shelf, count: int = 2560) -> tuple[Datas3t, dict[int, bytes]]:
-    """A handle on an archive whose index has `count` / 256 windows."""
+def many_windows(host: ArchiveHost, count: int = 2560) -> tuple[Datas3t, dict[int, bytes]]:
+    """Return a handle on an archive whose index has `count` / 256 windows, and the content of each key."""
     contents = {key: b"%d" % key for key in range(count)}
-    return own.handle(tar(contents)), contents
+    return host.handle(tar(contents)), contents
 
 
 @pytest.fixture
-def price_of_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four windows of an index of ten cost less than all of it, and five more."""
+def four_windows_are_cheaper(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set costs such that four windows cost less than a whole index of ten windows, and five cost more."""
     monkeypatch.setattr(index_files, "_SMALL", 1024)
     monkeypatch.setattr(Costs, "latency", 1e-3)
     monkeypatch.setattr(Costs, "per_request", 1e-3)
     monkeypatch.setattr(Costs, "per_byte", 4.5e-3 / (2560 * index.RECORD_SIZE))
 
 
-@pytest.mark.usefixtures("price_of_four")
-def test_a_large_index_is_read_in_windows_until_they_have_cost_what_all_of_it_costs(own: Shelf) -> None:
-    handle, contents = many(own)
+@pytest.mark.usefixtures("four_windows_are_cheaper")
+def test_a_large_index_is_read_in_windows_until_they_have_cost_as_much_as_all_of_it(host: ArchiveHost) -> None:
+    handle, contents = many_windows(host)
     gets = []
     for key in range(100, 2560, 256):
         assert handle.get(key) == contents[key]
-        assert handle.get(key + 1) == contents[key + 1], "of the same window"
-        gets.append(own.index_gets)
+        assert handle.get(key + 1) == contents[key + 1], "from the same window"
+        gets.append(host.index_gets)
     assert gets == [1, 2, 3, 4, 5, 5, 5, 5, 5, 5]
-    sizes = [seen.headers["range"] for seen in own.server.requests if seen.path.endswith(".index")]
+    sizes = [seen.headers["range"] for seen in host.server.requests if seen.path.endswith(".index")]
     assert sizes[:2] == ["bytes=0-4095", "bytes=4096-8191"]
     assert sizes[4] == "bytes=0-40959"
 
 
-@pytest.mark.usefixtures("price_of_four")
-def test_a_large_index_that_was_read_whole_is_on_disk_for_others(own: Shelf) -> None:
-    handle, contents = many(own)
+@pytest.mark.usefixtures("four_windows_are_cheaper")
+def test_a_large_index_that_was_read_whole_is_on_disk_for_other_handles(host: ArchiveHost) -> None:
+    handle, contents = many_windows(host)
     assert handle.get_many(range(0, 2560, 256)) == [contents[key] for key in range(0, 2560, 256)]
-    assert own.index_gets == 1
-    again = own.again(handle)
-    assert [again.get(key) for key in range(0, 2560, 256)] == [contents[key] for key in range(0, 2560, 256)]
-    assert own.index_gets == 1
-    (file,) = kept(own.client.cache_dir)
+    assert host.index_gets == 1
+    another = host.reopen(handle)
+    assert [another.get(key) for key in range(0, 2560, 256)] == [contents[key] for key in range(0, 2560, 256)]
+    assert host.index_gets == 1
+    (file,) = cached_files(host.client.cache_dir)
     assert file.stat().st_size == 2560 * index.RECORD_SIZE
 
 
-@pytest.mark.usefixtures("price_of_four")
-def test_a_scan_of_most_of_a_large_index_reads_it_whole_at_once(own: Shelf) -> None:
-    handle, contents = many(own)
+@pytest.mark.usefixtures("four_windows_are_cheaper")
+def test_a_scan_of_most_of_a_large_index_reads_it_whole_at_once(host: ArchiveHost) -> None:
+    handle, contents = many_windows(host)
     assert [each.content for each in handle.scan(500)] == list(contents.values())[500:]
-    assert own.index_gets == 1
+    assert host.index_gets == 1
 
 
-@pytest.mark.usefixtures("price_of_four")
-def test_neighbouring_windows_are_fetched_as_one(own: Shelf) -> None:
-    handle, contents = many(own)
+@pytest.mark.usefixtures("four_windows_are_cheaper")
+def test_neighbouring_windows_are_fetched_by_one_request(host: ArchiveHost) -> None:
+    handle, contents = many_windows(host)
     assert handle.get_many([300, 600, 800]) == [contents[key] for key in (300, 600, 800)]
-    assert own.index_gets == 1
+    assert host.index_gets == 1
     assert handle.get_many([2559]) == [contents[2559]]
-    assert own.index_gets == 2, "the last window is as long as the rest"
+    assert host.index_gets == 2, "the last window is another request"
 
 
-@pytest.mark.parametrize("memory", [0, 5000, 20_000])
+@pytest.mark.parametrize("max_memory", [0, 5000, 20_000])
 @pytest.mark.parametrize("small", [1024, 256 << 10])
-def test_however_little_memory_there_is_for_indices_the_answers_are_right(
-    own: Shelf, memory: int, small: int, monkeypatch: pytest.MonkeyPatch
+def test_reads_are_correct_with_any_amount_of_memory_for_indices(
+    host: ArchiveHost, max_memory: int, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(indices, "_MEMORY", memory)
+    monkeypatch.setattr(indices, "_MAX_MEMORY", max_memory)
     monkeypatch.setattr(index_files, "_SMALL", small)
     archives = [{key: b"%d" % key for key in range(first, first + 1000)} for first in range(0, 5000, 1000)]
-    handle = own.handle(*map(tar, archives))
+    handle = host.handle(*map(tar, archives))
     contents = {key: content for each in archives for key, content in each.items()}
     for keys in (range(0, 5000, 499), range(5000), range(4999, -1, -700), [1, 1001, 1, 4001]):
         assert handle.get_many(keys) == [contents[key] for key in keys]
-        assert handle._indices._size <= memory
-        assert sum(map(len, handle._indices._held.values())) == handle._indices._size
+        assert handle._indices._size <= max_memory
+        assert sum(map(len, handle._indices._windows.values())) == handle._indices._size
     assert [each.content for each in handle.scan()] == list(contents.values())
     assert [handle.get(key) for key in range(0, 5000, 499)] == [contents[key] for key in range(0, 5000, 499)]

@@ -1,4 +1,4 @@
-"""The SDK in processes of its own: forked, and measured."""
+"""The client in separate processes: across forks, after close, and how much memory it takes."""
 
 import filecmp
 import subprocess
@@ -63,7 +63,7 @@ with Client(sys.argv[1]) as client:
     connection = client.connection
     connection.bucket.ListBuckets(v1.ListBucketsRequest())
 for call in (
-    lambda: connection.bucket.ListBuckets(v1.ListBucketsRequest()),  # which was made before
+    lambda: connection.bucket.ListBuckets(v1.ListBucketsRequest()),  # which was used before
     lambda: connection.datas3t.ListDatas3ts(v1.ListDatas3tsRequest()),
     lambda: list(connection.datas3t.GetDatapointsBitmap(v1.GetDatapointsBitmapRequest(datas3t_name="any"))),
 ):
@@ -83,7 +83,7 @@ with Client(url) as client:
     client.download_tar(name, uploaded.first, uploaded.last, output)
     size = sum(len(datapoint.content) for datapoint in client.datas3t(name).scan())
     assert size > 250 << 20
-try:  # ru_maxrss would count what the parent had when it forked
+try:  # not ru_maxrss, which includes the memory of the parent at the fork
     with open("/proc/self/status") as status:
         print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
 except FileNotFoundError:
@@ -92,6 +92,7 @@ except FileNotFoundError:
 
 
 def run(script: str, *arguments: object) -> str:
+    """Run a script in a new process and return what it prints; fail if it fails."""
     done = subprocess.run(
         [sys.executable, "-c", script, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
     )
@@ -99,16 +100,16 @@ def run(script: str, *arguments: object) -> str:
     return done.stdout
 
 
-def test_a_process_forks_again_and_again_while_its_threads_call_and_read(site: Site, tmp_path: Path) -> None:
+def test_a_process_can_fork_while_its_threads_call_the_server_and_read(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 0, *[5000] * 50))
     run(FORK, site.client.url, site.name)
 
 
-def test_calls_on_connections_that_another_thread_closed_are_errors_of_ours(site: Site) -> None:
+def test_calls_on_a_closed_connection_raise_failed_precondition(site: Site) -> None:
     assert run(CLOSED, site.client.url).count("the client was closed") == 3
 
 
-def test_a_large_archive_goes_up_and_comes_down_in_little_memory(site: Site, tmp_path: Path) -> None:
+def test_a_large_archive_is_uploaded_downloaded_and_scanned_in_little_memory(site: Site, tmp_path: Path) -> None:
     path, output = tmp_path / "large.tar", tmp_path / "out.tar"
     with path.open("wb") as out:
         for key in range(256):

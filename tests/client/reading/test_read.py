@@ -1,5 +1,6 @@
-"""Reading datapoints through a handle."""
+"""Reading datapoints through a handle, from a real server and a real S3."""
 
+import dataclasses
 import pickle
 import threading
 import time
@@ -24,8 +25,8 @@ from tests.client.sites import Site
 from tests.support.faults import Fault
 
 
-def filled(site: Site, folder: Path) -> dict[int, bytes]:
-    """Uploads three archives with a gap; the content of each key."""
+def fill(site: Site, folder: Path) -> dict[int, bytes]:
+    """Upload three archives with a gap between keys and return the content of each key."""
     contents: dict[int, bytes] = {}
     for first, sizes in ((0, [100_000] * 40), (100, [0, 1, 511, 512, 513]), (105, [3 << 20, 5])):
         each = sample(folder / f"{first}.tar", first, *sizes)
@@ -39,10 +40,10 @@ def test_a_handle_makes_no_request_until_it_is_used() -> None:
         assert client.datas3t("any").name == "any"
 
 
-def test_keys_and_length_are_what_is_there(site: Site, tmp_path: Path) -> None:
+def test_keys_and_length_are_those_of_the_existing_datapoints(site: Site, tmp_path: Path) -> None:
     handle = site.client.datas3t(site.name)
     assert (len(handle), handle.keys) == (0, BitMap64())
-    contents = filled(site, tmp_path)
+    contents = fill(site, tmp_path)
     assert len(handle) == 0
     handle.refresh()
     assert (len(handle), handle.keys) == (len(contents), BitMap64(contents))
@@ -51,8 +52,8 @@ def test_keys_and_length_are_what_is_there(site: Site, tmp_path: Path) -> None:
     assert "104" not in handle
 
 
-def test_every_datapoint_comes_back_alone_and_among_others(site: Site, tmp_path: Path) -> None:
-    contents = filled(site, tmp_path)
+def test_every_datapoint_is_read_alone_and_with_others(site: Site, tmp_path: Path) -> None:
+    contents = fill(site, tmp_path)
     handle = site.client.datas3t(site.name)
     for key in (0, 39, 100, 101, 104, 105, 106):
         assert handle.get(key) == contents[key]
@@ -64,7 +65,7 @@ def test_every_datapoint_comes_back_alone_and_among_others(site: Site, tmp_path:
 
 def test_a_missing_key_is_named_before_anything_is_fetched(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    filled(relayed, tmp_path)
+    fill(relayed, tmp_path)
     handle = relayed.client.datas3t(relayed.name)
     assert handle.keys
     before = len(relayed.relay.requests)
@@ -75,12 +76,12 @@ def test_a_missing_key_is_named_before_anything_is_fetched(relayed: Site, tmp_pa
     assert len(relayed.relay.requests) == before
 
 
-def test_an_unknown_datas3t_shows_at_the_first_use(client: Client) -> None:
+def test_an_unknown_datas3t_raises_at_the_first_use(client: Client) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         client.datas3t("nowhere").get(1)
 
 
-def test_neighbours_are_fetched_as_one(relayed: Site, tmp_path: Path) -> None:
+def test_neighbours_are_fetched_by_one_request(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
     archive = sample(tmp_path / "1.tar", 0, *[1000] * 500)
     relayed.upload(archive)
@@ -91,12 +92,12 @@ def test_neighbours_are_fetched_as_one(relayed: Site, tmp_path: Path) -> None:
     assert len(relayed.relay.requests) - before == 1
 
 
-def test_one_entry_of_a_large_index_is_read_without_the_rest(
+def test_one_record_of_a_large_index_is_read_without_the_others(
     relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert relayed.relay
     monkeypatch.setattr(index_files, "_SMALL", 1024)
-    monkeypatch.setattr(Costs, "latency", 1e-6)  # so that a window is cheaper than the rest
+    monkeypatch.setattr(Costs, "latency", 1e-6)  # so that a window is cheaper than the whole index
     monkeypatch.setattr(Costs, "per_request", 1e-6)
     archive = sample(tmp_path / "1.tar", 0, *[10] * 5000)
     relayed.upload(archive)
@@ -111,7 +112,7 @@ def test_one_entry_of_a_large_index_is_read_without_the_rest(
 def test_a_scan_is_in_key_order_with_names_and_contents(
     site: Site, tmp_path: Path, first: int | None, last: int | None
 ) -> None:
-    contents = filled(site, tmp_path)
+    contents = fill(site, tmp_path)
     found = list(site.client.datas3t(site.name).scan(first, last))
     wanted = {k: v for k, v in contents.items() if (first or 0) <= k <= (200 if last is None else last)}
     assert {each.key: each.content for each in found} == wanted
@@ -120,7 +121,7 @@ def test_a_scan_is_in_key_order_with_names_and_contents(
 
 
 @pytest.mark.parametrize(("first", "last"), [(2, 1), (-1, 1), (1, 2**63), (2**63, None)])
-def test_a_scan_of_no_range_is_refused_at_once(first: int, last: int | None) -> None:
+def test_a_scan_of_an_invalid_range_raises_at_once(first: int, last: int | None) -> None:
     with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidArgument, match="not a range of keys"):
         client.datas3t("any").scan(first, last)
 
@@ -133,13 +134,13 @@ def test_keys_may_be_any_kind_of_integer(site: Site, tmp_path: Path) -> None:
         def __index__(self) -> int:
             return self.value
 
-    filled(site, tmp_path)
+    fill(site, tmp_path)
     handle = site.client.datas3t(site.name)
     assert Number(104) in handle
     assert Number(99) not in handle
 
 
-def test_a_scan_reads_few_large_datapoints_ahead(relayed: Site, tmp_path: Path) -> None:
+def test_a_scan_does_not_read_large_datapoints_ahead(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
     archive = sample(tmp_path / "1.tar", 1, *[9 << 20] * 3)
     relayed.upload(archive)
@@ -150,17 +151,17 @@ def test_a_scan_reads_few_large_datapoints_ahead(relayed: Site, tmp_path: Path) 
     assert [first.content, *(each.content for each in found)] == list(archive.contents.values())
 
 
-def test_a_handle_pickles_and_reads_on_elsewhere(site: Site, tmp_path: Path) -> None:
-    contents = filled(site, tmp_path)
+def test_a_pickled_handle_reads_after_unpickling(site: Site, tmp_path: Path) -> None:
+    contents = fill(site, tmp_path)
     handle = site.client.datas3t(site.name)
     handle.get(1)
-    again = pickle.loads(pickle.dumps(handle))
-    assert again.get(105) == contents[105]
-    again._session.close()
+    unpickled = pickle.loads(pickle.dumps(handle))
+    assert unpickled.get(105) == contents[105]
+    unpickled._session.close()
 
 
-def test_one_handle_serves_many_threads(site: Site, tmp_path: Path) -> None:
-    contents = filled(site, tmp_path)
+def test_many_threads_can_share_a_handle(site: Site, tmp_path: Path) -> None:
+    contents = fill(site, tmp_path)
     handle = site.client.datas3t(site.name)
     failures: list[object] = []
 
@@ -179,8 +180,8 @@ def test_one_handle_serves_many_threads(site: Site, tmp_path: Path) -> None:
     assert failures == []
 
 
-def test_urls_that_end_are_renewed_unasked(hasty_client: Client, site: Site, tmp_path: Path) -> None:
-    contents = filled(site, tmp_path)
+def test_expired_urls_are_renewed(hasty_client: Client, site: Site, tmp_path: Path) -> None:
+    contents = fill(site, tmp_path)
     handle = hasty_client.datas3t(site.name)
     assert handle.get(1) == contents[1]
     time.sleep(2.2)  # longer than the URLs live
@@ -189,7 +190,7 @@ def test_urls_that_end_are_renewed_unasked(hasty_client: Client, site: Site, tmp
 
 def test_a_url_that_s3_refuses_is_renewed(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    contents = filled(relayed, tmp_path)
+    contents = fill(relayed, tmp_path)
     handle = relayed.client.datas3t(relayed.name)
     handle.get(1)
     relayed.relay.plan(Fault(status=403, only=b"GET "))
@@ -197,7 +198,7 @@ def test_a_url_that_s3_refuses_is_renewed(relayed: Site, tmp_path: Path) -> None
     assert relayed.relay.planned == 0
 
 
-def test_what_was_replaced_is_read_from_where_it_is_now(site: Site, tmp_path: Path) -> None:
+def test_a_replaced_datarange_is_read_from_its_new_object(site: Site, tmp_path: Path) -> None:
     old, new = (sample(tmp_path / f"{seed}.tar", 0, 1000, 2000, seed=seed) for seed in (1, 2))
     site.upload(old)
     handle = site.client.datas3t(site.name)
@@ -207,7 +208,7 @@ def test_what_was_replaced_is_read_from_where_it_is_now(site: Site, tmp_path: Pa
     assert [each.content for each in handle.scan()] == list(new.contents.values())
 
 
-def test_what_was_deleted_is_not_found(site: Site, tmp_path: Path) -> None:
+def test_a_deleted_datapoint_is_not_found(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 0, 1000))
     handle = site.client.datas3t(site.name)
     handle.get(0)
@@ -216,7 +217,7 @@ def test_what_was_deleted_is_not_found(site: Site, tmp_path: Path) -> None:
         handle.get(0)
 
 
-def test_an_object_that_somebody_replaced_is_an_error_and_never_other_bytes(site: Site, tmp_path: Path) -> None:
+def test_a_replaced_object_is_an_error_and_its_bytes_are_never_returned(site: Site, tmp_path: Path) -> None:
     archive = sample(tmp_path / "1.tar", 0, 1000)
     site.upload(archive)
     key = site.client.list_dataranges(site.name)[0].object_key
@@ -225,9 +226,9 @@ def test_an_object_that_somebody_replaced_is_an_error_and_never_other_bytes(site
         site.client.datas3t(site.name).get(0)
 
 
-def test_a_line_that_stays_broken_is_a_transfer_that_failed(relayed: Site, tmp_path: Path) -> None:
+def test_a_lasting_failure_of_s3_raises_transfer_failed(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    filled(relayed, tmp_path)
+    fill(relayed, tmp_path)
     handle = relayed.client.datas3t(relayed.name)
     handle.get(1)
     relayed.relay.always = Fault(status=400, only=b"GET ")
@@ -237,26 +238,25 @@ def test_a_line_that_stays_broken_is_a_transfer_that_failed(relayed: Site, tmp_p
 
 
 def test_an_index_that_does_not_fit_its_archive_names_the_datarange(site: Site, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     site.upload(sample(tmp_path / "1.tar", 5, 1000, 1000))
     handle = site.client.datas3t(site.name)
-    catalogue = handle._leases.current()
-    catalogue.dataranges[0] = replace(catalogue.dataranges[0], entries_end=512)
+    catalogue = handle._catalogues.current()
+    catalogue.dataranges[0] = dataclasses.replace(catalogue.dataranges[0], entries_end=512)
     with pytest.raises(ArchiveError, match="datarange 5 to 6 does not fit"):
         handle.get(5)
 
 
 def delete(site: Site) -> None:
-    """Deletes the only datarange, and waits until its objects are gone."""
-    (found,) = site.client.list_dataranges(site.name)
-    site.client.delete_dataranges(site.name, found.first, found.last)
+    """Delete the only datarange and wait until its objects are deleted."""
+    (datarange,) = site.client.list_dataranges(site.name)
+    site.client.delete_dataranges(site.name, datarange.first, datarange.last)
     deadline = time.monotonic() + 30
-    while found.object_key in site.objects() and time.monotonic() < deadline:
+    while datarange.object_key in site.objects() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert found.object_key not in site.objects()
+    assert datarange.object_key not in site.objects()
 
 
-def replace(site: Site, by: Sample) -> None:
+def replace(site: Site, sample: Sample) -> None:
+    """Replace the only datarange."""
     delete(site)
-    site.upload(by)
+    site.upload(sample)

@@ -1,1 +1,1 @@
-"""Reading datapoints: the catalogue of signed URLs, indices, planning, and fetching of byte ranges."""
+"""Reading datapoints: the catalogue of presigned URLs, indices, planning, and fetching of byte ranges."""

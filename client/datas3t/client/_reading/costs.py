@@ -1,42 +1,78 @@
-"""What reading costs at an endpoint, measured as it goes: it tells what is fetched as one, and how much at a time.
+"""What reading costs at an endpoint, measured while reading. The costs decide how reads are planned.
 
-The model: n requests and b bytes take  n * per_request + b * per_byte  seconds, once there is enough to do for all
-connections, and `latency` more before the first byte. Two neighbours are fetched as one while the bytes between them
-cost less than another request does. As in congestion control by BBR, the latency is the least that was seen lately and
-the speed the greatest: everything else is our own queueing.
+The model: n requests and b bytes take  n * per_request + b * per_byte  seconds, once there is enough work for all
+connections, plus `latency` until the first byte. Two neighbours are fetched by one request if the bytes between them
+cost less than a second request. As in BBR congestion control, the latency is the lowest recent measurement and the
+speed the highest: slower measurements include queueing that this client caused itself.
 """
 
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-WORK = 40e-6  # seconds of our own for a request, whatever the endpoint is: measured with pycurl on loopback
-_LATENCY, _SPEED = 2e-3, 200e6  # until something is known: seconds, bytes a second
-_LATENCIES, _COSTS = (50e-6, 2.0), (WORK / 2, 50e-3)  # seconds that are believed
-_SPEEDS = (5e6, 10e9)  # bytes a second that are believed
-_LATELY = 30.0  # seconds for which an extreme counts
-_SHARE = 0.3  # of a new figure in a mean
-_CROWD = 2  # requests for each place from which on they cost what they cost in bulk
-_BULK, _LARGE = 4 << 20, 256 << 10  # bytes of a transfer, and of its requests, whose speed says something
-_SMALL = 32 << 10  # bytes of requests whose number is what counts
-_LEAST, _MOST = 32, 256  # requests at a time
-_GROWTH = 1.1  # with each success after a crowd
-_IN_FLIGHT = 64 << 20  # bytes at a time
-_NARROWEST, _WIDEST = 4 << 10, 2 << 20  # bytes of a gap
+REQUEST_OVERHEAD = 40e-6  # seconds of CPU per request at any endpoint; measured with pycurl on loopback
+
+# Assumptions until something is measured, and the range that measurements are clamped to.
+_LATENCY, _MIN_LATENCY, _MAX_LATENCY = 2e-3, 50e-6, 2.0  # seconds
+_SPEED, _MIN_SPEED, _MAX_SPEED = 200e6, 5e6, 10e9  # bytes per second
+_MIN_PER_REQUEST, _MAX_PER_REQUEST = REQUEST_OVERHEAD / 2, 50e-3  # seconds
+
+_WINDOW = 30.0  # seconds for which the best measurement of latency or speed counts
+_SMOOTHING = 0.3  # the weight of a new measurement in the moving average of `per_request`
+
+# Which batches measure what: large requests the speed, many small ones the cost of a request.
+_MIN_BATCH_SIZE, _MIN_LARGE_REQUEST = 4 << 20, 256 << 10  # bytes
+_MAX_SMALL_REQUEST = 32 << 10  # bytes
+_MIN_REQUESTS_PER_CONNECTION = 2  # fewer are dominated by the latency
+
+_MIN_PARALLELISM, _MAX_PARALLELISM = 32, 256  # requests at a time, unless S3 asks for fewer
+_GROWTH = 1.1  # factor by which the allowed parallelism grows with each batch after congestion
+_MAX_IN_FLIGHT = 64 << 20  # bytes of all requests under way: limits memory
+_MIN_GAP, _MAX_GAP = 4 << 10, 2 << 20  # bytes between two datapoints of one request
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How `Datas3t.get_many` would read some keys.
+
+    Attributes:
+        datapoints: The number of different keys.
+        requests: The number of GET requests.
+        bytes_used: The sizes of the datapoints' contents together, in bytes.
+        bytes_fetched: The bytes that the requests fetch: contents, headers, padding, and gaps between datapoints.
+        parallelism: How many requests would be under way at a time.
+        gap: Two neighbours are fetched by one request if at most this many bytes lie between them.
+    """
+
+    datapoints: int
+    requests: int
+    bytes_used: int
+    bytes_fetched: int
+    parallelism: int
+    gap: int
+
+    @property
+    def amplification(self) -> float:
+        """Bytes fetched per byte used."""
+        return self.bytes_fetched / self.bytes_used if self.bytes_used else 1.0
 
 
 class Costs:
-    """The figures of one endpoint. Threads may share it: a figure that is lost is measured again."""
+    """The measured costs of one endpoint.
+
+    Safe to use from many threads: a measurement that is lost to a race is made again by the next batch.
+    """
 
     def __init__(self) -> None:
-        self._latency = _Extreme(_LATENCY, min)
-        self._speed = _Extreme(_SPEED, max)
+        self._latency = _RecentBest(_LATENCY, min)
+        self._speed = _RecentBest(_SPEED, max)
         self._per_request: float | None = None
-        self._allowed = float(_MOST)
+        self._allowed = float(_MAX_PARALLELISM)
 
     @property
     def latency(self) -> float:
-        """Seconds to the first byte of an answer."""
+        """Seconds until the first byte of a response."""
         return self._latency.value
 
     @property
@@ -44,7 +80,7 @@ class Costs:
         """Seconds that one more request takes among many."""
         if self._per_request is not None:
             return self._per_request
-        return WORK + self.latency / self.parallelism(_MOST, 0)
+        return REQUEST_OVERHEAD + self.latency / self.parallelism(_MAX_PARALLELISM, 0)
 
     @property
     def per_byte(self) -> float:
@@ -53,56 +89,67 @@ class Costs:
 
     @property
     def gap(self) -> int:
-        """The bytes that cost as much as a request among many."""
-        return round(min(max(self.per_request / self.per_byte, _NARROWEST), _WIDEST))
+        """The number of bytes that cost as much as one more request among many."""
+        return round(min(max(self.per_request / self.per_byte, _MIN_GAP), _MAX_GAP))
 
     def parallelism(self, count: int, size: int) -> int:
-        """How many of `count` requests of `size` bytes in all should be under way at a time: as many as can be done
-        while one of them waits, twice over, so that there may turn out to be more; fewer where S3 asked for that."""
-        wait = 2 * self.latency / max(self._per_request or self.latency / _MOST, WORK)
-        wanted = min(max(math.ceil(wait), _LEAST), math.ceil(self._allowed))
-        return max(1, min(wanted, count, _IN_FLIGHT * count // size if size else count))
+        """Return how many of `count` requests for `size` bytes in total to have under way at a time.
 
-    def note_crowd(self, parallelism: int) -> None:
-        """S3 asked for less: half as many from now on, and then slowly more."""
+        That is twice as many as can be handled during the latency of one, so that a higher optimum can be discovered;
+        fewer if S3 asked for fewer, or if their bytes would exceed the limit in memory.
+        """
+        per_latency = 2 * self.latency / max(self._per_request or self.latency / _MAX_PARALLELISM, REQUEST_OVERHEAD)
+        wanted = min(max(math.ceil(per_latency), _MIN_PARALLELISM), math.ceil(self._allowed))
+        return max(1, min(wanted, count, _MAX_IN_FLIGHT * count // size if size else count))
+
+    def note_congestion(self, parallelism: int) -> None:
+        """Halve the allowed parallelism, because S3 asked for fewer requests; `note_batch` raises it again."""
         self._allowed = max(parallelism / 2, 1.0)
 
     def note_latency(self, first_byte: float) -> None:
-        """Learns from a request alone."""
-        if first_byte < self._latency.value or time.monotonic() >= self._latency.until:
-            self._latency.see(_within(first_byte, *_LATENCIES))
+        """Learn from a request that ran alone, whose first byte came after `first_byte` seconds."""
+        if first_byte < self._latency.value or time.monotonic() >= self._latency.valid_until:
+            self._latency.add(_clamped(first_byte, _MIN_LATENCY, _MAX_LATENCY))
 
-    def note(self, count: int, size: int, parallelism: int, seconds: float, first_byte: float) -> None:
-        """Learns from `count` requests that took so long, with the least seconds to a first byte among them."""
+    def note_batch(self, count: int, size: int, parallelism: int, seconds: float, first_byte: float) -> None:
+        """Learn from a batch of requests.
+
+        Args:
+            count: The number of requests.
+            size: Their bytes together.
+            parallelism: How many were under way at a time.
+            seconds: How long the whole batch took.
+            first_byte: The seconds until the first byte of the first response.
+        """
         self.note_latency(first_byte)
-        self._allowed = min(self._allowed * _GROWTH, _MOST)
+        self._allowed = min(self._allowed * _GROWTH, _MAX_PARALLELISM)
         took, mean = max(seconds - first_byte, 1e-6), size / count
-        if mean >= _LARGE and size >= _BULK:
-            self._speed.see(_within(size / took, *_SPEEDS))
-        elif mean <= _SMALL and count >= max(_CROWD * parallelism, _LEAST):
-            bytes_took = mean * self.per_byte if self._speed.seen else 0.0
-            new, old = _within(took / count - bytes_took, *_COSTS), self._per_request
-            self._per_request = new if old is None else old + _SHARE * (new - old)
+        if mean >= _MIN_LARGE_REQUEST and size >= _MIN_BATCH_SIZE:
+            self._speed.add(_clamped(size / took, _MIN_SPEED, _MAX_SPEED))
+        elif mean <= _MAX_SMALL_REQUEST and count >= max(_MIN_REQUESTS_PER_CONNECTION * parallelism, _MIN_PARALLELISM):
+            bytes_took = mean * self.per_byte if self._speed.is_measured else 0.0
+            new, old = _clamped(took / count - bytes_took, _MIN_PER_REQUEST, _MAX_PER_REQUEST), self._per_request
+            self._per_request = new if old is None else old + _SMOOTHING * (new - old)
 
 
-class _Extreme:
-    """The least, or greatest, of what was seen lately."""
+class _RecentBest:
+    """The lowest, or highest, of the recent measurements."""
 
     def __init__(self, value: float, choose: Callable[[float, float], float]) -> None:
         self.value = value
         self._choose = choose
-        self.until = 0.0
+        self.valid_until = 0.0  # by the monotonic clock
 
     @property
-    def seen(self) -> bool:
-        """Whether it is more than a guess."""
-        return self.until > 0
+    def is_measured(self) -> bool:
+        """Whether the value is a measurement rather than the initial assumption."""
+        return self.valid_until > 0
 
-    def see(self, value: float) -> None:
+    def add(self, value: float) -> None:
         now = time.monotonic()
-        if now >= self.until or self._choose(value, self.value) == value:
-            self.value, self.until = value, now + _LATELY
+        if now >= self.valid_until or self._choose(value, self.value) == value:
+            self.value, self.valid_until = value, now + _WINDOW
 
 
-def _within(value: float, least: float, most: float) -> float:
+def _clamped(value: float, least: float, most: float) -> float:
     return min(max(value, least), most)

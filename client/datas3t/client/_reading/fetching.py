@@ -1,4 +1,4 @@
-"""Fetches byte ranges of archives and indices into memory, by URLs that are renewed when they end."""
+"""Fetching byte ranges of archives and indices into memory, by URLs that are renewed when they expire."""
 
 import io
 import os
@@ -9,185 +9,202 @@ from typing import NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from datas3t.client._calls.failures import from_transfer_error
 from datas3t.client._calls.session import Session
-from datas3t.client._reading.catalogue import Catalogue, Leased
+from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
+from datas3t.client._reading.catalogue_cache import CatalogueCache
 from datas3t.client._reading.costs import Costs
-from datas3t.client._reading.leases import Leases
 from datas3t.client.errors import ObjectChanged
 from datas3t.transport import Engine, MemorySink, Range, Request, TransferError
 
-_RETRIES = 6
-_PATIENCE = 10.0  # seconds without a byte after which a read is tried again
-_ONE = 1.0  # seconds: refusals within it are one event
-_PUMP = 2e-4  # seconds of the caller's own work, after which a stream is looked after
-_STREAMS = 32  # requests of a stream at a time, as far as there is room for their bytes
-LARGEST = 8 << 20  # bytes of a request at most: what is larger is split over connections
+MAX_REQUEST = 8 << 20  # bytes of one request; larger ranges are split over several connections
+_RETRIES = 6  # per request; the pauses between them add up to 18 seconds at most
+_STALL_TIMEOUT = 10.0  # seconds without a byte after which a request is retried
+_RECEIVE_INTERVAL = 2e-4  # seconds of the caller's own work after which a stream receives what has arrived
+_STREAM_PARALLELISM = 32  # requests of a stream at a time, if their bytes fit into what may be read ahead
 
-_ALONE = {"parallelism": 1, "retries": _RETRIES}
+_SINGLE = {"parallelism": 1, "retries": _RETRIES}  # prebuilt, because `fetch` runs once per `get`
 T = TypeVar("T")
 Job = TypeVar("Job")
 Unpack: TypeAlias = Callable[[Job, memoryview], Iterable[T]]
 
 
-class Gone(Exception):  # noqa: N818 - an event, not an error: the read is planned anew
-    """A datarange was replaced, or deleted, under a read."""
+class RestartRead(Exception):  # noqa: N818 - control flow, not an error: the read is planned again
+    """A read cannot go on as planned: a datarange was replaced or deleted, or the process was forked."""
 
 
 class Piece(NamedTuple):
-    """Bytes of a datarange's archive, or of its index."""
+    """Bytes `start` up to `stop` of a datarange's archive, or of its index."""
 
-    leased: Leased
+    datarange: SignedDatarange
     start: int
     stop: int
     of_index: bool = False
 
 
-class Fetching:
-    """Fetches pieces of one catalogue's dataranges.
+class Fetcher:
+    """Fetches bytes of the dataranges in one catalogue.
 
-    Every method raises Gone where a datarange is no longer there; ObjectChanged where it should be, but S3 has another
-    object or none.
+    Every method may raise RestartRead if a datarange no longer exists, ObjectChanged if the datarange exists but its
+    object in S3 is missing or another one, and TransferFailed.
     """
 
-    def __init__(self, session: Session, leases: Leases, catalogue: Catalogue, costs: Costs) -> None:
+    def __init__(self, session: Session, catalogues: CatalogueCache, catalogue: Catalogue, costs: Costs) -> None:
         self.catalogue = catalogue
         self.costs = costs
         self._session = session
-        self._leases = leases
-        self._addresses: dict[tuple[int, bool], _Address] = {}
+        self._catalogues = catalogues
+        self._urls: dict[tuple[int, bool], _RenewableUrl] = {}
 
-    def one(self, leased: Leased, start: int, stop: int) -> bytes:
-        """Bytes of an archive."""
+    def fetch(self, datarange: SignedDatarange, start: int, stop: int) -> bytes:
+        """Return bytes of an archive."""
         bodies = [b""]
         try:
-            heard = self._engine.each([Range(*self.source(leased), start, stop)], bodies.__setitem__, **_ALONE)
+            stats = self._engine.each([Range(*self.source(datarange), start, stop)], bodies.__setitem__, **_SINGLE)
         except TransferError as error:
-            self._judge(error, [leased])
-        if heard.first_byte is not None:
-            self.costs.note_latency(heard.first_byte)
+            self._fail(error, [datarange])
+        if stats.first_byte is not None:
+            self.costs.note_latency(stats.first_byte)
         return bodies[0]
 
-    def each(self, ranges: Sequence[Range], take: Callable[[int, bytes], None]) -> None:
-        """Gives `take` the number and the bytes of each range of a `source`, as they come."""
+    def fetch_each(self, ranges: Sequence[Range], take: Callable[[int, bytes], None]) -> None:
+        """Call `take` with the number and the bytes of each range, in the order in which they arrive.
+
+        The URLs of `ranges` come from `source`.
+        """
         if not ranges:
             return
-        size = sum(place.stop - place.start for place in ranges)
+        size = sum(each.stop - each.start for each in ranges)
         parallelism = self.costs.parallelism(len(ranges), size)
         began = time.perf_counter()
         try:
-            heard = self._engine.each(ranges, take, parallelism=parallelism, retries=_RETRIES)
+            stats = self._engine.each(ranges, take, parallelism=parallelism, retries=_RETRIES)
         except TransferError as error:
-            self._judge(error, (place.url.leased for place in ranges if isinstance(place.url, _Address)))
-        if heard.crowded:
-            self.costs.note_crowd(parallelism)
-        elif heard.first_byte is not None:
-            self.costs.note(len(ranges), size, parallelism, time.perf_counter() - began, heard.first_byte)
+            self._fail(error, (each.url.datarange for each in ranges if isinstance(each.url, _RenewableUrl)))
+        if stats.crowded:
+            self.costs.note_congestion(parallelism)
+        elif stats.first_byte is not None:
+            self.costs.note_batch(len(ranges), size, parallelism, time.perf_counter() - began, stats.first_byte)
 
-    def all(self, pieces: Sequence[Piece]) -> list[bytes]:
-        """The pieces' bytes, in their order."""
-        found = [b""] * len(pieces)
-        ranges = [Range(*self.source(leased, of_index), start, stop) for leased, start, stop, of_index in pieces]
-        self.each(ranges, found.__setitem__)
-        return found
+    def fetch_all(self, pieces: Sequence[Piece]) -> list[bytes]:
+        """Return the bytes of each piece, in the order of `pieces`."""
+        contents = [b""] * len(pieces)
+        ranges = [Range(*self.source(datarange, of_index), start, stop) for datarange, start, stop, of_index in pieces]
+        self.fetch_each(ranges, contents.__setitem__)
+        return contents
 
-    def large(self, leased: Leased, start: int, stop: int) -> bytes:
-        """Bytes of an archive, as many as there may be, over several connections; they are in memory once."""
-        if start == stop:  # many header blocks, and nothing behind them
+    def fetch_large(self, datarange: SignedDatarange, start: int, stop: int) -> bytes:
+        """Return bytes of an archive, fetched over several connections and without a second copy in memory."""
+        if start == stop:  # an empty content whose header blocks exceed MAX_REQUEST
             return b""
+        # BytesIO, unlike bytearray, hands its buffer over as bytes without copying.
         whole = io.BytesIO()
         whole.seek(stop - start - 1)
         whole.write(b"\0")
         with whole.getbuffer() as view:
             requests = []
-            for at in range(start, stop, LARGEST):
-                part = Range(*self.source(leased), at, min(at + LARGEST, stop)).request()
-                part.sink, part.stall_timeout = MemorySink(view[at - start :]), _PATIENCE
+            for at in range(start, stop, MAX_REQUEST):
+                part = Range(*self.source(datarange), at, min(at + MAX_REQUEST, stop)).request()
+                part.sink, part.stall_timeout = MemorySink(view[at - start :]), _STALL_TIMEOUT
                 requests.append(part)
             parallelism = self.costs.parallelism(len(requests), stop - start)
             try:
                 self._engine.run(requests, parallelism=parallelism, retries=_RETRIES)
             except TransferError as error:
-                self._judge(error, [leased])
+                self._fail(error, [datarange])
             finally:
-                requests.clear()  # they hold the view
+                requests.clear()  # the buffer cannot be released while requests refer to it
                 del part
-        return whole.getvalue()  # which is the buffer itself
+        return whole.getvalue()
 
     def stream(self, jobs: Iterable[tuple[Job, Piece]], unpack: Unpack[Job, T], ahead: int) -> Iterator[T]:
-        """What `unpack` makes of each job's piece, in order, with `ahead` bytes of them in memory at most."""
-        begun: deque[Leased] = deque(maxlen=3 * _STREAMS)
+        """Yield what `unpack` makes of each job's bytes, in the order of `jobs`.
+
+        Args:
+            jobs: Pairs of a job, which is passed to `unpack`, and the bytes to fetch for it.
+            unpack: Called with a job and its bytes. They are overwritten once the next job is unpacked.
+            ahead: How many bytes to hold in memory at most; a single larger piece is still fetched.
+        """
+        recent: deque[SignedDatarange] = deque(maxlen=3 * _STREAM_PARALLELISM)  # more than are under way
 
         def requests() -> Iterator[tuple[Job, Request]]:
             for job, piece in jobs:
-                begun.append(piece.leased)
-                request = Range(*self.source(piece.leased), piece.start, piece.stop).request()
-                request.stall_timeout = _PATIENCE
+                recent.append(piece.datarange)
+                request = Range(*self.source(piece.datarange), piece.start, piece.stop).request()
+                request.stall_timeout = _STALL_TIMEOUT
                 yield job, request
 
         process = os.getpid()
         try:
-            with self._engine.stream(requests(), parallelism=_STREAMS, ahead=ahead, retries=_RETRIES) as stream:
-                due = time.monotonic() + _PUMP
+            with self._engine.stream(
+                requests(), parallelism=_STREAM_PARALLELISM, ahead=ahead, retries=_RETRIES
+            ) as stream:
+                due = time.monotonic() + _RECEIVE_INTERVAL
                 for job, body in stream:
                     for item in unpack(job, body):
                         yield item
                         if time.monotonic() >= due:
                             stream.receive()
-                            due = time.monotonic() + _PUMP
+                            due = time.monotonic() + _RECEIVE_INTERVAL
         except TransferError as error:
-            self._judge(error, begun)
+            self._fail(error, recent)
         except RuntimeError:
-            if os.getpid() != process:  # the connections are the parent's
-                raise Gone from None
+            if os.getpid() != process:  # the process was forked while suspended; the connections are the parent's
+                raise RestartRead from None
             raise
 
-    def source(self, leased: Leased, of_index: bool = False) -> "tuple[_Address, str]":
-        """URL and ETag of a datarange's archive, or of its index."""
-        address = self._addresses.get((leased.id, of_index))
-        if address is None:
-            address = self._addresses[leased.id, of_index] = _Address(self._leases, self.catalogue, leased, of_index)
-        return address, leased.index_etag if of_index else leased.data_etag
+    def source(self, datarange: SignedDatarange, of_index: bool = False) -> "tuple[_RenewableUrl, str]":
+        """Return the URL and the ETag of a datarange's archive, or of its index."""
+        url = self._urls.get((datarange.id, of_index))
+        if url is None:
+            url = _RenewableUrl(self._catalogues, self.catalogue, datarange, of_index)
+            self._urls[datarange.id, of_index] = url
+        return url, datarange.index_etag if of_index else datarange.data_etag
 
     @property
     def _engine(self) -> Engine:
         return self._session.connection.engine
 
-    def _judge(self, error: TransferError, read: Iterable[Leased]) -> NoReturn:
-        """Tells what was replaced under a read from what is broken."""
+    def _fail(self, error: TransferError, dataranges: Iterable[SignedDatarange]) -> NoReturn:
+        """Raise RestartRead if one of the dataranges was replaced or deleted; otherwise raise the failure."""
         failure = from_transfer_error(error)
         if isinstance(failure, ObjectChanged):
-            now = self._leases.since(time.monotonic(), self.catalogue.first, self.catalogue.last)
-            if any(_same(now, leased) is None for leased in read):
-                raise Gone from None
+            latest = self._catalogues.requested_after(time.monotonic(), self.catalogue.first, self.catalogue.last)
+            if any(_unchanged(latest, datarange) is None for datarange in dataranges):
+                raise RestartRead from None
         raise failure from None
 
 
-class _Address:
-    """The URL of an object, out of the newest catalogue where the one at hand has ended."""
+class _RenewableUrl:
+    """The URL of one object; it is taken from a newer catalogue when the current one is stale or was refused."""
 
-    __slots__ = ("_catalogue", "_leases", "_of_index", "leased")
+    __slots__ = ("_catalogue", "_catalogues", "_of_index", "_stale_at", "datarange")
 
-    def __init__(self, leases: Leases, catalogue: Catalogue, leased: Leased, of_index: bool) -> None:
-        self._leases = leases
+    def __init__(
+        self, catalogues: CatalogueCache, catalogue: Catalogue, datarange: SignedDatarange, of_index: bool
+    ) -> None:
+        self._catalogues = catalogues
         self._catalogue = catalogue
-        self.leased = leased
+        self._stale_at = catalogue.lifetime.stale_at
+        self.datarange = datarange
         self._of_index = of_index
 
-    def __call__(self, expired: bool) -> str:
-        if expired:  # many requests may be refused at once: one renewal is for all of them
-            self._follow(self._leases.since(time.monotonic() - _ONE, self._catalogue.first, self._catalogue.last))
-        elif time.time() >= self._catalogue.stale_at:
-            self._follow(self._leases.fresher(self._catalogue))
-        return self.leased.index_url if self._of_index else self.leased.data_url
+    def __call__(self, refused: bool) -> str:
+        """Return the URL to use now; `refused` if S3 refused the one returned before."""
+        if refused or time.time() >= self._stale_at:  # inlined from Lifetime.is_over, as this runs for each request
+            self._renew(refused)
+        return self.datarange.index_url if self._of_index else self.datarange.data_url
 
-    def _follow(self, catalogue: Catalogue) -> None:
-        leased = _same(catalogue, self.leased)
-        if leased is None:
-            raise Gone
-        self._catalogue, self.leased = catalogue, leased
+    def _renew(self, refused: bool) -> None:
+        catalogues, old = self._catalogues, self._catalogue
+        catalogue = catalogues.renewed_after_refusal(old) if refused else catalogues.renewed(old)
+        datarange = _unchanged(catalogue, self.datarange)
+        if datarange is None:
+            raise RestartRead
+        self._catalogue, self._stale_at, self.datarange = catalogue, catalogue.lifetime.stale_at, datarange
 
 
-def _same(catalogue: Catalogue, leased: Leased) -> Leased | None:
-    """The datarange as the catalogue has it, if it is made of the same objects."""
-    found = catalogue.with_id(leased.id)
-    same = found is not None and (found.data_etag, found.index_etag) == (leased.data_etag, leased.index_etag)
-    return found if same else None
+def _unchanged(catalogue: Catalogue, datarange: SignedDatarange) -> SignedDatarange | None:
+    """Return the datarange as the catalogue lists it, or None if it is not listed with the same objects."""
+    listed = catalogue.with_id(datarange.id)
+    if listed is not None and (listed.data_etag, listed.index_etag) == (datarange.data_etag, datarange.index_etag):
+        return listed
+    return None

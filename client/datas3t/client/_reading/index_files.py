@@ -1,8 +1,8 @@
-"""Windows of indices, from a cache on disk that all processes share, and from S3.
+"""Windows of index records, from a cache on disk that all processes share, and from S3.
 
-A small index is fetched whole at its first use. Of a large one, windows of records are fetched until the requests for
-them have cost what the whole would cost. A folder that cannot be used, or a disk that is full, costs speed and nothing
-else.
+A small index is fetched whole when it is first used. Of a large index, windows of records are fetched until the
+requests for them have cost as much as fetching the whole index would. If the cache folder cannot be used or the disk is
+full, indices are read from S3 instead: that is slower, and nothing fails.
 """
 
 import hashlib
@@ -14,223 +14,258 @@ from typing import TypeAlias
 
 from datas3t.archive import IndexFormatError, index, reads
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.client._reading.catalogue import Leased
-from datas3t.client._reading.fetching import LARGEST, Fetching, Piece
+from datas3t.client._reading.catalogue import SignedDatarange
+from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client.errors import ArchiveError, Datas3tError
 from datas3t.local.disk_cache import Cached, DiskCache
 
-WIDTH = 256  # records of a window
-TOGETHER = 64  # indices that are fetched at a time: each holds a lock file
-_SMALL = 256 << 10  # bytes of an index that is always fetched whole
-_SIZE = WIDTH * RECORD_SIZE
-_RUN = 1 << 20  # bytes of neighbouring windows that are fetched as one
-_BLOCK = 16  # windows that are read from disk together
+WINDOW_RECORDS = 256  # records per window: 4 KiB
+MAX_BATCH = 64  # indices that are fetched together; each holds a lock file and so a file descriptor
+_SMALL = 256 << 10  # bytes up to which an index is always fetched whole: about what a request costs
+_WINDOW_SIZE = WINDOW_RECORDS * RECORD_SIZE
+_MAX_MERGED = 1 << 20  # bytes of neighbouring windows that are fetched by one request
+_DISK_WINDOWS = 16  # windows that are read from disk together: 64 KiB
 
-Key: TypeAlias = tuple[int, str, int]  # datarange, ETag of its index, number of the window
+Key: TypeAlias = tuple[int, str, int]  # id of the datarange, ETag of its index, number of the window
 Window: TypeAlias = bytes
 
 
+class IndexMismatch(ArchiveError):  # noqa: N818 - named after what is wrong, as its base class is
+    """An index contradicts its archive. It is fetched again, once."""
+
+    def __init__(self, datarange: SignedDatarange, detail: str) -> None:
+        super().__init__(
+            f"the index of datarange {datarange.first} to {datarange.last} does not fit its archive: {detail}"
+        )
+        self.datarange = datarange
+
+
 class IndexFiles:
-    """Indices of one datas3t on disk, in a folder of at most `max_size` bytes that others use as well."""
+    """The indices of one datas3t, read through a cache in a folder.
+
+    Args:
+        folder: The folder, which other processes and datas3ts may share.
+        max_size: How many bytes the folder may hold.
+    """
 
     def __init__(self, folder: Path, max_size: int) -> None:
         self._folder = folder
         self._max_size = max_size
         self._disk: DiskCache | None = None
-        self._spent: dict[tuple[int, str], float] = {}  # seconds, on windows of an index
-        self._homeless: set[tuple[int, str]] = set()  # large indices that the disk did not take
+        self._spent: dict[tuple[int, str], float] = {}  # seconds that windows of an index have cost so far
+        self._uncacheable: set[tuple[int, str]] = set()  # large indices that could not be written to disk
 
-    def windows(self, wanted: Mapping[Leased, Sequence[int]], fetching: Fetching, soon: int) -> dict[Key, Window]:
-        """These windows; `soon`: how many records will be wanted in all. Of small indices that cannot be kept on disk
-        there are all windows. Raises Unfit for an index that does not fit its archive."""
-        found: dict[Key, Window] = {}
-        missing = [leased for leased in wanted if not self._read(leased, wanted[leased], found)]
+    def windows(
+        self, wanted: Mapping[SignedDatarange, Sequence[int]], fetcher: Fetcher, expected: int
+    ) -> dict[Key, Window]:
+        """Return windows of indices, and possibly more windows of the same indices.
+
+        Args:
+            wanted: For each datarange the numbers of the windows.
+            fetcher: Fetches what is not on disk.
+            expected: How many records the caller expects to read in all, now and next; 0 if it does not know.
+
+        Raises:
+            IndexMismatch: An index does not fit its archive.
+        """
+        windows: dict[Key, Window] = {}
+        # From disk, as far as possible.
+        missing = [datarange for datarange in wanted if not self._read(datarange, wanted[datarange], windows)]
+        # Small indices whole: to disk, or into memory if they cannot be stored.
         small = list(filter(_is_small, missing))
-        self._fetch_small(small, fetching)
-        homeless = [leased for leased in small if not self._read(leased, wanted[leased], found)]
-        for leased, raw in zip(homeless, _whole(homeless, fetching), strict=True):
-            found |= _cut(leased, 0, raw)
-        single = {}
-        for leased in (each for each in missing if not _is_small(each)):
-            worth = self._is_worth_whole(leased, len(wanted[leased]), fetching, soon)
-            if not worth or not self._fetch_large(leased, wanted[leased], fetching, found):
-                single[leased] = wanted[leased]
-        return found | _from_s3(single, fetching)
+        self._fetch_small(small, fetcher)
+        not_stored = [datarange for datarange in small if not self._read(datarange, wanted[datarange], windows)]
+        for datarange, raw in zip(not_stored, _fetch_whole(not_stored, fetcher), strict=True):
+            windows |= _cut(datarange, 0, raw)
+        # Large indices whole to disk if that pays off, otherwise only the windows.
+        in_windows = {}
+        for datarange in (each for each in missing if not _is_small(each)):
+            fetch_whole = self._should_fetch_whole(datarange, len(wanted[datarange]), fetcher, expected)
+            if not fetch_whole or not self._fetch_large(datarange, wanted[datarange], fetcher, windows):
+                in_windows[datarange] = wanted[datarange]
+        return windows | _fetch_windows(in_windows, fetcher)
 
-    def prepare(self, dataranges: Sequence[Leased], fetching: Fetching) -> None:
-        """Has small indices on disk."""
+    def prepare(self, dataranges: Sequence[SignedDatarange], fetcher: Fetcher) -> None:
+        """Fetch those of the dataranges' small indices that are not on disk, all together."""
         small = filter(_is_small, dataranges)
-        self._fetch_small([leased for leased in small if not self._read(leased, (), {})], fetching)
+        self._fetch_small([datarange for datarange in small if not self._read(datarange, (), {})], fetcher)
 
-    def forget(self, leased: Leased) -> None:
-        """Removes an index that has turned out to be wrong."""
-        with _disk_trouble():
-            self._files().remove(_file_name(leased))
+    def forget(self, datarange: SignedDatarange) -> None:
+        """Remove an index that turned out to be wrong."""
+        with _disk_errors_ignored():
+            self._files().remove(_file_name(datarange))
 
     def _files(self) -> DiskCache:
         if self._disk is None:
             self._disk = DiskCache(self._folder, self._max_size)
         return self._disk
 
-    def _read(self, leased: Leased, numbers: Sequence[int], found: dict[Key, Window]) -> bool:
-        """Adds windows of an index to those found, if it is on disk."""
-        with _disk_trouble():
-            cached = self._files().find(_file_name(leased), leased.count * RECORD_SIZE, sound=_sound)
+    def _read(self, datarange: SignedDatarange, numbers: Sequence[int], windows: dict[Key, Window]) -> bool:
+        """Add windows of an index to `windows` if the index is on disk; return whether it is."""
+        with _disk_errors_ignored():
+            cached = self._files().find(_file_name(datarange), datarange.count * RECORD_SIZE, sound=_is_valid)
             if cached is not None:
                 with cached:
-                    found |= _from_file(leased, cached, numbers)
+                    windows |= _read_windows(datarange, cached, numbers)
                 return True
         return False
 
-    def _is_worth_whole(self, leased: Leased, count: int, fetching: Fetching, soon: int) -> bool:
-        """As one who rents until the rent has reached the price; never where there is no place to put it."""
-        size, costs, about = leased.count * RECORD_SIZE, fetching.costs, _about(leased)
-        if size > self._max_size or about in self._homeless:
+    def _should_fetch_whole(self, datarange: SignedDatarange, count: int, fetcher: Fetcher, expected: int) -> bool:
+        """Return whether to fetch the whole of a large index now instead of `count` windows.
+
+        Ski-rental rule: read windows until they have cost as much as the whole index. Always False if the cache cannot
+        hold it.
+        """
+        size, costs, key = datarange.count * RECORD_SIZE, fetcher.costs, _index_key(datarange)
+        if size > self._max_size or key in self._uncacheable:
             return False
-        spent = self._spent.get(about, 0.0) + count * max(costs.per_request, costs.latency)
-        if spent >= size * costs.per_byte or 2 * soon >= leased.count:
-            self._spent.pop(about, None)
+        spent = self._spent.get(key, 0.0) + count * max(costs.per_request, costs.latency)
+        if spent >= size * costs.per_byte or 2 * expected >= datarange.count:
+            self._spent.pop(key, None)
             return True
-        self._spent[about] = spent
+        self._spent[key] = spent
         return False
 
-    def _fetch_small(self, wanted: Sequence[Leased], fetching: Fetching) -> None:
-        """Puts whole indices on disk, together. What another process fetches now is waited for."""
+    def _fetch_small(self, dataranges: Sequence[SignedDatarange], fetcher: Fetcher) -> None:
+        """Put whole indices on disk, with one batch of requests; wait for those that other processes are fetching."""
 
         def fetch(numbers: Sequence[int]) -> list[bytes]:
-            return _whole([wanted[number] for number in numbers], fetching)
+            return _fetch_whole([dataranges[number] for number in numbers], fetcher)
 
-        files = [(_file_name(each), each.count * RECORD_SIZE) for each in wanted]
-        with _disk_trouble():
+        files = [(_file_name(each), each.count * RECORD_SIZE) for each in dataranges]
+        with _disk_errors_ignored():
             self._files().fill(files, fetch)
             for number, (name, size) in enumerate(files):
-                self._files().open(name, size, partial(fetch, [number]), sound=_sound).close()
+                self._files().open(name, size, partial(fetch, [number]), sound=_is_valid).close()
 
     def _fetch_large(
-        self, leased: Leased, numbers: Sequence[int], fetching: Fetching, found: dict[Key, Window]
+        self, datarange: SignedDatarange, numbers: Sequence[int], fetcher: Fetcher, windows: dict[Key, Window]
     ) -> bool:
-        """One whole index, through the disk: it is never in memory. Whether the disk took it."""
+        """Put one whole index on disk, without having all of it in memory, and add windows of it to `windows`.
+
+        Returns:
+            Whether it could be written to disk.
+        """
 
         def fetch() -> Iterator[bytes]:
-            check, size = _Check(leased), leased.count * RECORD_SIZE
-            for start in range(0, size, LARGEST):
-                stop = min(start + LARGEST, size)
-                starts = range(start, stop, LARGEST // 4)
-                pieces = [Piece(leased, at, min(at + LARGEST // 4, stop), of_index=True) for at in starts]
-                for raw in fetching.all(pieces):
-                    check.take(raw)
+            check, size = _Check(datarange), datarange.count * RECORD_SIZE
+            for start in range(0, size, MAX_REQUEST):
+                stop = min(start + MAX_REQUEST, size)
+                starts = range(start, stop, MAX_REQUEST // 4)
+                pieces = [Piece(datarange, at, min(at + MAX_REQUEST // 4, stop), of_index=True) for at in starts]
+                for raw in fetcher.fetch_all(pieces):
+                    check.add(raw)
                     yield raw
-            check.end()
+            check.finish()
 
-        with _disk_trouble():
-            size = leased.count * RECORD_SIZE
-            with self._files().open(_file_name(leased), size, fetch, sound=_sound) as cached:
-                found |= _from_file(leased, cached, numbers)
+        with _disk_errors_ignored():
+            size = datarange.count * RECORD_SIZE
+            with self._files().open(_file_name(datarange), size, fetch, sound=_is_valid) as cached:
+                windows |= _read_windows(datarange, cached, numbers)
             return True
-        self._homeless.add(_about(leased))
+        self._uncacheable.add(_index_key(datarange))
         return False
 
 
 class _Check:
-    """Holds an index that comes in pieces against its archive's size."""
+    """Checks that an index, which is added in pieces, fits its archive."""
 
-    def __init__(self, leased: Leased) -> None:
-        self._leased = leased
+    def __init__(self, datarange: SignedDatarange) -> None:
+        self._datarange = datarange
         self._stop = self._number = 0
 
-    def take(self, raw: bytes) -> None:
+    def add(self, raw: bytes) -> None:
+        """Check the next records. Raise IndexMismatch if they do not continue the ones before."""
         try:
             self._stop = index.check_records(raw, self._stop, self._number)
         except IndexFormatError as error:
-            raise unfit(self._leased, str(error)) from None
+            raise IndexMismatch(self._datarange, str(error)) from None
         self._number += index.count_of(raw)
 
-    def end(self) -> None:
-        leased = self._leased
-        if self._stop != leased.entries_end:
-            raise unfit(leased, f"its entries end at byte {self._stop}, the archive's at {leased.entries_end}")
-
-
-class Unfit(ArchiveError):  # noqa: N818 - as its base
-    """An index says other things than its archive: to be fetched anew, once."""
-
-    def __init__(self, message: str, leased: Leased) -> None:
-        super().__init__(message)
-        self.leased = leased
-
-
-def unfit(leased: Leased, why: str) -> Unfit:
-    """What is raised for an index that does not fit."""
-    return Unfit(f"the index of datarange {leased.first} to {leased.last} does not fit its archive: {why}", leased)
+    def finish(self) -> None:
+        """Raise IndexMismatch unless the entries end where those of the archive do."""
+        datarange = self._datarange
+        if self._stop != datarange.entries_end:
+            raise IndexMismatch(
+                datarange, f"its entries end at byte {self._stop}, the archive's at {datarange.entries_end}"
+            )
 
 
 @contextmanager
-def _disk_trouble() -> Iterator[None]:
-    """Ends the block where the disk is full or the folder cannot be used. Many of our own errors are OSErrors too."""
+def _disk_errors_ignored() -> Iterator[None]:
+    """End the block silently if the disk is full or the folder cannot be used."""
     try:
         yield
     except OSError as error:
-        if isinstance(error, Datas3tError):
+        if isinstance(error, Datas3tError):  # such as TransferFailed, which is a ConnectionError
             raise
 
 
-def _whole(wanted: Sequence[Leased], fetching: Fetching) -> list[bytes]:
-    """Small indices, straight from S3, each held against its archive's size."""
-    contents = fetching.all([Piece(each, 0, each.count * RECORD_SIZE, of_index=True) for each in wanted])
-    for leased, raw in zip(wanted, contents, strict=True):
-        check = _Check(leased)
-        check.take(raw)
-        check.end()
+def _fetch_whole(dataranges: Sequence[SignedDatarange], fetcher: Fetcher) -> list[bytes]:
+    """Return whole indices from S3, each checked against its archive."""
+    contents = fetcher.fetch_all([Piece(each, 0, each.count * RECORD_SIZE, of_index=True) for each in dataranges])
+    for datarange, raw in zip(dataranges, contents, strict=True):
+        check = _Check(datarange)
+        check.add(raw)
+        check.finish()
     return contents
 
 
-def _about(leased: Leased) -> tuple[int, str]:
-    return leased.id, leased.index_etag
+def _index_key(datarange: SignedDatarange) -> tuple[int, str]:
+    return datarange.id, datarange.index_etag
 
 
-def _is_small(leased: Leased) -> bool:
-    return leased.count * RECORD_SIZE <= _SMALL
+def _is_small(datarange: SignedDatarange) -> bool:
+    return datarange.count * RECORD_SIZE <= _SMALL
 
 
-def _ranges(leased: Leased, numbers: Sequence[int], gap: int, limit: int) -> Iterator[range]:
-    """The bytes of windows, neighbours as one."""
-    size = leased.count * RECORD_SIZE
-    return reads.merge((range(n * _SIZE, min((n + 1) * _SIZE, size)) for n in numbers), gap, limit)
+def _merged(datarange: SignedDatarange, numbers: Sequence[int]) -> Iterator[range]:
+    """Yield the byte ranges of windows, those of neighbours as one range."""
+    size = datarange.count * RECORD_SIZE
+    ranges = (range(n * _WINDOW_SIZE, min((n + 1) * _WINDOW_SIZE, size)) for n in numbers)
+    return reads.merge(ranges, gap=0, limit=_MAX_MERGED)
 
 
-def _cut(leased: Leased, start: int, raw: bytes) -> dict[Key, Window]:
-    """The windows in the bytes from `start` on."""
-    about = _about(leased)
-    return {(*about, (start + at) // _SIZE): raw[at : at + _SIZE] for at in range(0, len(raw), _SIZE)}
+def _cut(datarange: SignedDatarange, start: int, raw: bytes) -> dict[Key, Window]:
+    """Return the windows in `raw`, which are the bytes of an index from `start` on."""
+    key = _index_key(datarange)
+    return {
+        (*key, (start + at) // _WINDOW_SIZE): raw[at : at + _WINDOW_SIZE] for at in range(0, len(raw), _WINDOW_SIZE)
+    }
 
 
-def _from_file(leased: Leased, cached: Cached, numbers: Sequence[int]) -> dict[Key, Window]:
-    """These windows, and those beside them: where one is read, others will be."""
-    found: dict[Key, Window] = {}
-    count = -(-cached.size // _SIZE)
-    blocks = sorted({number // _BLOCK for number in numbers})
-    beside = [n for block in blocks for n in range(block * _BLOCK, min((block + 1) * _BLOCK, count))]
-    for place in _ranges(leased, beside, 0, _RUN):
-        found |= _cut(leased, place.start, cached.read(place.start, place.stop))
-    return found
+def _read_windows(datarange: SignedDatarange, cached: Cached, numbers: Sequence[int]) -> dict[Key, Window]:
+    """Return windows from a file, and the windows next to them, which are likely to be wanted soon."""
+    windows: dict[Key, Window] = {}
+    count = -(-cached.size // _WINDOW_SIZE)
+    blocks = sorted({number // _DISK_WINDOWS for number in numbers})
+    chosen = [n for block in blocks for n in range(block * _DISK_WINDOWS, min((block + 1) * _DISK_WINDOWS, count))]
+    for place in _merged(datarange, chosen):
+        windows |= _cut(datarange, place.start, cached.read(place.start, place.stop))
+    return windows
 
 
-def _from_s3(wanted: Mapping[Leased, Sequence[int]], fetching: Fetching) -> dict[Key, Window]:
+def _fetch_windows(wanted: Mapping[SignedDatarange, Sequence[int]], fetcher: Fetcher) -> dict[Key, Window]:
+    """Return windows from S3."""
     pieces = [
-        Piece(leased, place.start, place.stop, of_index=True)
-        for leased, numbers in wanted.items()
-        for place in _ranges(leased, numbers, 0, _RUN)
+        Piece(datarange, place.start, place.stop, of_index=True)
+        for datarange, numbers in wanted.items()
+        for place in _merged(datarange, numbers)
     ]
-    found: dict[Key, Window] = {}
-    for piece, raw in zip(pieces, fetching.all(pieces), strict=True):
-        found |= _cut(piece.leased, piece.start, raw)
-    return found
+    windows: dict[Key, Window] = {}
+    for piece, raw in zip(pieces, fetcher.fetch_all(pieces), strict=True):
+        windows |= _cut(piece.datarange, piece.start, raw)
+    return windows
 
 
-def _file_name(leased: Leased) -> str:
-    """By the object's address and ETag, each ended by a line feed, which neither can hold."""
-    return hashlib.sha256(f"{leased.index_url.partition('?')[0]}\n{leased.index_etag}\n".encode()).hexdigest()
+def _file_name(datarange: SignedDatarange) -> str:
+    """Return the name of an index in the cache: a hash of the object's address and ETag.
+
+    Both end with a line feed, which neither can contain, so that no two pairs are alike.
+    """
+    return hashlib.sha256(f"{datarange.index_url.partition('?')[0]}\n{datarange.index_etag}\n".encode()).hexdigest()
 
 
-def _sound(cached: Cached) -> bool:
+def _is_valid(cached: Cached) -> bool:
+    """Return whether a cached index looks intact; after a power failure a file may consist of zeros."""
     return index.ends_are_records(cached.read(0, RECORD_SIZE), cached.read(cached.size - RECORD_SIZE, cached.size))

@@ -1,109 +1,127 @@
-"""Where datapoints lie: the records of dataranges' indices, those used last held in memory, within a bound."""
+"""Where datapoints are stored: the records of indices, the most recently used ones cached in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.client._reading.catalogue import Leased
-from datas3t.client._reading.fetching import Fetching
-from datas3t.client._reading.index_files import TOGETHER, WIDTH, IndexFiles, Key, Window
+from datas3t.client._reading.catalogue import SignedDatarange
+from datas3t.client._reading.fetching import Fetcher
+from datas3t.client._reading.index_files import MAX_BATCH, WINDOW_RECORDS, IndexFiles, Key, Window
 
-_MEMORY = 16 << 20  # bytes of windows
+_MAX_MEMORY = 16 << 20  # bytes of windows in memory: the records of a million datapoints
 
 
 class Indices:
-    """Indices of one datas3t, in windows of records. Safe to use from many threads: two may fetch the same window, and
-    one is kept. `folder` is shared with other processes and datas3ts, and holds `max_size` bytes at most.
+    """The indices of one datas3t, cached in memory by windows of records.
+
+    Safe to use from many threads: two may fetch the same window, and one copy is kept.
+
+    Args:
+        folder: The folder of the cache on disk, which other processes and datas3ts may share.
+        max_size: How many bytes the folder may hold.
     """
 
     def __init__(self, folder: Path, max_size: int) -> None:
         self._files = IndexFiles(folder, max_size)
-        self._held: dict[Key, Window] = {}
+        self._windows: dict[Key, Window] = {}  # the least recently used first
         self._size = 0
 
-    def records(self, wanted: Mapping[Leased, Sequence[int]], fetching: Fetching, soon: int = 0) -> bytes:
-        """The records of these ascending keys, datarange after datarange. `soon`: how many will be wanted in all.
+    def records(self, wanted: Mapping[SignedDatarange, Sequence[int]], fetcher: Fetcher, expected: int = 0) -> bytes:
+        """Return the records of many keys, joined in the order of `wanted`.
 
-        Raises Unfit for an index that does not fit its archive.
+        Args:
+            wanted: For each datarange the keys, in ascending order.
+            fetcher: Fetches what is not cached.
+            expected: How many records the caller expects to read in all, now and next; 0 if it does not know.
+
+        Raises:
+            IndexMismatch: An index does not fit its archive.
         """
-        found: list[bytes] = []
+        records: list[bytes] = []
         dataranges = iter(wanted.items())
-        while batch := dict(islice(dataranges, TOGETHER)):
-            found += _picked(self._windows(batch, fetching, soon), batch)
-        return b"".join(found)
+        while batch := dict(islice(dataranges, MAX_BATCH)):
+            records += _picked(self._windows_of(batch, fetcher, expected), batch)
+        return b"".join(records)
 
-    def record(self, leased: Leased, key: int, fetching: Fetching) -> bytes:
-        """The record of one key. Raises as `records`."""
-        number, at = divmod(key - leased.first, WIDTH)
-        window = self._recall((leased.id, leased.index_etag, number))
+    def record(self, datarange: SignedDatarange, key: int, fetcher: Fetcher) -> bytes:
+        """Return the record of one key. Raise as `records` does."""
+        number, at = divmod(key - datarange.first, WINDOW_RECORDS)
+        window = self._recall((datarange.id, datarange.index_etag, number))
         if window is None:
-            return self.records({leased: (key,)}, fetching)
+            return self.records({datarange: (key,)}, fetcher)
         return window[at * RECORD_SIZE : (at + 1) * RECORD_SIZE]
 
-    def prepare(self, dataranges: Sequence[Leased], fetching: Fetching) -> None:
-        """Has small indices at hand on disk, those that are missing fetched together."""
-        self._files.prepare(dataranges, fetching)
+    def prepare(self, dataranges: Sequence[SignedDatarange], fetcher: Fetcher) -> None:
+        """Fetch those of the dataranges' small indices that are not on disk, all together."""
+        self._files.prepare(dataranges, fetcher)
 
-    def forget(self, leased: Leased) -> None:
-        """Drops what is known of an index that has turned out to be wrong, so that it is fetched anew."""
-        for key in [key for key in list(self._held) if key[:2] == (leased.id, leased.index_etag)]:
-            self._size -= len(self._held.pop(key, b""))
-        self._files.forget(leased)
+    def forget(self, datarange: SignedDatarange) -> None:
+        """Drop an index that turned out to be wrong, so that its next use fetches it again."""
+        for key in [key for key in list(self._windows) if key[:2] == (datarange.id, datarange.index_etag)]:
+            self._size -= len(self._windows.pop(key, b""))
+        self._files.forget(datarange)
 
-    def _windows(self, wanted: Mapping[Leased, Sequence[int]], fetching: Fetching, soon: int) -> dict[Key, Window]:
-        """The windows of these keys; those that are not in memory are then."""
-        held: dict[Key, Window] = {}
-        missing: dict[Leased, list[int]] = {}
-        for leased, keys in wanted.items():
-            for number in _numbers(leased, keys):
-                key = (leased.id, leased.index_etag, number)
-                found = self._recall(key)
-                if found is None:
-                    missing.setdefault(leased, []).append(number)
+    def _windows_of(
+        self, wanted: Mapping[SignedDatarange, Sequence[int]], fetcher: Fetcher, expected: int
+    ) -> dict[Key, Window]:
+        """Return the windows with the records of these keys, and keep them in memory."""
+        windows: dict[Key, Window] = {}
+        missing: dict[SignedDatarange, list[int]] = {}
+        for datarange, keys in wanted.items():
+            for number in _numbers(datarange, keys):
+                key = (datarange.id, datarange.index_etag, number)
+                window = self._recall(key)
+                if window is None:
+                    missing.setdefault(datarange, []).append(number)
                 else:
-                    held[key] = found
+                    windows[key] = window
         if missing:
-            obtained = self._files.windows(missing, fetching, soon)
-            for key, window in obtained.items():
+            fetched = self._files.windows(missing, fetcher, expected)
+            for key, window in fetched.items():
                 self._keep(key, window)
-            held |= obtained
-        return held
+            windows |= fetched
+        return windows
 
     def _recall(self, key: Key) -> Window | None:
-        """What is held; it is then the last to go. Threads that do this at once can lose it, not spoil it."""
-        found = self._held.pop(key, None)
-        if found is not None:
-            self._held[key] = found
-        return found
+        """Return a window from memory and mark it as just used; None if it is not there.
+
+        Threads that do this at the same time may drop the window, but cannot corrupt it.
+        """
+        window = self._windows.pop(key, None)
+        if window is not None:
+            self._windows[key] = window
+        return window
 
     def _keep(self, key: Key, window: Window) -> None:
-        self._size += len(window) if key not in self._held else 0
-        self._held[key] = window
-        while self._size > _MEMORY:
+        """Put a window into memory and evict the least recently used ones beyond the limit."""
+        self._size += len(window) if key not in self._windows else 0
+        self._windows[key] = window
+        while self._size > _MAX_MEMORY:
             try:
-                oldest = next(iter(self._held))
-                self._size -= len(self._held.pop(oldest))
-            except (StopIteration, KeyError, RuntimeError):  # another thread was there
-                self._size = sum(map(len, list(self._held.values())))
+                oldest = next(iter(self._windows))
+                self._size -= len(self._windows.pop(oldest))
+            except (StopIteration, KeyError, RuntimeError):  # another thread changed the dict: count again
+                self._size = sum(map(len, list(self._windows.values())))
 
 
-def _numbers(leased: Leased, keys: Sequence[int]) -> Sequence[int]:
-    """The windows with the records of ascending keys."""
+def _numbers(datarange: SignedDatarange, keys: Sequence[int]) -> Sequence[int]:
+    """Return the numbers of the windows that hold the records of ascending keys."""
     if isinstance(keys, range):
-        return range((keys[0] - leased.first) // WIDTH, (keys[-1] - leased.first) // WIDTH + 1)
-    return sorted({(key - leased.first) // WIDTH for key in keys})
+        return range((keys[0] - datarange.first) // WINDOW_RECORDS, (keys[-1] - datarange.first) // WINDOW_RECORDS + 1)
+    return sorted({(key - datarange.first) // WINDOW_RECORDS for key in keys})
 
 
-def _picked(held: Mapping[Key, Window], wanted: Mapping[Leased, Sequence[int]]) -> Iterator[bytes]:
-    for leased, keys in wanted.items():
-        about = leased.id, leased.index_etag
+def _picked(windows: Mapping[Key, Window], wanted: Mapping[SignedDatarange, Sequence[int]]) -> Iterator[bytes]:
+    """Yield the records of keys out of their windows; those of consecutive keys as one piece."""
+    for datarange, keys in wanted.items():
+        index_key = datarange.id, datarange.index_etag
         if isinstance(keys, range):
-            numbers = _numbers(leased, keys)
-            joined = b"".join(held[*about, number] for number in numbers)
-            start = (keys[0] - leased.first - numbers[0] * WIDTH) * RECORD_SIZE
+            numbers = _numbers(datarange, keys)
+            joined = b"".join(windows[*index_key, number] for number in numbers)
+            start = (keys[0] - datarange.first - numbers[0] * WINDOW_RECORDS) * RECORD_SIZE
             yield joined[start : start + len(keys) * RECORD_SIZE]
         else:
             for key in keys:
-                number, at = divmod(key - leased.first, WIDTH)
-                yield held[*about, number][at * RECORD_SIZE : (at + 1) * RECORD_SIZE]
+                number, at = divmod(key - datarange.first, WINDOW_RECORDS)
+                yield windows[*index_key, number][at * RECORD_SIZE : (at + 1) * RECORD_SIZE]

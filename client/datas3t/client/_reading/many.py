@@ -1,47 +1,54 @@
-"""Many datapoints at once: few ranged GETs, each cut into contents as it comes."""
+"""Reading many datapoints at once: few ranged GETs, each cut into contents when it arrives."""
 
 import numpy as np
 
-from datas3t.client._reading import places as _places
-from datas3t.client._reading.fetching import LARGEST, Fetching
+from datas3t.client._reading import locations as _locations
+from datas3t.client._reading.costs import Explanation
+from datas3t.client._reading.datapoint import checked_name, fetch_large, is_plain
+from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.indices import Indices
-from datas3t.client._reading.one import is_plain, large, name_of
-from datas3t.client._reading.places import Numbers, Places
-from datas3t.client._reading.results import Explanation
+from datas3t.client._reading.locations import Locations, Numbers
 from datas3t.transport import Range
 
 
-def contents(keys: Numbers, indices: Indices, fetching: Fetching) -> list[bytes]:
-    """The contents of ascending keys, all of which are there. Raises Unfit where an index is another archive's."""
-    return _contents(_places.locate(keys, indices, fetching), fetching)
+def contents(keys: Numbers, indices: Indices, fetcher: Fetcher) -> list[bytes]:
+    """Return the contents of ascending keys, all of which exist.
+
+    Raises:
+        IndexMismatch: An index does not fit its archive.
+    """
+    return _contents(_locations.locate(keys, indices, fetcher), fetcher)
 
 
-def explanation(keys: Numbers, indices: Indices, fetching: Fetching) -> Explanation:
-    """How they would be read."""
-    places = _places.locate(keys, indices, fetching)
-    reads = places.reads(fetching.costs)
-    parts = -(-places.sizes[reads.bounds[:-1]] // LARGEST)  # of a range that is one large datapoint, beside its header
-    requests = int(np.where(reads.stops - reads.starts > LARGEST, parts + 1, 1).sum())
-    parallelism = fetching.costs.parallelism(requests, reads.size)
-    return Explanation(len(keys), requests, int(places.sizes.sum()), reads.size, parallelism, fetching.costs.gap)
+def explanation(keys: Numbers, indices: Indices, fetcher: Fetcher) -> Explanation:
+    """Return how `contents` would read these keys. Raise as it does."""
+    locations = _locations.locate(keys, indices, fetcher)
+    reads = locations.reads(fetcher.costs)
+    # A range above the limit is one large datapoint: one request for its headers, and the content in parts.
+    parts = -(-locations.sizes[reads.bounds[:-1]] // MAX_REQUEST)
+    requests = int(np.where(reads.stops - reads.starts > MAX_REQUEST, parts + 1, 1).sum())
+    parallelism = fetcher.costs.parallelism(requests, reads.size)
+    return Explanation(len(keys), requests, int(locations.sizes.sum()), reads.size, parallelism, fetcher.costs.gap)
 
 
-def _contents(places: Places, fetching: Fetching) -> list[bytes]:
-    found = [b""] * len(places.keys)
-    reads = places.reads(fetching.costs)
-    bounds, keys = reads.bounds.tolist(), places.keys.tolist()
+def _contents(locations: Locations, fetcher: Fetcher) -> list[bytes]:
+    contents = [b""] * len(locations.keys)
+    # Plan the ranges. Plain lists from here on: single elements of arrays are slow to read.
+    reads = locations.reads(fetcher.costs)
+    bounds, keys = reads.bounds.tolist(), locations.keys.tolist()
     origins = np.repeat(reads.starts, np.diff(reads.bounds))
-    starts, middles = (places.starts - origins).tolist(), (places.contents - origins).tolist()
-    stops = (places.stops - origins).tolist()
+    starts, middles = (locations.starts - origins).tolist(), (locations.contents - origins).tolist()
+    stops = (locations.stops - origins).tolist()
 
     def cut(number: int, body: bytes) -> None:
+        """Check the datapoints in the body of range `number` and store their contents."""
         for n in range(bounds[number], bounds[number + 1]):
             start, middle, stop = starts[n], middles[n], stops[n]
             if not is_plain(body, start, middle - start, keys[n], stop - middle):
-                name_of(places.holder(n), keys[n], places.entry(n), body[start:middle])
-            found[n] = body[middle:stop]
+                checked_name(locations.datarange(n), keys[n], locations.entry(n), body[start:middle])
+            contents[n] = body[middle:stop]
 
-    sources = [fetching.source(leased) for leased in places.dataranges]
+    sources = [fetcher.source(datarange) for datarange in locations.dataranges]
     ranges = [
         Range(url, etag, start, stop)
         for (url, etag), start, stop in zip(
@@ -51,12 +58,13 @@ def _contents(places: Places, fetching: Fetching) -> list[bytes]:
             strict=True,
         )
     ]
-    split = np.flatnonzero(reads.stops - reads.starts > LARGEST).tolist()
-    if not split:
-        fetching.each(ranges, cut)
-        return found
-    whole = sorted({*range(len(ranges))}.difference(split))
-    fetching.each([ranges[number] for number in whole], lambda at, body: cut(whole[at], body))
-    for n in (bounds[number] for number in split):
-        found[n] = large(places.holder(n), keys[n], places.entry(n), fetching)[1]
-    return found
+    # Fetch them: small ranges together, then large datapoints one by one, each over several connections.
+    large = np.flatnonzero(reads.stops - reads.starts > MAX_REQUEST).tolist()
+    if not large:
+        fetcher.fetch_each(ranges, cut)
+        return contents
+    small = sorted({*range(len(ranges))}.difference(large))
+    fetcher.fetch_each([ranges[number] for number in small], lambda at, body: cut(small[at], body))
+    for n in (bounds[number] for number in large):
+        contents[n] = fetch_large(locations.datarange(n), keys[n], locations.entry(n), fetcher)[1]
+    return contents

@@ -1,11 +1,8 @@
 """The archives that an aggregate is made of, to be read by ranges: their URLs are renewed when they end."""
 
-import time
-
 from datas3t import v1
 from datas3t.archive.index import END_SIZE
 from datas3t.client._calls.connection import Connection
-from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._reading import catalogue
 from datas3t.transport import Request, Sink
 
@@ -44,7 +41,7 @@ class Sources:
         return Request("GET", url, start=piece.start, stop=piece.stop, etag=leased.data_etag, sink=sink)
 
     def _url(self, datarange_id: int, refused: bool) -> str:
-        if self._lifetime.is_over(refused):
+        if self._catalogue.lifetime.is_over(refused):
             self._load()
         leased = self._catalogue.with_id(datarange_id)
         if leased is None:
@@ -53,4 +50,3 @@ class Sources:
 
     def _load(self) -> None:
         self._catalogue = catalogue.load(*self._about)
-        self._lifetime = Lifetime(time.monotonic(), self._catalogue.stale_at, self._catalogue.ends_at)

@@ -1,4 +1,4 @@
-"""Spans of keys for readers side by side: each datapoint in one of them, and about as many bytes in each."""
+"""Splitting keys for parallel readers: each datapoint is in one span, and the spans have about equal sizes."""
 
 import subprocess
 import sys
@@ -12,22 +12,21 @@ from hypothesis import strategies as st
 
 from datas3t.archive import names
 from datas3t.client import InvalidArgument
-from datas3t.client._reading.catalogue import Catalogue, Leased
-from datas3t.client._reading.spans import split
+from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
 from tests.client.archives import sample, tar
-from tests.client.reading.served import Shelf, catalogue, shelf
+from tests.client.reading.archive_host import ArchiveHost, archive_host, catalogue_of
 from tests.client.sites import Site
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Shelf]:
-    with shelf(tmp_path / "cache") as made:
-        yield made
+def host(tmp_path: Path) -> Iterator[ArchiveHost]:
+    with archive_host(tmp_path / "cache") as running:
+        yield running
 
 
 @st.composite
 def catalogues(draw: st.DrawFn) -> Catalogue:
-    """Dataranges of any size, with and without keys missing between them."""
+    """Draw a catalogue of dataranges of any size, with and without missing keys between them."""
     sizes = draw(
         st.lists(
             st.tuples(st.integers(0, 20), st.one_of(st.integers(1, 3), st.integers(1, 50)), st.integers(1, 10_000)),
@@ -36,47 +35,49 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
         )
     )
     lasts = accumulate(hole + count for hole, count, _ in sizes)
-    return catalogue(
+    return catalogue_of(
         [
-            Leased(number, last - count, last - 1, size * 512 * count + 1024, size * 512 * count, "", "", "", "")
+            SignedDatarange(
+                number, last - count, last - 1, size * 512 * count + 1024, size * 512 * count, "", "", "", ""
+            )
             for number, (last, (_, count, size)) in enumerate(zip(lasts, sizes, strict=True))
         ]
     )
 
 
 @given(catalogues(), st.integers(1, 20), st.integers(0, 300), st.integers(0, 300))
-def test_spans_hold_each_key_that_is_there_once_and_none_is_empty(
-    made: Catalogue, parts: int, one: int, other: int
+def test_spans_contain_each_existing_key_once_and_none_is_empty(
+    catalogue: Catalogue, parts: int, one: int, other: int
 ) -> None:
     first, last = sorted((one, other))
-    spans = split(made, first, last, parts)
-    present = [key for key in range(first, last + 1) if made.holding(key)]
+    spans = catalogue.split(first, last, parts)
+    present = [key for key in range(first, last + 1) if catalogue.holding(key)]
     assert len(spans) <= parts
-    assert [key for start, stop in spans for key in range(start, stop + 1) if made.holding(key)] == present
-    assert all(made.count(*span) > 0 for span in spans)
+    assert [key for start, stop in spans for key in range(start, stop + 1) if catalogue.holding(key)] == present
+    assert all(catalogue.count(*span) > 0 for span in spans)
 
 
 @given(catalogues(), st.integers(1, 20))
-def test_spans_have_about_as_many_bytes_each(made: Catalogue, parts: int) -> None:
-    means = [each.entries_end / each.count for each in made.dataranges]
+def test_spans_have_about_the_same_number_of_bytes(catalogue: Catalogue, parts: int) -> None:
+    means = [each.entries_end / each.count for each in catalogue.dataranges]
 
     def size(first: int, last: int) -> float:
-        within = made.within(first, last)
+        chosen = catalogue.overlapping(first, last)
         return sum(
-            (min(each.last, last) - max(each.first, first) + 1) * (each.entries_end / each.count) for each in within
+            (min(each.last, last) - max(each.first, first) + 1) * (each.entries_end / each.count) for each in chosen
         )
 
     whole = size(0, names.MAX_KEY)
-    for span in split(made, 0, names.MAX_KEY, parts):
+    for span in catalogue.split(0, names.MAX_KEY, parts):
         assert size(*span) <= whole / parts + max(means) + 1
 
 
-def test_a_span_is_not_cut_into_no_parts(own: Shelf) -> None:
-    handle = own.handle(tar({1: b"x"}))
+def test_the_number_of_parts_must_be_positive(host: ArchiveHost) -> None:
+    handle = host.handle(tar({1: b"x"}))
     assert handle.split(5) == [(1, 1)]
     assert handle.split(5, 2, 9) == []
     for wrong in (0, -1):
-        with pytest.raises(InvalidArgument, match="none"):
+        with pytest.raises(InvalidArgument, match="parts must be at least 1"):
             handle.split(wrong)
     with pytest.raises(InvalidArgument, match="not a range of keys"):
         handle.split(1, 5, 4)
@@ -93,7 +94,7 @@ with Client(url) as client:
 """
 
 
-def test_processes_with_a_span_each_have_all_datapoints_once(site: Site, tmp_path: Path) -> None:
+def test_processes_that_scan_a_span_each_read_all_datapoints_once(site: Site, tmp_path: Path) -> None:
     contents: dict[int, bytes] = {}
     for first, sizes in ((0, [100] * 50), (50, [3000] * 30), (200, [10] * 100)):
         each = sample(tmp_path / f"{first}.tar", first, *sizes)
@@ -103,6 +104,6 @@ def test_processes_with_a_span_each_have_all_datapoints_once(site: Site, tmp_pat
     readers = [subprocess.Popen([*command, str(n)], stdout=subprocess.PIPE, text=True) for n in range(4)]
     printed = [reader.communicate(timeout=60)[0] for reader in readers]
     assert [reader.returncode for reader in readers] == [0] * 4
-    assert all(printed), "each has some"
+    assert all(printed), "each span contains datapoints"
     lines = [line.split(" ") for line in "".join(printed).splitlines()]
     assert [(int(key), bytes.fromhex(content)) for key, content in lines] == list(contents.items())

@@ -1,4 +1,4 @@
-"""Many datapoints at once: by whatever ranges they are read, they are those that were asked for."""
+"""Reading many datapoints: whatever ranges are chosen, the contents are those of the requested keys."""
 
 import random
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from datas3t.archive import index
 from datas3t.archive.tar import scan
 from datas3t.client import ArchiveError
-from datas3t.client._reading import index_files, places
+from datas3t.client._reading import index_files, locations
 from datas3t.client._reading.costs import Costs
 from tests.client.archives import sample, tar
-from tests.client.reading.served import Shelf, set_largest, shelf
+from tests.client.reading.archive_host import ArchiveHost, archive_host, set_max_request
 from tests.client.sites import Site
 from tests.support.tars import DIALECTS, archive
 
@@ -24,13 +24,13 @@ LAYOUTS = st.lists(st.tuples(st.integers(0, 50), SIZES, st.sampled_from(sorted(D
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
-    with shelf(tmp_path_factory.mktemp("cache")) as made:
-        yield made
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArchiveHost]:
+    with archive_host(tmp_path_factory.mktemp("cache")) as running:
+        yield running
 
 
-def made(layout: list[tuple[int, list[int], str]]) -> tuple[dict[int, bytes], list[bytes]]:
-    """The content of each key, and the archives that hold them."""
+def build(layout: list[tuple[int, list[int], str]]) -> tuple[dict[int, bytes], list[bytes]]:
+    """Return the content of each key, and the archives that hold them."""
     source, contents, archives, first = random.Random(1), dict[int, bytes](), [], 0
     for hole, sizes, dialect in layout:
         each = dict(enumerate(map(source.randbytes, sizes), first + hole))
@@ -42,15 +42,20 @@ def made(layout: list[tuple[int, list[int], str]]) -> tuple[dict[int, bytes], li
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), LAYOUTS, st.integers(0, 20_000), st.integers(1, 20_000), st.sampled_from([1000, 2000, 8 << 20]))
-def test_any_datapoints_come_back_by_any_ranges(
-    shared: Shelf, data: st.DataObject, layout: list[tuple[int, list[int], str]], gap: int, least: int, largest: int
+def test_any_datapoints_are_read_by_any_ranges(
+    shared: ArchiveHost,
+    data: st.DataObject,
+    layout: list[tuple[int, list[int], str]],
+    gap: int,
+    min_split: int,
+    max_request: int,
 ) -> None:
-    contents, archives = made(layout)
+    contents, archives = build(layout)
     wanted = data.draw(st.lists(st.sampled_from(sorted(contents)), max_size=50))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Costs, "gap", gap)
-        patch.setattr(places, "_LEAST", least)
-        set_largest(patch, largest)
+        patch.setattr(locations, "_MIN_SPLIT", min_split)
+        set_max_request(patch, max_request)
         handle = shared.handle(*archives)
         assert handle.get_many(wanted) == [contents[key] for key in wanted]
         assert [handle.get(key) for key in wanted] == [contents[key] for key in wanted]
@@ -58,15 +63,20 @@ def test_any_datapoints_come_back_by_any_ranges(
 
 @settings(deadline=None, max_examples=60)
 @given(st.data(), LAYOUTS, st.integers(0, 20_000), st.integers(1, 20_000), st.sampled_from([1000, 2000, 8 << 20]))
-def test_an_explanation_is_what_is_then_done(
-    shared: Shelf, data: st.DataObject, layout: list[tuple[int, list[int], str]], gap: int, least: int, largest: int
+def test_an_explanation_matches_the_requests_that_follow(
+    shared: ArchiveHost,
+    data: st.DataObject,
+    layout: list[tuple[int, list[int], str]],
+    gap: int,
+    min_split: int,
+    max_request: int,
 ) -> None:
-    contents, archives = made(layout)
+    contents, archives = build(layout)
     wanted = data.draw(st.lists(st.sampled_from(sorted(contents)), min_size=2, max_size=50))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Costs, "gap", gap)
-        patch.setattr(places, "_LEAST", least)
-        set_largest(patch, largest)
+        patch.setattr(locations, "_MIN_SPLIT", min_split)
+        set_max_request(patch, max_request)
         handle = shared.handle(*archives)
         explained = handle.explain(wanted)
         requests, sent = len(shared.server.requests), shared.server.body_bytes_sent
@@ -81,13 +91,15 @@ def test_an_explanation_is_what_is_then_done(
         assert explained.amplification == explained.bytes_fetched / explained.bytes_used
 
 
-def test_an_explanation_of_nothing_is_nothing(shared: Shelf) -> None:
+def test_an_explanation_of_no_keys_has_no_requests(shared: ArchiveHost) -> None:
     explained = shared.handle(tar({1: b"x"})).explain([])
     assert (explained.datapoints, explained.requests, explained.bytes_fetched) == (0, 0, 0)
     assert explained.amplification == 1.0
 
 
-def test_an_explanation_holds_on_the_way_to_s3(relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_explanation_matches_the_traffic_to_s3(
+    relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert relayed.relay
     monkeypatch.setattr(Costs, "gap", 4096)
     archive = sample(tmp_path / "1.tar", 0, *[10_000] * 100)
@@ -99,34 +111,34 @@ def test_an_explanation_holds_on_the_way_to_s3(relayed: Site, tmp_path: Path, mo
     requests, to_client = len(relayed.relay.requests), relayed.relay.bytes_to_client
     assert handle.get_many(wanted) == [archive.contents[key] for key in wanted]
     assert len(relayed.relay.requests) - requests == explained.requests
-    heads = relayed.relay.bytes_to_client - to_client - explained.bytes_fetched
-    assert 0 < heads < 1000 * explained.requests
+    header_bytes = relayed.relay.bytes_to_client - to_client - explained.bytes_fetched
+    assert 0 < header_bytes < 1000 * explained.requests
 
 
 @pytest.mark.parametrize("small", [0, 256 << 10], ids=["windows", "whole"])
 @pytest.mark.parametrize("key", [10, 12, 14])
 @pytest.mark.parametrize("change", [(512, 0, 0), (1 << 40, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)])
-def test_a_record_that_does_not_fit_is_never_believed(
-    shared: Shelf, key: int, change: tuple[int, int, int], small: int, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_record_is_always_noticed(
+    shared: ArchiveHost, key: int, change: tuple[int, int, int], small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_files, "_SMALL", small)
-    monkeypatch.setattr(Costs, "per_byte", 1e9)  # so that an index in windows is never worth reading whole
+    monkeypatch.setattr(Costs, "per_byte", 1e9)  # so that windows are always cheaper than a whole index
     raw = tar({each: b"%d" % each * 600 for each in range(10, 15)})
-    right = tar_index(raw)
+    correct = index_of(raw)
     at = (key - 10) * index.RECORD_SIZE
-    position, blocks, size = map(sum, zip(index.entry_at(right, key - 10), change, strict=True))
-    wrong = right[:at] + index.RECORD.pack(position, blocks, 0, size) + right[at + index.RECORD_SIZE :]
+    position, blocks, size = map(sum, zip(index.entry_at(correct, key - 10), change, strict=True))
+    wrong = correct[:at] + index.RECORD.pack(position, blocks, 0, size) + correct[at + index.RECORD_SIZE :]
     handle = shared.handle(raw, index=wrong)
     for read in (lambda: handle.get(key), lambda: handle.get_many(range(10, 15)), lambda: list(handle.scan())):
         with pytest.raises(ArchiveError, match="datarange 10 to 14 does not fit"):
             read()
 
 
-def tar_index(raw: bytes) -> bytes:
+def index_of(raw: bytes) -> bytes:
     return scan(lambda start, stop: raw[start:stop], len(raw)).index
 
 
-def test_keys_that_are_missing_are_told_from_those_that_are_there(shared: Shelf) -> None:
-    catalogue = shared.handle(tar({3: b"", 4: b""}), tar({8: b"", 9: b""}))._leases.current()
-    missing = places.missing(catalogue, np.arange(12))
+def test_missing_keys_are_distinguished_from_existing_ones(shared: ArchiveHost) -> None:
+    catalogue = shared.handle(tar({3: b"", 4: b""}), tar({8: b"", 9: b""}))._catalogues.current()
+    missing = locations.missing(catalogue, np.arange(12))
     assert missing.tolist() == [0, 1, 2, 5, 6, 7, 10, 11]

@@ -1,0 +1,77 @@
+"""Reading one datapoint: its record in the index, its header, its content."""
+
+from typing import NamedTuple
+
+from datas3t.archive import FormatError
+from datas3t.archive.header import check_entry
+from datas3t.archive.index import BLOCK, RECORD, Entry
+from datas3t.client._reading.catalogue import SignedDatarange
+from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
+from datas3t.client._reading.index_files import IndexMismatch
+from datas3t.client._reading.indices import Indices
+
+
+class Datapoint(NamedTuple):
+    """A datapoint: its key, the name of its entry (`00000000000000000042.png`) and its content."""
+
+    key: int
+    name: str
+    content: bytes
+
+
+def content(datarange: SignedDatarange, key: int, indices: Indices, fetcher: Fetcher) -> bytes:
+    """Return the content of a key that the datarange holds.
+
+    Raises:
+        IndexMismatch: The index does not fit the archive.
+    """
+    start, blocks, high, low = RECORD.unpack(indices.record(datarange, key, fetcher))
+    headers, size = blocks * BLOCK, high << 32 | low
+    stop = start + headers + size
+    if not blocks or stop > datarange.entries_end:
+        raise IndexMismatch(datarange, f"key {key} would be at bytes {start} to {stop}")
+    if stop - start > MAX_REQUEST:
+        return fetch_large(datarange, key, Entry(start, blocks, size), fetcher)[1]
+    body = fetcher.fetch(datarange, start, stop)
+    if not is_plain(body, 0, headers, key, size):
+        checked_name(datarange, key, Entry(start, blocks, size), body[:headers])
+    return body[headers:]
+
+
+def fetch_large(datarange: SignedDatarange, key: int, entry: Entry, fetcher: Fetcher) -> tuple[str, bytes]:
+    """Fetch a datapoint that is larger than one request may be; return its name and content."""
+    place = entry.content
+    headers = fetcher.fetch(datarange, entry.position, place.start)
+    return checked_name(datarange, key, entry, headers), fetcher.fetch_large(datarange, place.start, place.stop)
+
+
+def is_plain(body: bytes, at: int, headers: int, key: int, size: int) -> bool:
+    """Return whether the headers of an entry are the one block that most tools write for this key and size.
+
+    This is a quick check of the common case. `checked_name` checks all other headers.
+
+    Args:
+        body: Bytes of an archive.
+        at: Where the headers start in `body`.
+        headers: Their length in bytes.
+        key: The key that the name must have.
+        size: The size of the content in bytes.
+    """
+    return (
+        headers == BLOCK
+        and body[at : at + 20] == b"%020d" % key
+        and body[at + 124 : at + 135] == b"%011o" % size
+        and body[at + 156] in b"0\0"
+    )
+
+
+def checked_name(datarange: SignedDatarange, key: int, entry: Entry, headers: bytes) -> str:
+    """Return the name in the headers of an entry.
+
+    Raises:
+        IndexMismatch: The headers belong to another key or have another size than the index records.
+    """
+    try:
+        return check_entry(headers, entry, key)
+    except FormatError as error:
+        raise IndexMismatch(datarange, str(error)) from None

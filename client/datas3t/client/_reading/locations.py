@@ -1,0 +1,136 @@
+"""Where many datapoints are stored, as arrays, with the checks that their index records must pass."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datas3t.archive import index, reads
+from datas3t.archive.index import BLOCK, Entry
+from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
+from datas3t.client._reading.costs import Costs
+from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
+from datas3t.client._reading.index_files import IndexMismatch
+from datas3t.client._reading.indices import Indices
+
+Numbers = NDArray[np.int64]
+
+_MIN_SPLIT = 1 << 20  # bytes up to which neighbours are read by one request, however many connections there are
+_SPLIT_CONNECTIONS = 16  # connections that share a long run of neighbours
+
+
+@dataclass(frozen=True, slots=True)
+class Locations:
+    """Datapoints in ascending order of their keys.
+
+    Attributes:
+        dataranges: The dataranges that hold them.
+        archives: For each datapoint the number of its datarange in `dataranges`.
+        keys: The keys.
+        starts: Where the header blocks start, in bytes of the archive.
+        contents: Where the contents start.
+        stops: Where the contents end.
+    """
+
+    dataranges: list[SignedDatarange]
+    archives: Numbers
+    keys: Numbers
+    starts: Numbers
+    contents: Numbers
+    stops: Numbers
+
+    @property
+    def sizes(self) -> Numbers:
+        """The sizes of the contents in bytes."""
+        return self.stops - self.contents
+
+    def datarange(self, n: int) -> SignedDatarange:
+        """Return the datarange of datapoint number `n`."""
+        return self.dataranges[int(self.archives[n])]
+
+    def entry(self, n: int) -> Entry:
+        """Return the index record of datapoint number `n`."""
+        start, middle = int(self.starts[n]), int(self.contents[n])
+        return Entry(start, (middle - start) // BLOCK, int(self.stops[n]) - middle)
+
+    def part(self, start: int, stop: int) -> "Locations":
+        """Return the locations of datapoints number `start` up to `stop`."""
+        arrays = (self.archives, self.keys, self.starts, self.contents, self.stops)
+        return Locations(self.dataranges, *(each[start:stop] for each in arrays))
+
+    def reads(self, costs: Costs) -> reads.Reads:
+        """Return the byte ranges by which to read the datapoints, given these costs."""
+        total = int((self.stops - self.starts).sum())
+        limit = min(max(total // _SPLIT_CONNECTIONS, _MIN_SPLIT), MAX_REQUEST)
+        return reads.plan(self.archives, self.starts, self.stops, costs.gap, limit)
+
+
+def missing(catalogue: Catalogue, keys: Numbers) -> Numbers:
+    """Return those of the ascending keys that no datarange holds."""
+    at, (firsts, lasts) = _datarange_numbers(catalogue, keys), catalogue.bounds
+    return keys[(at < 0) | (keys > lasts[at])] if len(firsts) else keys
+
+
+def locate(keys: Numbers, indices: Indices, fetcher: Fetcher) -> Locations:
+    """Return the locations of ascending keys, all of which exist.
+
+    Raises:
+        IndexMismatch: An index does not fit its archive.
+    """
+    catalogue = fetcher.catalogue
+    # Group the keys by datarange.
+    at = _datarange_numbers(catalogue, keys)
+    bounds = np.append(np.flatnonzero(np.diff(at, prepend=-1)), len(keys)).tolist()
+    numbers, every = at.tolist(), keys.tolist()
+    wanted: dict[SignedDatarange, Sequence[int]] = {
+        catalogue.dataranges[numbers[start]]: every[start:stop] for start, stop in pairwise(bounds)
+    }
+    # Look up their records.
+    archives = np.repeat(np.arange(len(wanted)), np.diff(bounds))
+    return from_records(list(wanted), keys, indices.records(wanted, fetcher), archives)
+
+
+def from_records(
+    dataranges: list[SignedDatarange], keys: Numbers | range, raw: bytes, archives: Numbers | None = None
+) -> Locations:
+    """Return the locations that index records contain.
+
+    Args:
+        dataranges: The dataranges that hold the datapoints.
+        keys: The keys, in ascending order.
+        raw: Their records.
+        archives: For each key the number of its datarange in `dataranges`; None if there is only one.
+
+    Raises:
+        IndexMismatch: An index does not fit its archive.
+    """
+    starts, blocks, sizes = index.columns(raw)
+    contents = starts + blocks * BLOCK
+    if archives is None:
+        archives = np.zeros(len(starts), np.int64)
+    locations = Locations(dataranges, archives, np.asarray(keys), starts, contents, contents + sizes)
+    _check(locations)
+    return locations
+
+
+def _datarange_numbers(catalogue: Catalogue, keys: Numbers) -> Numbers:
+    """Return for each key the number of the last datarange in the catalogue that starts at or before it."""
+    return np.searchsorted(catalogue.bounds[0], keys, side="right") - 1
+
+
+def _check(locations: Locations) -> None:
+    """Raise IndexMismatch for a datapoint outside its archive, or one that overlaps its neighbour.
+
+    More cannot be checked without the archive; the headers are compared with the records when they are read.
+    """
+    ends = np.array([each.entries_end for each in locations.dataranges])[locations.archives]
+    starts, stops, archives = locations.starts, locations.stops, locations.archives
+    wrong = (starts < 0) | (locations.contents <= starts) | (stops > ends)
+    wrong[1:] |= (starts[1:] < stops[:-1]) & (archives[1:] == archives[:-1])
+    if wrong.any():
+        n = int(np.argmax(wrong))
+        raise IndexMismatch(
+            locations.datarange(n), f"key {locations.keys[n]} would be at bytes {starts[n]} to {stops[n]}"
+        )

@@ -1,0 +1,94 @@
+"""Archives on a local HTTP server, and handles that read them without a datas3t server or S3.
+
+The HTTP server counts every request and every byte.
+"""
+
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from datas3t.archive import names, tar
+from datas3t.client import Client
+from datas3t.client._calls.renewal import Lifetime
+from datas3t.client._reading import datapoint, fetching, locations, many, scanning
+from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
+from datas3t.client.handle import Datas3t
+from tests.support.httpd import Httpd, etag_of, httpd
+
+_numbers = itertools.count(1)
+_MODULES_WITH_MAX_REQUEST = (datapoint, fetching, locations, many, scanning)
+
+
+class ArchiveHost:
+    """Serves archives over HTTP. Every object has a new URL, so that nothing cached applies to it."""
+
+    def __init__(self, server: Httpd, client: Client) -> None:
+        self.server = server
+        self.client = client
+        self.objects: dict[str, bytes] = {}
+        server.objects = self.objects
+
+    def handle(self, *archives: bytes, index: bytes | None = None) -> Datas3t:
+        """Serve archives with ascending keys and return a handle on them.
+
+        Args:
+            archives: The archives, each one datarange.
+            index: Served as the index of each archive instead of the correct one.
+        """
+        handle = self.client.datas3t("served")
+        dataranges = [self._add(archive, index) for archive in archives]
+        handle._catalogues._catalogue = catalogue_of(dataranges)
+        return handle
+
+    def reopen(self, handle: Datas3t) -> Datas3t:
+        """Return another handle on the same archives."""
+        another = self.client.datas3t("served")
+        another._catalogues._catalogue = handle._catalogues.current()
+        return another
+
+    @property
+    def index_gets(self) -> int:
+        """The number of requests for indices."""
+        return sum(seen.path.endswith(".index") for seen in self.server.requests)
+
+    def _add(self, archive: bytes, index: bytes | None) -> SignedDatarange:
+        scanned = tar.scan(lambda start, stop: archive[start:stop], len(archive))
+        number = next(_numbers)
+        path, index_path = f"/{number}.tar", f"/{number}.index"
+        self.objects[path] = archive
+        self.objects[index_path] = scanned.index if index is None else index
+        return SignedDatarange(
+            id=number,
+            first=scanned.first_key,
+            last=scanned.first_key + scanned.count - 1,
+            size=len(archive),
+            entries_end=scanned.entries_end,
+            data_etag=etag_of(path),
+            index_etag=etag_of(index_path),
+            data_url=self.server.url + path,
+            index_url=self.server.url + index_path,
+        )
+
+
+def catalogue_of(dataranges: list[SignedDatarange], first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
+    """Return a catalogue whose URLs never expire."""
+    now = time.monotonic()
+    return Catalogue(dataranges, Lifetime(now, math.inf, math.inf), now, first, last)
+
+
+@contextmanager
+def archive_host(cache: Path) -> Iterator[ArchiveHost]:
+    """Start a host without archives, whose handles cache indices in the folder `cache`."""
+    with httpd({}) as server, Client("http://127.0.0.1:9", cache_dir=cache) as client:
+        yield ArchiveHost(server, client)
+
+
+def set_max_request(patch: pytest.MonkeyPatch, size: int) -> None:
+    """Set the limit in bytes above which a datapoint is fetched in parts."""
+    for module in _MODULES_WITH_MAX_REQUEST:
+        patch.setattr(module, "MAX_REQUEST", size)
