@@ -1,4 +1,4 @@
-"""The bulk reader says what the scalar reader says, or says nothing."""
+"""The bulk reader returns what the reference reader returns, or leaves the entry to it."""
 
 import os
 import random
@@ -12,14 +12,16 @@ from datas3t.archive import ArchiveError, bulk, index, tar
 from tests.support.tars import DIALECTS, archive, contents, entry, pax, raw_header
 
 
-def outcome(path: Path) -> tar.Contents | str:
+def scanned(path: Path) -> tar.Contents | str:
+    """Return what the scan of a file returns, or its error."""
     try:
         return tar.scan_file(path)
     except ArchiveError as error:
         return str(error)
 
 
-def scalar(path: Path) -> tar.Contents | str:
+def reference(path: Path) -> tar.Contents | str:
+    """Return the same without the bulk reader."""
     raw = path.read_bytes()
     try:
         return tar.scan(lambda start, stop: raw[start:stop], len(raw))
@@ -27,33 +29,33 @@ def scalar(path: Path) -> tar.Contents | str:
         return str(error)
 
 
-@pytest.fixture(params=["reading", "skipping"])
-def eager(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bulk reader from the first entry on, in windows that cut through entries, or by headers alone."""
-    monkeypatch.setattr(tar, "_LOOK_FIRST", 1)
-    monkeypatch.setattr(tar, "_WORTH", 0)
+@pytest.fixture(params=["windows", "headers"])
+def bulk_from_start(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use the bulk reader from the first entry, in windows that end within entries, or by headers alone."""
+    monkeypatch.setattr(tar, "_SAMPLE", 1)
+    monkeypatch.setattr(tar, "_NUMPY_FROM", 0)
     monkeypatch.setattr(bulk, "_WINDOW", 20 << 10)
     monkeypatch.setattr(bulk, "_BATCH", 50)
-    monkeypatch.setattr(bulk, "_LARGE", 1 << 30 if request.param == "reading" else 0)
+    monkeypatch.setattr(bulk, "_LARGE", 1 << 30 if request.param == "windows" else 0)
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("bulk_from_start")
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_sound_archives_are_read_alike(dialect: str, tmp_path: Path) -> None:
+def test_valid_archives_are_read_as_the_reference_reader_reads_them(dialect: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     for seed in range(10):
         path.write_bytes(archive(seed, contents(seed, 200, 1500), dialect=dialect))
-        found = scalar(path)
+        found = reference(path)
         assert isinstance(found, tar.Contents)
-        assert outcome(path) == found
+        assert scanned(path) == found
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("bulk_from_start")
 @pytest.mark.parametrize("seed", range(8))
-def test_damaged_archives_are_read_alike(seed: int, tmp_path: Path) -> None:
+def test_damaged_archives_give_the_error_of_the_reference_reader(seed: int, tmp_path: Path) -> None:
     source = random.Random(seed)
     path = tmp_path / "a.tar"
-    differing = 0
+    refused = 0
     for _ in range(60):
         raw = bytearray(archive(1, contents(seed, 60, 900), dialect=source.choice(list(DIALECTS))))
         for _ in range(source.randint(1, 3)):
@@ -64,20 +66,20 @@ def test_damaged_archives_are_read_alike(seed: int, tmp_path: Path) -> None:
         if source.random() < 0.2:
             del raw[source.randrange(len(raw)) :]
         path.write_bytes(raw)
-        found = scalar(path)
-        assert outcome(path) == found
-        differing += isinstance(found, str)
-    assert differing > 10, "the damage is found"
+        found = reference(path)
+        assert scanned(path) == found
+        refused += isinstance(found, str)
+    assert refused > 10, "most of the damage must be found"
 
 
-@pytest.mark.usefixtures("eager")
-def test_the_bulk_reader_takes_nearly_all_of_a_plain_archive(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("bulk_from_start")
+def test_the_bulk_reader_reads_nearly_all_of_a_plain_archive(tmp_path: Path) -> None:
     for dialect in DIALECTS:
         path = tmp_path / f"{dialect}.tar"
         path.write_bytes(archive(1, contents(2, 300, 300), dialect=dialect))
         fd = os.open(path, os.O_RDONLY)
         try:
-            reader = bulk.Bulk(fd, path.stat().st_size, mean=1000)
+            reader = bulk.BulkReader(fd, path.stat().st_size, mean=1000)
             position, key = 0, 1
             while (taken := reader.take(position, key))[0]:
                 key += len(taken[0]) // index.RECORD_SIZE
@@ -91,21 +93,25 @@ NAME = b"%020d.bin"
 
 
 def prefixed(name: bytes) -> bytes:
+    """Return an entry whose header has a USTAR prefix."""
     block = bytearray(entry(name))
     block[345:348] = b"dir"
     return checked(block)
 
 
 def checked(block: bytearray) -> bytes:
+    """Return a header block with the right checksum."""
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block[:512])
     return bytes(block)
 
 
 MIXED = {
-    "PAX and plain by turns": [(pax({b"mtime": b"1.5"}) if key % 2 else b"") + entry(NAME % key) for key in range(90)],
+    "with and without PAX in turns": [
+        (pax({b"mtime": b"1.5"}) if key % 2 else b"") + entry(NAME % key) for key in range(90)
+    ],
     "names of all extensions": [entry(NAME % key + b"x" * (key % 70)) for key in range(90)],
-    "two PAX headers now and then": [pax({b"mtime": b"1"}) * (key % 7) + entry(NAME % key) for key in range(60)],
+    "several PAX headers now and then": [pax({b"mtime": b"1"}) * (key % 7) + entry(NAME % key) for key in range(60)],
     "a PAX path now and then": [
         entry(NAME % key) if key % 9 else pax({b"path": NAME % key}) + entry(b"short") for key in range(90)
     ],
@@ -115,11 +121,11 @@ MIXED = {
     "a slash in a late extension": [entry(NAME % key + (b"/a" if key == 70 else b"")) for key in range(90)],
     "a slash early in an extension": [entry(NAME % key if key != 70 else b"%020d.a/b" % key) for key in range(90)],
     "a prefix": [entry(NAME % key) if key != 70 else prefixed(NAME % key) for key in range(90)],
-    "PAX records of one block in two": [
+    "PAX records that claim two blocks": [
         (entry(b"x", b"11 mtime=1\n" + bytes(600 * (key > 69)), kind=b"x")) + entry(NAME % key) for key in range(90)
     ],
     "empty PAX headers": [entry(b"x", b"", kind=b"x") + entry(NAME % key, b"y" * (key % 8 == 1)) for key in range(90)],
-    "a name of zeros behind its end": [entry(NAME % key + b"\0/" * (key == 70)) for key in range(90)],
+    "bytes after the end of a name": [entry(NAME % key + b"\0/" * (key == 70)) for key in range(90)],
     "a key that wraps around 2^64": [entry(b"%020d.bin" % (key + 2**64 * (key == 70))) for key in range(90)],
     "a PAX size now and then": [
         entry(NAME % key) if key % 9 else pax({b"size": b"3"}) + raw_header(NAME % key, 0) + bytes(512)
@@ -145,22 +151,22 @@ REFUSED = {
 }
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("bulk_from_start")
 @pytest.mark.parametrize("case", MIXED)
-def test_what_is_not_plain_is_read_alike(case: str, tmp_path: Path) -> None:
+def test_entries_that_are_not_plain_are_read_as_the_reference_reader_reads_them(case: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(b"".join(MIXED[case]) + bytes(1024))
-    found = scalar(path)
-    if said := REFUSED.get(case):
+    found = reference(path)
+    if message := REFUSED.get(case):
         assert isinstance(found, str)
-        assert said in found
+        assert message in found
     else:
         assert isinstance(found, tar.Contents)
-    assert outcome(path) == found
+    assert scanned(path) == found
 
 
-@pytest.mark.usefixtures("eager")
-def test_a_checksum_that_is_off_by_16_bits_is_wrong(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("bulk_from_start")
+def test_a_checksum_is_compared_with_all_its_bits(tmp_path: Path) -> None:
     entries = [bytearray(entry(NAME % key)) for key in range(60)]
     block = entries[40]
     block[157:257] = b"\xff" * 100
@@ -170,25 +176,25 @@ def test_a_checksum_that_is_off_by_16_bits_is_wrong(tmp_path: Path) -> None:
     total = sum(block[:148]) + 8 * 32 + sum(block[156:512])
     assert total > 65_536
     path = tmp_path / "a.tar"
-    for said, sound in ((total, True), (total - 65_536, False), (total - 65_535, False)):
-        block[148:156] = b"%06o\0 " % said
+    for stored, valid in ((total, True), (total - 65_536, False), (total - 65_535, False)):
+        block[148:156] = b"%06o\0 " % stored
         path.write_bytes(b"".join(entries) + bytes(1024))
-        found = outcome(path)
-        assert found == scalar(path)
-        assert isinstance(found, tar.Contents) == sound
+        found = scanned(path)
+        assert found == reference(path)
+        assert isinstance(found, tar.Contents) == valid
 
 
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("bulk_from_start")
 @pytest.mark.parametrize("cut", [1, 511, 513, 1023, 1025, 1536, 2047])
-def test_files_that_end_within_a_block_are_read_alike(cut: int, tmp_path: Path) -> None:
+def test_files_that_end_within_a_block_give_the_error_of_the_reference_reader(cut: int, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(archive(1, contents(4, 90, 300), dialect="pax").rstrip(b"\0")[:-cut])
-    found = scalar(path)
+    found = reference(path)
     assert isinstance(found, str)
-    assert outcome(path) == found
+    assert scanned(path) == found
 
 
-def test_many_small_entries_then_large_ones_and_back(tmp_path: Path) -> None:
+def test_small_entries_followed_by_large_and_small_ones_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     sizes = [10] * 3000 + [40_000] * 3000 + [10] * 60_000
     with path.open("wb") as out:
@@ -201,23 +207,23 @@ def test_many_small_entries_then_large_ones_and_back(tmp_path: Path) -> None:
     assert index.check(found.index, found.archive_size) == found.entries_end
 
 
-def test_a_bulk_reader_that_finds_next_to_nothing_is_asked_seldom(
+def test_the_bulk_reader_is_tried_rarely_if_entries_are_not_plain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.tar"
     unusual = [pax({b"path": NAME % key}) + entry(b"short") if key % 2 else entry(NAME % key) for key in range(20_000)]
     path.write_bytes(b"".join(unusual) + bytes(1024))
-    monkeypatch.setattr(tar, "_WORTH", 0)
-    taken = []
-    take = bulk.Bulk.take
+    monkeypatch.setattr(tar, "_NUMPY_FROM", 0)
+    calls = []
+    take = bulk.BulkReader.take
 
-    def counted(self: bulk.Bulk, position: int, key: int) -> tuple[bytes, int]:
-        taken.append(key)
+    def counted(self: bulk.BulkReader, position: int, key: int) -> tuple[bytes, int]:
+        calls.append(key)
         return take(self, position, key)
 
-    monkeypatch.setattr(bulk.Bulk, "take", counted)
+    monkeypatch.setattr(bulk.BulkReader, "take", counted)
     assert tar.scan_file(path).count == 20_000
-    assert 0 < len(taken) < 60
+    assert 0 < len(calls) < 60
 
 
 def test_small_archives_are_read_without_numpy(tmp_path: Path) -> None:
@@ -231,7 +237,7 @@ def test_small_archives_are_read_without_numpy(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_keys_near_the_greatest_are_left_to_the_scalar_reader(tmp_path: Path) -> None:
+def test_keys_near_the_largest_possible_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(archive(2**63 - 50, [b"x"] * 50))
     assert tar.scan_file(path).last_key == 2**63 - 1

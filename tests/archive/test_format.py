@@ -1,4 +1,4 @@
-"""Names, index records, spans, parts and joins, against the obvious implementation of each."""
+"""Names, index records, parts and joins, compared with a simple implementation of each."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,8 @@ ENTRIES = st.builds(
 SHAPES = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 5000)), min_size=1, max_size=50)
 
 
-def tiled(shapes: list[tuple[int, int]], start: int = 0) -> list[Entry]:
+def consecutive(shapes: list[tuple[int, int]], start: int = 0) -> list[Entry]:
+    """Return entries of these header blocks and sizes, one after another."""
     entries, position = [], start
     for blocks, size in shapes:
         entries.append(Entry(position, blocks, size))
@@ -24,7 +25,7 @@ def tiled(shapes: list[tuple[int, int]], start: int = 0) -> list[Entry]:
 
 
 @given(st.from_regex(r"[A-Za-z0-9_-]{1,255}", fullmatch=True), KEYS, KEYS, st.integers(1, 10**12))
-def test_object_names_say_what_they_were_made_of(name: str, one: int, other: int, counter: int) -> None:
+def test_object_keys_are_parsed_into_what_they_were_made_of(name: str, one: int, other: int, counter: int) -> None:
     first, last = sorted((one, other))
     key = names.archive_key(name, first, last, counter)
     assert names.parse(key) == (name, first, last, counter, "tar")
@@ -46,18 +47,18 @@ def test_object_names_say_what_they_were_made_of(name: str, one: int, other: int
         "datas3t/a/dataranges/00000000000000000001-00000000000000000001-0000000000001.tar",
     ],
 )
-def test_what_is_nearly_an_object_name_is_none(key: str) -> None:
+def test_similar_keys_are_not_object_keys(key: str) -> None:
     assert names.parse(key) is None
 
 
 @given(KEYS, st.text(min_size=1).filter(lambda text: "/" not in text and "\0" not in text))
-def test_entry_names_say_their_key_and_extension(key: int, extension: str) -> None:
+def test_the_key_is_parsed_from_an_entry_name(key: int, extension: str) -> None:
     encoded = names.entry_name(key, extension).encode("utf-8", "surrogatepass")
     assert names.parse_entry_name(encoded)[0] == key
 
 
 @given(st.lists(ENTRIES, max_size=20))
-def test_records_decode_to_what_was_encoded(entries: list[Entry]) -> None:
+def test_decoded_records_are_what_was_encoded(entries: list[Entry]) -> None:
     raw = index.encode(entries)
     assert len(raw) == 16 * len(entries)
     assert index.decode(raw) == entries
@@ -69,46 +70,44 @@ def test_a_record_has_the_documented_bytes() -> None:
 
 
 @pytest.mark.parametrize("entry", [Entry(0, 1, 2**48), Entry(0, 65_536, 0), Entry(0, 0, 1), Entry(0, 1, -1)])
-def test_what_does_not_fit_a_record_is_refused(entry: Entry) -> None:
-    with pytest.raises(IndexFormatError, match="too much"):
+def test_an_entry_that_does_not_fit_a_record_is_refused(entry: Entry) -> None:
+    with pytest.raises(IndexFormatError, match="the limits are 65535 blocks"):
         index.encode([entry])
 
 
 @given(SHAPES, st.integers(0, 3))
-def test_an_index_that_tiles_its_archive_holds(shapes: list[tuple[int, int]], extra: int) -> None:
-    entries = tiled(shapes)
+def test_an_index_of_consecutive_entries_is_accepted(shapes: list[tuple[int, int]], extra: int) -> None:
+    entries = consecutive(shapes)
     assert index.check(index.encode(entries), entries[-1].stop + (2 + extra) * BLOCK) == entries[-1].stop
 
 
 @given(SHAPES, st.data())
-def test_an_index_with_one_wrong_position_is_refused_by_its_number(
-    shapes: list[tuple[int, int]], data: st.DataObject
-) -> None:
-    entries = tiled(shapes)
+def test_the_first_wrong_position_is_named(shapes: list[tuple[int, int]], data: st.DataObject) -> None:
+    entries = consecutive(shapes)
     wrong = data.draw(st.integers(0, len(entries) - 1))
     entries[wrong] = entries[wrong]._replace(position=entries[wrong].position + BLOCK)
-    with pytest.raises(IndexFormatError, match=f"^index entry {wrong} begins at"):
+    with pytest.raises(IndexFormatError, match=f"^index entry {wrong} starts at"):
         index.check(index.encode(entries), 2**40)
 
 
-def test_a_long_index_is_checked_alike_by_numpy() -> None:
-    entries = tiled([(1 + number % 3, number % 700) for number in range(60_000)])
+def test_a_long_index_is_checked_with_numpy() -> None:
+    entries = consecutive([(1 + number % 3, number % 700) for number in range(60_000)])
     size = entries[-1].stop + 1024
     assert index.check(index.encode(entries), size) == entries[-1].stop
     entries[55_555] = entries[55_555]._replace(position=512)
-    with pytest.raises(IndexFormatError, match="index entry 55555 begins at byte 512"):
+    with pytest.raises(IndexFormatError, match="index entry 55555 starts at byte 512"):
         index.check(index.encode(entries), size)
     entries[7] = entries[7]._replace(header_blocks=1)
-    with pytest.raises(IndexFormatError, match="index entry 8 begins at"):
+    with pytest.raises(IndexFormatError, match="index entry 8 starts at"):
         index.check(index.encode(entries), size)
 
 
 @pytest.mark.parametrize(
-    ("size", "said"),
-    [(2048, "must have 1024 zero bytes behind them"), (1500, "no multiple of 512")],
+    ("size", "message"),
+    [(2048, "1024 zero bytes must follow them"), (1500, "not a multiple of 512")],
 )
-def test_an_archive_without_room_for_its_end_is_refused(size: int, said: str) -> None:
-    with pytest.raises(IndexFormatError, match=said):
+def test_an_archive_without_room_for_its_end_marker_is_refused(size: int, message: str) -> None:
+    with pytest.raises(IndexFormatError, match=message):
         index.check(index.encode([Entry(0, 1, 600)]), size)
 
 
@@ -119,11 +118,14 @@ def test_torn_and_empty_indices_are_refused() -> None:
         index.check(b"", 1024)
 
 
-def beyond_all_archives(few_first: int) -> bytes:
-    """An index whose entries go so far that a sum of 64 bits comes back to byte 2,048, where they seem to end."""
+def overflowing_index(empty_first: int) -> bytes:
+    """Return an index whose positions overflow 64 bits, so that its entries seem to end at byte 2,048.
+
+    It begins with `empty_first` empty entries.
+    """
     largest = Entry(0, 1, index.MAX_SIZE // BLOCK * BLOCK)
-    count, left = divmod(2**64 + 2048 - BLOCK * few_first, largest.stop)
-    sizes = [0] * few_first + [largest.size] * count + [left - BLOCK]
+    count, left = divmod(2**64 + 2048 - BLOCK * empty_first, largest.stop)
+    sizes = [0] * empty_first + [largest.size] * count + [left - BLOCK]
     out, position = bytearray(), 0
     for size in sizes:
         out += index.RECORD.pack(position % 2**64, 1, size >> 32, size & 0xFFFFFFFF)
@@ -132,27 +134,27 @@ def beyond_all_archives(few_first: int) -> bytes:
     return bytes(out)
 
 
-def test_an_index_that_leads_around_the_largest_number_is_refused() -> None:
-    with pytest.raises(IndexFormatError, match="behind the end of any archive"):
-        index.check(beyond_all_archives(few_first=3), 20_480)
+def test_an_index_whose_positions_overflow_is_refused() -> None:
+    with pytest.raises(IndexFormatError, match="beyond the largest possible archive"):
+        index.check(overflowing_index(empty_first=3), 20_480)
 
 
-def test_a_piece_that_begins_behind_the_largest_number_is_refused() -> None:
-    many = beyond_all_archives(few_first=0)
-    with pytest.raises(IndexFormatError, match="behind the end of any archive"):
+def test_a_piece_of_an_index_that_starts_above_64_bits_is_refused() -> None:
+    many = overflowing_index(empty_first=0)
+    with pytest.raises(IndexFormatError, match="beyond the largest possible archive"):
         index.check_records(many, 2**64, 7)
 
 
 @given(st.integers(1, parts.MAX_OBJECT))
-def test_parts_tile_an_archive_within_the_limits_of_s3(size: int) -> None:
+def test_parts_cover_an_archive_within_the_limits_of_s3(size: int) -> None:
     part, count = parts.part_size(size), parts.part_count(size)
     assert count <= parts.MAX_PARTS
     assert part % (20 << 20) == 0
-    assert part == 20 << 20 or (part // 2) * parts.MAX_PARTS < size, "doubled no further than needed"
+    assert part == 20 << 20 or (part // 2) * parts.MAX_PARTS < size, "it is doubled only as often as needed"
     assert (count - 1) * part < size <= count * part
 
 
-def test_the_limit_of_a_direct_put_is_exact() -> None:
+def test_archives_from_20_mib_are_sent_in_parts() -> None:
     assert parts.is_direct(20_971_519)
     assert not parts.is_direct(20_971_520)
 
@@ -165,7 +167,7 @@ SIZES = st.lists(
 
 
 @given(SIZES)
-def test_a_part_plan_tiles_the_joined_entries_and_keeps_the_rules_of_s3(sizes: list[int]) -> None:
+def test_a_plan_covers_the_joined_entries_within_the_limits_of_s3(sizes: list[int]) -> None:
     plan = join.plan(sizes)
     pieces = [piece for part in plan for piece in part.pieces]
     at = dict.fromkeys(range(len(sizes)), 0)
@@ -185,9 +187,9 @@ def test_a_part_plan_tiles_the_joined_entries_and_keeps_the_rules_of_s3(sizes: l
 
 
 @given(st.lists(st.integers(5 << 11, 60 << 21).map(lambda n: n * BLOCK), min_size=1, max_size=10))
-def test_of_sources_large_enough_the_client_moves_nothing_but_the_end_marker(sizes: list[int]) -> None:
-    moved = sum(part.size for part in join.plan(sizes) if not part.copied)
-    assert moved == 1024
+def test_the_client_uploads_only_the_end_marker_if_all_sources_are_large(sizes: list[int]) -> None:
+    uploaded = sum(part.size for part in join.plan(sizes) if not part.copied)
+    assert uploaded == 1024
 
 
 def test_too_many_parts_are_refused() -> None:
@@ -199,17 +201,17 @@ def test_too_many_parts_are_refused() -> None:
 def test_joined_indices_are_the_index_of_the_joined_archive(
     one: list[tuple[int, int]], other: list[tuple[int, int]]
 ) -> None:
-    first, second = tiled(one), tiled(other)
+    first, second = consecutive(one), consecutive(other)
     joined = index.encode(first) + join.shifted(index.encode(second), first[-1].stop)
-    assert index.decode(joined) == tiled(one + other)
+    assert index.decode(joined) == consecutive(one + other)
 
 
-def test_a_long_index_is_shifted_alike_by_numpy() -> None:
-    entries = tiled([(1, 5)] * 5000)
-    assert index.decode(join.shifted(index.encode(entries), 512)) == tiled([(1, 5)] * 5000, 512)
+def test_a_long_index_is_shifted_with_numpy() -> None:
+    entries = consecutive([(1, 5)] * 5000)
+    assert index.decode(join.shifted(index.encode(entries), 512)) == consecutive([(1, 5)] * 5000, 512)
 
 
-def test_archives_cut_at_their_end_markers_and_joined_are_an_archive() -> None:
+def test_archives_joined_without_their_end_markers_are_an_archive() -> None:
     one, other = archive(1, [b"a", b"bb"]), archive(3, [b"ccc"], dialect="pax")
     whole = one[: entries_end(one)] + other[: entries_end(other)] + bytes(1024)
     assert tar.scan(lambda start, stop: whole[start:stop], len(whole)).count == 3
@@ -220,14 +222,14 @@ def entries_end(raw: bytes) -> int:
 
 
 @given(st.binary(min_size=1, max_size=3000))
-def test_garbage_is_refused_in_one_line(raw: bytes) -> None:
+def test_random_bytes_are_refused_with_a_one_line_message(raw: bytes) -> None:
     with pytest.raises(ArchiveError) as caught:
         tar.scan(lambda start, stop: raw[start:stop], len(raw))
     assert "\n" not in str(caught.value)
 
 
 @given(st.data())
-def test_no_changed_header_byte_goes_unnoticed(data: st.DataObject) -> None:
+def test_a_changed_header_byte_is_found(data: st.DataObject) -> None:
     raw = bytearray(archive(1, [b"abc", b"", b"x" * 600], dialect=data.draw(st.sampled_from(["ustar", "gnu"]))))
     before = tar.scan(lambda start, stop: bytes(raw[start:stop]), len(raw))
     entry = index.entry_at(before.index, data.draw(st.integers(0, 2)))
@@ -237,6 +239,6 @@ def test_no_changed_header_byte_goes_unnoticed(data: st.DataObject) -> None:
         after = tar.scan(lambda start, stop: bytes(raw[start:stop]), len(raw))
     except ArchiveError:
         return
-    # what is left: another way to write the same checksum
+    # The only accepted changes are other ways to write the same checksum.
     assert after == before
     assert 148 <= at - entry.position < 156

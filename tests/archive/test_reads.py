@@ -1,4 +1,4 @@
-"""Plans of ranges to read, against a loop over the datapoints."""
+"""Ranges to read, compared with a loop over the datapoints."""
 
 from itertools import pairwise
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Range(NamedTuple):
 
 @st.composite
 def layouts(draw: st.DrawFn) -> list[Place]:
-    """Datapoints of up to five archives, in order of their places, with holes between them."""
+    """Draw the places of datapoints in up to five archives, sorted, with holes between them."""
     places = []
     for archive in range(draw(st.integers(0, 5))):
         at = 0
@@ -37,6 +37,7 @@ def layouts(draw: st.DrawFn) -> list[Place]:
 
 
 def planned(places: list[Place], gap: int, limit: int) -> list[Range]:
+    """Return the planned ranges, after checking that the arrays fit together."""
     archives, starts, stops = (
         np.array([place[column] for place in places], np.int64) for column in range(len(Place._fields))
     )
@@ -48,7 +49,8 @@ def planned(places: list[Place], gap: int, limit: int) -> list[Range]:
     return [Range(archive, start, stop, list(range(*within))) for archive, start, stop, within in ends]
 
 
-def obvious(places: list[Place], gap: int, limit: int) -> list[Range]:
+def expected_ranges(places: list[Place], gap: int, limit: int) -> list[Range]:
+    """Return the ranges that a loop makes."""
     ranges: list[Range] = []
     for number, (archive, start, stop) in enumerate(places):
         last = ranges[-1] if ranges else None
@@ -64,12 +66,12 @@ LIMITS = st.one_of(st.integers(1, 30_000), st.just(1 << 40))
 
 
 @given(layouts(), GAPS, LIMITS)
-def test_a_plan_is_that_of_a_loop_over_the_datapoints(places: list[Place], gap: int, limit: int) -> None:
-    assert planned(places, gap, limit) == obvious(places, gap, limit)
+def test_a_plan_has_the_ranges_that_a_loop_makes(places: list[Place], gap: int, limit: int) -> None:
+    assert planned(places, gap, limit) == expected_ranges(places, gap, limit)
 
 
 @given(layouts(), GAPS, LIMITS)
-def test_every_datapoint_is_in_one_range_of_its_archive_in_order(places: list[Place], gap: int, limit: int) -> None:
+def test_each_datapoint_is_in_exactly_one_range_of_its_archive(places: list[Place], gap: int, limit: int) -> None:
     ranges = planned(places, gap, limit)
     assert [number for each in ranges for number in each.datapoints] == list(range(len(places)))
     for archive, start, stop, datapoints in ranges:
@@ -80,30 +82,28 @@ def test_every_datapoint_is_in_one_range_of_its_archive_in_order(places: list[Pl
 
 
 @pytest.mark.parametrize(("gap", "expected"), [(99, [[0], [1]]), (100, [[0, 1]]), (101, [[0, 1]])])
-def test_a_gap_is_bridged_up_to_its_limit(gap: int, expected: list[list[int]]) -> None:
+def test_datapoints_are_read_together_up_to_the_gap(gap: int, expected: list[list[int]]) -> None:
     places = [Place(0, 0, 50), Place(0, 150, 200)]
     assert [each.datapoints for each in planned(places, gap, 1000)] == expected
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(199, [[0], [1]]), (200, [[0, 1]])])
-def test_a_range_stays_within_the_limit(limit: int, expected: list[list[int]]) -> None:
+def test_a_range_is_at_most_the_limit(limit: int, expected: list[list[int]]) -> None:
     places = [Place(0, 0, 50), Place(0, 150, 200)]
     assert [each.datapoints for each in planned(places, 1000, limit)] == expected
 
 
-def test_a_datapoint_above_the_limit_is_alone() -> None:
+def test_a_datapoint_above_the_limit_is_a_range_of_its_own() -> None:
     places = [Place(0, 0, 10), Place(0, 10, 500), Place(0, 500, 510), Place(0, 510, 520)]
     assert [each.datapoints for each in planned(places, 1000, 100)] == [[0], [1], [2, 3]]
 
 
-def test_nothing_is_read_for_nothing() -> None:
+def test_no_datapoints_need_no_ranges() -> None:
     assert planned([], 1000, 1000) == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50))), st.integers(0, 40), st.integers(1, 200))
-def test_merged_ranges_cover_the_same_bytes_within_gap_and_limit(
-    raw: list[tuple[int, int]], gap: int, limit: int
-) -> None:
+def test_merged_ranges_cover_the_ranges_within_gap_and_limit(raw: list[tuple[int, int]], gap: int, limit: int) -> None:
     ranges = [range(start, start + length) for start, length in sorted(raw)]
     merged = list(reads.merge(ranges, gap, limit))
     covered = {byte for each in merged for byte in each}

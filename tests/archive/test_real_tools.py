@@ -1,4 +1,4 @@
-"""Archives as real programs write them, read by us; and ours, read by them."""
+"""Archives that real programs write are read here, and programs read the archives that are written here."""
 
 import bz2
 import gzip
@@ -46,6 +46,8 @@ with libarchive.file_writer(sys.argv[2], sys.argv[1]) as out:
 
 
 def gnu(dialect: str) -> Writer:
+    """Return a writer that uses GNU tar."""
+
     def run(out: Path, files: Sequence[Path]) -> None:
         command = ["tar", f"--format={dialect}", "-cf", str(out), "-C", str(files[0].parent)]
         subprocess.run([*command, *(path.name for path in files)], check=True)
@@ -54,6 +56,8 @@ def gnu(dialect: str) -> Writer:
 
 
 def bsdtar(dialect: str) -> Writer:
+    """Return a writer that uses bsdtar."""
+
     def run(out: Path, files: Sequence[Path]) -> None:
         command = ["bsdtar", f"--format={dialect}", "-cf", str(out), "-C", str(files[0].parent)]
         subprocess.run([*command, *(path.name for path in files)], check=True)
@@ -62,6 +66,8 @@ def bsdtar(dialect: str) -> Writer:
 
 
 def python(dialect: int) -> Writer:
+    """Return a writer that uses tarfile."""
+
     def run(out: Path, files: Sequence[Path]) -> None:
         with tarfile.open(out, "w", format=dialect) as archive:
             for path in files:
@@ -71,6 +77,8 @@ def python(dialect: int) -> Writer:
 
 
 def libarchive(library: Path, dialect: str) -> Writer:
+    """Return a writer that uses libarchive, in a process of its own."""
+
     def run(out: Path, files: Sequence[Path]) -> None:
         script = [sys.executable, "-c", _LIBARCHIVE, dialect, str(out), *map(str, files)]
         subprocess.run(script, check=True, env={**os.environ, "LIBARCHIVE": str(library)})
@@ -79,6 +87,7 @@ def libarchive(library: Path, dialect: str) -> Writer:
 
 
 def go(out: Path, files: Sequence[Path]) -> None:
+    """Write an archive with Go's archive/tar."""
     program = out.with_suffix(".go")
     program.write_text(_GO)
     environment = {**os.environ, "GOFLAGS": "-mod=mod", "GOTOOLCHAIN": "local"}
@@ -86,7 +95,7 @@ def go(out: Path, files: Sequence[Path]) -> None:
 
 
 def git(out: Path, files: Sequence[Path]) -> None:
-    """`git archive` begins with a global PAX header: the commit, as a comment."""
+    """Write an archive with `git archive`, which begins with a global PAX header: the commit, as a comment."""
     tree = out.with_suffix(".git")
     tree.mkdir()
     for path in files:
@@ -111,7 +120,7 @@ def _is_gnu_tar() -> bool:
 
 
 def writers() -> dict[str, Writer]:
-    """Every tool that is at hand: Python's always, the others where the machine or a package has them."""
+    """Return every available tool: Python's tarfile, and others that the machine or a package has."""
     found: dict[str, Writer] = {
         "python-ustar": python(tarfile.USTAR_FORMAT),
         "python-gnu": python(tarfile.GNU_FORMAT),
@@ -135,6 +144,7 @@ WRITERS = writers()
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Make files of many sizes, named as datapoints from key 7."""
     folder = tmp_path_factory.mktemp("files")
     bodies = [*contents(1, 30, 3000), b"", bytes(512), b"x" * 511]
     paths = []
@@ -145,7 +155,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.mark.parametrize("tool", WRITERS)
-def test_what_a_tool_writes_is_read_as_it_was_written(tool: str, files: list[Path], tmp_path: Path) -> None:
+def test_an_archive_of_any_tool_is_read_correctly(tool: str, files: list[Path], tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     WRITERS[tool](path, files)
     found = tar.scan_file(path, first_key=7)
@@ -162,7 +172,7 @@ LONG = {tool: write for tool, write in WRITERS.items() if not any(old in tool fo
 
 
 @pytest.mark.parametrize("tool", LONG)
-def test_names_that_do_not_fit_a_header_are_read_whole(tool: str, tmp_path: Path) -> None:
+def test_names_that_do_not_fit_a_header_are_read_completely(tool: str, tmp_path: Path) -> None:
     source = tmp_path / names.entry_name(1, "e" * 120)
     source.write_bytes(b"content")
     LONG[tool](tmp_path / "a.tar", [source])
@@ -174,7 +184,7 @@ def test_names_that_do_not_fit_a_header_are_read_whole(tool: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("extension", ["bin", "e" * 90, "é"])
-def test_what_we_write_the_others_read(extension: str, tmp_path: Path) -> None:
+def test_archives_written_here_are_read_by_other_tools(extension: str, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     bodies = contents(3, 20, 2000)
     pieces = [
@@ -193,7 +203,7 @@ def test_what_we_write_the_others_read(extension: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dialect", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
-def test_sizes_of_8_gib_and_more_are_read_as_python_writes_them(dialect: Literal[1, 2], tmp_path: Path) -> None:
+def test_sizes_from_8_gib_written_by_python_are_read(dialect: Literal[1, 2], tmp_path: Path) -> None:
     member = tarfile.TarInfo(names.entry_name(1, "bin"))
     member.size = (9 << 30) + 7
     head = member.tobuf(dialect, "utf-8", "surrogateescape")
@@ -204,7 +214,7 @@ def test_sizes_of_8_gib_and_more_are_read_as_python_writes_them(dialect: Literal
     assert index.decode(tar.scan_file(path).index) == [index.Entry(0, len(head) // 512, member.size)]
 
 
-def test_sizes_of_8_gib_and_more_are_read_by_python_as_we_write_them() -> None:
+def test_sizes_from_8_gib_written_here_are_read_by_python() -> None:
     head = write.header(names.entry_name(1, "bin"), (9 << 30) + 7)
     with tarfile.open(fileobj=io.BytesIO(head)) as archive:
         member = archive.next()
@@ -213,6 +223,7 @@ def test_sizes_of_8_gib_and_more_are_read_by_python_as_we_write_them() -> None:
 
 
 def refusal(path: Path) -> str:
+    """Return the message with which the archive is refused."""
     with pytest.raises(ArchiveError) as caught:
         tar.scan_file(path)
     return str(caught.value)
@@ -223,7 +234,7 @@ GNU_DIALECTS = [tool.removeprefix("gnu-") for tool in WRITERS if tool.startswith
 
 @pytest.mark.parametrize("dialect", [each for each in GNU_DIALECTS if each in ("gnu", "oldgnu", "posix")])
 @pytest.mark.parametrize("version", ["0.0", "0.1", "1.0"])
-def test_what_gnu_tar_writes_sparse_is_refused(dialect: str, version: str, tmp_path: Path) -> None:
+def test_sparse_files_of_gnu_tar_are_refused(dialect: str, version: str, tmp_path: Path) -> None:
     holes = tmp_path / names.entry_name(1, "bin")
     with holes.open("wb") as out:
         out.write(b"a" * 4096)
@@ -232,12 +243,12 @@ def test_what_gnu_tar_writes_sparse_is_refused(dialect: str, version: str, tmp_p
     form = ["--sparse", f"--sparse-version={version}"] if dialect == "posix" else ["--sparse"]
     command = ["tar", f"--format={dialect}", *form, "-cf", str(tmp_path / "a.tar"), "-C", str(tmp_path), holes.name]
     subprocess.run(command, check=True)
-    assert (tmp_path / "a.tar").stat().st_size < 1 << 20, "it was written sparse"
+    assert (tmp_path / "a.tar").stat().st_size < 1 << 20, "the file must be stored as sparse"
     assert "is a sparse file" in refusal(tmp_path / "a.tar")
 
 
 @pytest.mark.parametrize("dialect", GNU_DIALECTS)
-def test_a_folder_packed_as_such_is_refused(dialect: str, files: list[Path], tmp_path: Path) -> None:
+def test_an_archive_of_a_whole_folder_is_refused(dialect: str, files: list[Path], tmp_path: Path) -> None:
     folder = str(files[0].parent)
     subprocess.run(["tar", f"--format={dialect}", "-cf", str(tmp_path / "a.tar"), "-C", folder, "."], check=True)
     assert "'./' is a directory" in refusal(tmp_path / "a.tar")
@@ -247,7 +258,7 @@ def test_a_folder_packed_as_such_is_refused(dialect: str, files: list[Path], tmp
 
 
 @pytest.mark.parametrize("kind", ["symlink", "link", "fifo"])
-def test_what_is_no_regular_file_is_refused_as_python_writes_it(kind: str, tmp_path: Path) -> None:
+def test_entries_that_are_not_regular_files_are_refused(kind: str, tmp_path: Path) -> None:
     first, second = (tmp_path / names.entry_name(key, "bin") for key in (1, 2))
     first.write_bytes(b"x")
     if kind == "symlink":
@@ -259,20 +270,20 @@ def test_what_is_no_regular_file_is_refused_as_python_writes_it(kind: str, tmp_p
     with tarfile.open(tmp_path / "a.tar", "w") as out:
         out.add(first, first.name)
         out.add(second, second.name)
-    said = {"symlink": "a symbolic link", "link": "a hard link", "fifo": "a FIFO"}[kind]
-    assert f"entry '{second.name}' is {said}" in refusal(tmp_path / "a.tar")
+    description = {"symlink": "a symbolic link", "link": "a hard link", "fifo": "a FIFO"}[kind]
+    assert f"entry '{second.name}' is {description}" in refusal(tmp_path / "a.tar")
 
 
-@pytest.mark.parametrize(("setting", "said"), [("comment", None), ("path", "sets 'path'"), ("size", "sets 'size'")])
-def test_a_global_header_as_python_writes_it_may_set_all_but_path_and_size(
-    setting: str, said: str | None, files: list[Path], tmp_path: Path
+@pytest.mark.parametrize(("setting", "message"), [("comment", None), ("path", "sets 'path'"), ("size", "sets 'size'")])
+def test_a_global_header_may_not_set_path_or_size(
+    setting: str, message: str | None, files: list[Path], tmp_path: Path
 ) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w", pax_headers={setting: "3"}) as out:
         for each in files:
             out.add(each, each.name)
-    if said:
-        assert said in refusal(path)
+    if message:
+        assert message in refusal(path)
     else:
         assert index.entry_at(tar.scan_file(path, first_key=7).index, 0).header_blocks >= 3
 
@@ -282,7 +293,7 @@ COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "bzip
 
 @pytest.mark.parametrize("program", COMPRESSORS)
 @pytest.mark.parametrize("count", [1, 300])
-def test_compressed_archives_are_recognised_however_small(program: str, count: int, tmp_path: Path) -> None:
+def test_compressed_archives_of_any_size_are_recognised(program: str, count: int, tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(COMPRESSORS[program](archive(1, contents(1, count, 50))))
     assert (path.stat().st_size < 512) == (count == 1)

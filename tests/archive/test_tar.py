@@ -1,4 +1,4 @@
-"""What the walk accepts, what it refuses and how it says so."""
+"""Which archives are accepted and which are refused, and the messages."""
 
 import pickle
 from pathlib import Path
@@ -16,17 +16,19 @@ N1, N2 = b"00000000000000000001.txt", b"00000000000000000002.txt"
 
 
 def scan(raw: bytes, first_key: int | None = None) -> tar.Contents:
+    """Scan an archive in memory."""
     return tar.scan(lambda start, stop: raw[start:stop], len(raw), first_key=first_key)
 
 
 def long_name(name: bytes) -> bytes:
+    """Return a GNU header with a long name for the next entry."""
     return entry(b"././@LongLink", name + b"\0", kind=b"L", magic=b"ustar  \0")
 
 
 ACCEPTED = {
     "two plain entries": entry(N1) + entry(N2),
     "no content": entry(N1, b""),
-    "a type of NUL and no magic, as V7": entry(N1, kind=b"\0", magic=b""),
+    "a type of NUL and no magic, as in V7": entry(N1, kind=b"\0", magic=b""),
     "octal that ends with a blank": raw_header(N1, 1, size_field=b"00000000001 ") + b"x" + bytes(511),
     "octal that fills its field": raw_header(N1, 1, size_field=b"000000000001") + b"x" + bytes(511),
     "a size in base 256": raw_header(N1, 1, size_field=b"\x80" + bytes(10) + b"\x01") + b"x" + bytes(511),
@@ -36,27 +38,27 @@ ACCEPTED = {
     "two PAX headers": pax({b"mtime": b"1"}) + pax({b"path": N1}) + entry(b"short"),
     "a GNU long name": long_name(N1[:-3] + b"e" * 200) + entry(N1),
     "a harmless global header": pax({b"comment": b"hi"}, kind=b"g") + entry(N1),
-    "a prefix field that GNU uses otherwise": entry(N1, magic=b"ustar  \0"),
+    "a prefix field that GNU uses for other data": entry(N1, magic=b"ustar  \0"),
     "many dots": entry(b"00000000000000000001.json.zst"),
 }
 
 
 @pytest.mark.parametrize("raw", ACCEPTED.values(), ids=ACCEPTED.keys())
-def test_the_dialects_are_accepted(raw: bytes, tmp_path: Path) -> None:
+def test_all_dialects_are_accepted(raw: bytes, tmp_path: Path) -> None:
     whole = raw + END + bytes(512 * 7)
     contents = scan(whole)
     assert (contents.first_key, contents.entries_end) == (1, len(raw))
     assert index.check(contents.index, len(whole)) == len(raw)
-    for number, found in enumerate(index.decode(contents.index)):
-        headers = whole[found.position : found.content.start]
-        assert tar.check_entry(headers, found, 1 + number).startswith(f"{1 + number:020d}.")
+    for number, each in enumerate(index.decode(contents.index)):
+        headers = whole[each.position : each.content.start]
+        assert tar.check_entry(headers, each, 1 + number).startswith(f"{1 + number:020d}.")
     (tmp_path / "a.tar").write_bytes(whole)
     assert tar.scan_file(tmp_path / "a.tar", first_key=1) == contents
 
 
 REFUSED = {
-    "nothing": (b"", "it has no byte"),
-    "only an end": (END, "end marker but no entry"),
+    "an empty file": (b"", "it has 0 bytes"),
+    "only an end marker": (END, "end marker but no entry"),
     "a directory": (entry(N1, b"", kind=b"5") + END, "is a directory"),
     "a symbolic link": (entry(N1, b"", kind=b"2") + END, "is a symbolic link"),
     "a hard link": (entry(N1, b"", kind=b"1") + END, "is a hard link"),
@@ -69,29 +71,35 @@ REFUSED = {
     "a slash": (entry(b"00000000000000000001.a/b") + END, "is not named"),
     "a USTAR prefix": (raw_header(N1, 0)[:345] + b"dir".ljust(167, b"\0") + END, "is not named"),
     "too few digits": (entry(b"1.txt") + END, "is not named"),
-    "a key above the greatest": (entry(b"09223372036854775808.txt") + END, "above 9223372036854775807"),
-    "a gap": (entry(N1) + entry(b"00000000000000000003.txt") + END, "follows key 1: keys must ascend one by one"),
+    "a key above the largest": (entry(b"09223372036854775808.txt") + END, "above 9223372036854775807"),
+    "a gap": (entry(N1) + entry(b"00000000000000000003.txt") + END, "follows key 1: keys must be consecutive"),
     "a repeat": (entry(N1) + entry(N1) + END, "follows key 1"),
-    "another first key": (entry(N1) + END, "the first key was announced as 7"),
+    "another first key": (entry(N1) + END, "the first key must be 7"),
     "a wrong checksum": (entry(N1).replace(b"0000644", b"0000645") + END, "has a wrong checksum"),
     "no end marker": (entry(N1), "without an end marker"),
-    "half an end marker": (entry(N1) + bytes(512), "end marker ends at"),
+    "half an end marker": (entry(N1) + bytes(512), "end marker would end at"),
     "a truncated content": (raw_header(N1, 5000) + bytes(512), "is truncated: it ends at byte"),
-    "a truncated block": (entry(N1) + END + b"\0", "no multiple of 512"),
-    "garbage behind the end": (
+    "a truncated block": (entry(N1) + END + b"\0", "not a multiple of 512"),
+    "other bytes after the end marker": (
         entry(N1) + END + bytes(52) + b"x" + bytes(459),
-        "byte 2100 lies behind the archive's end marker",
+        "byte 2100 is after the archive's end marker",
     ),
     "a malformed size": (raw_header(N1, 0, size_field=b"0000000009x\0") + END, "has a malformed size"),
-    "a global path": (pax({b"path": N1}, kind=b"g") + entry(N1) + END, "sets 'path', which only entries may"),
-    "a global size": (pax({b"size": b"1"}, kind=b"g") + entry(N1) + END, "sets 'size', which only entries may"),
+    "a global path": (pax({b"path": N1}, kind=b"g") + entry(N1) + END, "sets 'path', which only an entry's header may"),
+    "a global size": (
+        pax({b"size": b"1"}, kind=b"g") + entry(N1) + END,
+        "sets 'size', which only an entry's header may",
+    ),
     "a malformed PAX record": (entry(b"x", b"99 path=a\n", kind=b"x") + entry(N1) + END, "has a malformed record"),
-    "an extended header with nothing behind it": (pax({b"mtime": b"1"}) + END, "has no entry behind it"),
-    "a huge base-256 size": (raw_header(N1, 0, size_field=b"\x80" + b"\xff" * 11) + END, "too much"),
+    "an extended header without an entry": (pax({b"mtime": b"1"}) + END, "is not followed by an entry"),
+    "a huge base-256 size": (
+        raw_header(N1, 0, size_field=b"\x80" + b"\xff" * 11) + END,
+        "the limits are 281474976710655 bytes",
+    ),
     "only a prefix of an archive": (entry(N1) + entry(N2)[:300], "without an end marker"),
-    "a global header with nothing behind it": (
+    "a global header without an entry": (
         entry(N1) + pax({b"a": b"b"}, kind=b"g") + END,
-        "has no entry behind it",
+        "is not followed by an entry",
     ),
     "a long name cut short": (entry(b"x", bytes(600), kind=b"L")[:1024], "is truncated: the archive ends at byte 1024"),
     "sparse, in a global header": (pax({b"GNU.sparse.major": b"1"}, kind=b"g") + entry(N1) + END, "is a sparse file"),
@@ -102,15 +110,15 @@ REFUSED = {
     "lzip": (b"LZIP\x01" + b"1" * 100, "compressed with lzip"),
     "lz4": (b"\x04\x22\x4d\x18" + b"1" * 100, "compressed with lz4"),
     "compress": (b"\x1f\x9d\x90" + b"1" * 2000, "compressed with compress"),
-    "zstd behind a frame to skip": (b"\x50\x2a\x4d\x18" + b"1" * 100, "compressed with zstd"),
+    "zstd after a skippable frame": (b"\x50\x2a\x4d\x18" + b"1" * 100, "compressed with zstd"),
     "gzip": (b"\x1f\x8b" + bytes(2000), "compressed with gzip; decompress it first"),
     "zstd": (b"\x28\xb5\x2f\xfd" + b"1" * 2000, "compressed with zstd"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_breaks_a_rule_is_refused_by_name_and_rule(case: str, tmp_path: Path) -> None:
-    raw, said = REFUSED[case]
+def test_an_archive_that_breaks_a_rule_is_refused_with_a_message(case: str, tmp_path: Path) -> None:
+    raw, message = REFUSED[case]
     if case == "a USTAR prefix":
         block = bytearray(raw[:512])
         block[148:156] = b" " * 8
@@ -119,7 +127,7 @@ def test_what_breaks_a_rule_is_refused_by_name_and_rule(case: str, tmp_path: Pat
     first_key = 7 if case == "another first key" else None
     with pytest.raises(ArchiveError) as caught:
         scan(raw, first_key)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     (tmp_path / "a.tar").write_bytes(raw)
     with pytest.raises(ArchiveError, match=r"."):
@@ -127,31 +135,31 @@ def test_what_breaks_a_rule_is_refused_by_name_and_rule(case: str, tmp_path: Pat
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_more_header_blocks_than_a_record_can_say_are_refused() -> None:
+def test_more_header_blocks_than_a_record_can_hold_are_refused() -> None:
     raw = entry(b"x", bytes(512 * 65_535), kind=b"g") + entry(N1) + END
     with pytest.raises(ArchiveError, match="more than 65535 header blocks"):
         scan(raw)
 
 
-def test_an_index_entry_that_says_something_else_is_found() -> None:
+def test_an_index_entry_that_differs_from_the_headers_is_found() -> None:
     raw = archive(5, [b"abc", b"de"])
     first, second = index.decode(scan(raw).index)
-    with pytest.raises(ArchiveError, match="by the index it has key 6"):
+    with pytest.raises(ArchiveError, match="according to the index it has key 6"):
         tar.check_entry(raw[:512], first, 6)
-    with pytest.raises(ArchiveError, match="has 1 header blocks and 3 bytes, but by the index 1 and 4"):
+    with pytest.raises(ArchiveError, match="has 1 header blocks and 3 bytes, but according to the index 1 and 4"):
         tar.check_entry(raw[:512], first._replace(size=4), 5)
     large = archive(5, [bytes(600)])
-    with pytest.raises(ArchiveError, match="has 1 header blocks and 600 bytes, but by the index 1 and 3"):
+    with pytest.raises(ArchiveError, match="has 1 header blocks and 600 bytes, but according to the index 1 and 3"):
         tar.check_entry(large[:512], Entry(0, 1, 3), 5)
     with pytest.raises(ArchiveError, match="has more than 1 header blocks"):
         tar.check_entry(pax({b"path": N1}), Entry(0, 1, 3), 1)
-    with pytest.raises(ArchiveError, match="by the index 2 and 2"):
+    with pytest.raises(ArchiveError, match="according to the index 2 and 2"):
         tar.check_entry(raw[1024:2048], second._replace(header_blocks=2), 6)
     with pytest.raises(ArchiveError, match="has zeros there"):
         tar.check_entry(bytes(512), Entry(2048, 1, 0), 7)
 
 
-def test_a_content_of_more_than_8_gib_is_skipped_not_read(tmp_path: Path) -> None:
+def test_a_content_above_8_gib_is_skipped_and_not_read(tmp_path: Path) -> None:
     size = (8 << 30) + 5
     path = tmp_path / "large.tar"
     head = write.header("00000000000000000001.bin", size)
@@ -160,10 +168,10 @@ def test_a_content_of_more_than_8_gib_is_skipped_not_read(tmp_path: Path) -> Non
         out.truncate(len(head) + size + (-size % 512) + 1024)
     contents = tar.scan_file(path)
     assert index.entry_at(contents.index, 0) == Entry(0, len(head) // 512, size)
-    assert len(head) > 512, "the size does not fit eleven octal digits"
+    assert len(head) > 512, "a PAX header is needed because the size does not fit eleven octal digits"
 
 
-def test_progress_ends_with_all_of_it_and_never_goes_back(tmp_path: Path) -> None:
+def test_progress_never_decreases_and_ends_with_the_size(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     path.write_bytes(archive(1, [b"x"] * 3000))
     seen: list[tuple[int, int]] = []
@@ -174,6 +182,7 @@ def test_progress_ends_with_all_of_it_and_never_goes_back(tmp_path: Path) -> Non
 
 
 def damaged(raw: bytes, position: int, value: int) -> bytes:
+    """Return the bytes with one of them changed."""
     return raw[:position] + bytes([raw[position] ^ value]) + raw[position + 1 :]
 
 
@@ -181,7 +190,7 @@ WHOLE = {dialect: archive(1, [b"abc", b"", b"x" * 600], dialect=dialect) for dia
 
 
 @given(st.sampled_from(sorted(WHOLE)), st.integers(0, 2**20), st.integers(1, 255))
-def test_a_changed_byte_is_found_or_changes_nothing_that_is_read(dialect: str, place: int, value: int) -> None:
+def test_a_changed_byte_is_found_or_has_no_effect(dialect: str, place: int, value: int) -> None:
     raw = WHOLE[dialect]
     position = place % len(raw)
     before = scan(raw)
@@ -190,11 +199,11 @@ def test_a_changed_byte_is_found_or_changes_nothing_that_is_read(dialect: str, p
     except ArchiveError:
         return
     assert after == before
-    assert position < before.entries_end, "no byte from the end marker on is anything but zero"
+    assert position < before.entries_end, "from the end marker on, only zeros are accepted"
 
 
 @given(st.sampled_from(sorted(WHOLE)), st.data())
-def test_an_archive_cut_short_is_refused(dialect: str, data: st.DataObject) -> None:
+def test_a_truncated_archive_is_refused(dialect: str, data: st.DataObject) -> None:
     raw = WHOLE[dialect]
     needed = scan(raw).entries_end + 1024
     with pytest.raises(ArchiveError):
@@ -203,30 +212,30 @@ def test_an_archive_cut_short_is_refused(dialect: str, data: st.DataObject) -> N
 
 
 @given(st.sampled_from(sorted(WHOLE)), st.binary(min_size=1, max_size=2000).filter(any))
-def test_what_stands_behind_the_end_must_be_zeros(dialect: str, garbage: bytes) -> None:
+def test_only_zeros_are_accepted_after_the_end_marker(dialect: str, garbage: bytes) -> None:
     raw = WHOLE[dialect]
-    with pytest.raises(ArchiveError, match=r"behind the archive's end marker|no multiple of 512"):
+    with pytest.raises(ArchiveError, match=r"after the archive's end marker|not a multiple of 512"):
         scan(raw + garbage)
     assert scan(raw + bytes(512 * len(garbage))).count == 3
 
 
 @given(st.lists(st.integers(0, 60_000), min_size=1, max_size=40), st.integers(0, 3000), st.integers(1, 9))
-def test_a_walk_reads_within_the_archive_and_skips_large_contents(sizes: list[int], large: int, wide: int) -> None:
+def test_a_scan_reads_each_byte_at_most_once(sizes: list[int], large: int, wide: int) -> None:
     raw = b"".join(entry(b"%020d.x" % key, bytes(size)) for key, size in enumerate(sizes)) + END
-    asked: list[range] = []
+    requested: list[range] = []
 
     def read(start: int, stop: int) -> bytes:
-        asked.append(range(start, stop))
+        requested.append(range(start, stop))
         assert 0 <= start < stop <= len(raw)
         return raw[start:stop]
 
     found = tar.scan(read, len(raw), wide=wide * 4096, large=large)
     assert [each.size for each in index.decode(found.index)] == sizes
-    starts = [each.start for each in asked]
-    assert starts == sorted(starts), "nothing is read twice"
+    starts = [each.start for each in requested]
+    assert starts == sorted(starts), "no byte may be read twice"
 
 
-def test_an_index_that_goes_into_a_file_is_not_in_memory(tmp_path: Path) -> None:
+def test_an_index_that_is_written_to_a_file_is_not_kept_in_memory(tmp_path: Path) -> None:
     raw = WHOLE["pax"]
     whole = scan(raw)
     with (tmp_path / "index").open("w+b") as file:
@@ -236,15 +245,15 @@ def test_an_index_that_goes_into_a_file_is_not_in_memory(tmp_path: Path) -> None
     assert (found.index, found.count, found.entries_end) == (b"", whole.count, whole.entries_end)
 
 
-def test_behind_large_contents_only_headers_are_read() -> None:
+def test_after_large_contents_only_headers_are_read() -> None:
     sizes = [3 << 20] * 20
     raw = b"".join(entry(b"%020d.x" % key, bytes(size)) for key, size in enumerate(sizes)) + END
-    asked: list[int] = []
+    requested: list[int] = []
 
     def read(start: int, stop: int) -> bytes:
-        asked.append(stop - start)
+        requested.append(stop - start)
         return raw[start:stop]
 
     assert tar.scan(read, len(raw), wide=1 << 20).count == 20
-    assert len(asked) < 25
-    assert sum(asked[1:]) < 1 << 18
+    assert len(requested) < 25
+    assert sum(requested[1:]) < 1 << 18

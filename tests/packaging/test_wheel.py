@@ -24,7 +24,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_has_all_parts_and_no_init_of_the_namespace(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "datas3t/__init__.py" not in names
-    for package in ("archive", "cli", "client", "embedded", "server", "v1"):
+    for package in ("archive", "cli", "client", "embedded", "local", "server", "transport", "v1"):
         assert f"datas3t/{package}/__init__.py" in names
         assert f"datas3t/{package}/py.typed" in names
     assert "datas3t/server/db/migrations/0001_tables.sql" in names

@@ -1,4 +1,4 @@
-"""Archives for tests: small ones in every dialect, seeded ones of any size."""
+"""Archives for tests: small ones in every dialect, and reproducible ones of any size."""
 
 import io
 import random
@@ -12,7 +12,7 @@ DIALECTS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tar
 
 
 def archive(first: int, contents: Iterable[bytes], *, extension: str = "bin", dialect: str = "ustar") -> bytes:
-    """An archive as Python's tarfile writes it; with `pax` each entry has a PAX header for its time."""
+    """Return an archive of Python's tarfile. In dialect `pax` each entry has a PAX header for its time."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=DIALECTS[dialect]) as tar:
         for key, content in enumerate(contents, first):
@@ -24,18 +24,18 @@ def archive(first: int, contents: Iterable[bytes], *, extension: str = "bin", di
 
 
 def contents(seed: int, count: int, size: int) -> list[bytes]:
-    """Seeded contents of 0 to `size` bytes; random, so that nothing compresses them."""
+    """Return random contents of 0 to `size` bytes, which cannot be compressed."""
     source = random.Random(seed)
     return [source.randbytes(source.randint(0, size)) for _ in range(count)]
 
 
 def random_archive(seed: int, first: int, count: int, size: int = 2000, *, dialect: str = "ustar") -> bytes:
-    """A seeded archive."""
+    """Return an archive of random contents."""
     return archive(first, contents(seed, count, size), dialect=dialect)
 
 
 def write_archive(path: Path, seed: int, first: int, sizes: Sequence[int], *, extension: str = "bin") -> None:
-    """A seeded archive in a file, an entry at a time."""
+    """Write an archive of random contents of these sizes to a file, one entry at a time."""
     source = random.Random(seed)
     with path.open("wb") as out:
         for key, size in enumerate(sizes, first):
@@ -49,7 +49,7 @@ def write_archive(path: Path, seed: int, first: int, sizes: Sequence[int], *, ex
 def raw_header(
     name: bytes, size: int, *, kind: bytes = b"0", size_field: bytes | None = None, magic: bytes = b"ustar\x0000"
 ) -> bytes:
-    """A header block of any kind, with a checksum that holds."""
+    """Return a header block of any type, with the right checksum."""
     block = bytearray(512)
     block[: len(name)] = name
     block[100:124] = b"0000644\0" + b"0000000\0" * 2
@@ -63,12 +63,12 @@ def raw_header(
 
 
 def entry(name: bytes, content: bytes = b"x", **fields: bytes) -> bytes:
-    """A header block, a content and its padding."""
+    """Return a header block, a content and its padding."""
     return raw_header(name, len(content), **fields) + content + bytes(-len(content) % 512)
 
 
 def pax(records: dict[bytes, bytes], *, kind: bytes = b"x") -> bytes:
-    """An extended header with these records."""
+    """Return an extended header with these records."""
     payload = b""
     for key, value in records.items():
         rest = b" %s=%s\n" % (key, value)

@@ -1,7 +1,7 @@
-"""The quick way through archives of many entries: headers are found in a plain loop and checked all at once by numpy.
+"""A fast reader for archives of many entries: a plain loop finds the headers, and numpy checks them all at once.
 
-Where contents are small all is read, a window at a time; where they are large, the headers alone. It vouches for plain
-entries only (`bulk_headers`). All else, and all messages, are the scalar reader's (`header`).
+If contents are small, it reads whole windows of the archive; if they are large, only the headers. It handles plain
+entries only (`bulk_headers`) and stops at the first other one, which the reference reader (`header`) then handles.
 """
 
 import os
@@ -15,18 +15,23 @@ from datas3t.archive.bulk_headers import WORD, WORDS, Words
 from datas3t.archive.index import BLOCK
 from datas3t.archive.names import MAX_KEY
 
-_LARGE = 12 << 10  # the mean entry from which on it is quicker to skip contents than to read them
-_WINDOW = 4 << 20
-_BATCH = 2_048  # entries whose headers are read one by one before they are checked
-_FEW = 8  # entries that must be as long as the first, or the others are not looked at
+_LARGE = 12 << 10  # bytes of the mean entry from which seeking to each header is faster than reading everything
+_WINDOW = 4 << 20  # bytes that are read at once
+_BATCH = 2_048  # entries whose headers are read one by one and then checked together
+_PROBES = 8  # entries that must be as long as the first one before equal lengths are assumed for the whole window
 
 Numbers = NDArray[np.intp]
 
 
-class _Heads(NamedTuple):
-    """Entries one behind the other: where they start, in blocks, and the rows of their headers.
+class _Headers(NamedTuple):
+    """The headers of consecutive entries.
 
-    `extended` and `payloads` are the PAX headers, one block each, of the entries that have one: `which` of all.
+    Attributes:
+        starts: The block at which each entry starts.
+        mains: The main header of each entry, a row each.
+        which: The numbers of the entries that have a PAX header.
+        extended: The PAX headers of these entries, a row each.
+        payloads: The records of these PAX headers, one block each.
     """
 
     starts: Numbers
@@ -36,50 +41,62 @@ class _Heads(NamedTuple):
     payloads: Words
 
 
-class Bulk:
-    """Reads an archive of `size` bytes from a file descriptor; `mean` is the size of an entry, as far as is known."""
+class BulkReader:
+    """Reads the plain entries of an archive in a file."""
 
     def __init__(self, fd: int, size: int, mean: float) -> None:
+        """Make a reader.
+
+        Args:
+            fd: The descriptor of the file.
+            size: The size of the archive in bytes.
+            mean: The mean size of the entries so far, in bytes.
+        """
         self._fd = fd
         self._size = size
         self._mean = mean
         self._buffer = bytearray(max(_WINDOW, 3 * _BATCH * BLOCK))
-        self._picked = np.empty((_WINDOW // BLOCK, WORDS), WORD)  # kept: fresh memory costs more than filling it
-        self._headers = bulk_headers.Headers()
+        self._picked = np.empty((_WINDOW // BLOCK, WORDS), WORD)  # reused: new memory costs more than filling it
+        self._checker = bulk_headers.Checker()
 
     def take(self, position: int, key: int) -> tuple[bytes, int]:
-        """The records of the plain entries from `position` on, whose first has this key, and where they end.
+        """Read the plain entries from `position`, the first of which must have this key.
 
-        No records where the very first entry is not plain.
+        Returns:
+            The records of these entries, and the byte after the last one. There are no records if the first entry is
+            not plain.
         """
         if key > MAX_KEY - len(self._buffer):
             return b"", position
-        heads = self._skipping(position) if self._mean > _LARGE else self._reading(position)
-        if heads is None:
+        headers = self._read_headers(position) if self._mean > _LARGE else self._read_window(position)
+        if headers is None:
             return b"", position
-        records, stop = self._vouched(heads, position, key)
+        records, stop = self._checked(headers, position, key)
         if records:
             self._mean = (stop - position) / (len(records) // 16)
         return records, stop
 
-    def _reading(self, position: int) -> _Heads | None:
-        """The headers of a window."""
+    def _read_window(self, position: int) -> _Headers | None:
+        """Read a window of the archive, and return the headers in it."""
         length = os.preadv(self._fd, [memoryview(self._buffer)[:_WINDOW]], position)
         blocks = bulk_headers.rows(self._buffer, length // BLOCK)
         if len(blocks) == 0:
             return None
-        return _even(blocks) or _chased(blocks, self._picked)
+        return _equally_long(blocks) or _followed(blocks, self._picked)
 
-    def _skipping(self, position: int) -> _Heads | None:
-        """The headers of a batch of entries, and nothing else."""
-        room, each, starts = memoryview(self._buffer), 1, []
-        if os.preadv(self._fd, [room[:BLOCK]], position) == BLOCK and self._buffer[156] == ord("x"):
+    def _read_headers(self, position: int) -> _Headers | None:
+        """Read the headers of a batch of entries, without their contents."""
+        # All entries must have as many header blocks as the first one: one, or three with a PAX header.
+        view, each, starts = memoryview(self._buffer), 1, []
+        if os.preadv(self._fd, [view[:BLOCK]], position) == BLOCK and self._buffer[156] == ord("x"):
             each = 3
+
+        # Each header gives the position of the next one. A wrong size is found when the headers are checked.
         size, at = each * BLOCK, position
         for row in range(0, _BATCH * size, size):
-            if os.preadv(self._fd, [room[row : row + size]], at) < size:
+            if os.preadv(self._fd, [view[row : row + size]], at) < size:
                 break
-            end = row + size - BLOCK + 135
+            end = row + size - BLOCK + 135  # of the eleven digits of the size
             try:
                 content = int(self._buffer[end - 11 : end], 8)
             except ValueError:
@@ -89,77 +106,90 @@ class Bulk:
         if not starts:
             return None
         blocks = bulk_headers.rows(self._buffer, len(starts) * each)
-        return _regular(blocks, each, each, len(starts), np.array(starts) // BLOCK)
+        return _evenly_spaced(blocks, each, each, len(starts), np.array(starts) // BLOCK)
 
-    def _vouched(self, heads: _Heads, position: int, key: int) -> tuple[bytes, int]:
-        sizes = bulk_headers.sizes(heads.mains)
-        good = self._headers.regular(heads.mains) & bulk_headers.named(heads.mains, key)
-        blocks = np.ones(len(good), dtype=np.int64)
-        if len(heads.extended):
-            good[heads.which] &= self._headers.harmless(heads.extended, heads.payloads)
-            blocks[heads.which] = 3
-        stops = heads.starts + blocks + _lengths(heads.mains)
-        good &= stops <= (self._size - position) // BLOCK
-        count = len(good) if good.all() else int(np.argmin(good))
+    def _checked(self, headers: _Headers, position: int, key: int) -> tuple[bytes, int]:
+        """Return the records of the entries up to the first that is not plain, and the byte after them."""
+        sizes = bulk_headers.sizes(headers.mains)
+        plain = self._checker.are_regular(headers.mains) & bulk_headers.are_named(headers.mains, key)
+        blocks = np.ones(len(plain), dtype=np.int64)
+        if len(headers.extended):
+            plain[headers.which] &= self._checker.are_harmless(headers.extended, headers.payloads)
+            blocks[headers.which] = 3
+        stops = headers.starts + blocks + _content_blocks(headers.mains)
+        plain &= stops <= (self._size - position) // BLOCK
+        count = len(plain) if plain.all() else int(np.argmin(plain))
         if count == 0:
             return b"", position
+
+        # A record is two words: the position, and the header blocks in the upper 16 bits of the second.
         records = np.empty((count, 2), dtype=">u8")
-        records[:, 0] = heads.starts[:count] * BLOCK + position
+        records[:, 0] = headers.starts[:count] * BLOCK + position
         records[:, 1] = blocks[:count].astype(np.uint64) << np.uint64(48) | sizes[:count]
         return records.tobytes(), position + int(stops[count - 1]) * BLOCK
 
 
-def _regular(blocks: Words, stride: int, headers: int, count: int, starts: Numbers) -> _Heads:
-    """Entries that lie `stride` blocks apart, all with one header block or all with three."""
+def _evenly_spaced(blocks: Words, stride: int, headers: int, count: int, starts: Numbers) -> _Headers:
+    """Return the headers of entries that are `stride` rows apart and have one or three header blocks each."""
     mains, none = blocks[headers - 1 :: stride][:count], blocks[:0]
     if headers == 1:
-        return _Heads(starts, mains, slice(0), none, none)
-    return _Heads(starts, mains, slice(None), blocks[::stride][:count], blocks[1::stride][:count])
+        return _Headers(starts, mains, slice(0), none, none)
+    return _Headers(starts, mains, slice(None), blocks[::stride][:count], blocks[1::stride][:count])
 
 
-def _even(blocks: Words) -> _Heads | None:
-    """The headers of a window if its entries are all as long as the first; None where most of them are not."""
+def _equally_long(blocks: Words) -> _Headers | None:
+    """Return the headers of the entries in a window that are as long as the first, or None if many are not."""
     headers = 3 if bulk_headers.kinds(blocks[:1])[0] == ord("x") else 1
     if len(blocks) < headers:
         return None
-    length = _lengths(blocks[headers - 1 : headers])[0]
+    length = _content_blocks(blocks[headers - 1 : headers])[0]
     stride = headers + int(length)
     rows = blocks[headers - 1 :: stride]
-    if (_lengths(rows[:_FEW]) != length).any():
+    if (_content_blocks(rows[:_PROBES]) != length).any():
         return None
-    same = _lengths(rows) == length
+    same = _content_blocks(rows) == length
     count = len(rows) if same.all() else int(np.argmin(same))
     if count < 3 * len(rows) // 4:
         return None
-    return _regular(blocks, stride, headers, count, np.arange(0, count * stride, stride))
+    return _evenly_spaced(blocks, stride, headers, count, np.arange(0, count * stride, stride))
 
 
-def _chased(blocks: Words, out: Words) -> _Heads | None:
-    """The headers of a window, from each to the next."""
-    following = (_lengths(blocks) + np.arange(1, len(blocks) + 1)).tolist()
-    found, at, count = [], 0, len(following)
+def _followed(blocks: Words, out: Words) -> _Headers | None:
+    """Return the headers in a window, found by following the size in each to the next.
+
+    `out` is memory for a copy of the headers.
+    """
+    # The block after each header's content, computed for all blocks at once; only those of headers are used.
+    following = (_content_blocks(blocks) + np.arange(1, len(blocks) + 1)).tolist()
+    visited, at, count = [], 0, len(following)
     while at < count:
-        found.append(at)
+        visited.append(at)
         at = following[at]
-    heads = np.array(found)
-    extended = bulk_headers.kinds(blocks)[heads] == ord("x")
-    # behind an extended header there must be one block of records and a main header; at the edge the latter is missing
-    odd = np.flatnonzero(extended & np.append((np.diff(heads) != 2) | extended[1:], True))
+    heads = np.array(visited)
+
+    # Keep the entries up to a PAX header that is not followed by one block of records and a main header. At the end of
+    # the window the main header is missing.
+    is_extended = bulk_headers.kinds(blocks)[heads] == ord("x")
+    odd = np.flatnonzero(is_extended & np.append((np.diff(heads) != 2) | is_extended[1:], True))
     keep = int(odd[0]) if len(odd) else len(heads)
-    heads, extended = heads[:keep], extended[:keep]
+    heads, is_extended = heads[:keep], is_extended[:keep]
     if keep == 0:
         return None
-    before = np.flatnonzero(extended)
-    which = before - np.arange(len(before))
-    mains, headers = heads[~extended], heads[before]
+
+    # An entry starts at its PAX header if it has one, otherwise at its main header.
+    places = np.flatnonzero(is_extended)
+    which = places - np.arange(len(places))
+    mains, extended = heads[~is_extended], heads[places]
     starts = mains.copy()
-    starts[which] = headers
-    picked = np.concatenate((mains, headers, headers + 1))
+    starts[which] = extended
+
+    # Copy the headers together: checking rows that are next to each other is much faster.
+    picked = np.concatenate((mains, extended, extended + 1))
     rows = np.take(blocks, picked, axis=0, out=out[: len(picked)], mode="clip")
-    one, two = len(mains), len(mains) + len(headers)
-    return _Heads(starts, rows[:one], which, rows[one:two], rows[two:])
+    one, two = len(mains), len(mains) + len(extended)
+    return _Headers(starts, rows[:one], which, rows[one:two], rows[two:])
 
 
-def _lengths(rows: Words) -> Numbers:
-    """Blocks of content behind each header; of what is no header, some number."""
+def _content_blocks(rows: Words) -> Numbers:
+    """Return the blocks of content after each header. For a row that is not a header, the number is meaningless."""
     return (bulk_headers.sizes(rows) + np.uint64(BLOCK - 1) >> np.uint64(9)).astype(np.intp)

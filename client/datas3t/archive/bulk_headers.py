@@ -1,7 +1,8 @@
-"""Headers by the thousand: which of them are plain, all checked at once by numpy as rows of 64-bit words.
+"""Check thousands of headers at once: numpy handles them as rows of 64-bit words.
 
-Plain is what tools write for a small file: USTAR, V7 or GNU, a name and a size that fit, and perhaps a PAX header whose
-records mean nothing here. Of what is not plain nothing is said: that is the scalar reader's (`header`).
+The checks recognise plain headers, which is what tools write for a small file: USTAR, V7 or GNU, with a name and a size
+that fit, and possibly a PAX header whose records are ignored here. Every other header is left to the reference reader
+(`header`), valid or not.
 """
 
 import numpy as np
@@ -11,17 +12,19 @@ from datas3t.archive import ArchiveError, header
 from datas3t.archive.index import BLOCK
 
 Words = NDArray[np.uint64]
-"""Little-endian, whatever the machine is: byte k of a block is in word k // 8, bits 8 * (k % 8) and up."""
+"""Little-endian on every machine: byte k of a block is in word k // 8, from bit 8 * (k % 8)."""
 Flags = NDArray[np.bool_]
+"""One value for each row."""
 
 WORD = np.dtype("<u8")
 WORDS = BLOCK // WORD.itemsize
 
-_TEMPLATES = 64
-_TILE = 1_024  # rows whose sums are made at once: what is in between stays in the cache
+_MAX_TEMPLATES = 64  # PAX headers are compared with each, so many would be slower than the reference reader
+_TILE = 1_024  # rows whose sums are computed at once: the intermediate results stay in the CPU's cache
 
 
 def _each(byte: int) -> np.uint64:
+    """Return a word with this value in each of its eight bytes."""
     return np.uint64(byte * 0x0101010101010101)
 
 
@@ -39,73 +42,80 @@ _USTAR_MASK = _u(0x00FFFFFFFFFFFF00)
 
 
 def rows(buffer: bytearray, count: int) -> Words:
-    """The first blocks of a buffer, a row each; not copied."""
+    """Return the first `count` blocks of a buffer, a row each, without copying them."""
     return np.frombuffer(buffer, WORD, count * WORDS).reshape(-1, WORDS)
 
 
 def sizes(rows: Words) -> Words:
-    """The number in bytes 124-134, eleven octal digits; nonsense where they are none."""
+    """Return the sizes in bytes 124-134, eleven octal digits. Without such digits the number is meaningless."""
     return _octal(rows[:, 15] & _HIGH_HALF) << _u(21) | _octal(rows[:, 16] << _8)
 
 
 def kinds(rows: Words) -> Words:
-    """The type of each header."""
+    """Return the type of each header."""
     return rows[:, 19] >> _32 & _u(0xFF)
 
 
-def named(rows: Words, key: int) -> Flags:
-    """Which headers have the names of consecutive datapoints from `key` on."""
+def are_named(rows: Words, key: int) -> Flags:
+    """Return which headers have the name of their datapoint; the first row's has this key, and keys are consecutive."""
     first, second, third = rows[:, 0], rows[:, 1], rows[:, 2]
     numeric = _all_digits(first) & _all_digits(second) & _all_digits(third & _LOW_HALF | _ZERO_DIGITS << _32)
     upper = _decimal(first)
-    # 9,223,371 and twelve digits more are below 2^63: nothing wraps
-    found = upper * _u(10**12) + _decimal(second) * _u(10**4) + _decimal(third << _32)
+    # 9,223,371 followed by twelve digits is below 2^63, so nothing overflows.
+    keys = upper * _u(10**12) + _decimal(second) * _u(10**4) + _decimal(third << _32)
     expected = _u(key) + np.arange(len(rows), dtype=np.uint64)
-    return np.asarray(numeric & (upper <= 9_223_371) & (found == expected) & _with_extension(rows))
+    return np.asarray(numeric & (upper <= 9_223_371) & (keys == expected) & _with_extension(rows))
 
 
-class Headers:
-    """Checks headers; keeps the memory that it needs, and what PAX headers without meaning here look like.
+class Checker:
+    """Checks headers, and learns what the PAX headers look like that can be ignored.
 
-    They are kept as templates, in which digits of values may be other digits.
+    Each distinct form of such a header is kept as a template, in which the digits of values may differ. The memory for
+    intermediate results is reused.
     """
 
     def __init__(self) -> None:
+        """Make a checker without templates."""
         self._sums_of = np.empty((2, _TILE, WORDS), np.uint64)
-        self._templates: list[tuple[int, Words, Words, Words]] = []  # length, text, masks of the text and of the digits
+        self._templates: list[
+            tuple[int, Words, Words, Words]
+        ] = []  # length, text, masks of the text and of the digits; see _learn
 
-    def regular(self, rows: Words) -> Flags:
-        """Which are plain headers of regular files, but for their names."""
+    def are_regular(self, rows: Words) -> Flags:
+        """Return which rows are plain headers of regular files. Their names are not checked."""
         kind = kinds(rows)
         prefixed = (rows[:, 32] & _USTAR_MASK == _USTAR) & (rows[:, 43] & _u(0xFF00) != 0)
-        return np.asarray(((kind == ord("0")) | (kind == 0)) & ~prefixed & self._sound(rows))
+        return np.asarray(((kind == ord("0")) | (kind == 0)) & ~prefixed & self._have_valid_fields(rows))
 
-    def harmless(self, rows: Words, payloads: Words) -> Flags:
-        """Which are plain headers of PAX records, in one block each, that change nothing."""
+    def are_harmless(self, rows: Words, payloads: Words) -> Flags:
+        """Return which rows are PAX headers, with records in one block each, that do not affect their entry."""
         lengths = sizes(rows)
-        good = (kinds(rows) == ord("x")) & (lengths > 0) & (lengths <= BLOCK) & self._sound(rows)
-        return np.asarray(good & self._unread(payloads, np.where(good, lengths, 0)))
+        valid = (kinds(rows) == ord("x")) & (lengths > 0) & (lengths <= BLOCK) & self._have_valid_fields(rows)
+        return np.asarray(valid & self._are_ignored(payloads, np.where(valid, lengths, 0)))
 
-    def _unread(self, payloads: Words, lengths: Words) -> Flags:
-        good = np.zeros(len(payloads), dtype=np.bool_)
+    def _are_ignored(self, payloads: Words, lengths: Words) -> Flags:
+        """Return which payloads fit a template, after learning new ones."""
+        fits = np.zeros(len(payloads), dtype=np.bool_)
         for template in self._templates:
-            if good.all():
-                return good
-            _mark(good, payloads, lengths, template)
-        while len(self._templates) < _TEMPLATES and not good.all():
-            row = int(np.argmin(good))
+            if fits.all():
+                return fits
+            _mark(fits, payloads, lengths, template)
+
+        # The first payload without a template is read by the reference reader and becomes a template if it is ignored.
+        while len(self._templates) < _MAX_TEMPLATES and not fits.all():
+            row = int(np.argmin(fits))
             length = int(lengths[row])
             learned = _learn(payloads[row].tobytes()[:length])
             if learned is None:
                 break
             self._templates.append((length, *learned))
-            _mark(good, payloads, lengths, self._templates[-1])
-        return good
+            _mark(fits, payloads, lengths, self._templates[-1])
+        return fits
 
-    def _sound(self, rows: Words) -> Flags:
-        """Which have a size and a checksum in plain octal digits, and the checksum holds."""
+    def _have_valid_fields(self, rows: Words) -> Flags:
+        """Return which rows have a size and a checksum in plain octal digits, and a checksum that is correct."""
         size = (rows[:, 15] & _u(0xF8F8F8F800000000) == _u(0x3030303000000000)) & (
-            rows[:, 16] & _u(0xDFF8F8F8F8F8F8F8) == _u(0x0030303030303030)  # ended by a NUL or a blank
+            rows[:, 16] & _u(0xDFF8F8F8F8F8F8F8) == _u(0x0030303030303030)  # followed by a NUL or a blank
         )
         field = rows[:, 18] >> _32 | rows[:, 19] << _32  # six digits, a NUL, a blank
         octal = field & _u(0xFFFFF8F8F8F8F8F8) == _u(0x2000303030303030)
@@ -113,7 +123,7 @@ class Headers:
         return np.asarray(size & octal & (_octal(field << _16) == total))
 
     def _sums(self, rows: Words) -> Words:
-        """The sum of each row's bytes."""
+        """Return the sum of each row's bytes."""
         total = np.empty(len(rows), np.uint64)
         for start in range(0, len(rows), _TILE):
             tile = rows[start : start + _TILE]
@@ -123,32 +133,33 @@ class Headers:
             np.right_shift(odd, _8, out=odd)
             np.bitwise_and(odd, _EVEN, out=odd)
             np.add(even, odd, out=even)  # four sums of two bytes in each word
-            np.einsum("ij->i", even, out=total[start : start + _TILE])  # of 128: they fit 16 bits
+            np.einsum("ij->i", even, out=total[start : start + _TILE])  # of 128 bytes each, which fits in 16 bits
         total = (total & _QUARTERS) + (total >> _16 & _QUARTERS)
         return (total & _LOW_HALF) + (total >> _32)
 
 
-def _mark(good: Flags, payloads: Words, lengths: Words, template: tuple[int, Words, Words, Words]) -> None:
-    """Marks the payloads that fit the template."""
+def _mark(marks: Flags, payloads: Words, lengths: Words, template: tuple[int, Words, Words, Words]) -> None:
+    """Set the marks of the payloads that fit the template."""
     length, text, literal, digits = template
     same = lengths == length
     whole = bool(same.all())
-    # a digit's lower half is its value, whatever digit the template has: see _learn
+    # The template has 0 in place of each digit, so what differs there is the value of the digit.
     changed = (payloads[:, : len(text)] if whole else payloads[same, : len(text)]) ^ text
-    fits = ((changed & literal | _no_digits(changed) & digits) == 0).all(axis=1)
+    fits = ((changed & literal | _not_digits(changed) & digits) == 0).all(axis=1)
     if whole:
-        good |= fits
+        marks |= fits
     else:
-        good[same] |= fits
+        marks[same] |= fits
 
 
 def _sum_of_bytes(words: Words) -> Words:
+    """Return the sum of the eight bytes of each word."""
     pairs = (words & _EVEN) + (words >> _8 & _EVEN)
     return pairs * _u(0x0001000100010001) >> _48
 
 
 def _octal(words: Words) -> Words:
-    """The number in eight octal digits, the first in the lowest byte; a byte of 0 counts as the digit 0."""
+    """Return the number in eight octal digits, the first in the lowest byte. A byte of 0 counts as the digit 0."""
     value = words & _SEVENS
     value = (value << _u(3)) + (value >> _8) & _EVEN
     value = (value << _u(6)) + (value >> _16) & _QUARTERS
@@ -156,7 +167,7 @@ def _octal(words: Words) -> Words:
 
 
 def _decimal(words: Words) -> Words:
-    """The number in eight decimal digits, as `_octal`."""
+    """Return the number in eight decimal digits, in the same order."""
     value = words & _NIBBLES
     value = value * _u(10) + (value >> _8) & _EVEN
     value = value * _u(100) + (value >> _16) & _QUARTERS
@@ -164,42 +175,46 @@ def _decimal(words: Words) -> Words:
 
 
 def _all_digits(words: Words) -> Flags:
-    return np.asarray(_no_digits(words ^ _ZERO_DIGITS) == 0)
+    """Return which words consist of eight decimal digits."""
+    return np.asarray(_not_digits(words ^ _ZERO_DIGITS) == 0)
 
 
-def _no_digits(values: Words) -> Words:
-    """Bits in those bytes that are above 9."""
+def _not_digits(values: Words) -> Words:
+    """Return words with bits set in the bytes whose value is above 9."""
     return (values | (values & _NIBBLES) + _SIXES) & _HIGH_NIBBLES
 
 
 def _with_extension(rows: Words) -> Flags:
-    """Which names go on, behind 20 digits, with a dot and an extension without a slash."""
+    """Return which names continue after the 20 digits with a dot and an extension without a slash."""
     third = rows[:, 2]
     dotted = (third >> _32 & _u(0xFF) == ord(".")) & (third >> _u(40) & _u(0xFF) != 0)
+
+    # Extensions are mostly the same: the first one is checked, and only those that differ from it.
     tails = rows[:, 3:13]
-    slashed = np.full(len(rows), _slashed(tails[:1])[0])
+    slashed = np.full(len(rows), _tails_with_slash(tails[:1])[0])
     others = np.flatnonzero(
         (tails[:, :-1] != tails[0, :-1]).any(axis=1) | ((tails[:, -1] ^ tails[0, -1]) & _LOW_HALF != 0)
     )
-    slashed[others] = _slashed(tails[others])
-    return np.asarray(dotted & ~slashed & ~_slash(third >> _u(40)))
+    slashed[others] = _tails_with_slash(tails[others])
+    return np.asarray(dotted & ~slashed & ~_words_with_slash(third >> _u(40)))
 
 
-def _slashed(tails: Words) -> Flags:
-    """Which have a slash in bytes 24-99; the last word's upper half is no part of the name."""
-    return _slash(tails[:, :-1]).any(axis=1) | _slash(tails[:, -1] & _LOW_HALF)
+def _tails_with_slash(tails: Words) -> Flags:
+    """Return which names have a slash in bytes 24-99. The upper half of the last word is not part of the name."""
+    return _words_with_slash(tails[:, :-1]).any(axis=1) | _words_with_slash(tails[:, -1] & _LOW_HALF)
 
 
-def _slash(words: Words) -> Flags:
-    """Which words have a byte that is a slash."""
+def _words_with_slash(words: Words) -> Flags:
+    """Return which words contain the byte of a slash."""
     changed = words ^ _SLASHES
     return np.asarray((changed - _ONES) & ~changed & _TOPS != 0)
 
 
 def _learn(payload: bytes) -> tuple[Words, Words, Words] | None:
-    """A payload that the scalar reader finds to be well-formed and without meaning here, as a template.
+    """Return the template of a payload, or None if it is malformed or affects its entry.
 
-    Its text has the digits of values as zeros; with other digits in their place it means as little.
+    The template is the payload's text with 0 in place of each digit of a value, the mask of the bytes that must be
+    equal, and the mask of the digits. Other digits in these places cannot make the payload affect its entry.
     """
     try:
         records = header.pax_records(payload, 0)
@@ -207,6 +222,8 @@ def _learn(payload: bytes) -> tuple[Words, Words, Words] | None:
         return None
     if any(header.changes_entry(key) for key in records):
         return None
+
+    # Replace the digits in the value of each record, `<length> <key>=<value>`.
     text, digits = bytearray(payload), bytearray(len(payload))
     at = 0
     while at < len(payload) and payload[at]:
@@ -220,4 +237,5 @@ def _learn(payload: bytes) -> tuple[Words, Words, Words] | None:
 
 
 def _words(raw: bytes | bytearray) -> Words:
+    """Return bytes as words, filled up with zeros."""
     return np.frombuffer(bytes(raw) + bytes(-len(raw) % WORD.itemsize), dtype=WORD)

@@ -1,4 +1,4 @@
-"""One entry's header blocks, read block by block: the one authority on what they say, and the source of all messages.
+"""The reference reader of an entry's header blocks. It works block by block and makes all error messages.
 
 Dialects: V7, USTAR and PAX (POSIX.1-2001, "pax Interchange Format"), GNU (its manual, "Basic Tar Format").
 """
@@ -12,10 +12,10 @@ from datas3t.archive import ArchiveError, names
 from datas3t.archive.index import BLOCK, MAX_HEADER_BLOCKS, MAX_SIZE, Entry, padded
 
 Read = Callable[[int, int], bytes]
-"""Answers exactly the bytes from start up to stop of an archive."""
+"""A function that returns exactly the bytes from `start` up to `stop` of an archive."""
 
 _ZEROS = bytes(BLOCK)
-_ANY_SIZE = 1 << 65  # of an archive, where it is not looked at
+_UNKNOWN_SIZE = 1 << 65  # stands for the size of an archive where nothing is checked against it
 _FIELDS = struct.Struct("100s24x12s12x8s1s100s6s82x155s12x")
 _BLANK_CHECKSUM = 8 * ord(" ")
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
@@ -36,7 +36,7 @@ _COMPRESSED = (
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\0", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
-    *((b"%c*M\x18" % first, "zstd") for first in range(0x50, 0x60)),  # frames to skip, which pzstd begins with
+    *((b"%c*M\x18" % first, "zstd") for first in range(0x50, 0x60)),  # skippable frames, with which pzstd's files begin
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"\x02\x21\x4c\x18", "lz4"),
     (b"LZIP", "lzip"),
@@ -49,18 +49,30 @@ _COMPRESSED = (
 )
 
 
-class Found(NamedTuple):
-    """An entry and what its name says."""
+class NamedEntry(NamedTuple):
+    """An entry, with the key and the extension in its name."""
 
     entry: Entry
     key: int
     extension: str
 
 
-def read_entry(read: Read, position: int, size: int) -> Found | None:
-    """The entry at `position` in an archive of `size` bytes; None where the end marker starts. Raises ArchiveError."""
+def read_entry(read: Read, position: int, size: int) -> NamedEntry | None:
+    """Read the headers of one entry.
+
+    Args:
+        read: Reads the archive.
+        position: The byte at which the entry's first header block starts.
+        size: The size of the archive in bytes.
+
+    Returns:
+        The entry, or None if the end marker starts at `position`.
+
+    Raises:
+        ArchiveError: The headers break a rule of the format.
+    """
     start = position
-    override: dict[bytes, bytes] = {}
+    override: dict[bytes, bytes] = {}  # values from extended headers, which replace those of the main header
     while True:
         if position + BLOCK > size:
             if position == 0:
@@ -71,22 +83,31 @@ def read_entry(read: Read, position: int, size: int) -> Found | None:
         block = read(position, position + BLOCK)
         if block == _ZEROS:
             if position != start:
-                raise ArchiveError(f"the extended header at byte {start} has no entry behind it")
+                raise ArchiveError(f"the extended header at byte {start} is not followed by an entry")
             return None
         fields = _FIELDS.unpack(block)
-        _check_sum(block, fields[2], position)
+        _check_checksum(block, fields[2], position)
         kind = fields[3]
         if kind not in _EXTENSIONS:
             break
         length = _number(fields[1], position)
-        position = _extend(read, position, kind, length, size, start, override)
+        position = _read_extension(read, position, kind, length, size, start, override)
     return _entry(start, position, fields, override, size)
 
 
 def check_entry(headers: bytes, entry: Entry, key: int) -> str:
-    """Checks that these header blocks describe exactly the entry of this key; answers its name. Raises ArchiveError.
+    """Check that header blocks describe the entry that the index has for a key.
 
-    `headers` are the archive's bytes from the entry's position up to its content.
+    Args:
+        headers: The archive's bytes from the entry's position up to its content.
+        entry: The entry according to the index.
+        key: The key of the datapoint.
+
+    Returns:
+        The name of the entry.
+
+    Raises:
+        ArchiveError: The headers are damaged, or describe another entry.
     """
 
     def read(start: int, stop: int) -> bytes:
@@ -95,22 +116,33 @@ def check_entry(headers: bytes, entry: Entry, key: int) -> str:
             raise ArchiveError(f"the entry at byte {entry.position} has more than {entry.header_blocks} header blocks")
         return piece
 
-    found = read_entry(read, entry.position, _ANY_SIZE)
-    if found is None:
-        raise ArchiveError(f"key {key} is at byte {entry.position} by the index, but the archive has zeros there")
-    name = names.entry_name(found.key, found.extension)
-    if found.key != key:
-        raise ArchiveError(f"the entry at byte {entry.position} is {name!r}, but by the index it has key {key}")
-    if found.entry != entry:
+    actual = read_entry(read, entry.position, _UNKNOWN_SIZE)
+    if actual is None:
         raise ArchiveError(
-            f"entry {name!r} has {found.entry.header_blocks} header blocks and {found.entry.size} bytes, "
-            f"but by the index {entry.header_blocks} and {entry.size}"
+            f"according to the index key {key} is at byte {entry.position}, but the archive has zeros there"
+        )
+    name = names.entry_name(actual.key, actual.extension)
+    if actual.key != key:
+        raise ArchiveError(
+            f"the entry at byte {entry.position} is {name!r}, but according to the index it has key {key}"
+        )
+    if actual.entry != entry:
+        raise ArchiveError(
+            f"entry {name!r} has {actual.entry.header_blocks} header blocks and {actual.entry.size} bytes, "
+            f"but according to the index {entry.header_blocks} and {entry.size}"
         )
     return name
 
 
 def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
-    """The records of an extended header: `<length> <key>=<value>\\n`, the length counting all of it."""
+    """Return the records of a PAX extended header, by key.
+
+    A record is `<length> <key>=<value>\\n`; the length counts the whole record. `position` is the byte at which the
+    header starts, for messages.
+
+    Raises:
+        ArchiveError: A record is malformed.
+    """
     records: dict[bytes, bytes] = {}
     at = 0
     while at < len(payload) and payload[at : at + 1] != b"\0":
@@ -126,14 +158,14 @@ def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
 
 
 def changes_entry(key: bytes) -> bool:
-    """Whether a PAX record with this key means something here; all others are left unread."""
+    """Whether a PAX record with this key affects how an entry is read. Other records are ignored."""
     return key in (b"path", b"size") or key.startswith(b"GNU.sparse")
 
 
-def _extend(
+def _read_extension(
     read: Read, position: int, kind: bytes, length: int, size: int, start: int, override: dict[bytes, bytes]
 ) -> int:
-    """Takes in an extended header; answers where the next header is."""
+    """Add the values of an extended header to `override` and return the byte at which the next header starts."""
     following = position + BLOCK + padded(length)
     if (following - start) // BLOCK + 1 > MAX_HEADER_BLOCKS:
         raise ArchiveError(f"the entry at byte {start} has more than {MAX_HEADER_BLOCKS} header blocks")
@@ -149,61 +181,78 @@ def _extend(
         for key in (b"path", b"size"):
             if key in records:
                 raise ArchiveError(
-                    f"the global header at byte {position} sets {key.decode()!r}, which only entries may"
+                    f"the global header at byte {position} sets {key.decode()!r}, which only an entry's header may set"
                 )
         override.update({key: value for key, value in records.items() if key.startswith(b"GNU.sparse")})
     return following
 
 
-def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[bytes, bytes], size: int) -> Found:
+def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[bytes, bytes], size: int) -> NamedEntry:
+    """Return the entry whose headers start at `start` and whose main header, at `position`, has these fields."""
+    # The name: a PAX path comes before a GNU long name, and that before the fields of the main header.
     raw_name, raw_size, _, kind, _, magic, prefix = fields
     name = raw_name.partition(b"\0")[0]
     if magic == b"ustar\0" and prefix[0]:
         name = prefix.partition(b"\0")[0] + b"/" + name
     name = override.get(b"path", override.get(b"GNU.name", name))
+
+    # Only regular files may be datapoints.
     if kind not in _REGULAR:
         what = _KINDS.get(kind, f"of type {kind.decode('latin-1')!r}")
-        raise ArchiveError(f"entry {names.shown(name)} is {what}, but only regular files may be datapoints")
+        raise ArchiveError(f"entry {names.quoted(name)} is {what}, but only regular files may be datapoints")
     if any(key.startswith(b"GNU.sparse") for key in override):
-        raise ArchiveError(f"entry {names.shown(name)} is a sparse file, but only regular files may be datapoints")
+        raise ArchiveError(f"entry {names.quoted(name)} is a sparse file, but only regular files may be datapoints")
+
+    # The numbers: they must fit a record of the index, and the content must be within the archive.
     key, extension = names.parse_entry_name(name)
     length = _pax_size(override[b"size"], name) if b"size" in override else _number(raw_size, position)
     blocks = (position - start) // BLOCK + 1
     if length > MAX_SIZE or blocks > MAX_HEADER_BLOCKS:
-        raise ArchiveError(f"entry {names.shown(name)} has {length} bytes and {blocks} header blocks: too much")
+        raise ArchiveError(
+            f"entry {names.quoted(name)} has {length} bytes and {blocks} header blocks; "
+            f"the limits are {MAX_SIZE} bytes and {MAX_HEADER_BLOCKS} blocks"
+        )
     entry = Entry(start, blocks, length)
     if entry.stop > size:
         raise ArchiveError(
-            f"entry {names.shown(name)} is truncated: it ends at byte {entry.stop}, but the archive at byte {size}"
+            f"entry {names.quoted(name)} is truncated: it ends at byte {entry.stop}, "
+            f"but the archive ends at byte {size}"
         )
-    return Found(entry, key, extension)
+    return NamedEntry(entry, key, extension)
 
 
-def _check_sum(block: bytes, field: bytes, position: int) -> None:
-    """The sum of the header's bytes, the checksum itself counted as blanks; some old programs summed signed bytes."""
-    said = _octal(field)
-    # adler32's lower half is 1 + the sum modulo 65,521, which half a block cannot reach: the quickest exact sum
+def _check_checksum(block: bytes, field: bytes, position: int) -> None:
+    """Raise ArchiveError unless the checksum in `field` is that of the header block.
+
+    It is the sum of the header's bytes, with the checksum itself counted as blanks. Some old programs added signed
+    bytes, which is accepted too.
+    """
+    stored = _octal(field)
+    # The fastest exact sum: adler32's lower half is 1 plus the sum modulo 65,521, which half a block cannot reach.
     total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
     total += _BLANK_CHECKSUM - sum(field)
-    if said == total:
+    if stored == total:
         return
-    if said is not None and not block.isascii():
+    if stored is not None and not block.isascii():
         signed = total - 256 * sum(byte > 127 for byte in block[:148] + block[156:])
-        if said == signed:
+        if stored == signed:
             return
     if position == 0:
         _check_compression(block)
-    raise ArchiveError(f"the header at byte {position} has a wrong checksum: damaged, or no TAR archive")
+    raise ArchiveError(
+        f"the header at byte {position} has a wrong checksum: the file is damaged or is not a TAR archive"
+    )
 
 
-def _check_compression(begin: bytes) -> None:
+def _check_compression(start: bytes) -> None:
+    """Raise ArchiveError if these first bytes of an archive show that it is compressed."""
     for magic, program in _COMPRESSED:
-        if begin.startswith(magic):
+        if start.startswith(magic):
             raise ArchiveError(f"the archive is compressed with {program}; decompress it first")
 
 
 def _number(field: bytes, position: int) -> int:
-    """A number of a header: octal digits, or base-256 where the first bit is set (GNU)."""
+    """Return a number in a header: octal digits, or base-256 if the first bit is set (GNU)."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     value = _octal(field)
@@ -213,6 +262,7 @@ def _number(field: bytes, position: int) -> int:
 
 
 def _octal(field: bytes) -> int | None:
+    """Return a number in octal digits, 0 for an empty field, or None if it has other characters."""
     digits = field.partition(b"\0")[0].strip(b" ")
     if not digits:
         return 0
@@ -220,6 +270,7 @@ def _octal(field: bytes) -> int | None:
 
 
 def _pax_size(value: bytes, name: bytes) -> int:
+    """Return the size in a PAX record of the entry with this name."""
     if not value.isdigit() or len(value) > 20:
-        raise ArchiveError(f"entry {names.shown(name)} has a malformed size in its extended header")
+        raise ArchiveError(f"entry {names.quoted(name)} has a malformed size in its extended header")
     return int(value)

@@ -1,8 +1,8 @@
-"""Archives joined by cutting their end markers: where one's entries end, the next one's begin, both whole blocks.
+"""Join archives: remove their end markers, put their entries one after another, and add one end marker.
 
-So the joined index is the sources' with shifted positions, and no archive is read. `plan` says who makes which part of
-the result: S3 copies what its rules allow (parts of 5 MiB to 5 GiB, the last may be smaller); the rest the client puts
-together.
+Entries are whole blocks, so the joined index consists of the sources' indices with shifted positions, and no archive
+has to be read. `plan` decides how each part of the result is made: S3 copies what its rules allow (parts of 5 MiB to
+5 GiB; the last one may be smaller), and the client downloads and uploads the rest.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +12,12 @@ from typing import NamedTuple
 from datas3t.archive.index import END_SIZE, RECORD, Buffer, columns
 from datas3t.archive.parts import MAX_PART, MAX_PARTS, MIN_PART
 
-FILL_PART = 20 << 20  # the size of a part that the client puts together, where there is enough to fill it
+_NUMPY_FROM = 4_096  # fewer records are shifted without numpy, whose import takes 0.2 s
+_UPLOADED_PART = 20 << 20  # bytes of the parts that the client uploads, if there is enough to fill one
 
 
 class Piece(NamedTuple):
-    """Bytes of a source's entries; sources are counted from 0."""
+    """The bytes from `start` up to `stop` of a source's entries. Sources are counted from 0."""
 
     source: int
     start: int
@@ -25,7 +26,13 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the result: its pieces in order, then `zeros` zero bytes. `copied`: S3 makes it of its one piece."""
+    """One part of the joined archive.
+
+    Attributes:
+        pieces: What the part consists of, in order.
+        zeros: The number of zero bytes after the pieces.
+        copied: Whether S3 makes the part by copying its single piece.
+    """
 
     pieces: tuple[Piece, ...]
     zeros: int = 0
@@ -33,16 +40,16 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size of the part in bytes."""
         return sum(piece.stop - piece.start for piece in self.pieces) + self.zeros
 
 
 def shifted(raw: Buffer, offset: int) -> bytes:
-    """The index of entries that lie `offset` bytes further on."""
-    if len(raw) < RECORD.size << 12:
+    """Return the index of the same entries `offset` bytes further on in the archive."""
+    if len(raw) < RECORD.size * _NUMPY_FROM:
         records = RECORD.iter_unpack(raw)
         return b"".join(RECORD.pack(position + offset, *rest) for position, *rest in records)
-    import numpy as np  # noqa: PLC0415 - 0.2 s that small indices do not need
+    import numpy as np  # noqa: PLC0415 - importing it takes 0.2 s, which small indices do not need
 
     records_array = np.frombuffer(raw, dtype=np.dtype([("position", ">u8"), ("rest", "V8")])).copy()
     records_array["position"] = columns(raw)[0] + offset
@@ -50,41 +57,50 @@ def shifted(raw: Buffer, offset: int) -> bytes:
 
 
 def joined_size(entry_sizes: Iterable[int]) -> int:
-    """The size of the joined archive: all entries and one end marker."""
+    """Return the size of the joined archive in bytes: all entries and one end marker."""
     return sum(entry_sizes) + END_SIZE
 
 
 def plan(entry_sizes: Sequence[int]) -> list[Part]:
-    """The parts of the archive that joins sources with entries of these sizes, in order.
+    """Return the parts of the joined archive, in order. The last one carries the end marker.
 
-    Sources of 5 MiB and more are copied by S3, in parts of up to 5 GiB; smaller ones in a row are put together by the
-    client. A row too small for a part takes what it lacks from the source behind it, or that one whole.
-    The last part carries the end marker. Raises ValueError where that needs more than 10,000 parts.
+    S3 copies sources of 5 MiB and more, in parts of up to 5 GiB. The client uploads smaller ones, several in a part. If
+    these are together too small for a part, the part also takes the missing bytes from the next source, or all of it.
+
+    Args:
+        entry_sizes: The bytes of entries in each source, without the end marker.
+
+    Raises:
+        ValueError: The archive would need more than 10,000 parts.
     """
     parts: list[Part] = []
-    loose: list[Piece] = []  # pieces that wait to become a part, in order
+    pending: list[Piece] = []  # pieces for the next parts that the client uploads
     for source, size in enumerate(entry_sizes):
         start = 0
-        if loose and _size(loose) < MIN_PART and size - (MIN_PART - _size(loose)) >= MIN_PART:
-            start = MIN_PART - _size(loose)  # the row becomes a part of its own, and the rest can be copied
-            loose.append(Piece(source, 0, start))
-        if size - start < MIN_PART:
-            loose.append(Piece(source, start, size))
+
+        # The pending pieces are too small for a part: fill it up from this source, if the rest can still be copied.
+        if pending and _size(pending) < MIN_PART and size - (MIN_PART - _size(pending)) >= MIN_PART:
+            start = MIN_PART - _size(pending)
+            pending.append(Piece(source, 0, start))
+
+        # The client uploads what S3 cannot copy. That includes a source that is too small to fill up the part.
+        if size - start < MIN_PART or (pending and _size(pending) < MIN_PART):
+            pending.append(Piece(source, start, size))
             continue
-        if loose and _size(loose) < MIN_PART:
-            loose.append(Piece(source, start, size))  # too small to give anything away: it is moved whole
-            continue
-        parts += _filled(loose)
-        loose = []
+
+        parts += _uploaded(pending)
+        pending = []
         parts += _copied(Piece(source, start, size))
-    parts += _filled(loose, END_SIZE)
+    parts += _uploaded(pending, END_SIZE)
     if len(parts) > MAX_PARTS:
-        raise ValueError(f"{len(entry_sizes)} dataranges make {len(parts)} parts, but S3 takes {MAX_PARTS}; join fewer")
+        raise ValueError(
+            f"{len(entry_sizes)} dataranges need {len(parts)} parts, but S3 allows {MAX_PARTS}; join fewer dataranges"
+        )
     return parts
 
 
 def _copied(piece: Piece) -> Iterator[Part]:
-    """Even parts that S3 copies, as few as can be."""
+    """Yield the fewest parts that S3 can copy, of about equal size."""
     size = piece.stop - piece.start
     count = -(-size // MAX_PART)
     for number in range(count):
@@ -92,12 +108,15 @@ def _copied(piece: Piece) -> Iterator[Part]:
         yield Part((Piece(piece.source, start, piece.start + size * (number + 1) // count),), copied=True)
 
 
-def _filled(pieces: Sequence[Piece], zeros: int = 0) -> Iterator[Part]:
-    """Parts of about 20 MiB, none below 5 MiB unless it carries the end marker."""
+def _uploaded(pieces: Sequence[Piece], zeros: int = 0) -> Iterator[Part]:
+    """Yield parts of about 20 MiB that the client uploads; `zeros` follow the last one.
+
+    None is below 5 MiB, except for one that carries the end marker.
+    """
     total = _size(pieces)
     if total + zeros == 0:
         return
-    count = max(1, total // FILL_PART)
+    count = max(1, total // _UPLOADED_PART)
     cut = [total * number // count for number in range(count + 1)]
     for number in range(count):
         part = tuple(_between(pieces, cut[number], cut[number + 1]))
@@ -105,8 +124,8 @@ def _filled(pieces: Sequence[Piece], zeros: int = 0) -> Iterator[Part]:
 
 
 def _between(pieces: Sequence[Piece], start: int, stop: int) -> Iterator[Piece]:
-    """What of the pieces, joined, lies between two bytes."""
-    at = 0
+    """Yield the pieces, or parts of them, from byte `start` up to byte `stop` of all pieces joined."""
+    at = 0  # the byte at which the current piece starts
     for piece in pieces:
         length = piece.stop - piece.start
         first, last = max(start - at, 0), min(stop - at, length)
@@ -116,4 +135,5 @@ def _between(pieces: Sequence[Piece], start: int, stop: int) -> Iterator[Piece]:
 
 
 def _size(pieces: Sequence[Piece]) -> int:
+    """Return the number of bytes in all pieces."""
     return sum(piece.stop - piece.start for piece in pieces)

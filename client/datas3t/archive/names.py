@@ -1,4 +1,4 @@
-"""Names: of the objects in a bucket, and of the entries in an archive (docs/format.md, "Objects" and "Archive")."""
+"""Names of the objects in a bucket and of the entries in an archive (docs/format.md, "Objects" and "Archive")."""
 
 import re
 from typing import Literal, NamedTuple
@@ -14,7 +14,7 @@ _DIGITS = 20
 
 
 class ObjectName(NamedTuple):
-    """What an object's key says: inclusive keys, the upload counter, and which of the two objects it is."""
+    """The parts of an object's key: first and last datapoint, upload counter, and which of the two objects it is."""
 
     datas3t: str
     first: int
@@ -29,50 +29,61 @@ def valid_name(name: str) -> bool:
 
 
 def prefix(datas3t: str) -> str:
-    """What the keys of all objects of a datas3t begin with."""
+    """Return the prefix of all object keys of a datas3t."""
     return f"datas3t/{datas3t}/dataranges/"
 
 
 def archive_key(datas3t: str, first: int, last: int, counter: int) -> str:
-    """The key of an archive's object."""
+    """Return the object key of an archive.
+
+    Args:
+        datas3t: The name of the datas3t.
+        first: The key of the archive's first datapoint.
+        last: The key of its last datapoint.
+        counter: The number of the upload, counted from 1 in each datas3t. It makes the object key unique.
+    """
     return f"{prefix(datas3t)}{first:020d}-{last:020d}-{counter:012d}.tar"
 
 
 def index_key(archive: str) -> str:
-    """The key of the index beside the archive with that key."""
+    """Return the object key of the index that belongs to the archive with this object key."""
     return archive.removesuffix(".tar") + ".index"
 
 
 def parse(object_key: str) -> ObjectName | None:
-    """What the key says, or None where it is not exactly one of ours."""
+    """Return the parts of an object key, or None unless it is exactly a key that `archive_key` or `index_key` makes."""
     match = _OBJECT.fullmatch(object_key)
     if match is None:
         return None
     datas3t, first, last, counter, kind = match.groups()
     name = ObjectName(datas3t, int(first), int(last), int(counter), "tar" if kind == "tar" else "index")
-    padded = counter == f"{name.counter:012d}"
-    return name if padded and name.counter > 0 and name.first <= name.last <= MAX_KEY else None
+    canonical = counter == f"{name.counter:012d}"  # no more leading zeros than needed
+    return name if canonical and name.counter > 0 and name.first <= name.last <= MAX_KEY else None
 
 
 def entry_name(key: int, extension: str) -> str:
-    """The name of a datapoint's entry; the extension is without its leading dot."""
+    """Return the entry name of a datapoint. The extension has no leading dot."""
     return f"{key:0{_DIGITS}d}.{extension}"
 
 
 def parse_entry_name(name: bytes | str) -> tuple[int, str]:
-    """Key and extension of an entry's name. Raises ArchiveError."""
+    """Return the key and the extension in an entry's name.
+
+    Raises:
+        ArchiveError: The name is not twenty digits, a dot and an extension, or the key is too large.
+    """
     if isinstance(name, str):
         name = name.encode("utf-8", "surrogateescape")
     match = _ENTRY.fullmatch(name)
     if match is None:
-        raise ArchiveError(f"entry {shown(name)} is not named <20 digits>.<extension>")
+        raise ArchiveError(f"entry {quoted(name)} is not named <20 digits>.<extension>")
     key = int(match[1])
     if key > MAX_KEY:
-        raise ArchiveError(f"entry {shown(name)} has a key above {MAX_KEY}")
+        raise ArchiveError(f"entry {quoted(name)} has a key above {MAX_KEY}")
     return key, match[2].decode("utf-8", "surrogateescape")
 
 
-def shown(name: bytes) -> str:
-    """A name for a message: on one line, quoted, and not endless."""
+def quoted(name: bytes) -> str:
+    """Return a name for a message: quoted, on one line, with at most 100 characters."""
     text = name.decode("utf-8", "backslashreplace")
     return repr(text if len(text) <= 100 else text[:97] + "...")

@@ -1,4 +1,4 @@
-"""Walks an archive: checks every rule of the format and makes the index. Contents are skipped, never read."""
+"""Check every rule of the format in an archive, and make its index. Contents are skipped, never read."""
 
 import io
 import os
@@ -16,21 +16,31 @@ __all__ = ["Contents", "check_end", "check_entry", "scan", "scan_file"]
 
 Progress = Callable[[int, int], None]
 Bulk = Callable[[int, int], tuple[bytes, int]]
-"""From a position and the key expected there: the records it can vouch for, and where they end."""
+"""A function that takes a position and the key expected there.
 
-_CHUNK = 4 << 20
-_LOOK_FIRST = 1_000  # entries by which to judge whether the rest is worth numpy
-_LARGE = 12 << 10  # a content that is quicker to skip than to read
-_WORTH = 30_000  # entries: numpy takes 0.2 s to import
-_MANY = 500  # entries that take as long one by one as the bulk reader takes to find none
-_WIDER = 8  # times the piece before
-_LONGEST_PAUSE = 4_096  # entries, before the bulk reader is asked again
+It returns the records of the plain entries that start there, possibly none, and the byte after the last one.
+"""
+
+_CHUNK = 4 << 20  # bytes of a file that are read at once
+_SAMPLE = 1_000  # entries read one by one before the bulk reader is considered, and between calls of `progress`
+_LARGE = 12 << 10  # bytes of content from which seeking to the next header is faster than reading on
+_NUMPY_FROM = 30_000  # entries from which the bulk reader saves more than the 0.2 s to import numpy
+_BREAK_EVEN = 500  # entries that take as long one by one as one call of the bulk reader
+_MAX_PAUSE = 4_096  # the most entries to read one by one before the bulk reader is tried again
+_GROWTH = 8  # how many times larger each piece is than the one before, until they are of full width
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What an archive holds. `entries_end` is where the end marker starts; sizes are bytes. The index is empty here if
-    it went into a file."""
+    """What an archive contains.
+
+    Attributes:
+        first_key: The key of the first datapoint.
+        count: The number of datapoints.
+        entries_end: The byte at which the end marker starts.
+        archive_size: The size of the archive in bytes.
+        index: The records of the index. Empty if the index was written to a file.
+    """
 
     first_key: int
     count: int
@@ -47,9 +57,23 @@ class Contents:
 def scan_file(
     source: str | os.PathLike[str] | int, *, first_key: int | None = None, progress: Progress | None = None
 ) -> Contents:
-    """Checks a whole archive in a file, by path or descriptor. Raises ArchiveError, or OSError.
+    """Check a whole archive in a file.
 
-    Memory: some 50 MB however large the archive is, and 16 bytes per datapoint. `progress` gets bytes done and in all.
+    Memory: about 50 MB for an archive of any size, and 16 bytes per datapoint.
+
+    Args:
+        source: The path of the file, or an open descriptor, which is left open.
+        first_key: The key that the first datapoint must have. None accepts any.
+        progress: Called with the bytes that are checked and the size of the archive.
+
+    Raises:
+        ArchiveError: The archive breaks a rule of the format; the message names the place and the rule.
+        OSError: The file cannot be read.
+
+    Example:
+        >>> contents = scan_file("photos.tar")
+        >>> contents.first_key, contents.count, contents.archive_size
+        (1, 2450, 99421184)
     """
     with _opened(source) as fd:
         size = os.fstat(fd).st_size
@@ -67,29 +91,47 @@ def scan(
     large: int = 1_600_000,
     into: IO[bytes] | None = None,
 ) -> Contents:
-    """Checks a whole archive that is read by ranges, as from S3. Raises ArchiveError, and what `read` raises.
+    """Check a whole archive that is read by byte ranges, for example from S3.
 
-    It asks for `wide` bytes at once, but behind a content larger than `large` only for a header: a content is worth
-    skipping if it takes longer than another request. The index is written `into` a file where there is one: then memory
-    is the same for any number of datapoints.
+    Args:
+        read: Reads the archive.
+        size: The size of the archive in bytes.
+        first_key: The key that the first datapoint must have. None accepts any.
+        wide: The bytes to read at once.
+        large: The bytes of content that take longer to read than one more request. After a larger content, only a
+            header is read.
+        into: A file to which the index is written. Without it the index is returned, and memory grows with the number
+            of datapoints.
+
+    Raises:
+        ArchiveError: The archive breaks a rule of the format; the message names the place and the rule.
+        Exception: Any exception that `read` raises.
     """
     window = _Window(read, size, wide=wide, narrow=8 * BLOCK, large=large)
     return _Walk(window.read, size, first_key, None, into).run(None)
 
 
 def check_end(read: Read, entries_end: int, size: int) -> None:
-    """Checks that from where the entries end all is zeros, at least an end marker. Raises ArchiveError."""
+    """Raise ArchiveError unless an end marker follows the entries, and zeros to the end of the archive.
+
+    Args:
+        read: Reads the archive.
+        entries_end: The byte after the last entry.
+        size: The size of the archive in bytes.
+    """
     if entries_end + END_SIZE > size:
-        raise ArchiveError(f"the archive has {size} bytes, but its end marker ends at byte {entries_end + END_SIZE}")
+        raise ArchiveError(
+            f"the archive has {size} bytes, but its end marker would end at byte {entries_end + END_SIZE}"
+        )
     for start in range(entries_end, size, _CHUNK):
         piece = read(start, min(start + _CHUNK, size))
         if piece.count(0) != len(piece):
             at = start + len(piece) - len(piece.lstrip(b"\0"))
-            raise ArchiveError(f"byte {at} lies behind the archive's end marker but is not zero")
+            raise ArchiveError(f"byte {at} is after the archive's end marker but is not zero")
 
 
 class _Walk:
-    """From entry to entry; keys must follow one another."""
+    """Reads entry after entry; their keys must be consecutive."""
 
     def __init__(
         self,
@@ -101,37 +143,43 @@ class _Walk:
     ) -> None:
         self._read = read
         self._size = size
-        self._announced = first_key
+        self._expected_first = first_key
         self._progress = progress
-        self._made = io.BytesIO()  # hands out what it holds without a copy
-        self._index = self._made if into is None else into
+        self._in_memory = io.BytesIO()  # getvalue() returns its content without a copy
+        self._index = self._in_memory if into is None else into
         self._first: int | None = None
         self._count = 0
         self._position = 0
 
     def run(self, make_bulk: Callable[[float], Bulk] | None) -> Contents:
+        """Check the archive.
+
+        Args:
+            make_bulk: Makes the bulk reader for a mean size of entries. None reads all entries one by one.
+        """
         if self._size == 0:
-            raise ArchiveError("the archive is empty: it has no byte")
+            raise ArchiveError("the archive is empty: it has 0 bytes")
         bulk: Bulk | None = None
-        until, pause = _LOOK_FIRST, 1
-        while self._step():
-            if make_bulk is None or self._count < until:
+        bulk_at, pause = _SAMPLE, 1  # the count at which to try the bulk reader next, and the entries until then
+        while self._read_one():
+            if make_bulk is None or self._count < bulk_at:
                 continue
-            if bulk is None and not self._worth_bulk():
-                until = 2 * self._count
+            if bulk is None and not self._is_bulk_worthwhile():
+                bulk_at = 2 * self._count
                 continue
+            # Where entries are not plain, the bulk reader is tried less and less often.
             bulk = bulk or make_bulk(self._position / self._count)
-            pause = 1 if self._take(bulk) >= _MANY else min(2 * pause, _LONGEST_PAUSE)
-            until = self._count + pause
+            pause = 1 if self._read_many(bulk) >= _BREAK_EVEN else min(2 * pause, _MAX_PAUSE)
+            bulk_at = self._count + pause
         return self._finish()
 
-    def _step(self) -> bool:
-        """One entry by the scalar reader; False at the end marker."""
-        found = header.read_entry(self._read, self._position, self._size)
-        if found is None:
+    def _read_one(self) -> bool:
+        """Read one entry with the reference reader. Return False at the end marker."""
+        named = header.read_entry(self._read, self._position, self._size)
+        if named is None:
             return False
-        entry, key, extension = found
-        expected = self._announced if self._first is None else self._first + self._count
+        entry, key, extension = named
+        expected = self._expected_first if self._first is None else self._first + self._count
         if expected is not None and key != expected:
             raise ArchiveError(_out_of_order(names.entry_name(key, extension), expected, self._count))
         if self._first is None:
@@ -139,12 +187,12 @@ class _Walk:
         self._index.write(RECORD.pack(entry.position, entry.header_blocks, entry.size >> 32, entry.size & 0xFFFFFFFF))
         self._count += 1
         self._position = entry.stop
-        if self._progress and not self._count % _LOOK_FIRST:
+        if self._progress and not self._count % _SAMPLE:
             self._progress(self._position, self._size)
         return True
 
-    def _take(self, bulk: Bulk) -> int:
-        """As much as the bulk reader vouches for; how many entries that is."""
+    def _read_many(self, bulk: Bulk) -> int:
+        """Read as many entries as the bulk reader can, and return their number."""
         before = self._count
         while True:
             assert self._first is not None
@@ -157,23 +205,27 @@ class _Walk:
             if self._progress:
                 self._progress(position, self._size)
 
-    def _worth_bulk(self) -> bool:
+    def _is_bulk_worthwhile(self) -> bool:
         mean = self._position / self._count
-        return (self._size - self._position) / mean > _WORTH
+        return (self._size - self._position) / mean > _NUMPY_FROM
 
     def _finish(self) -> Contents:
+        """Check what follows the entries, and return the result."""
         if self._first is None:
             raise ArchiveError("the archive is empty: it has an end marker but no entry")
         if self._size % BLOCK:
-            raise ArchiveError(f"the archive has {self._size} bytes, which is no multiple of {BLOCK}")
+            raise ArchiveError(f"the archive has {self._size} bytes, which is not a multiple of {BLOCK}")
         check_end(self._read, self._position, self._size)
         if self._progress:
             self._progress(self._size, self._size)
-        return Contents(self._first, self._count, self._position, self._size, self._made.getvalue())
+        return Contents(self._first, self._count, self._position, self._size, self._in_memory.getvalue())
 
 
 class _Window:
-    """Reads ahead: wide pieces while contents are small; behind a large one a narrow piece, then wider ones again."""
+    """Reads ahead, so that many headers need few reads.
+
+    Pieces are wide while contents are small. After a large content, which is skipped, a narrow piece is read first.
+    """
 
     def __init__(self, read: Read, size: int, *, wide: int, narrow: int, large: int) -> None:
         self._read = read
@@ -184,24 +236,26 @@ class _Window:
         self._width = wide
         self._start = 0
         self._piece = b""
-        self._asked = 0  # where what was asked for last ends
+        self._last_stop = 0  # the end of the range that was requested last
 
     def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` up to `stop`, from the current piece or a new one."""
         offset = start - self._start
         if offset < 0 or stop > self._start + len(self._piece):
             if self._piece:
-                skipped = start - self._asked > self._large
-                self._width = self._narrow if skipped else min(_WIDER * self._width, self._wide)
+                skipped = start - self._last_stop > self._large
+                self._width = self._narrow if skipped else min(_GROWTH * self._width, self._wide)
             self._start = start
-            self._piece = b""  # one in memory is enough
+            self._piece = b""  # freed first, so that only one piece is in memory
             self._piece = self._read(start, max(stop, min(start + self._width, self._size)))
             offset = 0
-        self._asked = stop
+        self._last_stop = stop
         return self._piece[offset : offset + stop - start]
 
 
 @contextmanager
 def _opened(source: str | os.PathLike[str] | int) -> Iterator[int]:
+    """Yield a descriptor of the file, and close it if it was opened here."""
     if isinstance(source, int):
         yield source
         return
@@ -223,12 +277,12 @@ def _reader(fd: int, size: int) -> Read:
 
 
 def _bulk(fd: int, size: int, mean: float) -> Bulk:
-    from datas3t.archive.bulk import Bulk as Numpy  # noqa: PLC0415 - numpy takes 0.2 s to import
+    from datas3t.archive.bulk import BulkReader  # noqa: PLC0415 - importing numpy takes 0.2 s
 
-    return Numpy(fd, size, mean).take
+    return BulkReader(fd, size, mean).take
 
 
 def _out_of_order(name: str, expected: int, count: int) -> str:
     if count == 0:
-        return f"the first entry is {name!r}, but the first key was announced as {expected}"
-    return f"entry {name!r} follows key {expected - 1}: keys must ascend one by one, without gap or repeat"
+        return f"the first entry is {name!r}, but the first key must be {expected}"
+    return f"entry {name!r} follows key {expected - 1}: keys must be consecutive"

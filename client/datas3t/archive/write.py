@@ -1,15 +1,22 @@
-"""Headers of archives that we make ourselves: USTAR, and a PAX header where a name or a size does not fit it."""
+"""Headers of the archives that we write: USTAR, plus a PAX header if a name or a size does not fit."""
 
 from datas3t.archive.index import BLOCK
 
-END = bytes(2 * BLOCK)
+END = bytes(2 * BLOCK)  # the end marker of an archive
 
 _NAME_SIZE = 100
-_LARGEST_OCTAL = 8**11 - 1  # eleven octal digits: 8 GiB
+_LARGEST_OCTAL = 8**11 - 1  # the field has eleven octal digits: less than 8 GiB
 
 
 def header(name: str, size: int, *, mode: int = 0o644, mtime: int = 0) -> bytes:
-    """The header blocks of a regular file; whole blocks. `name` is as `names.entry_name` makes it."""
+    """Return the header blocks of a regular file.
+
+    Args:
+        name: The name of the entry, as `names.entry_name` makes it.
+        size: The size of the content in bytes.
+        mode: The permissions of the file.
+        mtime: The time of the last modification, in seconds since 1970.
+    """
     encoded = name.encode("utf-8", "surrogateescape")
     records = b""
     if len(encoded) > _NAME_SIZE or not encoded.isascii():
@@ -23,11 +30,12 @@ def header(name: str, size: int, *, mode: int = 0o644, mtime: int = 0) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """The zero bytes behind a content of that size."""
+    """Return the zero bytes that follow a content of `size` bytes."""
     return bytes(-size % BLOCK)
 
 
 def _block(name: bytes, size: int, kind: bytes, mode: int, mtime: int) -> bytes:
+    """Return one USTAR header block with its checksum."""
     fields = (
         name.ljust(_NAME_SIZE, b"\0"),
         b"%07o\0" % mode,
@@ -35,7 +43,7 @@ def _block(name: bytes, size: int, kind: bytes, mode: int, mtime: int) -> bytes:
         b"%07o\0" % 0,
         b"%011o\0" % size,
         b"%011o\0" % mtime,
-        b" " * 8,  # the checksum, counted as blanks
+        b" " * 8,  # the checksum; its sum counts the field itself as blanks
         kind,
         bytes(_NAME_SIZE),
         b"ustar\x0000",
@@ -45,7 +53,7 @@ def _block(name: bytes, size: int, kind: bytes, mode: int, mtime: int) -> bytes:
 
 
 def _pax_record(key: bytes, value: bytes) -> bytes:
-    """`<length> <key>=<value>\\n`, where the length counts its own digits (POSIX.1-2001, pax)."""
+    """Return `<length> <key>=<value>\\n`, where the length counts its own digits too (POSIX.1-2001, pax)."""
     rest = b" %s=%s\n" % (key, value)
     length = len(rest)
     while len(b"%d" % length) + len(rest) != length:

@@ -119,7 +119,7 @@ WRONG: dict[str, tuple[Callable[[], Archive], str]] = {
     ),
     "another content": (lambda: archive(1, b"one", b"two" * 300, b"THREE", b"four"), "datapoint 3 has another content"),
     "one too few": (lambda: archive(1, *CONTENTS[:3]), "the index in the bucket has 48 bytes, but it must have 64"),
-    "other keys": (lambda: archive(2, *CONTENTS), "the first key was announced as 1"),
+    "other keys": (lambda: archive(2, *CONTENTS), "the first key must be 1"),
 }
 
 

@@ -139,7 +139,7 @@ def test_more_parts_than_s3_takes_name_the_most_that_fit(site: Site) -> None:
                  FROM datas3ts, generate_series(1, 10500) AS n""",
             {"size": MIN_PART},
         )
-    with pytest.raises(Failure, match="but S3 takes 10000") as caught:
+    with pytest.raises(Failure, match="but S3 allows 10000") as caught:
         start(site, 1, 10_500, planned=True)
     most = int(caught.value.metadata["nearest_last"])
     assert most == MAX_PARTS - 1  # and the end marker

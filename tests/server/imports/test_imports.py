@@ -184,9 +184,9 @@ def test_an_index_without_an_archive_is_skipped(site: Site) -> None:
 DAMAGED = {
     "compressed": (b"\x1f\x8b\x08" + SMALL.data[3:], "compressed with gzip"),
     "empty": (b"", "empty"),
-    "torn": (SMALL.data[:1600], "truncated|no multiple of 512"),
+    "torn": (SMALL.data[:1600], "truncated|not a multiple of 512"),
     "other bytes": (bytes(range(256)) * 40, "checksum"),
-    "other keys": (archive(6, b"one", b"two", b"", b"four").data, f"{6:020d}.*announced as 5"),
+    "other keys": (archive(6, b"one", b"two", b"", b"four").data, f"{6:020d}.*the first key must be 5"),
     "fewer": (archive(5, b"one").data, "holds 1 datapoints, but 4 by its name"),
     "a wrong name": (archive(5, b"", b"", b"", b"", names=["a.jpg", "b", "c", "d"]).data, "'a.jpg' is not named"),
 }

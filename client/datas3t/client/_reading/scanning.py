@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 import numpy as np
 
 from datas3t.archive import bulk_headers, index, reads
-from datas3t.archive.bulk_headers import WORD, WORDS, Headers
+from datas3t.archive.bulk_headers import WORD, WORDS, Checker
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading.catalogue import SignedDatarange
 from datas3t.client._reading.datapoint import Datapoint, checked_name, fetch_large
@@ -83,7 +83,7 @@ class _Unpacker:
     """Makes datapoints of the bytes of runs."""
 
     def __init__(self) -> None:
-        self._headers = Headers()
+        self._checker = Checker()
         self._extensions: dict[bytes, str] = {}
 
     def __call__(self, run: _Run, body: memoryview) -> Iterable[Datapoint]:
@@ -101,12 +101,12 @@ class _Unpacker:
         blocks = np.frombuffer(body, WORD).reshape(-1, WORDS)
         heads, mains = (locations.starts - start) // BLOCK, (locations.contents - start) // BLOCK - 1
         rows = blocks[mains]
-        good = self._headers.regular(rows) & bulk_headers.named(rows, run.keys.start)
+        good = self._checker.are_regular(rows) & bulk_headers.are_named(rows, run.keys.start)
         good &= bulk_headers.sizes(rows).astype(np.int64) == locations.sizes
         extended = np.flatnonzero(good & (mains - heads == 2))
         good &= mains == heads
         if len(extended):
-            good[extended] = self._headers.harmless(blocks[heads[extended]], blocks[heads[extended] + 1])
+            good[extended] = self._checker.are_harmless(blocks[heads[extended]], blocks[heads[extended] + 1])
         # Make the names; usually all entries have the same extension.
         rests = np.ascontiguousarray(rows.view(np.uint8)[:, _NAME_REST])
         if (rests == rests[0]).all():
