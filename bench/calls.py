@@ -43,10 +43,10 @@ def server(report: Report, sites: Sites, _: int) -> None:
         return
     report.title(
         "Calls of the server",
-        "One client, one call after the other; then 16 threads of it. Shares are of the time that the client waits, "
-        "one at a time: the server is in a process of the bench with clocks around each signature (CPU), each call to "
-        "S3, each block that holds a database connection, and each call as a whole. Uploads are of one datapoint, to "
-        "SeaweedFS; their PUTs count only in the calls/s of the threads.",
+        "One client makes one call after the other, then 16 threads of it do. The shares are of the time that the "
+        "client waits, one call at a time: the server runs in a process of the bench that measures each signature "
+        "(CPU), each call to S3, each block that holds a database connection, and each call as a whole. Uploads have one "
+        "datapoint and go to SeaweedFS. Their PUTs count only in the calls/s of the threads.",
     )
     report.say(_HEAD, "|---|" + "---|" * 11)
     signing: dict[bool, list[float]] = {True: [], False: []}
@@ -58,7 +58,7 @@ def server(report: Report, sites: Sites, _: int) -> None:
     report.goals(
         [
             Goal("signing: at most 40 us a URL, in calls with many", signing[True], at_most=40),
-            Goal("the same in calls with a few, which come to it cold", signing[False], at_most=40),
+            Goal("the same in calls with a few, where the code is cold", signing[False], at_most=40),
         ]
     )
 

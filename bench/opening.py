@@ -27,7 +27,8 @@ def wide(report: Report, sites: Sites, rounds: int) -> None:
             report.title(
                 f"Open a datas3t of {sites.wide.datapoints:,} datapoints in {sites.wide.dataranges:,} dataranges, "
                 f"first `get`: {site.title}",
-                "A new process each time, nothing cached; from making the client to the content, imports not counted.",
+                "A new process each time, with an empty cache. Measured from creating the client to the content, without "
+                "imports.",
             )
             _opened(report, sites.wide, site.place, site.front, rounds)
 
@@ -65,16 +66,16 @@ def together(report: Report, sites: Sites, rounds: int) -> None:
             indices[count].append(front.asked().indices / archives)
     report.title(
         f"{_PROCESSES} processes open a datas3t at once and read {len(sites.keys):,} datapoints each",
-        "New processes each time, one empty cache on disk for all of them, each beginning with other keys; from the "
-        "first that begins to the last that ends, imports not counted.",
+        "New processes each time, which share one empty cache on disk and start with different keys. Measured from the "
+        "first start to the last end, without imports.",
     )
     report.say("| processes | datapoints/s | requests for indices, per index |", "|---|---|---|")
     report.say(*(f"| {count} | {spread(rates[count])} | {spread(indices[count])} |" for count in rates))
     ratios = [many / one for many, one in zip(rates[_PROCESSES], rates[1], strict=True)]
     report.goals(
         [
-            Goal("in sum at least as fast as one", ratios, at_least=1),
-            Goal("one fetch per index in all", indices[_PROCESSES], at_most=1),
+            Goal("together at least as fast as one", ratios, at_least=1),
+            Goal("one fetch per index in total", indices[_PROCESSES], at_most=1),
         ]
     )
 
@@ -100,7 +101,7 @@ def memory(report: Report, sites: Sites, rounds: int) -> None:
     place, wide = sites.fast.place, sites.wide
     report.title(
         f"Memory of a handle on {wide.datapoints:,} datapoints in {wide.dataranges:,} dataranges",
-        "RSS of a new process after `len` and a `get`, and its peak, beyond the interpreter and its imports.",
+        "RSS of a new process after `len` and a `get`, and its peak, without the interpreter and its imports.",
     )
     report.say("| MB | held | peak |", "|---|---|---|")
     turns = [_held(place.server_url, wide.name(place.name), key) for key in wide.keys[:rounds]]

@@ -115,7 +115,7 @@ def _relay_alone(sites: Sites) -> str:
         between = perf_counter()
         size = Bare(4).read(large)
     return (
-        f"Without delay the relay passes on {short(len(small) / (between - began))} such requests/s, 256 in flight; "
+        f"Without the delay the relay handles {short(len(small) / (between - began))} such requests/s, 256 in flight; "
         f"{short(size / 1e6 / (perf_counter() - between))} MB/s in ranges of 8 MiB, 4 in flight."
     )
 
@@ -124,9 +124,9 @@ def _print(report: Report, sites: Sites, site: Site, results: dict[str, Result],
     sizes = sites.sizes
     report.title(
         f"`get_many`, {count:,} random datapoints of {sizes.size >> 10} KiB out of {sizes.total:,}: {site.title}",
-        f"{min(sizes.batch, count):,} at a time, in {sizes.total // sizes.each} archives; engine, pycurl and obstore "
-        f"with {site.place.in_flight} in flight, boto3 and the presign calls in 16 threads and with the first "
-        f"{min(sizes.slow, count):,} keys alone.",
+        f"{min(sizes.batch, count):,} at a time, in {sizes.total // sizes.each} archives. Engine, pycurl and obstore "
+        f"have {site.place.in_flight} in flight. boto3 and the presign calls run in 16 threads, and read only the first "
+        f"{min(sizes.slow, count):,} keys.",
     )
     report.rates(results, sizes.size)
 

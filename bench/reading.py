@@ -69,8 +69,8 @@ def _about(rounds: int) -> str:
     return (
         f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f} at the start, Python "
         f"{platform.python_version()}, {libcurl}, {front}; {rounds} rounds: median (least-greatest). Clients and "
-        "servers share the machine. Each contestant is a process of its own; client CPU and RSS are its own, with its "
-        "children's. `SDK / it`: how many times as fast the SDK is, round by round."
+        "servers share the machine. Each contestant runs in a process of its own. Client CPU and RSS are those of that "
+        "process and its children. `SDK / it` is how many times as fast the SDK is, round by round."
     )
 
 

@@ -63,7 +63,7 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Puts all of it into that file, in place of the section of the run before."""
-        old = path.read_text() if path.exists() else "# Measured\n"
+        old = path.read_text() if path.exists() else "# Measurements\n"
         section = "\n".join([_SECTION, "", *self._lines]).strip() + "\n"
         before, found, after = old.partition(f"{_SECTION}\n")
         rest = re.search(r"^## ", after, re.MULTILINE)
