@@ -45,8 +45,8 @@ def server(report: Report, sites: Sites, _: int) -> None:
         "Calls of the server",
         "One client makes one call after the other, then 16 threads of it do. The shares are of the time that the "
         "client waits, one call at a time: the server runs in a process of the bench that measures each signature "
-        "(CPU), each call to S3, each block that holds a database connection, and each call as a whole. Uploads have one "
-        "datapoint and go to SeaweedFS. Their PUTs count only in the calls/s of the threads.",
+        "(CPU), each call to S3, each block that holds a database connection, and each call as a whole. Uploads have "
+        "one datapoint and go to SeaweedFS. Their PUTs count only in the calls/s of the threads.",
     )
     report.say(_HEAD, "|---|" + "---|" * 11)
     signing: dict[bool, list[float]] = {True: [], False: []}

@@ -27,8 +27,8 @@ def wide(report: Report, sites: Sites, rounds: int) -> None:
             report.title(
                 f"Open a datas3t of {sites.wide.datapoints:,} datapoints in {sites.wide.dataranges:,} dataranges, "
                 f"first `get`: {site.title}",
-                "A new process each time, with an empty cache. Measured from creating the client to the content, without "
-                "imports.",
+                "A new process each time, with an empty cache. Measured from creating the client to the content, "
+                "without imports.",
             )
             _opened(report, sites.wide, site.place, site.front, rounds)
 

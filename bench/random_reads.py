@@ -125,8 +125,8 @@ def _print(report: Report, sites: Sites, site: Site, results: dict[str, Result],
     report.title(
         f"`get_many`, {count:,} random datapoints of {sizes.size >> 10} KiB out of {sizes.total:,}: {site.title}",
         f"{min(sizes.batch, count):,} at a time, in {sizes.total // sizes.each} archives. Engine, pycurl and obstore "
-        f"have {site.place.in_flight} in flight. boto3 and the presign calls run in 16 threads, and read only the first "
-        f"{min(sizes.slow, count):,} keys.",
+        f"have {site.place.in_flight} in flight. boto3 and the presign calls run in 16 threads, and read only the "
+        f"first {min(sizes.slow, count):,} keys.",
     )
     report.rates(results, sizes.size)
 
