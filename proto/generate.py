@@ -1,4 +1,4 @@
-"""Makes gen/datas3t/v1 from proto/datas3t/v1: messages, gRPC code, type stubs, and one module that has all messages."""
+"""Generate gen/datas3t/v1 from proto/datas3t/v1: messages, gRPC code, type stubs, and one module with all messages."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ INCLUDES = [
 
 
 def generate(out: Path) -> None:
-    """Writes the generated package under `out`, in place of the one that is there."""
+    """Replace the generated package under `out`."""
     rmtree(out / PACKAGE, ignore_errors=True)
     (out / PACKAGE).mkdir(parents=True)
     files = sorted((HERE / PACKAGE).glob("*.proto"))

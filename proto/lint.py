@@ -1,4 +1,8 @@
-"""Lints the protos and compares them with the released contract, on descriptor sets: no network, no git history."""
+"""Lint the protos and compare them with the released contract.
+
+Both work on descriptor sets, so they need neither a network nor the git history. With --release, record the current
+protos as the released contract instead of comparing them.
+"""
 
 import subprocess
 import sys
@@ -13,7 +17,7 @@ BUF = Path(sys.executable).with_name("buf")
 
 
 def describe(out: Path) -> None:
-    """Writes the descriptor set of all protos, with their comments and all that they import."""
+    """Write the descriptor set of all protos, with their comments and imports."""
     files = map(str, sorted((HERE / PACKAGE).glob("*.proto")))
     includes = [f"-I{folder}" for folder in INCLUDES]
     flags = ["--include_imports", "--include_source_info", f"--descriptor_set_out={out}"]
@@ -22,10 +26,10 @@ def describe(out: Path) -> None:
 
 
 def buf(*arguments: str) -> None:
-    """Runs buf from the folder of buf.yaml, on our package only."""
+    """Run buf on our package, in the folder of buf.yaml."""
     done = subprocess.run([BUF, *arguments, "--path", "datas3t"], cwd=HERE.parent, check=False)
     if done.returncode:
-        sys.exit(f"buf {arguments[0]} found the above")
+        sys.exit(f"buf {arguments[0]} failed; see the messages above")
 
 
 if __name__ == "__main__":
