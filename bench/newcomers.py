@@ -1,4 +1,4 @@
-"""Contestants that are new to a datas3t: what they do begins with making a client."""
+"""New processes as contestants: each turn starts with creating a client."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from datas3t.client import Client
 
 
 class Newcomer:
-    """One order for each process: a second would find what the first has cached."""
+    """A process without a client. It runs only one order, because a second would profit from the cache of the first."""
 
     def __init__(self, server_url: str, name: str) -> None:
         self._server_url, self._name = server_url, name
 
     def open(self, turn: Turn, key: int) -> None:
-        """The first content."""
+        """Read one datapoint."""
         with turn.clock():
             content = Client(self._server_url).datas3t(self._name).get(key)
         turn.digest = hashlib.sha256(content).digest()
 
     def hold(self, turn: Turn, key: int) -> None:
-        """The same, with what memory it takes: now, and at its peak."""
-        rss()  # its import
+        """Read one datapoint and measure the memory that the handle takes, now and at its peak."""
+        rss()  # imports psutil, which should not be counted
         before = rss()
         datas3t = Client(self._server_url).datas3t(self._name)
         turn.count, content = len(datas3t), datas3t.get(key)
@@ -30,11 +30,11 @@ class Newcomer:
         turn.held, turn.grown = rss() - before, peak_rss() - before
 
     def read(self, turn: Turn, keys: Sequence[int], batch: int) -> None:
-        """These, so many at a time."""
+        """Read the keys in batches."""
         with turn.clock():
             datas3t = Client(self._server_url).datas3t(self._name)
-            found = [datas3t.get_many(chosen) for chosen in batches(keys, batch)]
+            read = [datas3t.get_many(chosen) for chosen in batches(keys, batch)]
         digest = hashlib.sha256()
-        for content in (content for contents in found for content in contents):
+        for content in (content for contents in read for content in contents):
             digest.update(content)
         turn.count, turn.digest = len(keys), digest.digest()

@@ -1,4 +1,4 @@
-"""Processes that are new to a datas3t: how soon they read, what they ask for together, what memory they take."""
+"""Workloads of new processes: the time until the first read, requests of several at once, and memory."""
 
 import hashlib
 import re
@@ -21,7 +21,7 @@ _PROCESSES = 8
 
 
 def wide(report: Report, sites: Sites, rounds: int) -> None:
-    """Many dataranges: from a client that has asked nothing yet to the first content."""
+    """Measure the time from creating a client to the first content, for a datas3t of many dataranges."""
     for site in (sites.fast, sites.far):
         if site and site.front:
             report.title(
@@ -53,16 +53,16 @@ def _opened(report: Report, wide: Wide, place: Place, front: Front, rounds: int)
 
 
 def together(report: Report, sites: Sites, rounds: int) -> None:
-    """Many processes with one cache on disk beside one process alone; all read all keys, each beginning elsewhere."""
+    """Compare processes that share a cache on disk with a single one. All read all keys, each in another order."""
     if not (sites.fast and sites.fast.front):
         return
     place, front, archives = sites.fast.place, sites.fast.front, len(sites.fast.place.archives)
     rates: dict[int, list[float]] = {1: [], _PROCESSES: []}
     indices: dict[int, list[float]] = {1: [], _PROCESSES: []}
     for _ in range(rounds):
-        for count, found in rates.items():
+        for count, measured in rates.items():
             front.count_anew()
-            found.append(count * len(sites.keys) / _at_once(sites, place, count))
+            measured.append(count * len(sites.keys) / _at_once(sites, place, count))
             indices[count].append(front.asked().indices / archives)
     report.title(
         f"{_PROCESSES} processes open a datas3t at once and read {len(sites.keys):,} datapoints each",
@@ -81,7 +81,7 @@ def together(report: Report, sites: Sites, rounds: int) -> None:
 
 
 def _at_once(sites: Sites, place: Place, count: int) -> float:
-    """The seconds that they take."""
+    """Return how many seconds `count` processes take to read all keys."""
     cuts = [len(sites.keys) * number // count for number in range(count)]
     orders = [sites.keys[at:] + sites.keys[:at] for at in cuts]
     expected = [sites.digest(keys) for keys in orders]
@@ -95,7 +95,7 @@ def _at_once(sites: Sites, place: Place, count: int) -> float:
 
 
 def memory(report: Report, sites: Sites, rounds: int) -> None:
-    """What a new process's memory grows by."""
+    """Measure by how much the memory of a new process grows."""
     if not sites.fast:
         return
     place, wide = sites.fast.place, sites.wide
@@ -106,8 +106,8 @@ def memory(report: Report, sites: Sites, rounds: int) -> None:
     report.say("| MB | held | peak |", "|---|---|---|")
     turns = [_held(place.server_url, wide.name(place.name), key) for key in wide.keys[:rounds]]
     few = [_held(place.server_url, place.name, key) for key in sites.keys[:rounds]]
-    for about, each in (("this datas3t", turns), (f"one of {len(place.archives)} dataranges", few)):
-        report.say(f"| {about} | {spread([one.held for one in each])} | {spread([one.grown for one in each])} |")
+    for title, each in (("this datas3t", turns), (f"one of {len(place.archives)} dataranges", few)):
+        report.say(f"| {title} | {spread([one.held for one in each])} | {spread([one.grown for one in each])} |")
     report.goals([Goal("held: under 50 MB", [turn.held for turn in turns], at_most=50)])
 
 
@@ -118,24 +118,25 @@ def _held(server_url: str, name: str, key: int) -> Turn:
 
 @contextmanager
 def _newcomers(count: int, server_url: str, name: str) -> Iterator[Sequence[Contestant]]:
-    """So many processes, with an empty cache for all of them together."""
+    """Start `count` processes that share an initially empty cache."""
     with tempfile.TemporaryDirectory() as cache, ExitStack() as stack:
-        found = []
+        processes = []
         for _ in range(count):
-            found.append(Contestant("bench.newcomers:Newcomer", server_url, name, cache=Path(cache)))
-            stack.callback(found[-1].close)
-        for each in found:
+            processes.append(Contestant("bench.newcomers:Newcomer", server_url, name, cache=Path(cache)))
+            stack.callback(processes[-1].close)
+        for each in processes:
             each.wait_ready()
-        yield found
+        yield processes
 
 
 def _checked(turn: Turn, content: bytes) -> Turn:
+    """Return the turn if it read this content; fail otherwise."""
     assert turn.digest == hashlib.sha256(content).digest(), "contents differ"
     return turn
 
 
 def _calls(server_url: str) -> float:
-    """How many calls the server has answered, by its own count."""
-    with urllib.request.urlopen(f"{server_url}/metrics") as answer:
-        page = answer.read().decode()
+    """Return how many calls the server has counted."""
+    with urllib.request.urlopen(f"{server_url}/metrics") as response:
+        page = response.read().decode()
     return sum(float(value) for value in re.findall(r"^datas3t_calls_total\{[^}]*\} (\S+)$", page, re.MULTILINE))

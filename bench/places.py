@@ -1,4 +1,4 @@
-"""Where datapoints lie: what every contestant is told, so that all of them read the same bytes."""
+"""Where datapoints are stored: the information that all contestants get, so that they read the same bytes."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from datas3t.archive.index import BLOCK, padded
 
 @dataclass(frozen=True)
 class Access:
-    """An S3 endpoint, with what opens it."""
+    """An S3 endpoint, a bucket and the credentials for it."""
 
     endpoint: str
     bucket: str
@@ -21,7 +21,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Archive:
-    """Keys `first` to `last` in entries of one header block; a URL that lasts as long as the bench does."""
+    """An archive with keys `first` to `last` and one header block per entry. Its URL outlives the benchmark."""
 
     first: int
     last: int
@@ -32,9 +32,10 @@ class Archive:
 
 @dataclass(frozen=True)
 class Place:
-    """A datas3t at one endpoint, by all the names that contestants need. Contents have `size` bytes each.
+    """A datas3t at one endpoint, with everything that any contestant needs to read it.
 
-    `in_flight` is how many requests the contestants that do not choose for themselves have under way.
+    Contents have `size` bytes each. `in_flight` is the number of requests under way at a time, for contestants that do
+    not choose it themselves.
     """
 
     server_url: str
@@ -49,37 +50,37 @@ class Place:
         return [archive.first for archive in self.archives]
 
     def holding(self, key: int) -> Archive:
-        """The archive with this datapoint."""
+        """Return the archive that holds the key."""
         return self.archives[bisect_right(self._firsts, key) - 1]
 
     def content(self, key: int) -> tuple[Archive, range]:
-        """The bytes of a datapoint."""
+        """Return the archive that holds the key, and the bytes of its content in it."""
         archive = self.holding(key)
         start = (key - archive.first) * entry_size(self.size) + BLOCK
         return archive, range(start, start + self.size)
 
     def sequence(self, step: int) -> Iterator[tuple[str, range]]:
-        """All entries, headers included, in ranges of at most `step` bytes."""
+        """Yield URLs and ranges of at most `step` bytes that cover all entries with their headers."""
         for archive in self.archives:
             for part in cut((archive.last - archive.first + 1) * entry_size(self.size), step):
                 yield archive.url, part
 
     @property
     def total(self) -> int:
-        """How many datapoints there are."""
+        """The number of datapoints."""
         return sum(archive.last - archive.first + 1 for archive in self.archives)
 
 
 def entry_size(size: int) -> int:
-    """The bytes of an entry with a content of that size."""
+    """Return the size of an entry, given the size of its content."""
     return BLOCK + padded(size)
 
 
 def single(key: int) -> str:
-    """The object that holds this datapoint alone."""
+    """Return the key of the object that holds only this datapoint."""
     return f"one/{key:020d}.bin"
 
 
 def batches(keys: Sequence[int], size: int) -> list[Sequence[int]]:
-    """The keys in their order, so many at a time."""
+    """Return the keys in batches of `size`, in the same order."""
     return [keys[start : start + size] for start in range(0, len(keys), size)]

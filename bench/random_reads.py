@@ -1,4 +1,4 @@
-"""Random datapoints, many at a time and one by one."""
+"""Workloads that read random datapoints, in batches and one by one."""
 
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -17,7 +17,7 @@ OBSTORE = "obstore, one object per file"
 
 
 def many(report: Report, sites: Sites, rounds: int) -> None:
-    """get_many on the fast S3, and on SeaweedFS beside it."""
+    """Measure `get_many` on nginx, and on SeaweedFS for comparison."""
     sizes = sites.sizes
     if sites.fast:
         results = _batches(sites, sites.fast, rounds, sizes.chosen)
@@ -34,7 +34,7 @@ def many(report: Report, sites: Sites, rounds: int) -> None:
 
 
 def far(report: Report, sites: Sites, rounds: int) -> None:
-    """The same at a distance."""
+    """Measure `get_many` on nginx behind a relay that adds latency."""
     if sites.far:
         results = _batches(sites, sites.far, rounds, sites.sizes.chosen)
         _print(report, sites, sites.far, results, sites.sizes.chosen)
@@ -43,7 +43,7 @@ def far(report: Report, sites: Sites, rounds: int) -> None:
 
 
 def one_by_one(report: Report, sites: Sites, rounds: int) -> None:
-    """get in a loop."""
+    """Measure `get` in a loop."""
     site = sites.fast or sites.seaweed
     keys = sites.keys[: sites.sizes.singly]
     entrants = [SDK, ENGINE, BARE, *_peers(None), _presign_each(None)]
@@ -89,6 +89,7 @@ def _batches(sites: Sites, site: Site, rounds: int, count: int) -> dict[str, Res
 
 
 def _orders(sites: Sites, keys: Sequence[int]) -> Callable[[Entrant, int], Order]:
+    """Return a function that returns the order for a contestant; slow contestants read only the first keys."""
     expected = {count: sites.digest(keys[:count]) for count in {len(keys), min(len(keys), sites.sizes.slow)}}
 
     def order(entrant: Entrant, _: int) -> Order:
@@ -99,16 +100,16 @@ def _orders(sites: Sites, keys: Sequence[int]) -> Callable[[Entrant, int], Order
 
 
 def _relay_alone(sites: Sites) -> str:
-    """What the relay passes on by itself, when it does not wait."""
+    """Return a sentence about the throughput of the relay without delay, which limits what can be measured."""
     assert sites.fast
     place, bare = sites.fast.place, Bare(256)
     with front.delayed(place.access.endpoint, 0) as endpoint:
 
-        def there(url: str) -> str:
+        def through_relay(url: str) -> str:
             return endpoint + url.removeprefix(place.access.endpoint)
 
-        small = [(there(archive.url), content) for archive, content in map(place.content, sites.keys)]
-        large = [(there(url), part) for url, part in place.sequence(8 << 20)]
+        small = [(through_relay(archive.url), content) for archive, content in map(place.content, sites.keys)]
+        large = [(through_relay(url), part) for url, part in place.sequence(8 << 20)]
         bare.fetch(small[:256])
         began = perf_counter()
         bare.fetch(small)

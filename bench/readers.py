@@ -1,4 +1,4 @@
-"""Contestants of our own: the SDK, the engine under it, and bare pycurl as the ceiling."""
+"""Contestants: the SDK, its engine alone, bare pycurl as the upper limit, and a presign call per read."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ _THREADS = 16
 
 
 class Sdk(Reader):
-    """A handle; nothing is set."""
+    """A handle with default settings."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -32,7 +32,7 @@ class Sdk(Reader):
 
 
 class EngineAlone(Reader):
-    """The SDK's engine with ranges that were known before: no server, no index, no plan."""
+    """The SDK's engine with known ranges: without server, index and planning."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -40,9 +40,9 @@ class EngineAlone(Reader):
 
     def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
         parallelism = min(len(keys), self.place.in_flight)
-        found = [b""] * len(keys)
-        self._engine.each([self._range(key) for key in keys], found.__setitem__, parallelism=parallelism)
-        return found
+        contents = [b""] * len(keys)
+        self._engine.each([self._range(key) for key in keys], contents.__setitem__, parallelism=parallelism)
+        return contents
 
     def skim(self) -> int:
         etags = {archive.url: archive.etag for archive in self.place.archives}
@@ -58,7 +58,7 @@ class EngineAlone(Reader):
 
 
 class BarePycurl(Reader):
-    """Libcurl with warm connections and those same ranges. Nothing is checked but the status."""
+    """Libcurl with open connections and the same known ranges. Only the status is checked."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
@@ -74,7 +74,7 @@ class BarePycurl(Reader):
 
 
 class PresignEach(Reader):
-    """The earlier system's way: the server signs each read, and then the bytes are fetched; in threads."""
+    """The way of the predecessor system, in threads: the server signs a URL for each read."""
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)

@@ -1,9 +1,10 @@
-"""Reading through the SDK beside its own engine, bare pycurl, boto3, obstore, webdataset and a presign call per read.
+"""Compare reading through the SDK with its engine alone, pycurl, boto3, obstore, webdataset, and presign calls.
 
     PYTHONPATH=. python bench/reading.py [--rounds 5] [--only WORKLOAD,...] [--quick] [--write] [--folder DIR]
 
-All read the same seeded datapoints, in processes of their own, in turns; contents are compared. Ratios are of each
-round's pair, above 1 where the SDK is faster. `--write` puts the tables into RESULTS.md.
+All of them read the same datapoints, generated from a seed. Each runs in its own process, they take turns, and the
+contents are compared. Ratios are computed per round and are above 1 if the SDK is faster. `--write` puts the tables
+into RESULTS.md.
 """
 
 import argparse
@@ -21,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from bench import calls, nginx, opening, random_reads, scans
 from bench.report import Report
-from bench.sites import QUICK, Sites, Sizes, made
-from bench.stand import standing
+from bench.sites import QUICK, Sites, Sizes, set_up
+from bench.stand import running_stand
 
 _RESULTS = Path(__file__).with_name("RESULTS.md")
 WORKLOADS: dict[str, Callable[[Report, Sites, int], None]] = {
@@ -41,29 +42,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", metavar="WORKLOAD,...", default=",".join(WORKLOADS))
-    parser.add_argument("--quick", action="store_true", help="small sizes and one round: whether it still runs")
-    parser.add_argument("--write", action="store_true", help="put the tables into RESULTS.md")
-    parser.add_argument("--folder", type=Path, help="for the state of the servers; some GB")
+    parser.add_argument(
+        "--quick", action="store_true", help="small sizes and one round, to check that the benchmark runs"
+    )
+    parser.add_argument("--write", action="store_true", help="write the tables to RESULTS.md")
+    parser.add_argument("--folder", type=Path, help="folder for the data of the servers, which need a few GB")
     options = parser.parse_args()
     chosen = options.only.split(",")
     if unknown := set(chosen) - set(WORKLOADS):
-        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(WORKLOADS)}")
+        parser.error(f"unknown workload {', '.join(sorted(unknown))}; choose from {', '.join(WORKLOADS)}")
     report, began = Report(sys.stdout), time.monotonic()
     rounds = 1 if options.quick else options.rounds
     report.say(_about(rounds))
-    with standing(options.folder) as stand, made(stand, QUICK if options.quick else Sizes()) as sites:
+    with running_stand(options.folder) as stand, set_up(stand, QUICK if options.quick else Sizes()) as sites:
         for name in chosen:
             print(f"[{time.monotonic() - began:.0f} s: {name}]", file=sys.stderr)
             WORKLOADS[name](report, sites, rounds)
-    print(f"[{time.monotonic() - began:.0f} s in all]", file=sys.stderr)
+    print(f"[{time.monotonic() - began:.0f} s in total]", file=sys.stderr)
     if options.write:
         report.write(_RESULTS)
 
 
 def _about(rounds: int) -> str:
-    """The machine, and how to read the tables."""
+    """Return a description of the machine and of how to read the tables."""
     libcurl = pycurl.version.partition(" OpenSSL")[0]
-    front = "no nginx, so SeaweedFS alone"
+    front = "without nginx, so only SeaweedFS was measured"
     if nginx.found():
         front = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.split()[-1]
     return (

@@ -1,4 +1,4 @@
-"""Tables of what was measured: markdown, with goals, so that RESULTS.md can hold it as it is."""
+"""Results as Markdown tables, with goals, in the form in which RESULTS.md contains them."""
 
 import re
 import statistics
@@ -17,7 +17,7 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Goal:
-    """What should be reached, by a number of each round."""
+    """A goal, and the value measured in each round."""
 
     text: str
     measured: Sequence[float]
@@ -25,35 +25,36 @@ class Goal:
     at_most: float | None = None
 
     def line(self) -> str:
-        found = statistics.median(self.measured)
-        missed = (self.at_least is not None and found < self.at_least) or (
-            self.at_most is not None and found > self.at_most
+        """Return the row of the table."""
+        median = statistics.median(self.measured)
+        missed = (self.at_least is not None and median < self.at_least) or (
+            self.at_most is not None and median > self.at_most
         )
         return f"| {self.text} | {spread(self.measured)} | {'**missed**' if missed else 'met'} |"
 
 
 class Report:
-    """Prints as it goes along, and keeps it."""
+    """Prints lines immediately, and keeps them for RESULTS.md."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._lines: list[str] = []
 
     def say(self, *lines: str) -> None:
-        """Lines of text or of a table."""
+        """Add lines of text or of a table."""
         self._lines += lines
         print(*lines, sep="\n", file=self._out, flush=True)
 
-    def title(self, text: str, *about: str) -> None:
-        """A heading, and what is to be known below it."""
-        self.say("", f"### {text}", "", *about, *([""] if about else []))
+    def title(self, text: str, *notes: str) -> None:
+        """Add a heading, with explanations below it."""
+        self.say("", f"### {text}", "", *notes, *([""] if notes else []))
 
     def rates(self, results: Mapping[str, Result], size: int) -> None:
-        """A row for each contestant, the SDK first; contents have `size` bytes."""
+        """Add a table with a row for each contestant, the SDK first. Contents have `size` bytes."""
         self.say(_HEAD, "|---|" + "---|" * 6, *(_row(name, results, size) for name in results))
 
     def goals(self, goals: Iterable[Goal]) -> None:
-        """Goals, and whether the median meets them."""
+        """Add a table of goals that shows whether the median meets them."""
         self.say(
             *([""] if self._lines[-1:] != [""] else []),
             "| goal | measured | |",
@@ -62,40 +63,40 @@ class Report:
         )
 
     def write(self, path: Path) -> None:
-        """Puts all of it into that file, in place of the section of the run before."""
+        """Write all lines to the file, in place of the section of the previous run."""
         old = path.read_text() if path.exists() else "# Measurements\n"
         section = "\n".join([_SECTION, "", *self._lines]).strip() + "\n"
-        before, found, after = old.partition(f"{_SECTION}\n")
+        before, section_head, after = old.partition(f"{_SECTION}\n")
         rest = re.search(r"^## ", after, re.MULTILINE)
-        end = f"\n{after[rest.start() :]}" if found and rest else ""
+        end = f"\n{after[rest.start() :]}" if section_head and rest else ""
         path.write_text(f"{before.rstrip()}\n\n{section}{end}")
 
 
 def spread(values: Sequence[float]) -> str:
-    """Median, least and greatest."""
-    median, least, greatest = (short(each) for each in (statistics.median(values), min(values), max(values)))
-    return median if least == greatest else f"{median} ({least}-{greatest})"
+    """Return median, lowest and highest value."""
+    median, lowest, highest = (short(each) for each in (statistics.median(values), min(values), max(values)))
+    return median if lowest == highest else f"{median} ({lowest}-{highest})"
 
 
 def short(value: float) -> str:
-    """Three digits that count."""
+    """Return the number with three significant digits."""
     if value >= 100 or value == int(value):
         return f"{value:,.0f}"
     return f"{value:.3g}"
 
 
 def rates(result: Result) -> list[float]:
-    """Datapoints per second of each round."""
+    """Return the datapoints per second of each round."""
     return [turn.count / turn.seconds for turn in result.turns]
 
 
 def ratios(results: Mapping[str, Result], name: str, other: str) -> list[float]:
-    """How often faster one was than the other, round by round."""
+    """Return how many times as fast `name` was as `other` in each round."""
     return [ours / theirs for ours, theirs in zip(rates(results[name]), rates(results[other]), strict=True)]
 
 
 def quantiles(result: Result, part: float) -> list[float]:
-    """Of the latencies in each round, in seconds."""
+    """Return a quantile of the latencies of each round, in seconds."""
     return [sorted(turn.latencies)[int(len(turn.latencies) * part)] for turn in result.turns]
 
 

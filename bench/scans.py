@@ -1,4 +1,4 @@
-"""Everything in key order."""
+"""The workload that reads all datapoints in key order."""
 
 from bench.random_reads import BARE, ENGINE, SDK
 from bench.report import Goal, Report, ratios
@@ -9,7 +9,7 @@ WEBDATASET = "webdataset, the same archives"
 
 
 def scan(report: Report, sites: Sites, rounds: int) -> None:
-    """scan from the first key to the last, on the fast S3 and at a distance."""
+    """Measure `scan` over all keys on nginx, and again with added latency or on SeaweedFS."""
     if sites.fast:
         results = _scanned(report, sites, sites.fast, rounds)
         report.goals(
@@ -26,7 +26,7 @@ def _scanned(report: Report, sites: Sites, site: Site, rounds: int) -> dict[str,
     entrants = [SDK, ENGINE, BARE, Entrant(WEBDATASET, "bench.peers:WebDataset")]
 
     def order(entrant: Entrant, number: int) -> Order:
-        """The first turn compares contents, where there are any to be had."""
+        """Return the order for a turn. The first turn compares contents, if the contestant returns any."""
         compare = number == 0 and entrant not in (ENGINE, BARE)
         return Order("everything", (compare,), expected if compare else b"")
 

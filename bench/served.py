@@ -1,4 +1,4 @@
-"""A server in a process of the bench, with clocks around what it does: where the time of a call goes."""
+"""A server in its own process with clocks around its work, to measure where the time of a call goes."""
 
 import atexit
 import functools
@@ -23,7 +23,7 @@ CALL, SQL, S3, SIGNING = "call", "SQL", "S3", "signing"
 
 
 class Served:
-    """Listens on that port until its process ends. Blocks that hold a connection to the database count as SQL."""
+    """A server that listens until its process ends. Time with a database connection counts as SQL."""
 
     def __init__(self, db_url: str, encryption_key: str, folder: Path, port: int) -> None:
         self._spent: dict[str, list[float]] = defaultdict(list)
@@ -38,7 +38,7 @@ class Served:
         atexit.register(server.stop)
 
     def spent(self, turn: Turn) -> None:
-        """Seconds and how often, for each of the clocks, since it was last asked."""
+        """Report for each clock the seconds and the number of measurements since the last report."""
         turn.spent = {name: (sum(times), len(times)) for name, times in self._spent.items()}
         for times in self._spent.values():
             times.clear()

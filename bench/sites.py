@@ -1,4 +1,4 @@
-"""The datapoints that are read, at the endpoints where they are read: SeaweedFS, nginx, and nginx at a distance."""
+"""The datapoints of the benchmark, at three endpoints: SeaweedFS, nginx, and nginx with added latency."""
 
 import contextlib
 import hashlib
@@ -28,9 +28,19 @@ MILLISECONDS = 20
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is read: `total` contents of `size` bytes in archives of `each`; `chosen` of them at random, `batch` at
-    a time, `slow` of them by what is too slow for more, `singly` of them one by one. `wide` is how many dataranges the
-    datas3t has that is opened."""
+    """How much is read.
+
+    Attributes:
+        total: The number of datapoints.
+        each: The number of datapoints per archive.
+        size: The bytes of one content.
+        chosen: How many datapoints are read at random.
+        batch: How many of them per call.
+        slow: How many of them by contestants that are too slow for more.
+        seaweed: How many of them on SeaweedFS.
+        wide: The number of dataranges of the datas3t that is opened.
+        singly: How many datapoints are read one by one.
+    """
 
     total: int = 100_000
     each: int = 10_000
@@ -48,7 +58,7 @@ QUICK = Sizes(total=2_000, each=500, chosen=400, batch=200, slow=200, seaweed=20
 
 @dataclass(frozen=True)
 class Site:
-    """A place, and what counts the requests that come there."""
+    """A place, and the nginx that counts the requests to it."""
 
     title: str
     place: Place
@@ -57,7 +67,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """The same datapoints three times. `keys` are those that random reads take, in order."""
+    """The same datapoints at three endpoints. `keys` are those that random reads use, in this order."""
 
     seaweed: Site
     fast: Site | None
@@ -69,11 +79,11 @@ class Sites:
 
     @cached_property
     def wide(self) -> Wide:
-        """A datas3t of many dataranges at each of the two that nginx answers; made when first asked for."""
-        return wide.made(self.stand, self.sizes.wide, [site.place.name for site in (self.fast, self.far) if site])
+        """A datas3t of many dataranges at each of the two endpoints of nginx, created at the first use."""
+        return wide.create(self.stand, self.sizes.wide, [site.place.name for site in (self.fast, self.far) if site])
 
     def digest(self, keys: Sequence[int]) -> bytes:
-        """Of the contents that were uploaded."""
+        """Return the SHA-256 of the uploaded contents of these keys, joined."""
         digest = hashlib.sha256()
         for key in keys:
             path, number = self.archives[key // self.sizes.each], key % self.sizes.each
@@ -82,8 +92,8 @@ class Sites:
 
 
 @contextlib.contextmanager
-def made(stand: Stand, sizes: Sizes) -> Iterator[Sites]:
-    """Uploads the datapoints through the server, and sets up the places where they can be read."""
+def set_up(stand: Stand, sizes: Sizes) -> Iterator[Sites]:
+    """Upload the datapoints through the server and set up the endpoints where they can be read."""
     keys = data.chosen(sizes.total, sizes.chosen)
     stand.add_bucket("seaweedfs", stand.s3.endpoint)
     archives = _uploaded(stand, "images", sizes)
@@ -93,11 +103,11 @@ def made(stand: Stand, sizes: Sizes) -> Iterator[Sites]:
     with contextlib.ExitStack() as stack:
         if stand.fast:
             _put_in_front(stand, archives, keys, sizes)
-            fast = Site("nginx on loopback", _again(stand, "fast", stand.fast.endpoint, sizes, 64), stand.fast)
+            fast = Site("nginx on loopback", _copy(stand, "fast", stand.fast.endpoint, sizes, 64), stand.fast)
             if front.can_delay():
                 endpoint = stack.enter_context(front.delayed(stand.fast.endpoint, MILLISECONDS))
                 title = f"nginx, {MILLISECONDS} ms to the first byte"
-                far = Site(title, _again(stand, "far", endpoint, sizes, 256), stand.fast)
+                far = Site(title, _copy(stand, "far", endpoint, sizes, 256), stand.fast)
         yield Sites(seaweed, fast, far, keys, sizes, archives, stand)
 
 
@@ -113,7 +123,7 @@ def _uploaded(stand: Stand, name: str, sizes: Sizes) -> tuple[Path, ...]:
 
 
 def _put_singles(stand: Stand, archives: Sequence[Path], keys: Sequence[int], sizes: Sizes) -> None:
-    """One object per file."""
+    """Upload the datapoints as one object each."""
     s3 = _s3(stand)
 
     def put(key: int) -> None:
@@ -126,28 +136,28 @@ def _put_singles(stand: Stand, archives: Sequence[Path], keys: Sequence[int], si
 
 
 def _put_in_front(stand: Stand, archives: Sequence[Path], keys: Sequence[int], sizes: Sizes) -> None:
-    """Archives, indices and single objects as files of nginx, byte for byte as S3 has them."""
+    """Make archives, indices and single objects files of nginx, with the same bytes as in S3."""
     s3 = _s3(stand)
-    for path, found in zip(archives, stand.client.list_dataranges("images"), strict=True):
-        os.link(path, stand.in_front(found.object_key))
-        index = s3.get_object(Bucket=stand.s3.bucket, Key=found.index_object_key)["Body"].read()
-        stand.in_front(found.index_object_key).write_bytes(index)
+    for path, datarange in zip(archives, stand.client.list_dataranges("images"), strict=True):
+        os.link(path, stand.in_front(datarange.object_key))
+        index = s3.get_object(Bucket=stand.s3.bucket, Key=datarange.index_object_key)["Body"].read()
+        stand.in_front(datarange.index_object_key).write_bytes(index)
     for key in keys:
         content = data.content(archives[key // sizes.each], key % sizes.each, sizes.size)
         stand.in_front(single(key)).write_bytes(content)
 
 
-def _again(stand: Stand, name: str, endpoint: str, sizes: Sizes, in_flight: int) -> Place:
-    """The datas3t once more, at an endpoint of nginx: rows that name the same objects, with the ETags found there."""
+def _copy(stand: Stand, name: str, endpoint: str, sizes: Sizes, in_flight: int) -> Place:
+    """Create the datas3t again at an endpoint of nginx: rows with the same objects, but the ETags of nginx."""
     access = stand.add_bucket(name, endpoint)
     stand.client.add_datas3t(name, bucket=name)
     rows = []
-    for found in stand.client.list_dataranges("images"):
-        data_etag, index_etag = map(stand.etag, (found.object_key, found.index_object_key))
-        entries = found.datapoints * entry_size(sizes.size)
-        assert entries + END_SIZE <= found.size
-        keys = found.object_key, found.index_object_key
-        rows.append((found.first, found.last, *keys, found.size, entries, data_etag, index_etag))
+    for datarange in stand.client.list_dataranges("images"):
+        data_etag, index_etag = map(stand.etag, (datarange.object_key, datarange.index_object_key))
+        entries = datarange.datapoints * entry_size(sizes.size)
+        assert entries + END_SIZE <= datarange.size
+        keys = datarange.object_key, datarange.index_object_key
+        rows.append((datarange.first, datarange.last, *keys, datarange.size, entries, data_etag, index_etag))
     stand.add_rows(name, rows)
     return stand.place(name, access, sizes.size, in_flight)
 

@@ -1,4 +1,4 @@
-"""What the reading bench stands on: a real PostgreSQL, a real SeaweedFS, a server process, and nginx in front of S3."""
+"""The servers of the reading benchmark: PostgreSQL, SeaweedFS, a datas3t server, and nginx in front of S3."""
 
 import contextlib
 import os
@@ -28,7 +28,18 @@ SELECT id, %s, %s, %s, %s, %s, %s, %s, %s FROM datas3ts WHERE name = %s
 
 @dataclass(frozen=True)
 class Stand:
-    """All that runs. `memory` is a folder for what should be read fast; `s3` is SeaweedFS, `fast` nginx before it."""
+    """The running servers.
+
+    Attributes:
+        client: A client of the datas3t server.
+        server: The datas3t server.
+        db_url: The URL of its database.
+        encryption_key: The key that encrypts the stored credentials.
+        s3: SeaweedFS.
+        fast: Nginx in front of it, if nginx is installed.
+        folder: A folder for the state of the servers.
+        memory: A folder for files that must be read fast, in memory if possible.
+    """
 
     client: Client
     server: ServerProcess
@@ -40,7 +51,7 @@ class Stand:
     memory: Path
 
     def add_bucket(self, name: str, endpoint: str) -> Access:
-        """A bucket configuration for the same bucket at another endpoint."""
+        """Add a bucket configuration for the same bucket at another endpoint."""
         access = Access(endpoint, self.s3.bucket, self.s3.access_key, self.s3.secret_key)
         self.client.add_bucket(
             name, endpoint=endpoint, bucket=access.bucket, access_key=access.access_key, secret_key=access.secret_key
@@ -48,54 +59,57 @@ class Stand:
         return access
 
     def place(self, name: str, access: Access, size: int, in_flight: int) -> Place:
-        """What contestants are told of a datas3t that is there."""
-        listed = {found.id: found for found in self.client.list_dataranges(name)}
+        """Return what contestants need to read an existing datas3t."""
+        listed = {each.id: each for each in self.client.list_dataranges(name)}
         archives: list[Archive] = []
-        for found in presigned(self.client, name):
-            first, last = found.min_datapoint_key, found.max_datapoint_key
-            object_key = listed[found.datarange_id].object_key
-            archives.append(Archive(first, last, object_key, found.data_etag, found.presigned_data_url))
+        for each in presigned(self.client, name):
+            first, last = each.min_datapoint_key, each.max_datapoint_key
+            object_key = listed[each.datarange_id].object_key
+            archives.append(Archive(first, last, object_key, each.data_etag, each.presigned_data_url))
         return Place(self.server.url, name, access, tuple(archives), size, in_flight)
 
     def in_front(self, object_key: str) -> Path:
-        """The file that nginx answers an object from; its folder is there."""
+        """Return the path of the file that nginx serves as an object; its folder is created."""
         assert self.fast
         path = self.fast.root / self.s3.bucket / object_key
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def etag(self, object_key: str) -> str:
-        """What nginx answers as an object's ETag."""
+        """Return the ETag that nginx sends for an object."""
         assert self.fast
         return self.fast.etag(self.in_front(object_key))
 
     def add_rows(self, name: str, rows: Sequence[tuple[int, int, str, str, int, int, str, str]]) -> None:
-        """Dataranges that were never uploaded here: first, last, both object keys, size, size of the entries, ETags."""
+        """Insert dataranges into the database without an upload.
+
+        Each row has the first and last key, both object keys, the size, the size of the entries, and both ETags.
+        """
         with psycopg.connect(self.db_url) as connection, connection.cursor() as cursor:
             cursor.executemany(_INSERT, [(*row, name) for row in rows])
 
 
 def presigned(client: Client, name: str) -> list[v1.PresignedDatarange]:
-    """All dataranges, signed, in pages as large as they may be."""
-    found: list[v1.PresignedDatarange] = []
+    """Return all dataranges with presigned URLs, requested in the largest possible pages."""
+    dataranges: list[v1.PresignedDatarange] = []
     token, more = "", True
     while more:
         request = v1.PresignDatarangesRequest(datas3t_name=name, page_size=2_000, page_token=token)
         page = client.connection.datarange.PresignDataranges(request)
-        found += page.dataranges
+        dataranges += page.dataranges
         token = page.next_page_token
         more = bool(token)
-    return found
+    return dataranges
 
 
 @contextlib.contextmanager
-def standing(folder: Path | None) -> Iterator[Stand]:
-    """Everything, until the block ends. State is in a new folder below `folder`; what is read fast in memory."""
+def running_stand(folder: Path | None) -> Iterator[Stand]:
+    """Start all servers, and stop them with the block. Their state is in a new folder below `folder`."""
     with contextlib.ExitStack() as stack:
         own = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder)))
         enough = _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 6 << 30
         memory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_MEMORY if enough else folder)))
-        memory.chmod(0o755)  # nginx's worker is somebody else
+        memory.chmod(0o755)  # the worker process of nginx is another user
         (memory / "root").mkdir()
         os.environ["XDG_STATE_HOME"] = str(own / "state")
         os.environ["DATAS3T_CACHE_DIR"] = str(own / "cache")

@@ -1,4 +1,4 @@
-"""Contestants take turns: one process each, who comes first changing from round to round."""
+"""Runs contestants in turns, each in its own process; the order changes from round to round."""
 
 import contextlib
 import os
@@ -19,8 +19,13 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Entrant:
-    """A contestant: what the tables call it, and the class that does it, as `module:Class`. Slow ones may read fewer
-    keys where only the rate counts."""
+    """A contestant that is not running yet.
+
+    Attributes:
+        name: Its name in the tables.
+        kind: Its class, as `module:Class`.
+        keys: How many keys it reads, which are few for a slow contestant; None for all of them.
+    """
 
     name: str
     kind: str
@@ -28,10 +33,15 @@ class Entrant:
 
 
 class Contestant:
-    """A process that answers one order after the other."""
+    """A process that runs one order after the other.
+
+    Args:
+        kind: The class to run, as `module:Class`.
+        arguments: Passed to the class.
+        cache: The cache folder of the SDK; the same as that of this process if it is None.
+    """
 
     def __init__(self, kind: str, *arguments: object, cache: Path | None = None) -> None:
-        """`cache` is the folder where the SDK keeps indices, if it is to be another than the others'."""
         module, name = kind.split(":")
         environment = {**os.environ, **({"DATAS3T_CACHE_DIR": str(cache)} if cache else {})}
         command = [sys.executable, "-c", "from bench.contestant import main; main()", module, name]
@@ -42,34 +52,37 @@ class Contestant:
         self._ready = False
 
     def turn(self, method: str, *arguments: object) -> Turn:
-        """Has it do that, and waits."""
+        """Run a method and return its result."""
         self.begin(method, *arguments)
         return self.end()
 
     def begin(self, method: str, *arguments: object) -> None:
+        """Start a method without waiting for it."""
         self.wait_ready()
         self._ready = False
         self._send((method, arguments))
 
     def end(self) -> Turn:
-        found = self._receive()
-        assert isinstance(found, Turn)
-        return found
+        """Wait for the method that was started and return its result."""
+        turn = self._receive()
+        assert isinstance(turn, Turn)
+        return turn
 
     def wait_ready(self) -> None:
-        """Many can get ready at a time: making one does not wait."""
+        """Wait until the process has started; the constructor does not, so that many can start at a time."""
         if not self._ready:
             assert self._receive() == "ready"
             self._ready = True
 
     def close(self) -> None:
+        """End the process."""
         assert self._process.stdin
         self._process.stdin.close()
         self._process.wait()
 
-    def _send(self, what: object) -> None:
+    def _send(self, message: object) -> None:
         assert self._process.stdin
-        pickle.dump(what, self._process.stdin)
+        pickle.dump(message, self._process.stdin)
         self._process.stdin.flush()
 
     def _receive(self) -> Any:
@@ -77,12 +90,12 @@ class Contestant:
         try:
             return pickle.load(self._process.stdout)
         except EOFError:
-            sys.exit(f"a contestant ended with {self._process.wait()}; what it said stands above")
+            sys.exit(f"a contestant ended with exit code {self._process.wait()}; see its output above")
 
 
 @contextlib.contextmanager
 def contestants(entrants: Sequence[Entrant], *arguments: object) -> Iterator[dict[str, Contestant]]:
-    """All of them, until the block ends."""
+    """Start all contestants, and end them with the block."""
     running: dict[str, Contestant] = {}
     try:
         for entrant in entrants:
@@ -97,7 +110,7 @@ def contestants(entrants: Sequence[Entrant], *arguments: object) -> Iterator[dic
 
 @dataclass(frozen=True)
 class Order:
-    """A turn to take: a method of `Reader` with its arguments, and the digest of the contents (empty: not compared)."""
+    """A method of `Reader` to run, its arguments, and the expected digest of the contents; empty if not compared."""
 
     method: str
     arguments: tuple[Any, ...]
@@ -106,7 +119,7 @@ class Order:
 
 @dataclass
 class Result:
-    """The turns of one contestant, and what was asked of S3 in each, where it can be counted."""
+    """The turns of one contestant, and the requests to S3 in each of them, if they can be counted."""
 
     turns: list[Turn]
     asked: list[Asked]
@@ -115,7 +128,7 @@ class Result:
 def contest(
     place: Place, front: Front | None, entrants: Sequence[Entrant], rounds: int, order: Callable[[Entrant, int], Order]
 ) -> dict[str, Result]:
-    """Rounds of turns, after one to warm up, which has number 0. Ends the bench where contents are wrong."""
+    """Run a warm-up round, which has number 0, and `rounds` measured ones. Exit if contents are wrong."""
     results = {entrant.name: Result([], []) for entrant in entrants}
     with contestants(entrants, place) as running:
         for number in range(rounds + 1):
@@ -125,7 +138,7 @@ def contest(
                     front.count_anew()
                 turn = running[entrant.name].turn(chosen.method, *chosen.arguments)
                 if turn.digest != chosen.expected:
-                    sys.exit(f"what {entrant.name} read is not what was uploaded")
+                    sys.exit(f"{entrant.name} read other contents than those that were uploaded")
                 if number:
                     results[entrant.name].turns.append(turn)
                     if front:

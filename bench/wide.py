@@ -1,4 +1,4 @@
-"""A datas3t of very many dataranges. Its rows are written to the database; the few archives that are read do exist."""
+"""A datas3t of very many dataranges: rows in the database, with archives only for the few that are read."""
 
 import os
 import random
@@ -17,28 +17,29 @@ _READABLE = 12
 
 @dataclass(frozen=True)
 class Wide:
-    """`keys` are some that can be read, each in a datarange of its own; the datas3t's name ends with the bucket
-    configuration that it is on."""
+    """The datas3t: its number of dataranges, and some keys that can be read, each in another datarange."""
 
     dataranges: int
     keys: list[int]
 
     @property
     def datapoints(self) -> int:
+        """The number of datapoints."""
         return self.dataranges * EACH
 
     @staticmethod
     def name(bucket: str) -> str:
+        """Return the name of the datas3t on a bucket configuration."""
         return f"wide-{bucket}"
 
     @staticmethod
     def content(key: int) -> bytes:
-        """What its archive has."""
+        """Return the content of the key."""
         return next(islice(data.contents(key - key % EACH, EACH, SIZE), key % EACH, None))
 
 
-def made(stand: Stand, dataranges: int, buckets: list[str]) -> Wide:
-    """On each of these bucket configurations one, all with the same objects; nginx answers them."""
+def create(stand: Stand, dataranges: int, buckets: list[str]) -> Wide:
+    """Create the datas3t on each of the bucket configurations, all with the same objects, which nginx serves."""
     source = random.Random(7)
     readable = source.sample(range(dataranges), _READABLE)
     rows = _objects(stand, dataranges, set(readable))
@@ -49,7 +50,7 @@ def made(stand: Stand, dataranges: int, buckets: list[str]) -> Wide:
 
 
 def _objects(stand: Stand, dataranges: int, readable: set[int]) -> list[tuple[int, int, str, str, int, int, str, str]]:
-    """The indices are all alike, so they are one file of many names."""
+    """Write the objects and return the rows. All indices are equal, so they are hard links to one file."""
     entries = EACH * entry_size(SIZE)
     index = stand.memory / "wide.index"
     index.write_bytes(encode(Entry(number * entry_size(SIZE), 1, SIZE) for number in range(EACH)))
