@@ -1,4 +1,4 @@
-"""Locks, and files on disk, that a stopped process holds: nobody waits for ever."""
+"""Lock files, and the disk cache if a stopped process holds its locks: nothing waits without end."""
 
 import hashlib
 import signal
@@ -12,27 +12,27 @@ from pathlib import Path
 import pytest
 
 from datas3t.local.disk_cache import DiskCache
-from datas3t.local.locks import held
+from datas3t.local.locks import locked
 
 _HOLDER = """
 import sys
 from pathlib import Path
-from datas3t.local.locks import held
-with held(Path(sys.argv[1]), wait=0, keep=True):
+from datas3t.local.locks import locked
+with locked(Path(sys.argv[1]), wait=0, keep=True):
     print("held", flush=True)
     sys.stdin.read()
 """
 NAME = hashlib.sha256(b"any").hexdigest()
 
-Stop = Callable[[Path], "subprocess.Popen[bytes]"]
+StartStopped = Callable[[Path], "subprocess.Popen[bytes]"]
 
 
 @pytest.fixture
-def stopped() -> Iterator[Stop]:
-    """Starts a process that holds a lock file, and stops it."""
+def stopped_holder() -> Iterator[StartStopped]:
+    """Return a function that starts a process which holds a lock file, and stops it."""
     holders: list[subprocess.Popen[bytes]] = []
 
-    def stop(path: Path) -> subprocess.Popen[bytes]:
+    def start(path: Path) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", _HOLDER, str(path)]
         holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         holders.append(holder)
@@ -41,33 +41,33 @@ def stopped() -> Iterator[Stop]:
         holder.send_signal(signal.SIGSTOP)
         return holder
 
-    yield stop
+    yield start
     for holder in holders:
         holder.send_signal(signal.SIGCONT)
         holder.communicate()
 
 
-def test_a_stopped_holder_is_not_waited_for_without_end(tmp_path: Path, stopped: Stop) -> None:
+def test_waiting_for_a_stopped_holder_ends_with_an_error(tmp_path: Path, stopped_holder: StartStopped) -> None:
     path = tmp_path / "lock"
-    holder = stopped(path)
+    holder = stopped_holder(path)
     for wait in (0, 0.1):
-        with pytest.raises(BlockingIOError), held(path, wait=wait):
+        with pytest.raises(BlockingIOError), locked(path, wait=wait):
             pass
     holder.send_signal(signal.SIGCONT)
     holder.communicate()
-    with held(path, wait=0):
+    with locked(path, wait=0):
         pass
     assert not path.exists()
 
 
-def test_who_waits_gets_the_lock_when_it_is_free_though_its_file_goes(tmp_path: Path) -> None:
+def test_each_waiting_thread_gets_the_lock_though_holders_remove_its_file(tmp_path: Path) -> None:
     path, inside = tmp_path / "lock", list[int]()
     begun = threading.Barrier(8)
 
     def work(number: int) -> None:
         begun.wait()
         for _ in range(20):
-            with held(path, wait=60):
+            with locked(path, wait=60):
                 inside.append(number)
                 assert inside == [number]
                 inside.remove(number)
@@ -77,15 +77,17 @@ def test_who_waits_gets_the_lock_when_it_is_free_though_its_file_goes(tmp_path: 
     assert not path.exists()
 
 
-def test_a_file_that_a_stopped_process_fetches_is_not_waited_for(tmp_path: Path, stopped: Stop) -> None:
-    stopped(tmp_path / f"{NAME}.lock")
+def test_waiting_for_a_file_that_a_stopped_process_fetches_ends_with_an_error(
+    tmp_path: Path, stopped_holder: StartStopped
+) -> None:
+    stopped_holder(tmp_path / f"{NAME}.lock")
     with pytest.raises(BlockingIOError):
-        DiskCache(tmp_path, 1000, patience=0.1).open(NAME, 3, lambda: [b"abc"])
+        DiskCache(tmp_path, 1000, max_wait=0.1).open(NAME, 3, lambda: [b"abc"])
 
 
-def test_a_file_that_cannot_be_counted_is_not_kept(tmp_path: Path, stopped: Stop) -> None:
-    holder = stopped(tmp_path / ".size")
-    cache = DiskCache(tmp_path, 1000, patience=0.1)
+def test_a_file_is_not_kept_if_it_cannot_be_counted(tmp_path: Path, stopped_holder: StartStopped) -> None:
+    holder = stopped_holder(tmp_path / ".size")
+    cache = DiskCache(tmp_path, 1000, max_wait=0.1)
     with pytest.raises(BlockingIOError):
         cache.fill([(NAME, 3)], lambda _: [b"abc"])
     assert [path.name for path in tmp_path.iterdir()] == [".size"]

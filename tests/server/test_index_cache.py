@@ -79,7 +79,7 @@ def test_a_fetch_that_fails_or_is_short_or_does_not_end_leaves_nothing(tmp_path:
     cache = DiskCache(tmp_path, 1 << 20)
     with pytest.raises(ValueError, match="3 bytes were fetched instead of 5"):
         cache.open(name(1), 5, lambda: [b"abc"])
-    with pytest.raises(ValueError, match="more than the 5 bytes"):
+    with pytest.raises(ValueError, match="more than the 5 expected bytes"):
         cache.open(name(1), 5, lambda: itertools.repeat(b"abc"))
 
     def broken() -> Iterator[bytes]:

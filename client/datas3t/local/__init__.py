@@ -1,1 +1,1 @@
-"""What processes of one machine share on disk: lock files, caches, the user's folders."""
+"""Files that processes of one machine share: locks, a cache on disk, atomic writes and the user's folders."""

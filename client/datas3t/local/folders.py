@@ -1,4 +1,4 @@
-"""The user's folders, where indices and journals are kept; also for a user without a home, as in many a container."""
+"""The user's folders for cached indices and journals, also for users without a home directory, as in containers."""
 
 import os
 import stat
@@ -8,32 +8,35 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_state_path
 
-_NOWHERE = Path(os.devnull)  # no folder can be made there: nothing is kept
+_UNUSABLE = Path(os.devnull)  # no folder can be created below it, so nothing is kept
 
 
 def cache() -> Path:
-    """For what can be had again."""
-    return _found(lambda: user_cache_path("datas3t", False))
+    """Return the folder for files that can be downloaded again. It may not exist yet."""
+    return _user_folder(lambda: user_cache_path("datas3t", False))
 
 
 def state() -> Path:
-    """For what must be known to go on after a crash."""
-    return _found(lambda: user_state_path("datas3t", False))
+    """Return the folder for files that are needed to continue after a crash. It may not exist yet."""
+    return _user_folder(lambda: user_state_path("datas3t", False))
 
 
-def _found(find: Callable[[], Path]) -> Path:
+def _user_folder(platform_folder: Callable[[], Path]) -> Path:
     try:
-        return find()
-    except RuntimeError:  # no home
-        return _temporary()
+        return platform_folder()
+    except RuntimeError:  # the user has no home directory
+        return _temporary_folder()
 
 
-def _temporary() -> Path:
-    """A folder that the same user's processes share, unless somebody else has made one in its place."""
+def _temporary_folder() -> Path:
+    """Return a folder for temporary files that all processes of the user share.
+
+    Anyone may create files there, so a folder of another user, or a link, is not used.
+    """
     try:
         folder = Path(tempfile.gettempdir()) / f"datas3t-{os.getuid()}"
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
-        return _NOWHERE
-    return folder if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() else _NOWHERE
+        return _UNUSABLE
+    return folder if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() else _UNUSABLE

@@ -1,4 +1,4 @@
-"""Lock files that exclude threads and processes alike (flock). The kernel releases them when their holder dies."""
+"""Lock files, which exclude threads and processes alike (flock). The kernel releases a lock when its holder dies."""
 
 import fcntl
 import os
@@ -7,19 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_MODE = 0o600
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05  # seconds between tries
-_open: set[int] = set()  # held by this process, or tried
+_MODE = 0o600  # only processes of the same user share locks
+_FIRST_PAUSE, _MAX_PAUSE = 0.001, 0.05  # seconds between attempts to take a lock
+_open: set[int] = set()  # descriptors of lock files that this process holds or is about to lock
 
 
 @contextmanager
-def held(path: Path, *, wait: float = 30.0, keep: bool = False) -> Iterator[int]:
-    """Holds the lock file, whose descriptor it gives, and removes it in the end, unless it is to be kept.
+def locked(path: Path, *, wait: float = 30.0, keep: bool = False) -> Iterator[int]:
+    """Hold a lock file for the duration of the block.
 
-    Raises BlockingIOError where somebody else still holds it after `wait` seconds: a process that was stopped would
-    hold it for ever.
+    Args:
+        path: The lock file. It is created if it does not exist; its folder must exist.
+        wait: The most seconds to wait for another holder. A holder that was stopped (SIGSTOP) would otherwise be
+            waited for without end.
+        keep: Keep the file after the block instead of removing it.
+
+    Yields:
+        The descriptor of the file, for reading and writing.
+
+    Raises:
+        BlockingIOError: Another thread or process still holds the lock after `wait` seconds.
+        OSError: The file cannot be created.
     """
-    fd = _locked(path, wait)
+    fd = _lock(path, wait)
     try:
         yield fd
     finally:
@@ -30,21 +40,22 @@ def held(path: Path, *, wait: float = 30.0, keep: bool = False) -> Iterator[int]
             _release(fd)
 
 
-def _locked(path: Path, wait: float) -> int:
+def _lock(path: Path, wait: float) -> int:
+    """Lock the file and return its descriptor, waiting if needed."""
     end, pause = time.monotonic() + wait, _FIRST_PAUSE
     while True:
         try:
-            if (fd := _tried(path)) is not None:
+            if (fd := _try_lock(path)) is not None:
                 return fd
         except BlockingIOError:
             if time.monotonic() >= end:
                 raise
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
 
 
-def _tried(path: Path) -> int | None:
-    """The lock, or None where its holder has just removed it."""
+def _try_lock(path: Path) -> int | None:
+    """Lock the file without waiting. Return None if its previous holder removed it in the meantime."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE)
     _open.add(fd)
     try:
@@ -59,16 +70,16 @@ def _tried(path: Path) -> int | None:
 
 
 def _release(fd: int) -> None:
-    """Unlocks by name, for closing alone would leave the lock to a child that was forked meanwhile."""
+    """Unlock and close. Closing alone would leave the lock to a child process that was forked in the meantime."""
     fcntl.flock(fd, fcntl.LOCK_UN)
     _open.discard(fd)
     os.close(fd)
 
 
-def _forget() -> None:
-    """In a forked child: its copies would hold the parent's locks beyond the parent's death."""
+def _close_inherited() -> None:
+    """Close the lock files in a forked child, so that it does not keep its parent's locks after the parent's death."""
     while _open:
         os.close(_open.pop())
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=_close_inherited)

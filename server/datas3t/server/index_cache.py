@@ -36,7 +36,7 @@ class IndexCache:
         if time.monotonic() < self._direct_until:
             return entry_at(b"".join(fetch(start, stop)), 0)
         try:
-            with self._files.open(name, size, lambda: fetch(0, size), sound=_sound) as index:
+            with self._files.open(name, size, lambda: fetch(0, size), is_valid=_sound) as index:
                 return entry_at(index.read(start, stop), 0)
         except (OSError, EOFError) as error:
             self._direct_until = time.monotonic() + _DIRECT

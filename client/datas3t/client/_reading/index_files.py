@@ -103,7 +103,7 @@ class IndexFiles:
     def _read(self, datarange: SignedDatarange, numbers: Sequence[int], windows: dict[Key, Window]) -> bool:
         """Add windows of an index to `windows` if the index is on disk; return whether it is."""
         with _disk_errors_ignored():
-            cached = self._files().find(_file_name(datarange), datarange.count * RECORD_SIZE, sound=_is_valid)
+            cached = self._files().find(_file_name(datarange), datarange.count * RECORD_SIZE, is_valid=_is_valid)
             if cached is not None:
                 with cached:
                     windows |= _read_windows(datarange, cached, numbers)
@@ -136,7 +136,7 @@ class IndexFiles:
         with _disk_errors_ignored():
             self._files().fill(files, fetch)
             for number, (name, size) in enumerate(files):
-                self._files().open(name, size, partial(fetch, [number]), sound=_is_valid).close()
+                self._files().open(name, size, partial(fetch, [number]), is_valid=_is_valid).close()
 
     def _fetch_large(
         self, datarange: SignedDatarange, numbers: Sequence[int], fetcher: Fetcher, windows: dict[Key, Window]
@@ -160,7 +160,7 @@ class IndexFiles:
 
         with _disk_errors_ignored():
             size = datarange.count * RECORD_SIZE
-            with self._files().open(_file_name(datarange), size, fetch, sound=_is_valid) as cached:
+            with self._files().open(_file_name(datarange), size, fetch, is_valid=_is_valid) as cached:
                 windows |= _read_windows(datarange, cached, numbers)
             return True
         self._uncacheable.add(_index_key(datarange))
