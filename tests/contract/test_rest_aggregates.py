@@ -23,7 +23,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def server(services: "Services", database: str, bucket: str, tmp_path: Path) -> Iterator[Server]:
-    """A server with an empty datas3t `images`."""
+    """Run a server with an empty datas3t `images`."""
     s3 = services.s3
     with serving(settings_for(services, database, tmp_path)) as running:
         store = {"name": "store", "endpoint": s3.endpoint, "bucket": bucket}

@@ -71,12 +71,14 @@ class Server:
         cipher = Cipher(settings.encryption_key)
         migrate(settings.db_url)
         with contextlib.ExitStack() as undo:
+            # Open everything that calls need.
             connections = undo.enter_context(contextlib.closing(pool.open_pool(settings.db_url)))
             index_cache = _open_cache(settings)
             self._resources = Resources(
                 connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
             )
             _check_encryption_key(self._resources)
+            # Serve calls, and delete objects in the background.
             self._front = Front(
                 services(self._resources),
                 self._metrics(),
@@ -88,6 +90,7 @@ class Server:
             self._front.start()
             self._reaper = reaper.Reaper(self._resources)
             self._reaper.start()
+            # From here on, `stop` closes everything in reverse order.
             self._closing = undo.pop_all()
             self._started = True
         _log.info("listening on %s", self.url)

@@ -11,7 +11,7 @@ from datas3t.server.db.pool import Pool
 from datas3t.server.index_cache import IndexCache
 from datas3t.server.s3.bucket import Buckets
 
-# A PUT that starts just before its URL expires goes on after it. No sane transfer of one part takes longer than this.
+# A PUT that starts just before its URL expires continues after it. An hour is ample for an archive's largest part.
 _MAX_PUT_GRACE = timedelta(hours=1)
 
 

@@ -52,7 +52,7 @@ class Edge:
 
     @property
     def port(self) -> int:
-        """The port that it listens on, also where the settings asked for any free port."""
+        """The port that it listens on: the one in the settings, or the free one that the system chose."""
         return int(self._sockets[0].getsockname()[1])
 
     @property

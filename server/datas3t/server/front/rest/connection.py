@@ -58,7 +58,7 @@ class Connection(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,  # noqa: ARG002 - it may repeat what was received
     ) -> web.StreamResponse:
-        """Return the response for an error that aiohttp found or did not expect."""
+        """Return the response to bytes that aiohttp cannot parse, or to an unexpected exception."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionResetError  # the client has left, or has already received a part of the response
         if status == 400:

@@ -77,6 +77,7 @@ class RestServer:
         if page is not None and request.method in _READING:
             response = await asyncio.get_running_loop().run_in_executor(self._page_threads, page)
             return to_aiohttp(response, call_id, close=self._running.draining)
+        # A request that fails before it calls a method is counted and logged by `_refuse`, a call by `_call`.
         try:
             route = self._route(request)
             query = _query(request)

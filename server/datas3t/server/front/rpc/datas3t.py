@@ -11,7 +11,7 @@ from datas3t.server import datas3ts
 from datas3t.server.resources import Resources
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceServicer
 
-_CHUNK_SIZE = 2**20  # bytes of a bitmap in one message; gRPC clients accept 4 MiB unless told otherwise
+_CHUNK_SIZE = 2**20  # bytes of a bitmap in one message; by default gRPC clients accept 4 MiB
 
 
 class Datas3tServicer(Datas3tServiceServicer):

@@ -50,12 +50,14 @@ class RpcServer:
         self.socket = self._folder / "grpc"
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
         self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_HEALTH_THREADS)
+        # The contract's services, and the two standard ones.
         self._server = grpc.server(self._threads, interceptors=[CallInterceptor(metrics, running)], options=_OPTIONS)
         for service in services:
             service.add_to_server(service.servicer, self._server)
         self._names = [service.descriptor.full_name for service in services]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        # The socket for the edge, and the port for gRPC alone.
         self._server.add_insecure_port(f"unix:{self.socket}")
         self.port = self._bind(address) if address else None
 
