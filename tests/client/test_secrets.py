@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from datas3t.client import TransferFailed
-from datas3t.client._reading.catalogue import Leased
+from datas3t.client._reading.catalogue import SignedDatarange
 from tests.client.archives import MIB, sample
 from tests.client.sites import Site
 from tests.support.faults import Fault
@@ -14,8 +14,8 @@ SIGNED_URL = "http://s3.example/b/k.tar?X-Amz-Credential=hush&X-Amz-Signature=hu
 
 
 def test_the_repr_of_a_readable_datarange_does_not_show_its_urls() -> None:
-    leased = Leased(1, 0, 9, 4096, 3072, "etag", "etag", SIGNED_URL, SIGNED_URL)
-    assert "hush" not in repr(leased)
+    datarange = SignedDatarange(1, 0, 9, 4096, 3072, "etag", "etag", SIGNED_URL, SIGNED_URL)
+    assert "hush" not in repr(datarange)
 
 
 def test_a_failed_upload_leaves_no_presigned_url_in_its_error_or_in_files(
