@@ -1,6 +1,6 @@
-"""`make demo`: the main job on real files, start to end, as a person would type it; every byte is compared at the end.
+"""`make demo`: run the main job on real files, as a user would type it, and compare every byte at the end.
 
-Takes a folder, or else packs what the running Python has of its own library. Leaves nothing behind but `.demo/`.
+The files are those of a folder, or of the standard library of the running Python. Only `.demo/` is left afterwards.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".demo"
 CLI = Path(sys.executable).with_name("datas3t")
-MOST = 4000  # files; the library has more than a demonstration needs
+MOST = 4000  # files; the standard library has more than a demonstration needs
 NAME = f"demo-{int(time.time())}"
 
 
@@ -27,7 +27,7 @@ def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     folder = Path(sys.argv[1]).expanduser().resolve() if len(sys.argv) > 1 else None
     if folder and not folder.is_dir():
-        sys.exit(f"# {folder} is no folder")
+        sys.exit(f"# {folder} is not a folder")
     sources = [str(folder)] if folder else library()
     WORK.mkdir(exist_ok=True)
     for old in ("demo.tar", "demo.tar.names.jsonl", "some.tar"):
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def steps(url: str, sources: Sequence[str]) -> list[str]:
-    """The main job; what came back different."""
+    """Run the main job, and return the paths whose content came back different."""
     cli(url, "datas3t", "add", "--name", NAME, "--bucket", "local")
     cli(url, "datarange", "pack", "--output", ".demo/demo.tar", more=sources)
     cli(url, "datarange", "upload-tar", "--datas3t", NAME, "--file", ".demo/demo.tar")
@@ -63,7 +63,7 @@ def steps(url: str, sources: Sequence[str]) -> list[str]:
 
 
 def compared(archive: Path, paths: dict[int, str]) -> list[str]:
-    """The files among `paths` that are not in the archive under their key, byte for byte; and what else is in it."""
+    """Return the files that the archive does not hold, byte for byte, under their key, and any other members of it."""
     missing = dict(paths)
     different = []
     with tarfile.open(archive) as members:
@@ -84,22 +84,22 @@ def outcome(different: Sequence[str]) -> str:
 
 
 def middle(keys: Sequence[int]) -> tuple[int, int]:
-    """A sub-range: the middle third, and no more than 1,000."""
+    """Return the first and last key of the middle third of `keys`, at most 1,000 of them."""
     some = keys[len(keys) // 3 :][: max(1, min(1000, len(keys) // 3))]
     return some[0], some[-1]
 
 
 def library() -> list[str]:
-    """Some thousand files of the Python installation."""
+    """Return the paths of some thousand files of the standard library."""
     root = Path(sysconfig.get_path("stdlib"))
     files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
     return [str(path) for path in files if not {"site-packages", "__pycache__"} & set(path.parts)][:MOST]
 
 
 def cli(url: str, *arguments: str, more: Sequence[str] = ()) -> bytes:
-    """Shows a command, runs it, and ends the demonstration where it fails. Contents come back, text is shown."""
+    """Print a command and run it; return the output of `cat-range`, print that of others. Exit if the command fails."""
     shown = shlex.join(["datas3t", *arguments, *more[:1]])
-    print(f"$ {shown}{f' … and {len(more) - 1:,} files more' if len(more) > 1 else ''}")
+    print(f"$ {shown}{f' … and {len(more) - 1:,} more files' if len(more) > 1 else ''}")
     done = subprocess.run(
         [CLI, "--server-url", url, *arguments, *more],
         check=False,
@@ -107,14 +107,14 @@ def cli(url: str, *arguments: str, more: Sequence[str] = ()) -> bytes:
         stdout=subprocess.PIPE if arguments[0] == "cat-range" else None,
     )
     if done.returncode:
-        sys.exit(f"# that failed with exit code {done.returncode}")
+        sys.exit(f"# the command failed with exit code {done.returncode}")
     print()
     return done.stdout or b""
 
 
 @contextlib.contextmanager
 def stack() -> Iterator[str]:
-    """Everything on this machine, as long as the block runs: its address. What it stored goes at the end."""
+    """Run `datas3t up` while the block runs, yield its address, and delete its data at the end."""
     data = WORK / "data"
     command = [str(CLI), "up", "--data-dir", str(data), "--addr", "127.0.0.1:0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as up:
@@ -124,18 +124,18 @@ def stack() -> Iterator[str]:
             up.send_signal(signal.SIGTERM)
             ended = up.wait()
     if ended != 0:
-        sys.exit(f"# datas3t up ended with exit code {ended}")
+        sys.exit(f"# datas3t up exited with code {ended}")
     shutil.rmtree(data)
     print("# stopped")
 
 
 def address(up: "subprocess.Popen[str]") -> str:
-    """Where it listens, once it is ready."""
+    """Wait until `datas3t up` is ready, and return its address."""
     assert up.stdout is not None
     for line in up.stdout:
         if line.startswith("datas3t is ready at "):
             return line.split()[-1]
-    sys.exit("# datas3t up did not start; what it said is above")
+    sys.exit("# datas3t up did not start; see its output above")
 
 
 if __name__ == "__main__":

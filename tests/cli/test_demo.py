@@ -46,7 +46,7 @@ def test_the_demo_compares_all_bytes_and_leaves_no_process_running(script: Path,
 
 def test_a_missing_folder_is_an_error_that_names_it(script: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, script, tmp_path / "none"], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"# {tmp_path / 'none'} is no folder\n")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"# {tmp_path / 'none'} is not a folder\n")
 
 
 def test_make_passes_on_a_folder_name_with_quotes_and_spaces(tmp_path: Path) -> None:

@@ -20,3 +20,11 @@ def test_every_path_in_backticks_exists(page: Path) -> None:
     paths = set(re.findall(rf"`((?:{TOP})/[\w./-]*)`", text))
     missing = sorted(path for path in paths if not (ROOT / path).exists())
     assert missing == [], f"{page} names files that do not exist"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_every_relative_link_leads_to_a_file(page: Path) -> None:
+    text = (ROOT / page).read_text()
+    links = set(re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text))
+    missing = sorted(link for link in links if not (ROOT / page.parent / link).exists())
+    assert missing == [], f"{page} links to files that do not exist"
