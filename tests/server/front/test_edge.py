@@ -46,17 +46,17 @@ def edge_to(unix: Path, timeouts: Timeouts) -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def relayed(tmp_path: Path) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Both ends of a relayed connection, after the preface: the client's socket and the gRPC server's."""
+    """Yield both ends of a relayed connection, after the preface: the client's socket and the gRPC server's."""
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "rpc"))
         listening.listen()
         with edge_to(tmp_path / "rpc", Timeouts()) as address, socket.create_connection(address, 20) as client:
             client.sendall(HTTP2_PREFACE)
-            far, _ = listening.accept()
-            far.settimeout(20)
-            with far:
-                assert far.recv(len(HTTP2_PREFACE), socket.MSG_WAITALL) == HTTP2_PREFACE
-                yield client, far
+            grpc_end, _ = listening.accept()
+            grpc_end.settimeout(20)
+            with grpc_end:
+                assert grpc_end.recv(len(HTTP2_PREFACE), socket.MSG_WAITALL) == HTTP2_PREFACE
+                yield client, grpc_end
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
@@ -133,11 +133,11 @@ def test_a_thousand_idle_connections_do_not_delay_calls(front: RunningFront) -> 
 
 
 def test_both_directions_carry_all_bytes_concurrently(relayed: tuple[socket.socket, socket.socket]) -> None:
-    client, far = relayed
+    client, grpc_end = relayed
     up, down = os.urandom(_MAX_BUFFERED // 4), os.urandom(_MAX_BUFFERED // 4)
     with ThreadPoolExecutor(4) as pool:
-        sends = [pool.submit(client.sendall, up), pool.submit(far.sendall, down)]
-        received = pool.submit(receive, client, len(down)), pool.submit(receive, far, len(up))
+        sends = [pool.submit(client.sendall, up), pool.submit(grpc_end.sendall, down)]
+        received = pool.submit(receive, client, len(down)), pool.submit(receive, grpc_end, len(up))
         assert received[0].result(60) == down
         assert received[1].result(60) == up
         for send in sends:
@@ -164,20 +164,20 @@ def test_a_reader_that_does_not_read_blocks_the_writer(
 def test_a_client_that_closed_its_sending_half_still_gets_the_response(
     relayed: tuple[socket.socket, socket.socket],
 ) -> None:
-    client, far = relayed
+    client, grpc_end = relayed
     client.sendall(b"request")
     client.shutdown(socket.SHUT_WR)
-    assert read_all(far) == b"request"
-    far.sendall(b"response")
-    far.close()
+    assert read_all(grpc_end) == b"request"
+    grpc_end.sendall(b"response")
+    grpc_end.close()
     assert read_all(client) == b"response"
 
 
 def test_when_one_end_closes_the_other_is_closed(relayed: tuple[socket.socket, socket.socket]) -> None:
-    client, far = relayed
+    client, grpc_end = relayed
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     client.close()  # SO_LINGER with 0 seconds makes it a reset
-    assert read_all(far) == b""
+    assert read_all(grpc_end) == b""
 
 
 def test_a_connection_is_closed_if_no_grpc_server_listens(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ class Edge:
         return f"http://{Address(host, self.port)}"
 
     def start(self) -> None:
-        """Serve connections from now on."""
+        """Start serving connections."""
         self._thread.start()
 
     def close(self) -> None:

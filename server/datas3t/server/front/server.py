@@ -65,7 +65,7 @@ class Front:
         return self._rpc.port
 
     def start(self) -> None:
-        """Serve connections from now on."""
+        """Start serving connections."""
         self._rpc.start()
         self._edge.start()
 

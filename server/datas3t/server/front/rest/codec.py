@@ -115,13 +115,13 @@ def _refuse_constant(name: str) -> None:
     raise _malformed(f"the body is not JSON: {name} is not a JSON number")
 
 
-def _fill(message: Message, given: dict[str, Any], where: str) -> None:
-    """Set the message's fields from JSON values. `where` is the path of the message in the request, for errors."""
+def _fill(message: Message, given: dict[str, Any], prefix: str) -> None:
+    """Set the message's fields from JSON values. In errors, `prefix` comes before the names of the fields."""
     for name, value in given.items():
-        field = _field(message, name, where)
+        field = _field(message, name, prefix)
         if value is None:
             continue
-        path = where + name
+        path = prefix + name
         if field.is_repeated:
             _extend(message, field, value, path)
         elif field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -135,11 +135,11 @@ def _fill(message: Message, given: dict[str, Any], where: str) -> None:
 def _extend(message: Message, field: FieldDescriptor, value: Any, path: str) -> None:
     items = getattr(message, field.name)
     for number, item in enumerate(_typed(value, list, "a list", path)):
-        at = f"{path}[{number}]"
+        item_path = f"{path}[{number}]"
         if field.type == FieldDescriptor.TYPE_MESSAGE:
-            _fill(items.add(), _typed(item, dict, "an object", at), at + ".")
+            _fill(items.add(), _typed(item, dict, "an object", item_path), item_path + ".")
         else:
-            items.append(_scalar(field, item, at))
+            items.append(_scalar(field, item, item_path))
 
 
 def _scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
@@ -167,9 +167,9 @@ def _valid_text(value: str, path: str) -> str:
     return value
 
 
-def _typed(value: Any, kinds: type | tuple[type, ...], wanted: str, path: str) -> Any:
+def _typed(value: Any, kinds: type | tuple[type, ...], expected: str, path: str) -> Any:
     if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
-        raise _malformed(f"{_quoted(path)} must be {wanted}", path)
+        raise _malformed(f"{_quoted(path)} must be {expected}", path)
     return value
 
 
@@ -182,10 +182,10 @@ def _from_text(field: FieldDescriptor, text: str) -> Any:
     return text
 
 
-def _field(message: Message, name: str, where: str) -> FieldDescriptor:
+def _field(message: Message, name: str, prefix: str) -> FieldDescriptor:
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None or _option(field).grpc_only:
-        raise unknown_field(where + name)
+        raise unknown_field(prefix + name)
     return field  # type: ignore[return-value] # the stubs have two classes of descriptors
 
 

@@ -62,7 +62,7 @@ class RpcServer:
         self.port = self._bind(address) if address else None
 
     def start(self) -> None:
-        """Serve from now on, and report every service as healthy."""
+        """Start serving, and report every service as healthy."""
         self._server.start()
         for name in ("", *self._names):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
