@@ -121,7 +121,7 @@ def test_a_torn_request_leaves_no_object(services: "Services", s3: "S3Client", b
 
 
 def test_while_it_is_away_nobody_listens_and_afterwards_the_address_is_the_same(between: Relay, path: str) -> None:
-    with between.away(), pytest.raises(ConnectionRefusedError):
+    with between.down(), pytest.raises(ConnectionRefusedError):
         get(between, path)
     assert get(between, path) == (200, CONTENT)
 

@@ -1,4 +1,4 @@
-"""Journals and indices of the SDK go to a folder of the test's own."""
+"""Fixtures for the tests of this folder."""
 
 from pathlib import Path
 
@@ -7,5 +7,6 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the SDK's journals and cached indices in a folder of the test's own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("DATAS3T_CACHE_DIR", str(tmp_path / "state/cache"))

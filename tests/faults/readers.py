@@ -1,4 +1,4 @@
-"""Readers of one datas3t, in every way there is, that hold all they read against what was uploaded."""
+"""Threads that read a datas3t by every method, and compare what they read with what was uploaded."""
 
 import contextlib
 import random
@@ -14,19 +14,19 @@ _SPAN = 200  # keys of a scan
 
 
 class Readers:
-    """Threads that share a handle; `reads` counts by kind what came back right, `wrong` says what did not."""
+    """Three threads that share a handle. `reads` counts the successful reads by method; `failures` describes others."""
 
     def __init__(self, handle: Datas3t, contents: Mapping[int, bytes], seed: int = 1) -> None:
         self.reads: Counter[str] = Counter()
-        self.wrong: list[str] = []
+        self.failures: list[str] = []
         self._handle = handle
         self._contents = contents
         self._keys = sorted(contents)
         self._stopping = threading.Event()
-        kinds = {"get": self._get, "get_many": self._get_many, "scan": self._scan}
+        methods = {"get": self._get, "get_many": self._get_many, "scan": self._scan}
         self._threads = [
-            threading.Thread(target=self._repeat, args=(kind, read, random.Random(f"{seed} {kind}")))
-            for kind, read in kinds.items()
+            threading.Thread(target=self._repeat, args=(name, read, random.Random(f"{seed} {name}")))
+            for name, read in methods.items()
         ]
 
     def start(self) -> None:
@@ -38,43 +38,43 @@ class Readers:
         for thread in self._threads:
             thread.join()
 
-    def _repeat(self, kind: str, read: Callable[[random.Random], None], chance: random.Random) -> None:
-        while not self._stopping.is_set() and not self.wrong:
+    def _repeat(self, name: str, read: Callable[[random.Random], None], generator: random.Random) -> None:
+        while not self._stopping.is_set() and not self.failures:
             try:
-                read(chance)
+                read(generator)
             except BaseException:
-                self.wrong.append(f"{kind}: {traceback.format_exc()}")
+                self.failures.append(f"{name}: {traceback.format_exc()}")
                 return
-            self.reads[kind] += 1
+            self.reads[name] += 1
 
-    def _get(self, chance: random.Random) -> None:
-        key = chance.choice(self._keys)
-        assert self._handle.get(key) == self._contents[key], f"other bytes for {key}"
+    def _get(self, generator: random.Random) -> None:
+        key = generator.choice(self._keys)
+        assert self._handle.get(key) == self._contents[key], f"wrong content for {key}"
 
-    def _get_many(self, chance: random.Random) -> None:
-        keys = chance.choices(self._keys, k=_BATCH)
+    def _get_many(self, generator: random.Random) -> None:
+        keys = generator.choices(self._keys, k=_BATCH)
         for key, content in zip(keys, self._handle.get_many(keys), strict=True):
-            assert content == self._contents[key], f"other bytes for {key}"
+            assert content == self._contents[key], f"wrong content for {key}"
 
-    def _scan(self, chance: random.Random) -> None:
-        start = chance.randrange(len(self._keys))
+    def _scan(self, generator: random.Random) -> None:
+        start = generator.randrange(len(self._keys))
         expected = self._keys[start : start + _SPAN]
-        found: Iterator[Datapoint] = self._handle.scan(expected[0], expected[-1])
+        datapoints: Iterator[Datapoint] = self._handle.scan(expected[0], expected[-1])
         keys = []
-        for datapoint in found:
+        for datapoint in datapoints:
             keys.append(datapoint.key)
-            assert datapoint.content == self._contents.get(datapoint.key), f"other bytes for {datapoint.key}"
-        assert keys == expected, "keys are missing, doubled or out of order"
+            assert datapoint.content == self._contents.get(datapoint.key), f"wrong content for {datapoint.key}"
+        assert keys == expected, "keys are missing, repeated or out of order"
 
 
 @contextlib.contextmanager
 def reading(handle: Datas3t, contents: Mapping[int, bytes]) -> Iterator[Readers]:
-    """Readers that run as long as the block, none of which may fail; each kind must have read something."""
+    """Read during the block; fail if any read failed, or any method has read nothing."""
     readers = Readers(handle, contents)
     readers.start()
     try:
         yield readers
     finally:
         readers.stop()
-    assert not readers.wrong, readers.wrong[0]
-    assert min(readers.reads[kind] for kind in ("get", "get_many", "scan")) > 0, readers.reads
+    assert not readers.failures, readers.failures[0]
+    assert min(readers.reads[name] for name in ("get", "get_many", "scan")) > 0, readers.reads

@@ -1,10 +1,11 @@
-"""The soak run: several clients, two servers, one database, one S3, all killed at random; then everything is checked.
+"""The soak run: clients, two servers, the database and S3 are killed at random, and then every guarantee is checked.
 
     python -m tests.faults.soak --seconds 600 --seed 1        (make soak)
 
-Owners (`owner.py`) upload, delete and read; a maintainer (`maintainer.py`) aggregates and imports. Every few seconds a
-process dies by kill -9 and comes back. In the end: what was acknowledged is there, byte for byte; what was deleted is
-gone; nothing overlaps; and when the reaper has been, the bucket holds what the database names, and no more.
+Writers (`writer.py`) upload, delete and read; an aggregator (`aggregator.py`) aggregates and imports. Every few seconds
+a process is ended by kill -9 and started again. At the end, every acknowledged datapoint must have its content, every
+deleted one must be gone, no dataranges may overlap, and after the reaper has run, the bucket must hold exactly the
+objects that the database names.
 """
 
 import argparse
@@ -26,26 +27,26 @@ import psycopg
 
 from datas3t.client import Client
 from datas3t.embedded.stack import Services, services
-from tests.faults.owner import SPAN, content, entries
+from tests.faults.writer import SPAN, content, entries
 from tests.support.stack import ServerProcess, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 NAME = "soak"
-OWNERS = 3
-URL_LIFETIME = "20s"  # what is abandoned, replaced or deleted twice has its end within the run
+WRITERS = 3
+URL_LIFETIME = "20s"  # short, so that URLs expire, and what is kept until they have is deleted, within the run
 ROOT = Path(__file__).parents[2]
-_BROKEN = {"wrong": "got other bytes than were uploaded for datapoint", "lost": "did not find datapoint"}
+_REPORTS = {"wrong": "read a wrong content for datapoint", "lost": "did not find datapoint"}
 
 
 class BrokenGuaranteeError(AssertionError):
-    """What must always hold did not."""
+    """A guarantee that must always hold was broken."""
 
 
 @dataclass
 class Soak:
-    """A run in `folder`."""
+    """A run in `folder`. `counts` says how often what happened."""
 
     folder: Path
     seed: int
@@ -54,7 +55,7 @@ class Soak:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
-        self._sizes: dict[int, int] = {}  # of the clients' logs, when each was started last
+        self._log_sizes: dict[int, int] = {}  # by client: the size of its log when it was last started
         self.servers = [self._server(None) for _ in range(2)]
         for server in self.servers:
             server.wait_ready()
@@ -65,11 +66,11 @@ class Soak:
         self._post("/api/datas3t", {"name": NAME, "bucket": "local"})
 
     def run(self, seconds: float) -> None:
-        """Everything at once, for so long. Whoever is killed has worked before, on a slow machine too."""
-        clients = {number: self._client(number) for number in range(OWNERS + 1)}
+        """Run the clients, and kill processes, for this long. A client is only killed after it has done something."""
+        clients = {number: self._client(number) for number in range(WRITERS + 1)}
         try:
             for number in clients:
-                self._wait_for_work(number)
+                self._wait_until_working(number)
             deadline = time.monotonic() + seconds
             while time.monotonic() < deadline:
                 time.sleep(self.random.uniform(0.5, 4))
@@ -79,24 +80,25 @@ class Soak:
                 client.kill()
                 client.wait()
         for number in range(len(self.servers)):
-            self._wait_for_server(number)
+            self._wait_until_ready(number)
 
     def close(self) -> None:
+        """Kill the servers."""
         for server in self.servers:
             server.kill()
 
     def _kill_something(self, clients: "dict[int, subprocess.Popen[bytes]]") -> None:
         victim = self.random.choice(("client", "client", "server", "server", "postgres", "seaweedfs"))
         self.counts[f"kill -9 of {victim}"] += 1
-        number = self.random.randrange(OWNERS + 1 if victim == "client" else 2)
+        number = self.random.randrange(WRITERS + 1 if victim == "client" else 2)
         if victim == "client":
-            self._wait_for_work(number)
+            self._wait_until_working(number)
             clients[number].kill()
             clients[number].wait()
             clients[number] = self._client(number)
         elif victim == "server":
             port = self.servers[number].port
-            self._wait_for_server(number)
+            self._wait_until_ready(number)
             self.servers[number].kill()
             self.servers[number] = self._server(port)
         elif victim == "postgres":
@@ -115,19 +117,21 @@ class Soak:
         return ServerProcess(folder, self.running.db_url, key, port=port, options=options)
 
     def _client(self, number: int) -> "subprocess.Popen[bytes]":
-        """An owner, or the maintainer behind them. All clients are processes of their own: this one forks, which a
-        process with calls under way may not."""
+        """Start a client: a writer, or the aggregator, which has the number after theirs.
+
+        Clients are separate processes, because this one forks to start others, which must not happen during gRPC calls.
+        """
         folder = self._folder_of(number)
         folder.mkdir(exist_ok=True)
-        self._sizes[number] = self._log_size(number)
-        keys = [str(number * SPAN)] if number < OWNERS else []
+        self._log_sizes[number] = self._log_size(number)
+        keys = [str(number * SPAN)] if number < WRITERS else []
         arguments = [str(folder / "log"), NAME, *keys, str(self.seed + number), *self.urls]
         with (folder / "output").open("ab") as output:
             command = [sys.executable, "-m", f"tests.faults.{_role(number)}", *arguments]
             return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
 
-    def _wait_for_server(self, number: int) -> None:
-        """Until it answers. One that was started while the database was away has ended, and is started again."""
+    def _wait_until_ready(self, number: int) -> None:
+        """Wait for a server. One that was started while the database was down has ended, and is started again."""
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             with contextlib.suppress(AssertionError):
@@ -136,10 +140,10 @@ class Soak:
                 self.servers[number] = self._server(self.servers[number].port)
         raise AssertionError(f"server {number} does not start:\n{self.servers[number].log}")
 
-    def _wait_for_work(self, number: int) -> None:
-        """Until the client has written a line since it was started."""
-        what = f"work of {_role(number)} {number}, whose output is in {self._folder_of(number)},"
-        wait_until(lambda: self._log_size(number) > self._sizes[number], 90, what)
+    def _wait_until_working(self, number: int) -> None:
+        """Wait until the client has written a line to its log since it was started."""
+        what = f"a log entry of {_role(number)} {number} (its output is in {self._folder_of(number)})"
+        wait_until(lambda: self._log_size(number) > self._log_sizes[number], 90, what)
 
     def _folder_of(self, number: int) -> Path:
         return self.folder / f"{_role(number)}-{number}"
@@ -155,107 +159,121 @@ class Soak:
 
 
 def _role(number: int) -> str:
-    return "owner" if number < OWNERS else "maintainer"
+    return "writer" if number < WRITERS else "aggregator"
 
 
 def check(soak: Soak) -> None:
-    """Raises BrokenGuaranteeError where anything that was promised does not hold."""
-    present, maybe = expected(soak.folder)
+    """Raise BrokenGuaranteeError if the datapoints or the bucket are not as they must be."""
+    stored, unsure = expected(soak.folder)
     with Client(soak.urls[0]) as client:
         handle = client.datas3t(NAME)
         keys = set(handle.keys)
-        if missing := sorted(set(present) - keys):
-            raise BrokenGuaranteeError(f"{len(missing)} acknowledged datapoints are gone, the first {missing[0]}")
-        if extra := sorted(keys - set(present) - set(maybe)):
-            (holder,) = (each for each in client.list_dataranges(NAME) if each.first <= extra[0] <= each.last)
+        if missing := sorted(set(stored) - keys):
+            raise BrokenGuaranteeError(f"{len(missing)} acknowledged datapoints are missing, the first {missing[0]}")
+        if extra := sorted(keys - set(stored) - set(unsure)):
+            (datarange,) = (each for each in client.list_dataranges(NAME) if each.first <= extra[0] <= each.last)
             raise BrokenGuaranteeError(
-                f"{len(extra)} datapoints are there that should not be, the first {extra[0]}, in {holder.object_key}"
+                f"{len(extra)} datapoints should not exist, the first {extra[0]}, in {datarange.object_key}"
             )
+
+        # Compare the content of every datapoint.
         for datapoint in handle.scan():
-            generations = {present[datapoint.key]} if datapoint.key in present else maybe.get(datapoint.key, set())
+            generations = {stored[datapoint.key]} if datapoint.key in stored else unsure.get(datapoint.key, set())
             if not any(datapoint.content == content(datapoint.key, number) for number in generations):
-                raise BrokenGuaranteeError(f"datapoint {datapoint.key} has other bytes than were uploaded")
+                raise BrokenGuaranteeError(f"datapoint {datapoint.key} has a content that was not uploaded")
             soak.counts["datapoints checked"] += 1
     _check_bucket(soak)
 
 
 def expected(folder: Path) -> tuple[dict[int, int], dict[int, set[int]]]:
-    """Keys that must be there, with their generation, and those that may be, with all that they may have: upload or
-    deletion was not answered. Raises BrokenGuaranteeError for what a log says by itself."""
-    present: dict[int, int] = {}
-    maybe: dict[int, set[int]] = {}
-    for log in folder.glob("owner-*/log"):
+    """Return what the logs of the writers say about the keys.
+
+    Returns:
+        The keys that must exist, with their generation; and the keys that may exist, because an upload or deletion was
+        not acknowledged, with the generations that they may have.
+
+    Raises:
+        BrokenGuaranteeError: A log shows by itself that a guarantee was broken.
+    """
+    stored: dict[int, int] = {}
+    unsure: dict[int, set[int]] = {}
+    for log in folder.glob("writer-*/log"):
         begun: dict[int, set[int]] = {}
         for entry in entries(log):
-            if entry["what"] in _BROKEN:
+            if entry["what"] in _REPORTS:
                 raise BrokenGuaranteeError(
-                    f"a reader {_BROKEN[entry['what']]} {entry['first']} {entry.get('error', '')}"
+                    f"a reader {_REPORTS[entry['what']]} {entry['first']} {entry.get('error', '')}"
                 )
             for key in range(entry["first"], entry["last"] + 1) if entry["what"] in ("begin", "done") else ():
                 match entry["what"], entry["operation"]:
                     case "begin", "upload":
                         begun.setdefault(key, set()).add(entry["number"])
-                        if key not in present:
-                            maybe.setdefault(key, set()).add(entry["number"])
+                        if key not in stored:
+                            unsure.setdefault(key, set()).add(entry["number"])
                     case "done", "upload":
-                        if key in present:
+                        if key in stored:
                             raise BrokenGuaranteeError(f"two uploads of datapoint {key} were acknowledged")
                         begun.setdefault(key, set()).add(entry["number"])
-                        present[key] = entry["number"]
-                        maybe.pop(key, None)
-                    case "begin", "delete":  # it may be done
-                        present.pop(key, None)
-                        maybe[key] = set(begun.get(key, ()))
-                    case "done", "delete":  # nothing is left, also of an unsure upload
-                        maybe.pop(key, None)
-    return present, maybe
+                        stored[key] = entry["number"]
+                        unsure.pop(key, None)
+                    case "begin", "delete":
+                        stored.pop(key, None)
+                        unsure[key] = set(begun.get(key, ()))
+                    case "done", "delete":  # which also ends an upload that was not acknowledged
+                        unsure.pop(key, None)
+    return stored, unsure
 
 
 def _check_bucket(soak: Soak) -> None:
-    """As if a day had passed: all that is due is due now. Then the bucket holds what rows name, and nothing else."""
+    """Make everything due that would be due in a day, let the reaper run, and compare the bucket with the database."""
     s3 = soak.running.seaweedfs.client()
+
+    # Let the reaper finish. Clearing a datas3t, also an empty one, wakes it up.
     with psycopg.connect(soak.running.db_url, autocommit=True) as conn:
         conn.execute("UPDATE datarange_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
         conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
 
-        conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")  # the dead hold no lease
+        # This includes keys that were claimed by a server that is dead now.
+        conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
 
         def settled() -> bool:
             conn.execute(
                 "UPDATE keys_to_delete SET due_at = now(), due_since = now(), look_again_at = NULL"
-                " WHERE due_at = due_since"  # it waits for its time: neither tried in vain nor in anybody's hands
+                " WHERE due_at = due_since"  # that is, no server has claimed the key, and no deletion has failed
             )
             pending = "SELECT (SELECT count(*) FROM keys_to_delete) + (SELECT count(*) FROM datarange_uploads"
             pending += " WHERE state = 'pending') + (SELECT count(*) FROM aggregate_uploads WHERE state = 'pending')"
             with Client(soak.urls[0]) as client:
-                client.clear_datas3t("nothing-but-a-wake-up")
+                client.clear_datas3t("only-wakes-the-reaper")
             return conn.execute(pending).fetchone() == (0,)
 
         with Client(soak.urls[0]) as client:
-            client.add_datas3t("nothing-but-a-wake-up", bucket="local")
-        wait_until(settled, 120, "the reaper's end")
+            client.add_datas3t("only-wakes-the-reaper", bucket="local")
+        wait_until(settled, 120, "the end of the reaper's work")
         named = {
             key
             for row in conn.execute("SELECT data_object_key, index_object_key FROM dataranges").fetchall()
             for key in row
         }
-    there = set(_listed(s3, soak.running.s3.bucket))
-    if lost := sorted(named - there):
-        raise BrokenGuaranteeError(f"{len(lost)} objects that rows name are gone, the first {lost[0]}")
-    if orphans := sorted(there - named):
+
+    # The bucket must hold the objects of the dataranges, no others, and no multipart upload.
+    present = set(_object_keys(s3, soak.running.s3.bucket))
+    if lost := sorted(named - present):
+        raise BrokenGuaranteeError(f"{len(lost)} objects that the database names are missing, the first {lost[0]}")
+    if orphans := sorted(present - named):
         raise BrokenGuaranteeError(
-            f"{len(orphans)} objects are in the bucket that no row names, the first {orphans[0]}"
+            f"{len(orphans)} objects are in the bucket but not in the database, the first {orphans[0]}"
         )
     if uploads := s3.list_multipart_uploads(Bucket=soak.running.s3.bucket).get("Uploads"):
         key = str(uploads[0].get("Key"))
         raise BrokenGuaranteeError(
-            f"{len(uploads)} multipart uploads are left, the first of {key}, {_states(soak, key)}"
+            f"{len(uploads)} multipart uploads are left, the first of {key}: {_intents_for(soak, key)}"
         )
     soak.counts["dataranges at the end"] = len(named) // 2
 
 
-def _states(soak: Soak, key: str) -> list[tuple[str, str]]:
-    """What has become of the uploads and aggregates to an object, with their S3 ids."""
+def _intents_for(soak: Soak, key: str) -> list[tuple[str, str]]:
+    """Return state and S3 upload id of each upload and aggregate whose data object has this key."""
     with psycopg.connect(soak.running.db_url) as conn:
         return conn.execute(
             "SELECT state, s3_upload_id FROM datarange_uploads WHERE data_object_key = %(key)s UNION ALL"
@@ -264,13 +282,13 @@ def _states(soak: Soak, key: str) -> list[tuple[str, str]]:
         ).fetchall()
 
 
-def _listed(s3: "S3Client", bucket: str) -> Iterator[str]:
+def _object_keys(s3: "S3Client", bucket: str) -> Iterator[str]:
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="datas3t/"):
         yield from (each["Key"] for each in page.get("Contents", ()))
 
 
 def soak(folder: Path, seconds: float, seed: int) -> Counter[str]:
-    """A whole run; what happened how often. Raises BrokenGuaranteeError."""
+    """Do a whole run, and return how often what happened. Raises BrokenGuaranteeError."""
     with services(folder / "data", durable=False) as running:
         run = Soak(folder, seed, running)
         try:
@@ -278,14 +296,15 @@ def soak(folder: Path, seconds: float, seed: int) -> Counter[str]:
             check(run)
         finally:
             run.close()
-        for log in folder.glob("owner-*/log"):
+        for log in folder.glob("writer-*/log"):
             run.counts.update(f"{each['operation']} {each['what']}" for each in entries(log))
-        for log in folder.glob("maintainer-*/log"):
+        for log in folder.glob("aggregator-*/log"):
             run.counts.update(log.read_text().splitlines())
     return run.counts
 
 
 def main() -> int:
+    """Run the command line, and return its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=int(time.time()))

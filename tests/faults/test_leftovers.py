@@ -1,4 +1,4 @@
-"""What S3 did although nobody heard of it is not left behind."""
+"""Tests that what S3 created in a request whose response was lost does not stay."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.faults.holdings import NAME, Library, library
+from tests.faults.relayed import NAME, RelayedDatas3t, relayed_datas3t
 from tests.support.faults import Fault
 from tests.support.tars import archive
 
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def shelves(tmp_path: Path, services: "Services", database: str, bucket: str) -> Iterator[Library]:
-    with library(tmp_path, services, database, bucket) as made:
-        yield made
+def relayed(tmp_path: Path, services: "Services", database: str, bucket: str) -> Iterator[RelayedDatas3t]:
+    """Yield a datas3t of the test's own behind a relay. It is still to be filled."""
+    with relayed_datas3t(tmp_path, services, database, bucket) as created:
+        yield created
 
 
-def test_a_multipart_upload_whose_id_was_lost_is_aborted(shelves: Library, s3: "S3Client") -> None:
-    path = shelves.folder / "large.tar"
+def test_a_multipart_upload_whose_id_was_lost_is_aborted(relayed: RelayedDatas3t, s3: "S3Client") -> None:
+    path = relayed.folder / "large.tar"
     path.write_bytes(archive(1_000, [bytes(11 << 20)] * 2))
-    shelves.fill([(1, [b"a"])])
-    shelves.relay.plan(Fault(cut_after=0, only=b"?uploads"))
-    with shelves.serve(3600) as (_, client):
+    relayed.fill([(1, [b"a"])])
+    relayed.relay.plan(Fault(cut_after=0, only=b"?uploads"))
+    with relayed.serve(3600) as (_, client):
         client.upload_tar(NAME, path)
         assert len(client.datas3t(NAME)) == 3
-    assert shelves.relay.planned == 0
-    assert not s3.list_multipart_uploads(Bucket=shelves.bucket).get("Uploads")
+    assert relayed.relay.planned == 0
+    assert not s3.list_multipart_uploads(Bucket=relayed.bucket).get("Uploads")

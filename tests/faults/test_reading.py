@@ -1,6 +1,6 @@
-"""Reading goes on: with URLs that end, under aggregation, while servers die, and under an S3 that errs in every way.
+"""Tests that reads succeed while URLs expire, dataranges are aggregated, servers are killed and S3 fails.
 
-DATAS3T_READ_SECONDS says how long each of the long ones reads.
+DATAS3T_READ_SECONDS says how many seconds each of the long tests reads; 10 if it is not set.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ from datas3t.client._calls import connection
 from datas3t.client._reading import fetching
 from datas3t.client._reading.costs import Costs
 from datas3t.transport import Engine
-from tests.faults.holdings import NAME, Library, library
-from tests.faults.maintainer import runs
+from tests.faults.aggregator import adjacent_runs
 from tests.faults.readers import reading
+from tests.faults.relayed import NAME, RelayedDatas3t, relayed_datas3t
 from tests.support.faults import Fault
+from tests.support.random_faults import KINDS, RandomFaults
 from tests.support.serving import serving, settings_for
 from tests.support.stack import BucketPool, new_database
 from tests.support.tars import contents
-from tests.support.weather import KINDS, Weather
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 SECONDS = float(os.environ.get("DATAS3T_READ_SECONDS", "10"))
 URL_LIFETIME = 5.0
-SIGNED = b"X-Amz-Signature"  # in requests of readers, not in those of the server
-CHANCES = {"busy": 0.03, "throttled": 0.005, "cut": 0.03, "stalled": 0.004, "reset": 0.03, "another": 0.005}
+SIGNED = b"X-Amz-Signature"  # only in requests that use presigned URLs, which are those of the client
+PROBABILITIES = {"busy": 0.03, "throttled": 0.005, "cut": 0.03, "stalled": 0.004, "reset": 0.03, "other object": 0.005}
 MANY = [(1 + 5 * number, contents(number, 5, 3_000)) for number in range(round(20 + 2 * SECONDS))]
 MIXED = [
     (1, contents(1, 300, 6_000)),
@@ -51,93 +51,96 @@ pytestmark = pytest.mark.timeout(120 + 3 * SECONDS)
 
 
 @pytest.fixture
-def shelves(tmp_path: Path, services: "Services", database: str, bucket: str) -> Iterator[Library]:
-    with library(tmp_path, services, database, bucket) as made:
-        yield made
+def relayed(tmp_path: Path, services: "Services", database: str, bucket: str) -> Iterator[RelayedDatas3t]:
+    """Yield a datas3t of the test's own behind a relay. It is still to be filled."""
+    with relayed_datas3t(tmp_path, services, database, bucket) as created:
+        yield created
 
 
 @pytest.fixture(scope="module")
-def lasting(
+def shared(
     services: "Services", migrated_template: str, buckets: BucketPool, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Library, str]]:
-    """A filled library for many tests, and a server whose URLs live long."""
-    folder = tmp_path_factory.mktemp("lasting")
+) -> Iterator[tuple[RelayedDatas3t, str]]:
+    """Yield a filled datas3t for all tests of the module, and the URL of a server for it."""
+    folder = tmp_path_factory.mktemp("shared")
     with (
         new_database(services, migrated_template) as db_url,
         buckets.lend() as bucket,
-        library(folder, services, db_url, bucket) as made,
+        relayed_datas3t(folder, services, db_url, bucket) as created,
         serving(settings_for(services, db_url, folder)) as server,
     ):
-        made.fill(MIXED)
-        yield made, server.url
+        created.fill(MIXED)
+        yield created, server.url
 
 
 @pytest.fixture
-def stocked(lasting: tuple[Library, str]) -> Iterator[Library]:
-    """A filled library behind a relay that does nothing yet."""
-    made, _ = lasting
-    yield made
-    made.relay.always, made.relay.rule = Fault(), None
+def filled(shared: tuple[RelayedDatas3t, str]) -> Iterator[RelayedDatas3t]:
+    """Yield the filled datas3t, and remove the faults that the test has set."""
+    datas3t, _ = shared
+    yield datas3t
+    datas3t.relay.always, datas3t.relay.rule = Fault(), None
 
 
 @pytest.fixture
-def handle(lasting: tuple[Library, str], stocked: Library) -> Iterator[Datas3t]:
-    """A fresh handle on it."""
-    with Client(lasting[1]) as client:
+def handle(shared: tuple[RelayedDatas3t, str], filled: RelayedDatas3t) -> Iterator[Datas3t]:
+    """Yield a new handle on the filled datas3t."""
+    with Client(shared[1]) as client:
         yield client.datas3t(NAME)
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second without a byte is a stall."""
+def short_stall_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a try fail after one second without a byte."""
     monkeypatch.setattr(connection, "Engine", functools.partial(Engine, stall_timeout=1))
     monkeypatch.setattr(fetching, "_STALL_TIMEOUT", 1.0)
 
 
-def test_urls_that_live_five_seconds_are_renewed_unnoticed(shelves: Library) -> None:
-    shelves.fill(MIXED)
-    with shelves.serve(URL_LIFETIME) as (server, client):
-        with reading(client.datas3t(NAME), shelves.contents):
+def test_reads_succeed_while_urls_live_five_seconds(relayed: RelayedDatas3t) -> None:
+    relayed.fill(MIXED)
+    with relayed.serve(URL_LIFETIME) as (server, client):
+        with reading(client.datas3t(NAME), relayed.contents):
             time.sleep(SECONDS)
         assert SECONDS / URL_LIFETIME <= calls(server.url, "PresignDataranges") < 10 * SECONDS / URL_LIFETIME
 
 
-def test_an_aggregation_is_not_noticed_nor_that_the_sources_go(shelves: Library, s3: "S3Client") -> None:
-    shelves.fill(MANY)
-    before = objects(s3, shelves.bucket)
-    with shelves.serve(3) as (_, client):
-        with reading(client.datas3t(NAME), shelves.contents):
-            done = merge(client, time.monotonic() + SECONDS)
+def test_reads_succeed_while_dataranges_are_aggregated_and_their_objects_deleted(
+    relayed: RelayedDatas3t, s3: "S3Client"
+) -> None:
+    relayed.fill(MANY)
+    before = objects(s3, relayed.bucket)
+    with relayed.serve(3) as (_, client):
+        with reading(client.datas3t(NAME), relayed.contents):
+            done = aggregate_until(client, time.monotonic() + SECONDS)
         assert done > 3
         assert len(client.list_dataranges(NAME)) == len(MANY) - done
-        assert before - objects(s3, shelves.bucket)
+        assert before - objects(s3, relayed.bucket)
 
 
-def test_a_server_may_die_and_come_back(shelves: Library) -> None:
-    shelves.fill(MIXED)
-    chance, kills = random.Random(1), 0
-    with shelves.serve(URL_LIFETIME) as (first, client), contextlib.ExitStack() as stack:
+def test_reads_succeed_while_the_server_is_killed_and_started_again(relayed: RelayedDatas3t) -> None:
+    relayed.fill(MIXED)
+    generator, kills = random.Random(1), 0
+    with relayed.serve(URL_LIFETIME) as (first, client), contextlib.ExitStack() as stack:
         running = first
-        with reading(client.datas3t(NAME), shelves.contents):
+        with reading(client.datas3t(NAME), relayed.contents):
             deadline = time.monotonic() + SECONDS
             while time.monotonic() < deadline:
-                time.sleep(chance.uniform(0.5, 3))
+                time.sleep(generator.uniform(0.5, 3))
                 running.kill()
                 kills += 1
-                time.sleep(chance.uniform(0, 3))
-                running = shelves.start(URL_LIFETIME, first.port)
+                time.sleep(generator.uniform(0, 3))
+                running = relayed.start(URL_LIFETIME, first.port)
                 stack.callback(running.kill)
                 running.wait_ready()
     assert kills > 0
 
 
-@pytest.mark.usefixtures("impatient")
-def test_an_s3_on_a_bad_day_costs_time_and_nothing_else(shelves: Library) -> None:
-    shelves.fill(MIXED)
-    shelves.relay.rule = weather = Weather(1, CHANCES, only=SIGNED)
-    with shelves.serve(URL_LIFETIME) as (_, client), reading(client.datas3t(NAME), shelves.contents):
+@pytest.mark.usefixtures("short_stall_timeout")
+def test_reads_succeed_while_s3_has_random_faults(relayed: RelayedDatas3t) -> None:
+    relayed.fill(MIXED)
+    relayed.relay.rule = faults = RandomFaults(1, PROBABILITIES, only=SIGNED)
+    with relayed.serve(URL_LIFETIME) as (_, client), reading(client.datas3t(NAME), relayed.contents):
         time.sleep(SECONDS)
-    assert set(weather.dealt) == set(KINDS)
+    assert set(faults.counts) == set(KINDS)
 
 
 READS: dict[str, Callable[[Datas3t, list[int]], list[bytes]]] = {
@@ -148,104 +151,110 @@ READS: dict[str, Callable[[Datas3t, list[int]], list[bytes]]] = {
 
 
 @pytest.mark.parametrize("read", READS)
-@pytest.mark.parametrize("keys", [[7, 8, 9], [341, 342, 343], [344]], ids=["small", "middling", "large"])
-def test_another_object_once_or_twice_is_a_slip(stocked: Library, handle: Datas3t, read: str, keys: list[int]) -> None:
-    handle.get_many(range(1, 345))  # of which the indices are known then
-    stocked.relay.plan(*[Fault(another=True, only=SIGNED)] * 2)
-    assert READS[read](handle, keys) == [stocked.contents[key] for key in keys]
-    assert stocked.relay.planned == 0
+@pytest.mark.parametrize("keys", [[7, 8, 9], [341, 342, 343], [344]], ids=["small", "medium", "large"])
+def test_a_response_about_another_object_is_requested_again_twice(
+    filled: RelayedDatas3t, handle: Datas3t, read: str, keys: list[int]
+) -> None:
+    handle.get_many(range(1, 345))  # which reads the indices
+    filled.relay.plan(*[Fault(other_object=True, only=SIGNED)] * 2)
+    assert READS[read](handle, keys) == [filled.contents[key] for key in keys]
+    assert filled.relay.planned == 0
 
 
 @pytest.mark.parametrize("read", READS)
 @pytest.mark.parametrize("key", [7, 341, 344])
-def test_another_object_that_stays_is_an_error_and_never_its_bytes(
-    stocked: Library, handle: Datas3t, read: str, key: int
+def test_an_object_that_stays_replaced_is_an_error_and_its_bytes_are_not_returned(
+    filled: RelayedDatas3t, handle: Datas3t, read: str, key: int
 ) -> None:
     handle.get(1)
-    stocked.relay.always = Fault(another=True, only=SIGNED)
-    asked = len(stocked.relay.requests)
+    filled.relay.always = Fault(other_object=True, only=SIGNED)
+    before = len(filled.relay.requests)
     with pytest.raises(ObjectChanged, match="has changed"):
         READS[read](handle, [key])
-    assert len(stocked.relay.requests) - asked < 20
-    stocked.relay.always = Fault()
-    assert READS[read](handle, [key]) == [stocked.contents[key]]
+    assert len(filled.relay.requests) - before < 20
+    filled.relay.always = Fault()
+    assert READS[read](handle, [key]) == [filled.contents[key]]
 
 
-def test_another_index_is_an_error_and_not_kept(stocked: Library, handle: Datas3t) -> None:
+def test_a_replaced_index_is_an_error_and_is_not_cached(filled: RelayedDatas3t, handle: Datas3t) -> None:
     assert handle.keys
-    stocked.relay.always = Fault(another=True, only=b".index?")
+    filled.relay.always = Fault(other_object=True, only=b".index?")
     with pytest.raises(ObjectChanged, match="has changed"):
         handle.get(1_000)
-    stocked.relay.always = Fault()
-    assert handle.get(1_000) == stocked.contents[1_000]
+    filled.relay.always = Fault()
+    assert handle.get(1_000) == filled.contents[1_000]
 
 
 @pytest.mark.parametrize("read", READS)
-def test_a_429_is_waited_out(stocked: Library, handle: Datas3t, read: str) -> None:
+def test_a_read_waits_as_long_as_a_429_asks_for(filled: RelayedDatas3t, handle: Datas3t, read: str) -> None:
     handle.get(1)
-    stocked.relay.plan(*[Fault(status=429, retry_after=1, only=SIGNED)] * 2)
+    filled.relay.plan(*[Fault(status=429, retry_after=1, only=SIGNED)] * 2)
     began = time.monotonic()
-    assert READS[read](handle, [7]) == [stocked.contents[7]]
+    assert READS[read](handle, [7]) == [filled.contents[7]]
     assert time.monotonic() - began >= 1
-    assert stocked.relay.planned == 0
+    assert filled.relay.planned == 0
 
 
-def test_an_s3_that_asks_for_less_gets_less(stocked: Library, handle: Datas3t, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Costs, "gap", -1)  # a request for each
-    between, room, refused, keys = stocked.relay, 4, 0, list(range(1, 101))
-    expected = [stocked.contents[key] for key in keys]
+def test_fewer_requests_run_at_a_time_after_s3_has_asked_for_fewer(
+    filled: RelayedDatas3t, handle: Datas3t, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Costs, "gap", -1)  # one request for each datapoint
+    between, limit, refused, keys = filled.relay, 4, 0, list(range(1, 101))
+    expected = [filled.contents[key] for key in keys]
 
     def crowded(line: bytes) -> Fault:
         nonlocal refused
-        if SIGNED not in line or between.waiting < room:
+        if SIGNED not in line or between.waiting < limit:
             return between.always
         refused += 1
         return Fault(status=503)
 
-    def refusals() -> int:
+    def read_all() -> int:
+        """Read all keys, and return how many requests were refused."""
         nonlocal refused
         refused = between.most_waiting = 0
         assert handle.get_many(keys) == expected
         return refused
 
     between.always = Fault(delay=0.01, only=SIGNED)
-    assert refusals() == 0
-    usual = between.most_waiting
+    assert read_all() == 0
+    before = between.most_waiting
     between.rule = crowded
-    assert refusals() > 2 * [refusals() for _ in range(4)][-1]
+    assert read_all() > 2 * [read_all() for _ in range(4)][-1]
     between.rule = None
-    refusals()
-    assert between.most_waiting <= usual / 3
-    lately = between.most_waiting
+    read_all()
+    assert between.most_waiting <= before / 3
+    after = between.most_waiting
     for _ in range(15):
-        refusals()
-    assert between.most_waiting > lately  # and more again, after a while
+        read_all()
+    assert between.most_waiting > after  # it grows again
 
 
 def calls(url: str, method: str) -> float:
-    """How many calls of a method a server has answered."""
-    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
-        page = answer.read().decode()
+    """Return how many calls of a method a server has handled."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as response:
+        page = response.read().decode()
     return sum(float(n) for n in re.findall(rf'^datas3t_calls_total{{.*method=".*{method}".*}} (.+)$', page, re.M))
 
 
 def objects(s3: "S3Client", bucket: str) -> set[str]:
+    """Return the keys of all objects in a bucket."""
     return {each["Key"] for each in s3.list_objects_v2(Bucket=bucket).get("Contents", ())}
 
 
-def merge(client: Client, deadline: float) -> int:
-    """Makes two neighbours one, again and again until the deadline, evenly; how often. The reaper is kept awake."""
+def aggregate_until(client: Client, deadline: float) -> int:
+    """Aggregate two neighbours again and again, in equal intervals, until the deadline. Returns how often it did."""
     client.add_datas3t("idle", bucket=NAME)
     pause = (deadline - time.monotonic()) / len(MANY)
-    chance, done = random.Random(1), 0
+    generator, done = random.Random(1), 0
     for due in itertools.count(time.monotonic(), pause):
         if due >= deadline:
             return done
         time.sleep(max(0.0, due - time.monotonic()))
-        run = runs(client.list_dataranges(NAME))[0]
+        run = adjacent_runs(client.list_dataranges(NAME))[0]
         if len(run) > 1:
-            start = chance.randrange(len(run) - 1)
+            start = generator.randrange(len(run) - 1)
             client.aggregate(NAME, run[start].first, run[start + 1].last)
             done += 1
-        client.clear_datas3t("idle")
+        client.clear_datas3t("idle")  # which wakes up the reaper
     raise AssertionError

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from datas3t.server.db.dataranges import Datarange
-from tests.support.memory import grown
+from tests.support.memory import memory_growth
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -21,7 +21,7 @@ from datas3t.server.aggregates import joined_index
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.s3.bucket import Buckets, Location
 from datas3t.server.spool import spool
-location, rows, folder = told
+location, rows, folder = arguments
 bucket, rows = Buckets().at(Location(**location)), [Datarange(**row) for row in rows]
 bucket.head("nothing")
 """
@@ -41,7 +41,7 @@ def read(start, stop):
     made = b"".join(write.header(names.entry_name(key, "bin"), 0) for key in keys)
     return made.ljust(stop - start, b"\\0")[:stop - start]
 read(0, 1 << 16)
-made = tempfile.SpooledTemporaryFile(1 << 18, dir=told)
+made = tempfile.SpooledTemporaryFile(1 << 18, dir=arguments)
 """
 WALK = """
 assert tar.scan(read, 512 * COUNT + 1024, wide=1 << 16, into=made).count == COUNT
@@ -72,9 +72,9 @@ def test_ten_million_datapoints_are_joined_in_little_memory(
         "access_key": services.s3.access_key,
         "secret_key": services.s3.secret_key,
     }
-    assert grown(READY, JOIN, [location, [asdict(row) for row in rows], str(tmp_path)]) < 60
+    assert memory_growth(READY, JOIN, [location, [asdict(row) for row in rows], str(tmp_path)]) < 60
     assert s3.get_object(Bucket=bucket, Key="joined")["Body"].read() == of_nothing(10_000_000)
 
 
 def test_an_archive_is_walked_without_its_index_in_memory(tmp_path: Path) -> None:
-    assert grown(TO_WALK, WALK, str(tmp_path)) < 2  # MiB; the index has 4
+    assert memory_growth(TO_WALK, WALK, str(tmp_path)) < 2  # MiB; the index has 4

@@ -115,7 +115,7 @@ def test_while_s3_is_away_rows_stay_and_wait_longer_each_time(site: Site, servic
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
         site.clear()
-        with between.away():
+        with between.down():
             for seconds in (5, 10, 20):
                 ((before,),) = sql(site, "SELECT now()")
                 assert site.sweep() == 0

@@ -1,12 +1,12 @@
-"""A relay in front of any server that loses, cuts, stalls, delays and forges as planned: real servers, a bad wire.
+"""A TCP relay in front of any server that loses, cuts, stalls, delays and forges responses as a test has planned.
 
     with relay(services.s3.endpoint) as between:
-        between.plan(Fault(cut_after=0), Fault(status=503), Fault())   # one for each request, in order; then none
+        between.plan(Fault(cut_after=0), Fault(status=503), Fault())   # for the next three requests; none after them
         ...                                                            # with between.url as the bucket's endpoint
 
-It passes bytes on as they are, so that signatures, which cover the Host the client wrote, hold for the relay's address.
-A request begins where the client speaks after the server has answered, which holds for HTTP/1.1 and the like. On
-HTTP/2 a connection is a single exchange to it: use `per_connection=True` there, and count bytes of the connection.
+Bytes pass unchanged, so signatures, which cover the Host that the client wrote, are made for the relay's address.
+A request begins where the client sends after the server has responded, which is right for HTTP/1.1 and its like. A
+connection with HTTP/2 is a single exchange: use `per_connection=True`, which counts the bytes of the connection.
 """
 
 import contextlib
@@ -19,41 +19,45 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-_CHUNK = 256 * 1024
+_CHUNK = 256 * 1024  # bytes read at a time
 _REQUEST_LINE = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r\n")
 _HEAD_END = b"\r\n\r\n"
 _ETAG = re.compile(rb'(?i)(\r\netag: )"[^"]*"')
-_INVERTED = bytes(range(255, -1, -1))
+_INVERTED = bytes(range(255, -1, -1))  # a table for bytes.translate
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one request, or to one connection. All fields empty: nothing.
+    """What happens to one request, or to one connection. With all fields empty, nothing does.
 
-    `only` restricts it to requests whose first line contains it, as b"PUT " or b".index": others pass it by.
+    `only` limits the fault to requests whose first line contains it, such as b"PUT " or b".index".
     """
 
-    refuse: bool = False  # the connection is reset, and the server never hears of the request
-    status: int | None = None  # the relay answers with this HTTP status, and the server never hears of the request
-    retry_after: int | None = None  # seconds, in that answer
-    delay: float = 0.0  # seconds before the answer's first byte
-    cut_after: int | None = None  # the answer ends after so many bytes; with 0 the server has done it, unheard
-    stall_after: int | None = None  # the same, but the connection stays open and silent
-    cut_request_after: int | None = None  # the request is torn after so many bytes
-    another: bool = False  # the answer is about another object: its ETag and each byte of its body are others
+    refuse: bool = False  # the connection is reset; the server does not receive the request
+    status: int | None = None  # the relay responds with this HTTP status; the server does not receive the request
+    retry_after: int | None = None  # seconds, in that response
+    delay: float = 0.0  # seconds before the first byte of the response
+    cut_after: int | None = None  # the connection is cut after this many bytes of the response; 0 loses the response
+    stall_after: int | None = None  # nothing more passes after this many bytes, but the connection stays open
+    cut_request_after: int | None = None  # the connection is cut after this many bytes of the request
+    other_object: bool = False  # the ETag and each byte of the body are replaced by others
     only: bytes = b""
 
 
 class Relay:
-    """Listens on 127.0.0.1 and passes everything on to `target`, but for the faults planned."""
+    """A relay that listens on 127.0.0.1 and passes everything on to `target`, apart from the faults.
+
+    A request gets the first planned fault that is meant for it. Without one, it gets the fault that `rule` returns for
+    its first line, or `always` if there is no rule.
+    """
 
     def __init__(self, target: tuple[str, int], *, per_connection: bool = False) -> None:
-        self.always = Fault()  # what happens to requests for which nothing is planned,
-        self.rule: Callable[[bytes], Fault] | None = None  # unless this says it, given the first line
-        self.requests: list[bytes] = []  # first lines, as far as the first chunk holds them
+        self.always = Fault()
+        self.rule: Callable[[bytes], Fault] | None = None
+        self.requests: list[bytes] = []  # first lines, as far as they are in the first chunk
         self.bytes_to_server = 0
         self.bytes_to_client = 0
-        self.waiting = 0  # requests that were passed on, and have no byte of an answer yet
+        self.waiting = 0  # requests that were passed on, without a byte of the response so far
         self.most_waiting = 0
         self._target = target
         self._per_connection = per_connection
@@ -65,25 +69,27 @@ class Relay:
 
     @property
     def address(self) -> str:
+        """Host and port."""
         return f"127.0.0.1:{self._port}"
 
     @property
     def url(self) -> str:
+        """The base URL."""
         return f"http://{self.address}"
 
     def plan(self, *faults: Fault) -> None:
-        """Queues faults: each request takes the first one that is meant for it."""
+        """Queue faults: each request takes the first one that is meant for it."""
         with self._lock:
             self._planned.extend(faults)
 
     @property
     def planned(self) -> int:
-        """How many planned faults have not happened yet."""
+        """The number of planned faults that have not happened yet."""
         return len(self._planned)
 
     @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """As long as the block, nobody listens at the address, and connections that were open are gone."""
+    def down(self) -> Iterator[None]:
+        """Refuse connections during the block, and cut those that are open."""
         self.close()
         try:
             yield
@@ -91,21 +97,22 @@ class Relay:
             self._listener = self._listen(self._port)
 
     def close(self) -> None:
+        """Stop listening, and cut all connections."""
         with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes up the thread that is in accept()
         self._listener.close()
         self.cut_all()
 
     def cut_all(self) -> None:
-        """Cuts every connection that is open now."""
+        """Cut all connections that are open now."""
         with self._lock:
             connections = list(self._open)
         for connection in connections:
             connection.cut()
             connection.join()
 
-    def take(self, head: bytes) -> Fault:
-        """The fault for a request that begins with these bytes; notes the request."""
+    def note(self, head: bytes) -> Fault:
+        """Record a request that begins with these bytes, and return its fault."""
         line = head.partition(b"\r\n")[0]
         with self._lock:
             self.requests.append(line)
@@ -117,17 +124,20 @@ class Relay:
                 return self.rule(line)
         return self.always if self.always.only in line else Fault()
 
-    def count(self, *, to_server: int = 0, to_client: int = 0) -> None:
+    def note_passed(self, *, to_server: int = 0, to_client: int = 0) -> None:
+        """Record that this many bytes were passed on."""
         with self._lock:
             self.bytes_to_server += to_server
             self.bytes_to_client += to_client
 
-    def wait(self, change: int) -> None:
+    def note_waiting(self, change: int) -> None:
+        """Record that a request has begun (1) or ended (-1) to wait for its response."""
         with self._lock:
             self.waiting += change
             self.most_waiting = max(self.most_waiting, self.waiting)
 
     def forget(self, connection: "_Connection") -> None:
+        """Remove a connection that has ended."""
         with self._lock:
             self._open.discard(connection)
 
@@ -137,40 +147,45 @@ class Relay:
         return listener
 
     def _accept(self, listener: socket.socket) -> None:
+        """Accept connections until the listener is closed."""
         while True:
             try:
                 client, _ = listener.accept()
             except OSError:
                 return
-            fault = self.take(b"") if self._per_connection else None
+            fault = self.note(b"") if self._per_connection else None
             try:
                 if fault and fault.refuse:
                     raise ConnectionRefusedError
                 server = socket.create_connection(self._target)
             except OSError:
-                _linger_no_more(client)
+                _reset_on_close(client)
                 client.close()
                 continue
             connection = _Connection(self, client, server, fault)
             with self._lock:
                 self._open.add(connection)
-                connection.start()  # under the lock: who finds it there may join its threads
+                connection.start()  # under the lock, because `cut_all` joins the threads of those that it finds
 
 
 class _Connection:
-    """Two threads, one for each direction. `shutdown` of both sockets wakes both; `close` alone would not."""
+    """A connection through the relay, with a thread for each direction.
+
+    Only `shutdown` of a socket wakes up a thread that waits for it; `close` does not.
+    """
 
     def __init__(self, relay: Relay, client: socket.socket, server: socket.socket, fault: Fault | None) -> None:
         self._relay = relay
         self._client = client
         self._server = server
-        self._once = fault is not None  # the whole connection is one exchange
+        self._is_one_exchange = fault is not None
         self._fault = fault
-        self._asked = 0  # bytes of the request
-        self._answered = 0  # bytes of its answer
-        self._waits = False  # for the first of these
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=[way], daemon=True) for way in (self._up, self._down)]
+        self._request_size = 0  # bytes of the present request that were passed on
+        self._response_size = 0  # bytes of its response
+        self._is_waiting = False  # for the first byte of the response
+        self._cut = threading.Event()
+        directions = (self._pass_requests, self._pass_responses)
+        self._threads = [threading.Thread(target=self._run, args=[direction], daemon=True) for direction in directions]
         self._running = len(self._threads)
         self._lock = threading.Lock()
         for each in (client, server):
@@ -185,124 +200,130 @@ class _Connection:
             thread.join(10)
 
     def cut(self) -> None:
-        self._over.set()
+        """Close both sides."""
+        self._cut.set()
         for each in (self._client, self._server):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def _run(self, way: Callable[[], None]) -> None:
+    def _run(self, direction: Callable[[], None]) -> None:
+        """Pass on one direction. The thread that ends last closes the sockets."""
         try:
-            way()
+            direction()
         except OSError:
             self.cut()
         finally:
             with self._lock:
                 self._running -= 1
-                last = self._running == 0
-            if last:
-                self._wait(False)
+                is_last = self._running == 0
+            if is_last:
+                self._set_waiting(False)
                 self._client.close()
                 self._server.close()
                 self._relay.forget(self)
 
-    def _up(self) -> None:
-        """Client to server. Ends with the connection."""
+    def _pass_requests(self) -> None:
+        """Pass on what the client sends. Ends the connection when the client has closed it."""
         while chunk := self._client.recv(_CHUNK):
-            if self._begins(chunk):
-                self._fault = self._relay.take(chunk)
-                self._asked = self._answered = 0
+            if self._begins_request(chunk):
+                self._fault = self._relay.note(chunk)
+                self._request_size = self._response_size = 0
                 if self._fault.refuse:
                     return self._reset()
                 if self._fault.status is not None:
-                    return self._answer(self._fault, bodiless=chunk.startswith(b"HEAD "))
-                self._wait(True)
+                    return self._respond(self._fault, has_body=not chunk.startswith(b"HEAD "))
+                self._set_waiting(True)
             limit = self._fault.cut_request_after if self._fault else None
-            passed = chunk if limit is None else chunk[: limit - self._asked]
+            passed = chunk if limit is None else chunk[: limit - self._request_size]
             self._server.sendall(passed)
-            self._asked += len(passed)
-            self._relay.count(to_server=len(passed))
-            if self._asked == limit:
+            self._request_size += len(passed)
+            self._relay.note_passed(to_server=len(passed))
+            if self._request_size == limit:
                 break
         return self.cut()
 
-    def _begins(self, chunk: bytes) -> bool:
-        """Whether a request begins here. An answer may come before all of the request's body has gone."""
+    def _begins_request(self, chunk: bytes) -> bool:
+        """Whether a request begins here. A response can come before all of the request's body was sent."""
         if self._fault is None:
             return True
-        return not self._once and self._answered > 0 and _REQUEST_LINE.match(chunk) is not None
+        return not self._is_one_exchange and self._response_size > 0 and _REQUEST_LINE.match(chunk) is not None
 
-    def _down(self) -> None:
-        """Server to client."""
+    def _pass_responses(self) -> None:
+        """Pass on what the server sends."""
         while chunk := self._server.recv(_CHUNK):
             fault = self._fault or Fault()
-            if self._answered == 0:
+            # Delay the first bytes of the response, and note that it has begun.
+            if self._response_size == 0:
                 chunk = self._pass_interim(chunk)
                 if chunk and fault.delay:
-                    self._over.wait(fault.delay)
+                    self._cut.wait(fault.delay)
                 if chunk:
-                    self._wait(False)
-            if fault.another:
+                    self._set_waiting(False)
+            if fault.other_object:
                 chunk = self._forged(chunk)
+            # Pass on as much as the fault allows.
             limit = fault.cut_after if fault.cut_after is not None else fault.stall_after
-            passed = chunk if limit is None else chunk[: limit - self._answered]
-            self._answered += len(passed)  # before the client can have seen it, and ask again
+            passed = chunk if limit is None else chunk[: limit - self._response_size]
+            self._response_size += len(passed)  # before the client can have it, and send its next request
             self._client.sendall(passed)
-            self._relay.count(to_client=len(passed))
-            if self._answered == limit and chunk:
+            self._relay.note_passed(to_client=len(passed))
+            if self._response_size == limit and chunk:
                 if fault.cut_after is not None:
                     return self.cut()
-                self._over.wait()
-        if not self._over.is_set():
+                self._cut.wait()
+        if not self._cut.is_set():
             self._client.shutdown(socket.SHUT_WR)
         return None
 
     def _pass_interim(self, chunk: bytes) -> bytes:
-        """Passes on "100 Continue", which is no answer yet, and returns the rest."""
+        """Pass on "100 Continue", which is not the response yet, and return the rest."""
         if not chunk.startswith(b"HTTP/1.1 100"):
             return chunk
-        interim, end, rest = chunk.partition(b"\r\n\r\n")
+        interim, end, rest = chunk.partition(_HEAD_END)
         self._client.sendall(interim + end)
         return rest
 
     def _forged(self, chunk: bytes) -> bytes:
-        """The answer as if it were about another object."""
-        if self._answered:
+        """Return the chunk as if the response were about another object."""
+        if self._response_size:
             return chunk.translate(_INVERTED)
         while _HEAD_END not in chunk and (more := self._server.recv(_CHUNK)):
             chunk += more
         head, end, body = chunk.partition(_HEAD_END)
         return _ETAG.sub(rb'\1"00000000000000000000000000000000"', head) + end + body.translate(_INVERTED)
 
-    def _wait(self, waits: bool) -> None:
-        if waits is not self._waits:
-            self._waits = waits
-            self._relay.wait(1 if waits else -1)
+    def _set_waiting(self, is_waiting: bool) -> None:
+        if is_waiting is not self._is_waiting:
+            self._is_waiting = is_waiting
+            self._relay.note_waiting(1 if is_waiting else -1)
 
-    def _answer(self, fault: Fault, *, bodiless: bool) -> None:
-        body = b"" if bodiless else b"<Error><Code>Planned</Code><Message>planned by a test</Message></Error>"
+    def _respond(self, fault: Fault, *, has_body: bool) -> None:
+        """Respond with an error in place of the server, and end the connection."""
+        body = b"<Error><Code>Planned</Code><Message>planned by a test</Message></Error>" if has_body else b""
         lines = [f"HTTP/1.1 {fault.status} Planned", f"Content-Length: {len(body)}", "Connection: close"]
         if fault.retry_after is not None:
             lines.append(f"Retry-After: {fault.retry_after}")
         self._client.sendall("\r\n".join(lines).encode() + _HEAD_END + body)
         self._client.shutdown(socket.SHUT_WR)
-        while self._client.recv(_CHUNK):  # closed with bytes unread, the answer would be lost
+        # Closing a socket with unread bytes resets the connection, and the response could be lost.
+        while self._client.recv(_CHUNK):
             pass
         self.cut()
 
     def _reset(self) -> None:
-        self._over.set()
-        _linger_no_more(self._client)
+        self._cut.set()
+        _reset_on_close(self._client)
         self._server.shutdown(socket.SHUT_RDWR)
 
 
-def _linger_no_more(connection: socket.socket) -> None:
-    """What closes it from now on resets it."""
+def _reset_on_close(connection: socket.socket) -> None:
+    """Make a later `close` of this socket send a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 @contextlib.contextmanager
 def relay(target: str, *, per_connection: bool = False) -> Iterator[Relay]:
-    """A relay to `host:port` or to the host of a URL, as long as the block."""
+    """Yield a relay to `host:port`, or to the host of a URL, which runs during the block."""
     parts = urlsplit(target if "//" in target else f"//{target}")
     between = Relay((parts.hostname or "127.0.0.1", parts.port or 80), per_connection=per_connection)
     try:

@@ -1,10 +1,10 @@
-"""An object store's HTTP in a few lines, on loopback, that errs as it is told to: short bodies, other ranges, refusals.
+"""A small HTTP server on loopback that serves objects like S3, and returns the faults that a test has planned.
 
     with httpd({"/a": b"..."}) as server:
-        server.plan(Fault(status=503), Fault(cut_after=100))     # one for each request, in order; then none
-        ...                                                      # server.url + "/a"; then server.requests
+        server.plan(Fault(status=503), Fault(cut_after=100))     # for the next two requests; none after them
+        ...                                                      # use server.url + "/a", then look at server.requests
 
-Objects may be `Pattern`s, which have a size and no memory. What is PUT is hashed, and kept nowhere.
+Objects can be `Pattern`s, which have a size and take no memory. What is PUT is hashed and not stored.
 """
 
 import contextlib
@@ -20,16 +20,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-_PIECE = 1 << 20
+_PIECE = 1 << 20  # bytes read or written at a time
 
 
 class Content(Protocol):
+    """The bytes of an object."""
+
     def __len__(self) -> int: ...
     def __getitem__(self, place: slice, /) -> bytes: ...
 
 
 class Pattern:
-    """Bytes that tell their position: each 8 of them are its number, big-endian. `size` is a multiple of 8."""
+    """Bytes that show their position: each 8 of them are their number, big-endian. `size` is a multiple of 8."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -46,25 +48,25 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one answer. All fields empty: nothing."""
+    """What is wrong with one response. With all fields empty, nothing is."""
 
-    status: int | None = None  # with S3's XML for `code`, or `body`
+    status: int | None = None  # an error response, with an S3 error document for `code`, or with `body`
     code: str = "Planned"
     body: bytes | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)  # beside, or instead of, those that belong there
-    cut_after: int | None = None  # the body breaks off
-    extra: int = 0  # so many bytes too many
-    stall_after: int | None = None  # the body stops, and the connection stays
-    reset: bool = False  # no answer at all
-    delay: float = 0.0  # seconds before the answer
-    whole: bool = False  # the range is ignored
-    unconditional: bool = False  # If-Match is ignored
-    before_body: bool = False  # a PUT is answered before its body is read
+    headers: Mapping[str, str] = field(default_factory=dict)  # added to the headers, or replacing them
+    cut_after: int | None = None  # the connection is closed after this many bytes of the body
+    extra: int = 0  # this many bytes more than there should be
+    stall_after: int | None = None  # nothing more is sent after this many bytes, but the connection stays open
+    reset: bool = False  # the connection is reset without a response
+    delay: float = 0.0  # seconds before the response
+    ignore_range: bool = False
+    ignore_if_match: bool = False
+    before_body: bool = False  # a PUT gets its response before its body was read
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A request; `stored` is the size and SHA-256 of its body."""
+    """A request that the server received. `stored` is the size and SHA-256 of its body."""
 
     method: str
     path: str
@@ -74,7 +76,7 @@ class Seen:
 
 
 class Httpd:
-    """Answers on `url`. `rule`, where it is set, gives the fault of each request for which none is planned."""
+    """A server at `url`. `rule` returns the fault for each request for which none is planned."""
 
     def __init__(self, objects: Mapping[str, Content], tls: ssl.SSLContext | None) -> None:
         self.tls = tls
@@ -82,39 +84,50 @@ class Httpd:
         self.rule: Callable[[Seen], Fault] = lambda _: Fault()
         self.requests: list[Seen] = []
         self.body_bytes_sent = 0
-        self.connections = 0
-        self.most_at_once = 0
+        self.connections = 0  # that were ever opened
+        self.most_at_once = 0  # requests
+        self.stopping = threading.Event()
         self._at_once = 0
         self._planned: deque[Fault] = deque()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self.over = threading.Event()
         self._server = _Server(("127.0.0.1", 0), self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
 
     @property
     def url(self) -> str:
+        """The base URL."""
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def open_connections(self) -> int:
+        """The number of connections that are open now."""
         return len(self._open)
 
     def plan(self, *faults: Fault) -> None:
+        """Queue faults, one for each of the next requests."""
         with self._lock:
             self._planned.extend(faults)
 
     def seen(self, path: str) -> list[Seen]:
+        """Return the requests for this path."""
         return [request for request in self.requests if request.path == path]
 
-    def take(self, request: Seen) -> Fault:
+    def note(self, request: Seen) -> Fault:
+        """Record a request, and return its fault."""
         with self._lock:
             self.requests.append(request)
             return self._planned.popleft() if self._planned else self.rule(request)
 
+    def note_sent(self, size: int) -> None:
+        """Record that this many bytes of a body are sent."""
+        with self._lock:
+            self.body_bytes_sent += size
+
     @contextlib.contextmanager
     def connection(self, peer: socket.socket) -> Iterator[None]:
+        """Count a connection as open during the block."""
         with self._lock:
             self.connections += 1
             self._open.add(peer)
@@ -125,7 +138,8 @@ class Httpd:
                 self._open.discard(peer)
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
+    def exchange(self) -> Iterator[None]:
+        """Count a request as running during the block."""
         with self._lock:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
@@ -135,19 +149,16 @@ class Httpd:
             with self._lock:
                 self._at_once -= 1
 
-    def count(self, size: int) -> None:
-        with self._lock:
-            self.body_bytes_sent += size
-
     def drop_connections(self) -> None:
-        """Closes those that are open, as a server does with idle ones."""
+        """Close all connections, as servers do with idle ones."""
         with self._lock:
             for peer in self._open:
                 with contextlib.suppress(OSError):
                     peer.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        self.over.set()
+        """Stop the server, also in the middle of a response."""
+        self.stopping.set()
         self._server.shutdown()
         self._thread.join()
         self.drop_connections()
@@ -162,7 +173,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().__init__(address, _Handler)
 
     def finish_request(self, request: Any, client_address: Any) -> None:
-        """In the connection's own thread: a handshake that is not finished holds up nobody."""
+        """Serve a connection, in its own thread, so that an unfinished TLS handshake does not block the others."""
         if self.httpd.tls is None:
             return super().finish_request(request, client_address)
         with contextlib.suppress(OSError), self.httpd.tls.wrap_socket(request, server_side=True) as encrypted:
@@ -175,96 +186,105 @@ class _Handler(socketserver.StreamRequestHandler):
     disable_nagle_algorithm = True
 
     def handle(self) -> None:
+        """Serve the requests of a connection, one after the other."""
         with self.server.httpd.connection(self.connection), contextlib.suppress(OSError):
             while line := self.rfile.readline():
-                with self.server.httpd.at_work():
-                    if not self._exchange(line):
+                with self.server.httpd.exchange():
+                    if not self._serve(line):
                         return
 
-    def _exchange(self, line: bytes) -> bool:
-        """One request and its answer; whether the connection stays."""
+    def _serve(self, line: bytes) -> bool:
+        """Serve the request with this first line, and return whether the connection stays open."""
         method, target, _ = line.decode().split()
         headers = dict[str, str]()
         while (header := self.rfile.readline().decode("latin-1").strip()) != "":
             name, _, value = header.partition(":")
             headers[name.lower()] = value.strip()
         path, _, query = target.partition("?")
-        early = Seen(method, path, query, headers)
+        head = Seen(method, path, query, headers)
         httpd = self.server.httpd
         if method != "PUT":
-            return self._get(early, httpd.take(early))
-        fault = httpd.rule(early)
-        if fault.before_body:
-            return self._refuse_early(httpd.take(early))
-        request = Seen(method, path, query, headers, self._body(int(headers["content-length"])))
-        fault = httpd.take(request)
+            return self._serve_get(head, httpd.note(head))
+        # Only `rule` can plan a response that comes before the body.
+        if httpd.rule(head).before_body:
+            return self._refuse_early(httpd.note(head))
+        request = Seen(method, path, query, headers, self._read_body(int(headers["content-length"])))
+        fault = httpd.note(request)
         if fault.status is not None:
             return self._refuse(fault)
-        return self._answer(fault, 200, fault.body or b"", {"ETag": f'"{request.stored[1]}"'})
+        return self._respond(fault, 200, fault.body or b"", {"ETag": f'"{request.stored[1]}"'})
 
     def _refuse_early(self, fault: Fault) -> bool:
         self._refuse(fault)
         self.connection.shutdown(socket.SHUT_WR)
-        while self.connection.recv(_PIECE):  # closed with bytes unread, the answer might be lost
+        # Closing a socket with unread bytes resets the connection, and the response could be lost.
+        while self.connection.recv(_PIECE):
             pass
         return False
 
-    def _body(self, size: int) -> tuple[int, str]:
-        digest, got = hashlib.sha256(), 0
-        while got < size and (piece := self.rfile.read(min(_PIECE, size - got))):
+    def _read_body(self, size: int) -> tuple[int, str]:
+        """Return size and SHA-256 of the body."""
+        digest, received = hashlib.sha256(), 0
+        while received < size and (piece := self.rfile.read(min(_PIECE, size - received))):
             digest.update(piece)
-            got += len(piece)
-        return got, digest.hexdigest()
+            received += len(piece)
+        return received, digest.hexdigest()
 
-    def _get(self, request: Seen, fault: Fault) -> bool:
+    def _serve_get(self, request: Seen, fault: Fault) -> bool:
         if fault.status is not None:
             return self._refuse(fault)
         content = self.server.httpd.objects.get(request.path)
         if content is None:
             return self._refuse(Fault(status=404, code="NoSuchKey"))
-        etag = {"ETag": f'"{hashlib.md5(request.path.encode()).hexdigest()}"'}
-        wanted = request.headers.get("if-match")
-        if not fault.unconditional and wanted not in (None, {**etag, **fault.headers}["ETag"]):
+        etag = {"ETag": f'"{etag_of(request.path)}"'}
+        required = request.headers.get("if-match")
+        if not fault.ignore_if_match and required not in (None, {**etag, **fault.headers}["ETag"]):
             return self._refuse(Fault(status=412, code="PreconditionFailed"))
         span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
-        if span is None or fault.whole:
-            return self._answer(fault, 200, content, etag)
+        if span is None or fault.ignore_range:
+            return self._respond(fault, 200, content, etag)
         start, stop = int(span[1]), min(len(content), int(span[2] or len(content)) + 1)
         if start >= len(content):
             return self._refuse(Fault(status=416, code="InvalidRange"))
-        place = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
-        return self._answer(fault, 206, content, etag | place, start, stop)
+        content_range = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
+        return self._respond(fault, 206, content, etag | content_range, start, stop)
 
     def _refuse(self, fault: Fault) -> bool:
         body = f"<Error><Code>{fault.code}</Code></Error>".encode() if fault.body is None else fault.body
-        return self._answer(fault, fault.status or 500, body, {})
+        return self._respond(fault, fault.status or 500, body, {})
 
-    def _answer(
+    def _respond(
         self, fault: Fault, status: int, content: Content, headers: Mapping[str, str], start: int = 0, stop: int = -1
     ) -> bool:
+        """Send a response with these bytes of the content and with the fault; return whether the connection stays."""
         if fault.reset:
+            # With this option, closing the socket sends a reset.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             return False
-        self.server.httpd.over.wait(fault.delay)
+        self.server.httpd.stopping.wait(fault.delay)
+
+        # The head, with the declared length as it should be.
         stop = len(content) if stop < 0 else stop
         phrase = {200: "OK", 206: "Partial Content"}.get(status, "Planned")
         lines = {"Content-Length": str(stop - start + fault.extra), **headers, **fault.headers}
         head = f"HTTP/1.1 {status} {phrase}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         self.wfile.write(head.encode() + b"\r\n")
+
+        # The body, as far as the fault lets it go.
         ends = [start + end for end in (fault.cut_after, fault.stall_after) if end is not None]
         for at in range(start, min(ends, default=stop), _PIECE):
             piece = content[at : min(at + _PIECE, min(ends, default=stop))]
-            self.server.httpd.count(len(piece))
+            self.server.httpd.note_sent(len(piece))
             self.wfile.write(piece)
         self.wfile.write(bytes(fault.extra))
         if fault.stall_after is not None:
-            self._stay()
+            self._stall()
         return not ends and headers.get("Connection") != "close"
 
-    def _stay(self) -> None:
-        """Silent until the client goes, or the server ends."""
+    def _stall(self) -> None:
+        """Send nothing until the client closes the connection, or the server stops."""
         self.connection.settimeout(0.05)
-        while not self.server.httpd.over.is_set():
+        while not self.server.httpd.stopping.is_set():
             with contextlib.suppress(TimeoutError):
                 if not self.connection.recv(1):
                     return
@@ -272,7 +292,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 @contextlib.contextmanager
 def httpd(objects: Mapping[str, Content], tls: ssl.SSLContext | None = None) -> Iterator[Httpd]:
-    """A server, as long as the block."""
+    """Yield a server of these objects, which runs during the block."""
     server = Httpd(objects, tls)
     try:
         yield server
@@ -281,5 +301,5 @@ def httpd(objects: Mapping[str, Content], tls: ssl.SSLContext | None = None) -> 
 
 
 def etag_of(path: str) -> str:
-    """The ETag of the object at a path."""
+    """Return the ETag of the object at a path: it depends on the path alone, so that tests know it."""
     return hashlib.md5(path.encode()).hexdigest()

@@ -1,10 +1,10 @@
-"""How much more memory a program of its own takes at its peak."""
+"""How much memory a Python program needs at its peak, measured in a process of its own."""
 
 import json
 import subprocess
 import sys
 
-# getrusage would not do: it counts what the process had that started the program
+# VmHWM and not getrusage, whose maximum includes the memory of the process that forked this one.
 _PEAK = """
 def peak():
     with open("/proc/self/status") as lines:
@@ -12,10 +12,13 @@ def peak():
 """
 
 
-def grown(before: str, what: str, told: object = None) -> int:
-    """How much the peak grows by what Python statements do, in MiB; `told` they have as `told`, and what ran before."""
-    told_first = "import json, sys\ntold = json.load(sys.stdin)"
-    program = "\n".join((told_first, _PEAK, before, "start = peak()", what, "print(peak() - start)"))
+def memory_growth(setup: str, statements: str, arguments: object = None) -> int:
+    """Return by how many MiB the statements raise the peak memory of a process that has run `setup` before.
+
+    `arguments` is passed to the process as JSON; both pieces of code find it in a variable of that name.
+    """
+    read_arguments = "import json, sys\narguments = json.load(sys.stdin)"
+    program = "\n".join((read_arguments, _PEAK, setup, "start = peak()", statements, "print(peak() - start)"))
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, input=json.dumps(told), check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, input=json.dumps(arguments), check=True, stdout=subprocess.PIPE, text=True)
     return int(done.stdout) >> 10

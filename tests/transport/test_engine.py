@@ -1,4 +1,4 @@
-"""The engine's answers: what is delivered is what was asked for, whatever the server does; errors say what happened."""
+"""Tests that the engine returns what was requested, whatever the server does, and that its errors say what happened."""
 
 import itertools
 import pickle
@@ -18,40 +18,44 @@ ETAG = etag_of("/a")
 
 @pytest.fixture
 def server() -> Iterator[Httpd]:
+    """Yield a server with an object of 4 MiB and an empty one."""
     with httpd({"/a": Pattern(SIZE), "/empty": b""}) as running:
         yield running
 
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    with Engine(connect_timeout=5, stall_timeout=5) as made:
-        yield made
+    """Yield an engine with short timeouts."""
+    with Engine(connect_timeout=5, stall_timeout=5) as created:
+        yield created
 
 
 def url(server: Httpd, path: str = "/a") -> str:
+    """Return a URL with a secret in its query."""
     return f"{server.url}{path}?X-Amz-Signature=secret"
 
 
 def get(engine: Engine, server: Httpd, start: int = 1000, stop: int = 3000, etag: str | None = ETAG) -> bytes:
+    """Return bytes of the object."""
     return engine.fetch([Request("GET", url(server), start, stop, etag)], parallelism=1)[0]
 
 
-def test_ranges_come_in_the_order_asked_for(server: Httpd, engine: Engine) -> None:
-    places = [(7, 8), (1000, 200_000), (SIZE - 1, SIZE), (7, 8), *((i, i + 100) for i in range(0, 50_000, 100))]
-    requests = [Request("GET", url(server), start, stop, ETAG) for start, stop in places]
-    assert engine.fetch(requests, parallelism=8) == [Pattern(SIZE)[start:stop] for start, stop in places]
+def test_fetch_returns_the_ranges_in_the_order_of_the_requests(server: Httpd, engine: Engine) -> None:
+    spans = [(7, 8), (1000, 200_000), (SIZE - 1, SIZE), (7, 8), *((i, i + 100) for i in range(0, 50_000, 100))]
+    requests = [Request("GET", url(server), start, stop, ETAG) for start, stop in spans]
+    assert engine.fetch(requests, parallelism=8) == [Pattern(SIZE)[start:stop] for start, stop in spans]
     assert server.connections <= 8
     assert server.requests[0].headers["if-match"] == f'"{ETAG}"'
 
 
-def test_large_ranges_and_whole_objects_come_into_memory(server: Httpd, engine: Engine) -> None:
+def test_fetch_returns_large_ranges_and_whole_objects(server: Httpd, engine: Engine) -> None:
     large = Request("GET", url(server), 5, SIZE - 5)
     whole, empty = Request("GET", url(server)), Request("GET", url(server, "/empty"))
-    found = engine.fetch([large, whole, empty], parallelism=2)
-    assert found == [Pattern(SIZE)[5 : SIZE - 5], Pattern(SIZE)[0:SIZE], b""]
+    bodies = engine.fetch([large, whole, empty], parallelism=2)
+    assert bodies == [Pattern(SIZE)[5 : SIZE - 5], Pattern(SIZE)[0:SIZE], b""]
 
 
-def test_a_sink_gets_the_bytes_in_order_and_their_place(server: Httpd, engine: Engine) -> None:
+def test_sinks_fill_the_parts_of_a_buffer(server: Httpd, engine: Engine) -> None:
     buffer = bytearray(SIZE)
     halves = [
         Request("GET", url(server), a, b, sink=MemorySink(memoryview(buffer)[a:b])) for a, b in ((0, 9), (9, SIZE))
@@ -62,13 +66,13 @@ def test_a_sink_gets_the_bytes_in_order_and_their_place(server: Httpd, engine: E
     assert [(response.status, response.etag, response.body) for response in responses] == [(206, ETAG, b"")] * 2
 
 
-def test_an_empty_range_is_the_callers_mistake(server: Httpd, engine: Engine) -> None:
+def test_an_empty_range_raises_value_error(server: Httpd, engine: Engine) -> None:
     with pytest.raises(ValueError, match="bytes 10 to 10"):
         get(engine, server, 10, 10)
     assert get(engine, server) == Pattern(SIZE)[1000:3000]
 
 
-WRONG_ANSWERS = (
+WRONG_RESPONSES = (
     Fault(status=500),
     Fault(status=503, code="SlowDown"),
     Fault(status=429),
@@ -76,7 +80,7 @@ WRONG_ANSWERS = (
     Fault(reset=True),
     Fault(cut_after=0),
     Fault(cut_after=100),
-    Fault(whole=True),
+    Fault(ignore_range=True),
     Fault(headers={"Content-Range": f"bytes 0-1999/{SIZE}"}),
     Fault(headers={"Content-Range": f"bytes 1000-3000/{SIZE}"}),
     Fault(headers={"Content-Range": "pages 1-2"}),
@@ -88,11 +92,11 @@ WRONG_ANSWERS = (
 
 @pytest.mark.parametrize("etag", [ETAG, None], ids=["known ETag", "any ETag"])
 @pytest.mark.parametrize("before", [0, 1])
-@pytest.mark.parametrize("fault", WRONG_ANSWERS, ids=str)
-def test_what_was_not_asked_for_is_tried_again(
+@pytest.mark.parametrize("fault", WRONG_RESPONSES, ids=str)
+def test_a_response_that_is_not_as_requested_is_retried(
     server: Httpd, engine: Engine, fault: Fault, before: int, etag: str | None
 ) -> None:
-    for _ in range(before):  # the handle has learnt how this server answers
+    for _ in range(before):  # after which the handle knows how this server writes heads
         get(engine, server)
     server.plan(fault)
     assert get(engine, server, etag=etag) == Pattern(SIZE)[1000:3000]
@@ -100,51 +104,51 @@ def test_what_was_not_asked_for_is_tried_again(
 
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(status=500)], ids=str)
-def test_a_batch_goes_on_behind_one_that_failed(server: Httpd, engine: Engine, fault: Fault) -> None:
+def test_a_batch_continues_after_a_request_that_failed(server: Httpd, engine: Engine, fault: Fault) -> None:
     server.plan(*[Fault()] * 30, fault, fault, Fault(reset=True))
-    places = [(at, at + 100) for at in range(0, 10_000, 100)]
-    requests = [Request("GET", url(server), start, stop, ETAG) for start, stop in places * 2]
-    assert engine.fetch(requests, parallelism=4) == [Pattern(SIZE)[a:b] for a, b in places] * 2
+    spans = [(at, at + 100) for at in range(0, 10_000, 100)]
+    requests = [Request("GET", url(server), start, stop, ETAG) for start, stop in spans * 2]
+    assert engine.fetch(requests, parallelism=4) == [Pattern(SIZE)[a:b] for a, b in spans] * 2
     assert len(server.requests) == 200 + (1 if fault.status is None else 3)
 
 
-def test_a_server_with_its_own_ways_of_writing_is_asked_once(server: Httpd, engine: Engine) -> None:
-    place = f"bytes 1000-2999/{SIZE}"
-    for headers in ({"ETag": ETAG}, {"etag": ETAG, "ETag": ""}, {"content-range": place, "Content-Range": place}):
-        server.plan(Fault(headers=headers, unconditional=True))
+def test_unusual_headers_cause_no_second_request(server: Httpd, engine: Engine) -> None:
+    span = f"bytes 1000-2999/{SIZE}"
+    for headers in ({"ETag": ETAG}, {"etag": ETAG, "ETag": ""}, {"content-range": span, "Content-Range": span}):
+        server.plan(Fault(headers=headers, ignore_if_match=True))
         assert get(engine, server) == Pattern(SIZE)[1000:3000]
     assert len(server.requests) == 3
 
 
-@pytest.mark.parametrize("fault", [Fault(whole=True), Fault(headers={"Content-Range": "bytes 0-9/10"})], ids=str)
-def test_a_sink_gets_no_byte_that_was_not_asked_for(server: Httpd, engine: Engine, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [Fault(ignore_range=True), Fault(headers={"Content-Range": "bytes 0-9/10"})], ids=str)
+def test_a_sink_receives_no_byte_that_was_not_requested(server: Httpd, engine: Engine, fault: Fault) -> None:
     server.rule = lambda _: fault
-    got: list[bytes] = []
-    request = Request("GET", url(server), 8, SIZE - 8, sink=lambda _, pieces: got.extend(pieces))
+    received: list[bytes] = []
+    request = Request("GET", url(server), 8, SIZE - 8, sink=lambda _, pieces: received.extend(pieces))
     with pytest.raises(TransferError, match="does not hold bytes 8 to") as caught:
         engine.run([request], parallelism=1, retries=1)
-    assert (got, len(server.requests), caught.value.retryable) == ([], 2, True)
+    assert (received, len(server.requests), caught.value.retryable) == ([], 2, True)
 
 
 @pytest.mark.parametrize("stop", [3000, SIZE], ids=["small", "large"])
-@pytest.mark.parametrize("heeded", [True, False], ids=["If-Match is heeded", "If-Match is ignored"])
-def test_another_object_at_the_url_is_an_error(server: Httpd, engine: Engine, stop: int, heeded: bool) -> None:
+@pytest.mark.parametrize("ignored", [False, True], ids=["If-Match is checked", "If-Match is ignored"])
+def test_another_object_at_the_url_is_an_error(server: Httpd, engine: Engine, stop: int, ignored: bool) -> None:
     get(engine, server)
-    server.rule = lambda _: Fault(headers={"ETag": '"other"'}, unconditional=not heeded)
+    server.rule = lambda _: Fault(headers={"ETag": '"other"'}, ignore_if_match=ignored)
     with pytest.raises(TransferError) as caught:
         get(engine, server, 1000, stop)
     assert (caught.value.changed, caught.value.status, caught.value.retryable) == (True, 412, False)
-    assert (caught.value.code == "PreconditionFailed") is heeded
+    assert (caught.value.code == "PreconditionFailed") is not ignored
 
 
-def test_objects_in_turn_on_one_connection_are_told_apart(server: Httpd, engine: Engine) -> None:
+def test_requests_for_two_objects_can_alternate_on_one_connection(server: Httpd, engine: Engine) -> None:
     server.objects = {"/a": Pattern(SIZE), "/b": Pattern(SIZE)}
     requests = [Request("GET", url(server, path), 0, 8, etag_of(path)) for path in ("/a", "/b") * 20]
     assert engine.fetch(requests, parallelism=1) == [bytes(8)] * 40
     assert {request.headers["if-match"] for request in server.seen("/b")} == {f'"{etag_of("/b")}"'}
 
 
-def test_more_than_the_object_holds_is_another_object(server: Httpd, engine: Engine) -> None:
+def test_a_range_after_the_end_means_that_the_object_has_changed(server: Httpd, engine: Engine) -> None:
     with pytest.raises(TransferError, match="416 InvalidRange") as caught:
         get(engine, server, SIZE, SIZE + 10)
     assert caught.value.changed
@@ -153,13 +157,13 @@ def test_more_than_the_object_holds_is_another_object(server: Httpd, engine: Eng
 @pytest.mark.parametrize(
     ("fault", "kind", "tries"),
     [
-        (Fault(status=404, body=b"<html>not here</html>"), ObjectChanged, 3),  # some proxy's
+        (Fault(status=404, body=b"<html>not here</html>"), ObjectChanged, 3),  # as from a proxy
         (Fault(status=404, code="NoSuchKey"), ObjectChanged, 1),
         (Fault(status=404, code="NoSuchBucket"), TransferRefused, 1),
     ],
     ids=str,
 )
-def test_an_object_that_is_gone_is_told_from_a_bucket_that_is(
+def test_a_missing_object_and_a_missing_bucket_are_different_errors(
     server: Httpd, engine: Engine, fault: Fault, kind: type, tries: int
 ) -> None:
     server.rule = lambda _: fault
@@ -172,7 +176,7 @@ def test_an_object_that_is_gone_is_told_from_a_bucket_that_is(
 
 
 @pytest.mark.parametrize(
-    ("fault", "says"),
+    ("fault", "cause"),
     [
         (Fault(status=404, code="NoSuchKey"), "S3 returned 404 NoSuchKey"),
         (Fault(status=403, code="AccessDenied"), "S3 returned 403 AccessDenied"),
@@ -181,31 +185,31 @@ def test_an_object_that_is_gone_is_told_from_a_bucket_that_is(
     ],
     ids=str,
 )
-def test_what_is_final_fails_at_once_and_names_no_secret(
-    server: Httpd, engine: Engine, fault: Fault, says: str
+def test_a_final_error_is_raised_at_once_and_shows_no_secret(
+    server: Httpd, engine: Engine, fault: Fault, cause: str
 ) -> None:
     server.plan(fault)
     with pytest.raises(TransferError) as caught:
         engine.run([Request("GET", url(server), 0, 9)], parallelism=1)
     address = server.url.removeprefix("http://")
-    assert str(caught.value) == f"GET {address}/a: {says}"
+    assert str(caught.value) == f"GET {address}/a: {cause}"
     assert (caught.value.status, caught.value.retryable, len(server.requests)) == (fault.status, False, 1)
-    again = pickle.loads(pickle.dumps(caught.value))
-    assert (str(again), again.__dict__) == (str(caught.value), caught.value.__dict__)
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.__dict__) == (str(caught.value), caught.value.__dict__)
 
 
-def test_one_that_fails_for_good_ends_the_others(server: Httpd, engine: Engine) -> None:
+def test_a_request_that_fails_for_good_ends_the_others(server: Httpd, engine: Engine) -> None:
     server.rule = lambda request: Fault(status=404) if request.path == "/gone" else Fault(stall_after=10)
     requests = [Request("GET", url(server, path), 0, 100) for path in ("/a", "/a", "/gone", "/a")]
     more = iter(requests)
     with pytest.raises(TransferError, match="/gone: S3 returned 404"):
         engine.run(more, parallelism=3)
-    assert next(more).url == url(server)  # the fourth was never taken
+    assert next(more).url == url(server)  # the fourth request was never taken
     server.rule = lambda _: Fault()
     assert get(engine, server) == Pattern(SIZE)[1000:3000]
 
 
-def test_nobody_listening_is_a_retryable_error_in_a_line(engine: Engine) -> None:
+def test_a_refused_connection_is_a_retryable_error_in_one_line(engine: Engine) -> None:
     with pytest.raises(TransferError, match=r"^GET 127.0.0.1:1/a: .*connect") as caught:
         engine.fetch([Request("GET", "http://user:pass@127.0.0.1:1/a?sig=secret")], parallelism=1, retries=1)
     assert (caught.value.status, caught.value.retryable) == (0, True)
@@ -213,7 +217,7 @@ def test_nobody_listening_is_a_retryable_error_in_a_line(engine: Engine) -> None
     assert "pass" not in str(caught.value)
 
 
-def test_what_a_callback_raises_comes_out_and_ends_the_call(server: Httpd, engine: Engine) -> None:
+def test_an_exception_of_a_callback_ends_the_call_and_is_raised(server: Httpd, engine: Engine) -> None:
     def refuse(*_: object) -> Any:
         raise KeyError("mine")
 
@@ -231,7 +235,7 @@ def test_what_a_callback_raises_comes_out_and_ends_the_call(server: Httpd, engin
         assert get(engine, server) == Pattern(SIZE)[1000:3000]
 
 
-def test_a_batch_that_cannot_go_on_leaves_nothing_in_the_way(server: Httpd, engine: Engine) -> None:
+def test_the_engine_can_be_used_after_a_url_function_has_failed(server: Httpd, engine: Engine) -> None:
     def refuse(_: bool) -> str:
         raise KeyError("mine")
 
@@ -243,7 +247,7 @@ def test_a_batch_that_cannot_go_on_leaves_nothing_in_the_way(server: Httpd, engi
     assert get(engine, server) == Pattern(SIZE)[1000:3000]
 
 
-def test_requests_are_taken_as_places_come_free(server: Httpd, engine: Engine) -> None:
+def test_requests_are_taken_when_they_can_start(server: Httpd, engine: Engine) -> None:
     taken, done, ahead = itertools.count(), itertools.count(), []
 
     def requests() -> Iterator[Request]:

@@ -1,4 +1,4 @@
-"""The engine in threads, forked processes and under Ctrl-C; and its memory, measured in processes of their own."""
+"""Tests of the engine in threads and forked processes, under Ctrl-C, and of the memory that it needs."""
 
 import gc
 import os
@@ -24,30 +24,31 @@ LARGE = 1 << 28
 
 @pytest.fixture
 def server() -> Iterator[Httpd]:
+    """Yield a server with an object of 1 GiB."""
     with httpd({"/a": Pattern(GIB)}) as running:
         yield running
 
 
 def read(engine: Engine, server: Httpd, seed: int, count: int = 100) -> None:
-    """Reads ranges that no other seed reads, and looks at their bytes."""
+    """Read ranges that no other seed reads, and check their bytes."""
     starts = [seed * 10_000_000 + number * 4_096 for number in range(count)]
-    found = engine.fetch([Request("GET", server.url + "/a", at, at + 4_000) for at in starts], parallelism=8)
-    assert found == [Pattern(GIB)[at : at + 4_000] for at in starts]
+    bodies = engine.fetch([Request("GET", server.url + "/a", at, at + 4_000) for at in starts], parallelism=8)
+    assert bodies == [Pattern(GIB)[at : at + 4_000] for at in starts]
 
 
-def test_threads_share_an_engine_and_leave_none_behind(server: Httpd) -> None:
+def test_threads_can_share_an_engine_which_starts_no_thread(server: Httpd) -> None:
     with Engine() as engine:
         with ThreadPoolExecutor(16) as threads:
             for done in [threads.submit(read, engine, server, seed) for seed in range(48)]:
                 done.result()
-        ours = [thread for thread in threading.enumerate() if "process_request_thread" not in thread.name]
+        before = [thread for thread in threading.enumerate() if "process_request_thread" not in thread.name]
         read(engine, server, 50)
-        assert [thread for thread in threading.enumerate() if "process_request_thread" not in thread.name] == ours
+        assert [thread for thread in threading.enumerate() if "process_request_thread" not in thread.name] == before
         assert server.connections <= 16 * 8
 
 
-class _Collected(list[Multi]):
-    """Idle multis; garbage is collected at the worst moments."""
+class _CollectingList(list[Multi]):
+    """A list that collects garbage when it is changed, which is the worst moment for the pool."""
 
     def pop(self, *at: SupportsIndex) -> Multi:
         gc.collect()
@@ -58,27 +59,27 @@ class _Collected(list[Multi]):
         super().append(multi)
 
 
-def test_a_call_that_is_collected_within_another_one_ends_well(server: Httpd) -> None:
+def test_a_stream_can_be_garbage_collected_during_another_call(server: Httpd) -> None:
     def jobs() -> Iterator[tuple[int, Request]]:
         for at in range(10):
             yield at, Request("GET", server.url + "/a", at, at + 8)
 
     with Engine() as engine:
-        engine._pool._idle = _Collected()
+        engine._pool._idle = _CollectingList()
         for _ in range(3):
-            held = engine.stream(jobs(), parallelism=2, ahead=100)
-            assert bytes(next(held.__enter__())[1]) == Pattern(GIB)[0:8]
-            cycle: list[Any] = [held]
+            stream = engine.stream(jobs(), parallelism=2, ahead=100)
+            assert bytes(next(stream.__enter__())[1]) == Pattern(GIB)[0:8]
+            cycle: list[Any] = [stream]
             cycle.append(cycle)
-            del held, cycle
+            del stream, cycle
             read(engine, server, 5, count=3)
         gc.collect()
         assert not engine._pool._lent
-        assert len(engine._pool._idle) == 1  # used again and again
+        assert len(engine._pool._idle) == 1  # the same one was used each time
 
 
 def in_a_child(engine: Engine, server: Httpd, seed: int) -> int:
-    """Forks; the child reads and answers by its exit code."""
+    """Fork, and return the child's process id. The child reads, and its exit code says whether that went well."""
     child = os.fork()
     if child:
         return child
@@ -89,7 +90,7 @@ def in_a_child(engine: Engine, server: Httpd, seed: int) -> int:
         os._exit(1)
 
 
-def test_parent_and_children_read_their_own_bytes_at_once(server: Httpd) -> None:
+def test_parent_and_children_can_read_concurrently(server: Httpd) -> None:
     with Engine() as engine:
         read(engine, server, 0)
         before = server.connections
@@ -97,18 +98,18 @@ def test_parent_and_children_read_their_own_bytes_at_once(server: Httpd) -> None
         for _ in range(10):
             read(engine, server, 4)
         assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
-        assert server.connections - before == 3 * 8  # the parent's are its own still
+        assert server.connections - before == 3 * 8  # the parent has kept its own
 
 
 def run_python(program: str, *arguments: str) -> str:
-    """What a program prints, in a process of its own, that ends well and says nothing else."""
+    """Run a program in a process of its own, and return what it prints. It must succeed, and write no error."""
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
 
-FORKED_MIDWAY = """
+FORK_DURING_CALL = """
 import os, sys
 from datas3t.transport import Engine, Request
 children = []
@@ -125,8 +126,8 @@ assert children[0] and os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) 
 """
 
 
-def test_a_call_does_not_go_on_in_a_fork(server: Httpd) -> None:
-    assert run_python(FORKED_MIDWAY, server.url) == ""
+def test_a_call_does_not_continue_in_a_forked_child(server: Httpd) -> None:
+    assert run_python(FORK_DURING_CALL, server.url) == ""
 
 
 MANY_FILES = """
@@ -145,27 +146,27 @@ print(b"".join(bodies).hex(), time.process_time() - used)
 
 
 @pytest.mark.parametrize("etag", [etag_of("/a"), ""], ids=["known ETag", "any ETag"])
-def test_descriptors_beyond_those_of_select_are_read_without_spinning(server: Httpd, etag: str) -> None:
+def test_descriptors_too_large_for_select_are_served_without_a_busy_loop(server: Httpd, etag: str) -> None:
     server.rule = lambda _: Fault(delay=0.02)
     began = time.monotonic()
-    found, used = run_python(MANY_FILES, server.url, etag).split()
-    assert bytes.fromhex(found) == Pattern(GIB)[0:1000]
-    assert time.monotonic() - began < 10  # 12.5, were each of the 50 rounds to wait for the tick of 0.25
+    bodies, used = run_python(MANY_FILES, server.url, etag).split()
+    assert bytes.fromhex(bodies) == Pattern(GIB)[0:1000]
+    assert time.monotonic() - began < 10  # it would be 12.5 if each of the 50 rounds waited for the tick of 0.25
     assert float(used) < 0.5
 
 
-def test_many_calls_at_a_time_share_the_connections(server: Httpd) -> None:
+def test_concurrent_calls_share_the_connections(server: Httpd) -> None:
     server.rule = lambda _: Fault(delay=0.02)
     ranges = [Range(server.url + "/a", etag_of("/a"), at, at + 10) for at in range(0, 1000, 10)]
 
     def work(engine: Engine) -> int:
-        found: dict[int, bytes] = {}
-        engine.each(ranges, found.__setitem__, parallelism=64)
-        return sum(body == Pattern(GIB)[ranges[number].start : ranges[number].stop] for number, body in found.items())
+        bodies: dict[int, bytes] = {}
+        engine.each(ranges, bodies.__setitem__, parallelism=64)
+        return sum(body == Pattern(GIB)[ranges[number].start : ranges[number].stop] for number, body in bodies.items())
 
     with Engine(connections=64) as engine, ThreadPoolExecutor(16) as threads:
         assert list(threads.map(work, [engine] * 20)) == [len(ranges)] * 20
-        assert 16 <= server.most_at_once <= 64 + 16  # each call has one at least
+        assert 16 <= server.most_at_once <= 64 + 16  # each call has at least one
         assert server.open_connections <= 64
         work(engine)
 
@@ -194,11 +195,11 @@ assert spare
 """
 
 
-def test_no_descriptor_left_is_an_error_of_ours_and_passes(server: Httpd) -> None:
+def test_running_out_of_descriptors_is_a_retryable_transfer_error(server: Httpd) -> None:
     assert run_python(NO_DESCRIPTORS, server.url, etag_of("/a")) == f"[{Pattern(GIB)[0:10]!r}]\n"
 
 
-def test_close_ends_idle_connections_and_the_engine_may_go_on(server: Httpd) -> None:
+def test_close_closes_idle_connections_and_the_engine_can_still_be_used(server: Httpd) -> None:
     engine = Engine()
     read(engine, server, 1)
     engine.close()
@@ -266,7 +267,7 @@ print(peak() - before)
 
 
 @pytest.mark.parametrize("how", ["down", "up"])
-def test_a_quarter_of_a_gigabyte_takes_a_few_megabytes_of_memory(server: Httpd, tmp_path: Path, how: str) -> None:
+def test_transferring_256_mib_needs_less_than_40_mib_of_memory(server: Httpd, tmp_path: Path, how: str) -> None:
     path = tmp_path / "file"
     assert int(run_python(MEMORY, how, server.url, str(path))) < 40
     if how == "down":

@@ -1,4 +1,4 @@
-"""The engine's second tries: resumed where bytes are there, counted once, at a pace that S3 can bear, URLs renewed."""
+"""Tests of retries: they resume, count bytes once, slow down when S3 asks for it, and renew expired URLs."""
 
 import hashlib
 import os
@@ -16,30 +16,34 @@ SIZE = 4 << 20
 
 @pytest.fixture
 def server() -> Iterator[Httpd]:
+    """Yield a server with two objects of 4 MiB."""
     with httpd({"/a": Pattern(SIZE), "/b": Pattern(SIZE)}) as running:
         yield running
 
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    with Engine(connect_timeout=5, stall_timeout=5) as made:
-        yield made
+    """Yield an engine with short timeouts."""
+    with Engine(connect_timeout=5, stall_timeout=5) as created:
+        yield created
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[int]:
+    """Yield the descriptor of an empty file."""
     fd = os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     yield fd
     os.close(fd)
 
 
 def ranges(server: Httpd) -> list[str]:
+    """Return the Range headers of all requests."""
     return [request.headers.get("range", "") for request in server.requests]
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["a range", "the whole object"])
 @pytest.mark.parametrize("to_file", [False, True], ids=["memory", "file"])
-def test_a_torn_download_goes_on_where_it_broke_off(
+def test_an_interrupted_download_continues_where_it_ended(
     server: Httpd, engine: Engine, file: int, to_file: bool, whole: bool
 ) -> None:
     server.plan(Fault(cut_after=1 << 20), Fault(status=503, body=b""), Fault(cut_after=3000))
@@ -50,15 +54,15 @@ def test_a_torn_download_goes_on_where_it_broke_off(
     engine.run(
         [request], parallelism=1, on_bytes=counted.append, on_done=lambda _, response: bodies.append(response.body)
     )
-    got = os.pread(file, SIZE, 100) if to_file else bodies[0]
-    assert got == Pattern(SIZE)[start:SIZE]
+    received = os.pread(file, SIZE, 100) if to_file else bodies[0]
+    assert received == Pattern(SIZE)[start:SIZE]
     assert sum(counted) == SIZE - start
     assert min(counted) > 0
-    assert server.body_bytes_sent == SIZE - start  # no byte came twice
+    assert server.body_bytes_sent == SIZE - start  # no byte was sent twice
     assert len(set(ranges(server))) == 3
 
 
-def test_bytes_that_are_all_there_are_not_asked_for_again(server: Httpd, engine: Engine, file: int) -> None:
+def test_a_complete_range_is_not_requested_again(server: Httpd, engine: Engine, file: int) -> None:
     server.plan(Fault(headers={"Content-Length": "2000"}, cut_after=1000))
     engine.run([Request("GET", server.url + "/a", 0, 1000, sink=FileSink(file, 0))], parallelism=1)
     assert os.pread(file, 5000, 0) == Pattern(SIZE)[0:1000]
@@ -66,7 +70,9 @@ def test_bytes_that_are_all_there_are_not_asked_for_again(server: Httpd, engine:
 
 
 @pytest.mark.parametrize("stop", [1000, 1_000_000])
-def test_bytes_too_many_do_not_reach_what_is_beside(server: Httpd, engine: Engine, file: int, stop: int) -> None:
+def test_extra_bytes_do_not_overwrite_what_follows_the_range(
+    server: Httpd, engine: Engine, file: int, stop: int
+) -> None:
     os.pwrite(file, b"neighbour", stop)
     server.plan(Fault(extra=100), Fault(extra=100))
     engine.run([Request("GET", server.url + "/a", 0, stop, sink=FileSink(file, 0))], parallelism=1)
@@ -74,14 +80,14 @@ def test_bytes_too_many_do_not_reach_what_is_beside(server: Httpd, engine: Engin
     assert len(server.requests) == 3
 
 
-def test_what_is_resumed_must_be_the_same_object(server: Httpd, engine: Engine, file: int) -> None:
+def test_a_download_is_only_resumed_with_the_same_object(server: Httpd, engine: Engine, file: int) -> None:
     server.plan(Fault(cut_after=1 << 20), *[Fault(headers={"ETag": '"another"'})] * 3)
     with pytest.raises(TransferError) as caught:
         engine.run([Request("GET", server.url + "/a", 0, SIZE, sink=FileSink(file, 0))], parallelism=1)
     assert caught.value.changed
 
 
-def test_a_part_is_sent_again_whole_and_counted_once(server: Httpd, engine: Engine, file: int) -> None:
+def test_a_retried_put_sends_all_bytes_again_and_counts_them_once(server: Httpd, engine: Engine, file: int) -> None:
     os.pwrite(file, Pattern(SIZE)[0:SIZE], 0)
     server.plan(Fault(status=500, code="InternalError"), Fault(reset=True))
     counted: list[int] = []
@@ -98,14 +104,14 @@ def test_a_part_is_sent_again_whole_and_counted_once(server: Httpd, engine: Engi
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_bodies_in_memory_are_sent_as_they_are(server: Httpd, engine: Engine, kind: type) -> None:
+def test_bodies_can_be_bytes_bytearray_or_memoryview(server: Httpd, engine: Engine, kind: type) -> None:
     bodies = (b"", b"x", b"y" * 3_000_000)
     engine.run([Request("PUT", server.url + "/m", body=kind(body)) for body in bodies], parallelism=1)
     assert [sent.stored[1] for sent in server.requests] == [hashlib.sha256(body).hexdigest() for body in bodies]
     assert [sent.headers["content-length"] for sent in server.requests] == ["0", "1", "3000000"]
 
 
-def test_a_file_that_ends_early_is_no_matter_for_another_try(server: Httpd, engine: Engine, file: int) -> None:
+def test_a_file_that_is_too_short_is_a_final_error(server: Httpd, engine: Engine, file: int) -> None:
     os.pwrite(file, b"short", 0)
     request = Request("PUT", server.url + "/part", body=FileRange(file, range(100)))
     with pytest.raises(TransferError, match="the data to send ended after 5 of 100 bytes") as caught:
@@ -114,13 +120,13 @@ def test_a_file_that_ends_early_is_no_matter_for_another_try(server: Httpd, engi
     assert len(server.requests) <= 1
 
 
-def test_an_upload_that_is_refused_early_says_why(server: Httpd, engine: Engine) -> None:
+def test_a_put_that_is_refused_before_its_body_was_sent_raises_the_reason(server: Httpd, engine: Engine) -> None:
     server.rule = lambda _: Fault(status=400, code="EntityTooLarge", before_body=True)
     with pytest.raises(TransferError, match="400 EntityTooLarge"):
         engine.run([Request("PUT", server.url + "/p", body=bytes(32 << 20))], parallelism=1)
 
 
-def test_an_error_in_an_answer_of_success_is_tried_again(server: Httpd, engine: Engine) -> None:
+def test_an_error_in_a_response_with_status_200_is_retried(server: Httpd, engine: Engine) -> None:
     def check(response: Response) -> str | None:
         return "InternalError" if b"<Error>" in response.body else None
 
@@ -132,7 +138,7 @@ def test_an_error_in_an_answer_of_success_is_tried_again(server: Httpd, engine: 
     assert [sent.headers["x-amz-copy-source"] for sent in server.requests] == ["bucket/key"] * 2
 
 
-def test_headers_of_one_request_do_not_stay_for_the_next(server: Httpd, engine: Engine) -> None:
+def test_headers_are_only_sent_with_their_own_request(server: Httpd, engine: Engine) -> None:
     for method, headers in (("GET", {"x-one": "1"}), ("GET", None), ("PUT", {"x-two": "2"}), ("PUT", None)):
         engine.run([Request(method, server.url + "/a", headers=headers)], parallelism=1)  # type: ignore[arg-type]
     assert [[name for name in seen.headers if name.startswith("x-")] for seen in server.requests] == [
@@ -144,7 +150,7 @@ def test_headers_of_one_request_do_not_stay_for_the_next(server: Httpd, engine: 
 
 
 @pytest.mark.parametrize("retries", [0, 2])
-def test_a_request_is_tried_again_so_often_and_no_more(server: Httpd, engine: Engine, retries: int) -> None:
+def test_a_request_is_retried_as_often_as_the_caller_says(server: Httpd, engine: Engine, retries: int) -> None:
     server.rule = lambda _: Fault(status=500)
     with pytest.raises(TransferError, match="500") as caught:
         engine.run([Request("GET", server.url + "/a", 0, 9)], parallelism=1, retries=retries)
@@ -152,7 +158,7 @@ def test_a_request_is_tried_again_so_often_and_no_more(server: Httpd, engine: En
     assert len(server.requests) == 1 + retries
 
 
-def test_what_waits_for_its_next_try_holds_up_nobody(server: Httpd, engine: Engine) -> None:
+def test_a_request_that_waits_for_its_next_try_does_not_block_others(server: Httpd, engine: Engine) -> None:
     order: list[str] = []
     first = iter([Fault(status=503, headers={"Retry-After": "1"})])
     server.rule = lambda seen: next(first, Fault()) if seen.path == "/a" else Fault()
@@ -163,7 +169,7 @@ def test_what_waits_for_its_next_try_holds_up_nobody(server: Httpd, engine: Engi
     assert 1 <= time.monotonic() - began < 5
 
 
-def test_a_server_that_is_gone_does_not_draw_requests_in(server: Httpd, engine: Engine) -> None:
+def test_few_requests_are_started_while_all_of_them_fail(server: Httpd, engine: Engine) -> None:
     server.rule = lambda _: Fault(reset=True)
     more = (Request("GET", f"{server.url}/{number}", 0, 9) for number in range(10_000))
     with pytest.raises(TransferError):
@@ -171,7 +177,7 @@ def test_a_server_that_is_gone_does_not_draw_requests_in(server: Httpd, engine: 
     assert len({seen.path for seen in server.requests}) <= 8
 
 
-def test_fewer_run_at_a_time_where_s3_says_slow_down(
+def test_fewer_requests_run_at_a_time_after_503s(
     server: Httpd, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy, "_FIRST_PAUSE", 0.01)
@@ -183,11 +189,11 @@ def test_fewer_run_at_a_time_where_s3_says_slow_down(
         server.most_at_once = 0 if len(at_once) == 8 else server.most_at_once
 
     engine.run((Request("GET", server.url + "/a", 0, 9) for _ in range(50)), parallelism=16, retries=5, on_done=note)
-    assert at_once[-1] <= 13  # half of them, and those that have come back one by one
+    assert at_once[-1] <= 13  # half of 16, and a few more after successes
     assert len(server.requests) == 66
 
 
-def test_the_pace_is_halved_once_for_a_crowd_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pace_is_halved_once_per_congestion_event_and_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
     pace = run.Pace(16)
     for _ in range(16):
         pace.slow_down()
@@ -201,7 +207,7 @@ def test_the_pace_is_halved_once_for_a_crowd_and_comes_back(monkeypatch: pytest.
     assert pace.allowed == 16
 
 
-def test_an_expired_url_is_signed_anew(server: Httpd, engine: Engine) -> None:
+def test_an_expired_url_is_renewed(server: Httpd, engine: Engine) -> None:
     signed: list[bool] = []
 
     def sign(expired: bool) -> str:
@@ -214,7 +220,7 @@ def test_an_expired_url_is_signed_anew(server: Httpd, engine: Engine) -> None:
     assert [seen.query for seen in server.requests] == ["signature=1", "signature=2"]
 
 
-def test_a_url_that_never_does_is_not_signed_for_ever(server: Httpd, engine: Engine) -> None:
+def test_a_url_that_stays_refused_is_renewed_as_often_as_there_are_retries(server: Httpd, engine: Engine) -> None:
     server.rule = lambda _: Fault(status=403, code="SignatureDoesNotMatch")
     signed: list[bool] = []
 
@@ -229,7 +235,7 @@ def test_a_url_that_never_does_is_not_signed_for_ever(server: Httpd, engine: Eng
 
 
 @pytest.mark.parametrize("after", [0, 100_000], ids=["the head", "a part of the body"])
-def test_silence_is_broken_off(server: Httpd, after: int) -> None:
+def test_a_response_that_stalls_is_requested_again(server: Httpd, after: int) -> None:
     server.plan(Fault(stall_after=after))
     with Engine(stall_timeout=1) as engine:
         assert engine.fetch([Request("GET", server.url + "/a", 0, SIZE)], parallelism=1) == [Pattern(SIZE)[0:SIZE]]
@@ -237,24 +243,25 @@ def test_silence_is_broken_off(server: Httpd, after: int) -> None:
 
 
 def small(server: Httpd, count: int) -> list[Range]:
+    """Return consecutive ranges of 10 bytes."""
     return [Range(server.url + "/a", etag_of("/a"), at, at + 10) for at in range(0, 10 * count, 10)]
 
 
 def swept(engine: Engine, server: Httpd, count: int) -> bytes:
-    """What comes of so many small ranges, four at a time."""
-    found: dict[int, bytes] = {}
-    engine.each(small(server, count), found.__setitem__, parallelism=4)
-    return b"".join(found[number] for number in range(count))
+    """Return the bytes of this many small ranges, read four at a time."""
+    bodies: dict[int, bytes] = {}
+    engine.each(small(server, count), bodies.__setitem__, parallelism=4)
+    return b"".join(bodies[number] for number in range(count))
 
 
-def test_a_small_range_without_an_answer_is_soon_asked_for_again(server: Httpd) -> None:
+def test_a_small_range_without_a_response_is_requested_again_after_its_own_timeout(server: Httpd) -> None:
     server.plan(*[Fault(delay=600)] * 2)
     with Engine(small_stall_timeout=1) as engine:
         assert swept(engine, server, 1) == Pattern(SIZE)[0:10]
     assert len(server.requests) == 3
 
 
-def test_one_that_is_silent_while_others_are_answered_is_asked_for_again(
+def test_a_small_range_is_requested_again_if_only_the_others_get_responses(
     server: Httpd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "_MIN_SILENCE", 0.3)
@@ -266,7 +273,7 @@ def test_one_that_is_silent_while_others_are_answered_is_asked_for_again(
     assert len(server.requests) == 41
 
 
-def test_an_s3_that_is_slow_to_answer_is_asked_once(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_s3_gets_no_second_request(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "_MIN_SILENCE", 0.3)
     server.rule = lambda _: Fault(delay=1.0)
     with Engine() as engine:
@@ -274,11 +281,11 @@ def test_an_s3_that_is_slow_to_answer_is_asked_once(server: Httpd, monkeypatch: 
     assert len(server.requests) == 6
 
 
-def test_connections_that_the_server_closed_cost_one_try_at_most(server: Httpd, engine: Engine) -> None:
+def test_connections_that_the_server_has_closed_cost_at_most_one_try(server: Httpd, engine: Engine) -> None:
     requests = [Request("GET", server.url + "/a", 0, 9) for _ in range(40)]
     server.rule = lambda _: Fault(delay=0.01)
     engine.fetch(requests, parallelism=40)
-    assert server.open_connections > 12  # libcurl itself gives up after five that it finds closed
+    assert server.open_connections > 12  # libcurl by itself gives up after five closed connections
     server.drop_connections()
     engine.run([Request("PUT", server.url + "/b", body=b"z" * 100_000)], parallelism=1, retries=1)
     assert server.requests[-1].stored[0] == 100_000

@@ -1,4 +1,4 @@
-"""The engine over TLS and through a proxy: whom it believes, what forks leave alone."""
+"""Tests of the engine over TLS and through a proxy: which certificates it accepts, and what forks do to sessions."""
 
 import ssl
 from collections.abc import Iterator
@@ -17,12 +17,13 @@ VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BU
 
 @pytest.fixture
 def authority(tmp_path: Path) -> Path:
-    """A file with the certificate of `server`."""
+    """Return the path of the file with the certificate of `server`."""
     return tmp_path / "ca.pem"
 
 
 @pytest.fixture
 def server(tmp_path: Path, authority: Path) -> Iterator[Httpd]:
+    """Yield a server with TLS."""
     private, public = certificate()
     authority.write_bytes(public)
     both = tmp_path / "both.pem"
@@ -35,11 +36,13 @@ def server(tmp_path: Path, authority: Path) -> Iterator[Httpd]:
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the variables that name certificates."""
     for name in (*VARIABLES, "SSL_CERT_DIR"):
         monkeypatch.delenv(name, raising=False)
 
 
 def get(server: Httpd, *, retries: int = 3) -> bytes:
+    """Return 8 bytes of the object."""
     url = server.url.replace("127.0.0.1", "localhost")
     with Engine() as engine:
         return engine.fetch([Request("GET", url + "/a?secret", 8, 16, etag_of("/a"))], parallelism=1, retries=retries)[
@@ -48,14 +51,14 @@ def get(server: Httpd, *, retries: int = 3) -> bytes:
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_authorities_are_those_that_the_environment_names(
+def test_the_ca_bundle_is_the_one_that_the_environment_names(
     server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv(name, str(authority))
     assert get(server) == Pattern(SIZE)[8:16]
 
 
-def test_authorities_are_else_those_of_the_system(
+def test_the_ca_bundle_is_otherwise_the_one_of_the_system(
     server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handle, "_CA_BUNDLES", ("/nowhere/ca.pem", str(authority)))
@@ -63,14 +66,14 @@ def test_authorities_are_else_those_of_the_system(
     assert get(server) == Pattern(SIZE)[8:16]
 
 
-def test_a_server_that_nobody_vouches_for_is_refused_for_good(server: Httpd) -> None:
+def test_an_unknown_certificate_is_a_final_error(server: Httpd) -> None:
     with pytest.raises(TransferError, match=r"GET localhost:\d+/a: .*certificate") as caught:
         get(server)
     assert not caught.value.retryable
     assert server.requests == []
 
 
-def test_a_bundle_that_is_not_there_is_named(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_a_ca_bundle_that_does_not_exist(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
     with pytest.raises(TransferError, match=r"/nowhere/ca\.pem") as caught:
         get(server)
@@ -88,13 +91,13 @@ for _ in range(3):
     child = os.fork()
     if not child:
         assert engine.fetch(requests, parallelism=4) == first
-        sys.exit()  # the interpreter frees everything, as os._exit would not
+        sys.exit()  # unlike os._exit, this frees all objects
     assert os.waitpid(child, 0)[1] == 0
     assert engine.fetch(requests, parallelism=4, retries=0) == first
 """
 
 
-def test_a_child_that_exits_leaves_its_parents_sessions_alone(
+def test_a_child_that_exits_does_not_end_the_tls_sessions_of_its_parent(
     server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
@@ -103,7 +106,7 @@ def test_a_child_that_exits_leaves_its_parents_sessions_alone(
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_proxy_is_used_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch, direct: bool) -> None:
+def test_a_proxy_is_used_if_the_environment_names_one(monkeypatch: pytest.MonkeyPatch, direct: bool) -> None:
     with httpd({"http://s3.invalid/a": Pattern(SIZE), "/a": Pattern(SIZE)}) as proxy, Engine() as engine:
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:1" if direct else proxy.url)
         monkeypatch.setenv("no_proxy", "127.0.0.1" if direct else "")

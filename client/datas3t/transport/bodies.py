@@ -11,7 +11,7 @@ class Sink(Protocol):
     """Receives the bytes of a GET in order. A retried request continues where the last piece ended."""
 
     def __call__(self, offset: int, pieces: Sequence[bytes], /) -> None:
-        """Store consecutive pieces, of which the first begins `offset` bytes after the start of the request's range."""
+        """Store consecutive pieces. The first one begins `offset` bytes after the start of the request's range."""
 
 
 class FileSink:

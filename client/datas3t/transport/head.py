@@ -27,7 +27,7 @@ def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
 
 
 def etag_of(headers: Mapping[str, str]) -> str:
-    """Return the ETag without its quotes, or "" if there is none."""
+    """Return the ETag without its quotes, or "" if the response has no ETag."""
     return headers.get("etag", "").strip('"')
 
 
@@ -43,7 +43,7 @@ def is_range(status: int, headers: Mapping[str, str], start: int, stop: int | No
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a Retry-After header asks for, at most 30; 0 if there is none, or not a valid one."""
+    """Return the seconds that a Retry-After header asks for, at most 30; 0 without a valid header."""
     value = headers.get("retry-after", "")
     if value.isdigit():
         return min(float(value), _MAX_RETRY_AFTER)

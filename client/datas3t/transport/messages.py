@@ -99,7 +99,7 @@ class Response:
 
     @property
     def etag(self) -> str:
-        """The ETag of the object or part, without quotes; "" if there is none."""
+        """The ETag of the object or part, without quotes; "" if the response has no ETag."""
         return etag_of(self.headers)
 
 
@@ -109,7 +109,7 @@ class TransferError(Exception):
     Attributes:
         message: The message.
         status: The HTTP status; 0 if there was no response.
-        code: The S3 error code, such as "NoSuchKey"; "" if there is none.
+        code: The S3 error code, such as "NoSuchKey"; "" if S3 sent no code.
         meaning: What the engine makes of it; the properties below say it in words.
         retry_after: The seconds that S3 asked to wait; 0 if it did not.
     """

@@ -127,7 +127,7 @@ class Sweep:
             handle.curl.close()
 
     def _take_handles(self, count: int) -> "dict[pycurl.Curl, _SweepHandle]":
-        """Return this many handles, of which those that are missing are made."""
+        """Return this many handles, and create those that do not exist yet."""
         for _ in range(len(self._handles), count):
             self._handles.append(_SweepHandle(new_handle(self._options), self._options.small_stall_timeout))
         return {handle.curl: handle for handle in self._handles[:count]}

@@ -19,7 +19,7 @@ from tests.client.archives import MIB, sample, tar
 from tests.client.reading.archive_host import ArchiveHost, archive_host, set_max_request
 from tests.client.sites import Site
 from tests.support.httpd import Fault, Seen
-from tests.support.memory import grown
+from tests.support.memory import memory_growth
 from tests.support.stack import wait_until
 from tests.support.tars import DIALECTS, archive, entry, pax, write_archive
 
@@ -220,7 +220,7 @@ def test_parent_and_child_scan_after_a_fork_in_the_middle_of_a_scan(site: Site, 
 
 _HANDLE = """
 from datas3t.client import Client
-url, name = told
+url, name = arguments
 handle = Client(url).datas3t(name)
 handle.get(0)
 list(handle.scan(0, 0))
@@ -231,11 +231,13 @@ def test_a_scan_takes_the_same_memory_however_long_it_is(site: Site, tmp_path: P
     write_archive(tmp_path / "1.tar", 1, 0, [MIB] * 200)
     site.client.upload_tar(site.name, tmp_path / "1.tar")
     scan = "assert sum(len(datapoint.content) for datapoint in handle.scan()) == 200 << 20"
-    assert grown(_HANDLE, scan, (site.client.url, site.name)) < 60
+    assert memory_growth(_HANDLE, scan, (site.client.url, site.name)) < 60
 
 
 def test_a_large_datapoint_is_in_memory_once(site: Site, tmp_path: Path) -> None:
     write_archive(tmp_path / "1.tar", 1, 0, [10, 200 * MIB])
     site.client.upload_tar(site.name, tmp_path / "1.tar")
     for read in ("handle.get(1)", "handle.get_many([0, 1])[1]", "list(handle.scan(1))[0].content"):
-        assert 200 <= grown(_HANDLE, f"assert len({read}) == 200 << 20", (site.client.url, site.name)) < 260, read
+        assert 200 <= memory_growth(_HANDLE, f"assert len({read}) == 200 << 20", (site.client.url, site.name)) < 260, (
+            read
+        )

@@ -13,7 +13,7 @@ from datas3t.client._calls.renewal import Lifetime
 from tests.client.archives import MIB, Sample, sample
 from tests.client.sites import Site
 from tests.support.faults import Fault
-from tests.support.memory import grown
+from tests.support.memory import memory_growth
 from tests.support.stack import wait_until
 
 COPY = b"x-amz-copy-source"
@@ -225,6 +225,9 @@ def test_a_copied_source_that_somebody_overwrote_is_refused(site: Site, tmp_path
 
 def test_memory_does_not_grow_with_the_parts(site: Site, tmp_path: Path) -> None:
     samples = uploaded(site, tmp_path, *[[4 * MIB]] * 40)
-    before = "from datas3t.client import Client\nclient = Client(told[0])\nclient.list_datas3ts()"
-    assert grown(before, "client.aggregate(told[1], 1, 40, max_parallelism=1)", [site.client.url, site.name]) < 75
+    before = "from datas3t.client import Client\nclient = Client(arguments[0])\nclient.list_datas3ts()"
+    assert (
+        memory_growth(before, "client.aggregate(arguments[1], 1, 40, max_parallelism=1)", [site.client.url, site.name])
+        < 75
+    )
     check(site, samples)

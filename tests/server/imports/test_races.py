@@ -186,7 +186,7 @@ def test_where_s3_is_away_the_import_fails_and_goes_on_later(site: Site, service
         site.move(between.url)
         steps = imports.run(site.resources, "local")
         next(steps)
-        with between.away(), pytest.raises(Failure) as caught:
+        with between.down(), pytest.raises(Failure) as caught:
             list(steps)
         assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
         assert rows(site) == []

@@ -275,7 +275,7 @@ def test_while_s3_is_away_a_completion_is_not_final(site: Site, services: "Servi
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
         upload_id, etags = site.send(archive(1, b"content"))
-        with between.away(), pytest.raises(Failure) as caught:
+        with between.down(), pytest.raises(Failure) as caught:
             uploads.complete(site.resources, upload_id, etags)
         assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
         uploads.complete(site.resources, upload_id, etags)
@@ -310,7 +310,7 @@ def test_parts_that_another_completion_is_putting_together_are_not_missed(site: 
 def test_where_s3_opens_no_multipart_upload_nothing_is_left(site: Site, services: "Services") -> None:
     with relay(services.s3.endpoint) as between:
         site.move(between.url)
-        with between.away(), pytest.raises(Failure) as caught:
+        with between.down(), pytest.raises(Failure) as caught:
             site.start(large_archive(1))
     assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
     with connection(site.resources.pool) as conn:

@@ -1,4 +1,4 @@
-"""A datas3t to read from while things go wrong: a relay in front of S3, and a real server that may be killed."""
+"""A datas3t to read from under faults: there is a relay in front of its S3, and its servers can be killed."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,15 @@ from tests.support.tars import archive
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
 
-NAME = "library"
+NAME = "relayed"
 
 
 @dataclass
-class Library:
-    """Filled by a server of its own; `contents` is what is in it. Readers use those that `serve` starts."""
+class RelayedDatas3t:
+    """A datas3t and its bucket, both called `NAME`. `contents` has its datapoints, by key.
+
+    It is filled through a server in this process. Tests read through those that `start` and `serve` run.
+    """
 
     folder: Path
     services: "Services"
@@ -30,7 +33,7 @@ class Library:
     contents: dict[int, bytes] = field(default_factory=dict)
 
     def fill(self, archives: Sequence[tuple[int, Sequence[bytes]]]) -> None:
-        """Uploads archives: first keys and contents."""
+        """Create the datas3t, and upload archives, each given as its first key and its contents."""
         with serving(settings_for(self.services, self.db_url, self.folder)) as server, Client(server.url) as client:
             s3 = self.services.s3
             keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
@@ -43,13 +46,13 @@ class Library:
                 self.contents |= dict(enumerate(bodies, first))
 
     def start(self, url_lifetime: float, port: int | None = None) -> ServerProcess:
-        """A server whose URLs live so many seconds. Not ready yet."""
+        """Start a server whose URLs live that many seconds, and return it before it is ready."""
         options = ["--url-lifetime", str(url_lifetime)]
         return ServerProcess(self.folder, self.db_url, self.services.encryption_key, port=port, options=options)
 
     @contextlib.contextmanager
     def serve(self, url_lifetime: float) -> Iterator[tuple[ServerProcess, Client]]:
-        """The same, ready and with a client, as long as the block."""
+        """Yield a server that is ready, and a client of it. The server is killed when the block ends."""
         server = self.start(url_lifetime)
         try:
             server.wait_ready()
@@ -60,7 +63,7 @@ class Library:
 
 
 @contextlib.contextmanager
-def library(folder: Path, services: "Services", db_url: str, bucket: str) -> Iterator[Library]:
-    """An empty one, as long as the block."""
+def relayed_datas3t(folder: Path, services: "Services", db_url: str, bucket: str) -> Iterator[RelayedDatas3t]:
+    """Yield a datas3t that is to be filled, with a relay that runs during the block."""
     with relay(services.s3.endpoint) as between:
-        yield Library(folder, services, db_url, bucket, between)
+        yield RelayedDatas3t(folder, services, db_url, bucket, between)
