@@ -26,7 +26,7 @@ _SERVICES = """
 import sys, signal
 from pathlib import Path
 from datas3t.embedded.errors import StackError
-from datas3t.embedded.foreground import until_signalled
+from datas3t.embedded.signals import until_signalled
 from datas3t.embedded.stack import services, write_stack_file
 try:
     with until_signalled(), services(Path(sys.argv[1]), durable=False) as running:

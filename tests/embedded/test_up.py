@@ -22,6 +22,12 @@ from datas3t.embedded.stack import up
 sys.exit(up(Path(sys.argv[1]), sys.argv[2]))
 """
 
+# Python drops exceptions that are raised while a fork hook runs.
+_SIGNAL_DURING_FORK = """
+import os, signal
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+"""
+
 
 def start(data_dir: Path, addr: str = "127.0.0.1:0") -> Process:
     return Process(["-c", _UP, str(data_dir), addr], data_dir.with_suffix(".out"))
@@ -102,4 +108,10 @@ def test_a_signal_while_it_starts_ends_it_cleanly(data_dir: Path) -> None:
     up = start(data_dir)
     wait_until(lambda: bool(living_in(data_dir)), what="the first service")
     assert up.terminate() == 0
+    assert not living_in(data_dir)
+
+
+def test_a_signal_during_a_fork_ends_it_cleanly(data_dir: Path) -> None:
+    up = Process(["-c", _SIGNAL_DURING_FORK + _UP, str(data_dir), "127.0.0.1:0"], data_dir.with_suffix(".out"))
+    assert up.wait() == 0, up.log
     assert not living_in(data_dir)

