@@ -13,10 +13,10 @@ import platformdirs
 
 from datas3t.embedded import kept_secrets, ports
 from datas3t.embedded.errors import StackError
-from datas3t.embedded.signals import until_signalled
 from datas3t.embedded.lock import held
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
+from datas3t.embedded.signals import until_signalled
 
 BUCKET = "datas3t"
 DATABASE = "datas3t"

@@ -12,7 +12,7 @@ import pytest
 from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.s3.bucket import Bucket, Buckets, InvalidParts, ObjectChanged, ObjectMissing, UploadMissing
-from datas3t.server.s3.location import Location
+from datas3t.server.s3.clients import Location
 from tests.support.canned import CannedResponse, canned_server, s3_error
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until

@@ -9,12 +9,11 @@ from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-import boto3
 from botocore.exceptions import ClientError
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.clients import client_for
+from datas3t.server.s3.clients import Location, client_for
 from datas3t.server.s3.faults import (
     InvalidParts,
     ObjectChanged,
@@ -22,7 +21,6 @@ from datas3t.server.s3.faults import (
     UploadMissing,
     translated,
 )
-from datas3t.server.s3.location import Location
 from datas3t.server.s3.presign import presign
 
 if TYPE_CHECKING:
@@ -76,13 +74,12 @@ class Buckets:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._session = boto3.session.Session()
         self._clients: OrderedDict[Location, S3Client] = OrderedDict()
 
     def at(self, location: Location) -> "Bucket":
         """The bucket there. No call is made."""
         with self._lock:
-            client = self._clients.pop(location, None) or client_for(self._session, location)
+            client = self._clients.pop(location, None) or client_for(location)
             self._clients[location] = client
             if len(self._clients) > _CLIENTS:
                 self._clients.popitem(last=False)

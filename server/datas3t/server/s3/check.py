@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -18,9 +17,8 @@ from botocore.parsers import ResponseParserError
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.clients import CONFIG, client_for
+from datas3t.server.s3.clients import CONFIG, Location, client_for
 from datas3t.server.s3.faults import unavailable
-from datas3t.server.s3.location import Location
 
 _CONFIG = CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 2}, read_timeout=10))
 _NO_S3 = "what answers there is no S3; check host and port"
@@ -41,7 +39,7 @@ def check(location: Location) -> None:
     Raises ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED, or S3_UNAVAILABLE.
     """
     try:
-        client = client_for(boto3.session.Session(), location, _CONFIG)
+        client = client_for(location, _CONFIG)
         answer = client.list_objects_v2(Bucket=location.bucket, MaxKeys=1)
     except ClientError as error:
         raise _refused(error, location) from None

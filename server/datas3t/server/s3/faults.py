@@ -9,7 +9,7 @@ from botocore.parsers import ResponseParserError
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.location import Location
+from datas3t.server.s3.clients import Location
 
 
 class ObjectMissing(Exception):  # noqa: N818 - an answer of S3, which the caller asked for
