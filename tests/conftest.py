@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.stack import BucketPool, new_database
+from tests.support.stack import BucketPool, DatabasePool, new_database
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,10 +49,16 @@ def migrated_template(services: "Services") -> Iterator[str]:
         yield url.rpartition("/")[2]
 
 
+@pytest.fixture(scope="session")
+def databases(services: "Services", migrated_template: str) -> DatabasePool:
+    """Databases with the server's schema, for tests that need several."""
+    return DatabasePool(services, migrated_template)
+
+
 @pytest.fixture
-def database(services: "Services", migrated_template: str) -> Iterator[str]:
-    """The URL of a fresh database with the server's schema."""
-    with new_database(services, migrated_template) as url:
+def database(databases: DatabasePool) -> Iterator[str]:
+    """The URL of a database with the server's schema and no rows, for this test alone."""
+    with databases.lend() as url:
         yield url
 
 

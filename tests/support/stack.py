@@ -28,17 +28,96 @@ _numbers = itertools.count(1)
 
 @contextlib.contextmanager
 def new_database(services: "Services", template: str = "template0") -> Iterator[str]:
-    """A database that is there as long as the block; its URL."""
+    """Create a database, yield its URL, and drop the database after the block."""
     name = f"test_{next(_numbers)}"
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
-    with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
-        connection.execute(create)
+    _create_database(services, name, template)
     try:
         yield services.postgres.url(name)
     finally:
-        with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
-            connection.execute(drop)
+        _drop_database(services, name)
+
+
+class DatabasePool:
+    """Databases with the server's schema. Each is lent to one test at a time, without any rows.
+
+    Deleting the rows of a test takes a tenth of the time that creating a database takes.
+    """
+
+    _MAX_SIZE = 32 * 2**20  # bytes; a new database has 7 MiB, and deleted rows stay on disk for a while
+
+    def __init__(self, services: "Services", template: str) -> None:
+        self._services = services
+        self._template = template
+        self._idle: list[str] = []
+        with psycopg.connect(services.postgres.url(template)) as connection:
+            self._schema = _schema(connection)
+            self._delete_rows = sql.SQL("; ").join(_delete_rows(connection))
+
+    @contextlib.contextmanager
+    def lend(self) -> Iterator[str]:
+        """Yield the URL of an empty database."""
+        if self._idle:
+            name = self._idle.pop()
+        else:
+            name = f"test_{next(_numbers)}"
+            _create_database(self._services, name, self._template)
+        try:
+            yield self._services.postgres.url(name)
+        finally:
+            if self._empties(name):
+                self._idle.append(name)
+            else:
+                _drop_database(self._services, name)
+
+    def _empties(self, name: str) -> bool:
+        """Delete all rows, and return whether the database is as good as a new one."""
+        with psycopg.connect(self._services.postgres.url(name), autocommit=True) as connection:
+            connection.execute(_END_OTHER_CONNECTIONS)
+            if _schema(connection) != self._schema:  # a test has changed it
+                return False
+            connection.execute(self._delete_rows)
+            size = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+            return size is not None and size[0] <= self._MAX_SIZE
+
+
+_END_OTHER_CONNECTIONS = """
+    SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid()
+"""
+
+# Each change of a schema adds, removes or replaces rows of these catalogs.
+_SCHEMA = """
+    SELECT count(*), max(xmin::text::bigint)
+      FROM (SELECT xmin FROM pg_class UNION ALL SELECT xmin FROM pg_attribute UNION ALL SELECT xmin FROM pg_constraint
+            UNION ALL SELECT xmin FROM pg_trigger UNION ALL SELECT xmin FROM pg_proc) AS rows
+"""
+
+
+def _schema(connection: psycopg.Connection) -> tuple[object, ...] | None:
+    """Return a value that is the same for two databases whose schemas were copied from the same one."""
+    return connection.execute(_SCHEMA).fetchone()
+
+
+def _delete_rows(connection: psycopg.Connection) -> Iterator[sql.Composable]:
+    """Yield the statements that bring a database back to the state after its migrations."""
+    yield sql.SQL("SET session_replication_role = replica")  # foreign keys are not checked: any order will do
+    for (table,) in connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall():
+        if table != "schema_migrations":
+            yield sql.SQL("DELETE FROM {}").format(sql.Identifier(table))
+    for (sequence,) in connection.execute("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"):
+        yield sql.SQL("SELECT setval({}, 1, false)").format(sql.Literal(sequence))
+
+
+def _create_database(services: "Services", name: str, template: str) -> None:
+    # Copying files takes less time than logging each page.
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
+    with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+
+
+def _drop_database(services: "Services", name: str) -> None:
+    with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def empty_bucket(s3: "S3Client", bucket: str) -> int:
