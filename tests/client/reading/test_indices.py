@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from datas3t.client._reading import index_files, indices
 from datas3t.client._reading.costs import Costs
 from datas3t.client.handle import Datas3t
 from tests.client.archives import Sample, sample, tar
-from tests.client.reading.archive_host import ArchiveHost, archive_host
+from tests.client.reading.archive_host import ArchiveHost
 from tests.client.sites import Site
 
 if TYPE_CHECKING:
@@ -29,12 +29,6 @@ READS: dict[str, Callable[[Datas3t], list[bytes]]] = {
     "scan": lambda handle: [datapoint.content for datapoint in handle.scan()],
 }
 every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ArchiveHost]:
-    with archive_host(tmp_path / "cache") as running:
-        yield running
 
 
 def index_gets(site: Site) -> int:

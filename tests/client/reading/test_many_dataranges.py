@@ -1,6 +1,6 @@
 """Reads of many dataranges: indices are fetched together, but are not all in memory at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +10,11 @@ from datas3t.client import Client, InvalidArgument
 from datas3t.client._reading import index_files, indices
 from datas3t.client._reading.fetching import Fetcher, Piece
 from datas3t.client._reading.index_files import IndexFiles
-from tests.client.reading.archive_host import ArchiveHost, archive_host
+from tests.client.reading.archive_host import ArchiveHost
 from tests.support.httpd import httpd
 from tests.support.tars import archive
 
 COUNT = 70
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ArchiveHost]:
-    with archive_host(tmp_path / "cache") as running:
-        yield running
 
 
 def small_archives() -> list[bytes]:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -16,18 +15,12 @@ from datas3t.archive import names
 from datas3t.client import Datapoint
 from datas3t.client._reading import fetching, scanning
 from tests.client.archives import MIB, sample, tar
-from tests.client.reading.archive_host import ArchiveHost, archive_host, set_max_request
+from tests.client.reading.archive_host import ArchiveHost, set_max_request
 from tests.client.sites import Site
 from tests.support.httpd import Fault, Seen
 from tests.support.memory import memory_growth
 from tests.support.stack import wait_until
 from tests.support.tars import DIALECTS, archive, entry, pax, write_archive
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ArchiveHost]:
-    with archive_host(tmp_path / "cache") as running:
-        yield running
 
 
 def seeded(first: int, *sizes: int) -> dict[int, bytes]:

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 
@@ -14,14 +13,8 @@ from datas3t.archive import names
 from datas3t.client import InvalidArgument
 from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
 from tests.client.archives import sample, tar
-from tests.client.reading.archive_host import ArchiveHost, archive_host, catalogue_of
+from tests.client.reading.archive_host import ArchiveHost, catalogue_of
 from tests.client.sites import Site
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[ArchiveHost]:
-    with archive_host(tmp_path / "cache") as running:
-        yield running
 
 
 @st.composite
