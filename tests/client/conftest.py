@@ -37,7 +37,7 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is told of every step, not only now and then."""
-    monkeypatch.setattr("datas3t.client.progress._INTERVAL", 0.0)
+    monkeypatch.setattr("datas3t.client.progress._MIN_INTERVAL", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from datas3t import v1
 from datas3t.client import Client
-from datas3t.client._transfers.journal import Begun, Journal
-from datas3t.client._transfers.source import opened
+from datas3t.client._transfers.journal import Journal, JournalEntry
+from datas3t.client._transfers.source import open_source
 from tests.client.archives import Sample
 from tests.support.faults import Relay
 
@@ -46,14 +46,14 @@ class Site:
 
     def journal(self, sample: Sample) -> Journal:
         """The journal of the sample's upload to here."""
-        with opened(sample.path) as source:
+        with open_source(sample.path) as source:
             return Journal.of_upload(self.client.url, self.name, source)
 
     def aggregate_journal(self, first: int, last: int) -> Journal:
         """The journal of the aggregate of these keys."""
         return Journal.of_aggregate(self.client.url, self.name, first, last)
 
-    def begun(self, sample: Sample) -> Begun:
+    def begun(self, sample: Sample) -> JournalEntry:
         """What the journal says. There must be one."""
         found = self.journal(sample).read()
         assert found is not None

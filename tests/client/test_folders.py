@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datas3t.client import Client
-from datas3t.client._transfers.journal import Begun, Journal
+from datas3t.client._transfers.journal import Journal, JournalEntry
 from datas3t.local import folders
 
 
@@ -35,8 +35,8 @@ def test_who_has_no_home_keeps_things_among_temporary_files(homeless: Path) -> N
     own = homeless / f"datas3t-{os.getuid()}"
     assert Client("http://127.0.0.1:9").cache_dir == own / "indices"
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
-    journal().write(Begun(7))
-    assert journal().read() == Begun(7)
+    journal().write(JournalEntry(7))
+    assert journal().read() == JournalEntry(7)
     assert Client("http://127.0.0.1:9", cache_dir=homeless / "mine").cache_dir == homeless / "mine" / "indices"
 
 
@@ -50,6 +50,6 @@ def test_what_is_not_our_own_folder_is_not_used(squat: Callable[[Path], None], h
     squat(homeless / f"datas3t-{os.getuid()}")
     with pytest.raises(NotADirectoryError):
         Client("http://127.0.0.1:9").cache_dir.mkdir(parents=True)
-    journal().write(Begun(7))
+    journal().write(JournalEntry(7))
     assert journal().read() is None
     assert [path for path in homeless.rglob("*") if path.suffix == ".json"] == []

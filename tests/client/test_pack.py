@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from datas3t.archive import tar
+from datas3t.client import pack
+from datas3t.client._pack import extension
 from datas3t.client.errors import FileError, InvalidArgument
-from datas3t.client.pack import extension, pack
 
 
 def tree(folder: Path, **contents: bytes) -> Path:

@@ -32,10 +32,10 @@ def pack(first: int, archive: Path, source: Sequence[Path]) -> None:
     \b
       datas3t datarange pack --output photos.tar ~/photos
     """
-    from datas3t.client.pack import pack as packed
+    from datas3t.client import pack as pack_files
 
     with output.bars() as progress:
-        done = packed(source, archive, first=first, progress=progress)
+        done = pack_files(source, archive, first=first, progress=progress)
     output.result(f"{archive}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
     output.note(f"The keys and paths of the files are in {done.names}")
 

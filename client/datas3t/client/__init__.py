@@ -1,10 +1,22 @@
-"""The SDK: `from datas3t.client import Client`. Archives are made by `datas3t.client.pack`."""
+"""The Python SDK: connect to a server, make archives, upload, download and read them.
+
+from datas3t.client import Client, pack
+
+packed = pack(["photos"], "photos.tar")
+with Client("http://localhost:8765") as client:
+    photos = client.datas3t("photos")
+    photos.upload_tar(packed.archive)
+    photos.get(42)
+"""
+
+from typing import TYPE_CHECKING
 
 from datas3t.client._calls.buckets import Bucket
 from datas3t.client._calls.dataranges import Datarange, Segment
 from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
 from datas3t.client._calls.imports import Imported, Skipped
 from datas3t.client._calls.optimize import ProposedAggregate
+from datas3t.client._pack import Packed, pack
 from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint
 from datas3t.client._transfers.aggregate import Aggregated
@@ -30,6 +42,10 @@ from datas3t.client.errors import (
     Unavailable,
 )
 from datas3t.client.handle import Datas3t
+from datas3t.client.progress import Progress
+
+if TYPE_CHECKING:
+    __version__: str
 
 __all__ = [
     "Aborted",
@@ -55,6 +71,8 @@ __all__ = [
     "InvalidArgument",
     "NotFound",
     "ObjectChanged",
+    "Packed",
+    "Progress",
     "ProposedAggregate",
     "Segment",
     "ServerError",
@@ -63,4 +81,17 @@ __all__ = [
     "TransferRefused",
     "Unavailable",
     "Uploaded",
+    "__version__",
+    "pack",
 ]
+
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> str:
+        """Return `__version__`, the version of the installed distribution. It is looked up only when it is needed."""
+        if name == "__version__":
+            from importlib.metadata import version  # noqa: PLC0415 - slow to import
+
+            return version("datas3t")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

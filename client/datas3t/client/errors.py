@@ -1,17 +1,21 @@
-# ruff: noqa: N818 - the names are words of the domain; the base says that they are errors
-"""What goes wrong, as exceptions: one class for each gRPC code, each also the builtin that Python has for it.
+# ruff: noqa: N818 - the names are words of the domain; the base class says that they are errors
+"""The exceptions of this package.
 
-Programs go by the class and by `reason` (docs/errors.md); the message is one line for people.
+There is a class for each gRPC status code, and for each kind of failure between this process and S3 or a local file.
+If Python has a builtin exception for it, the class is derived from that too. Programs should check the class and
+`reason` (docs/errors.md); the message is one line for people.
 """
 
 from collections.abc import Mapping
 
 
 class Datas3tError(Exception):
-    """The base of every error of this package.
+    """The base class of all errors of this package.
 
-    `reason` is the contract's word for what happened, such as "DATAS3T_NOT_FOUND"; empty where the error was not
-    answered by the server. `metadata` holds everything variable in the message, by name.
+    Attributes:
+        reason: What happened, as a word of the contract such as "DATAS3T_NOT_FOUND"; empty if the error did not come
+            from the server.
+        metadata: Everything variable in the message, by name.
     """
 
     def __init__(self, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None) -> None:
@@ -20,16 +24,20 @@ class Datas3tError(Exception):
         self.metadata = dict(metadata or {})
 
     def __str__(self) -> str:
-        # KeyError shows the repr of its argument: quotes and escapes in what is meant for people.
+        # KeyError would show the repr of the message, with quotes and escapes.
         return str(self.args[0]) if self.args else ""
 
 
 class NotFound(Datas3tError, LookupError):
-    """A name, a range or an upload that does not exist."""
+    """A name, a range or an upload does not exist."""
 
 
 class DatapointNotFound(NotFound, KeyError):
-    """A key without a datapoint. `key` is it."""
+    """A datapoint does not exist.
+
+    Attributes:
+        key: Its key.
+    """
 
     def __init__(
         self, message: str, *, key: int = 0, reason: str = "", metadata: Mapping[str, str] | None = None
@@ -39,52 +47,52 @@ class DatapointNotFound(NotFound, KeyError):
 
 
 class AlreadyExists(Datas3tError):
-    """A name that is taken, or a range that overlaps a datarange."""
+    """A name is taken, or a range overlaps a datarange."""
 
 
 class InvalidArgument(Datas3tError, ValueError):
-    """A value that is not allowed, or an upload that is not what was announced."""
+    """A value is not allowed, or an upload is not what was announced."""
 
 
 class FailedPrecondition(Datas3tError):
-    """Something must be done first: a bucket is in use, a datas3t is not empty, an upload is over."""
+    """Something must be done first: a bucket is in use, a datas3t is not empty, an upload has ended."""
 
 
 class Aborted(Datas3tError):
-    """Somebody else changed what the call worked on; start anew."""
+    """Another call changed what this one worked on. Start again."""
 
 
 class Unavailable(Datas3tError, ConnectionError):
-    """The server, its database or its S3 does not answer. Nothing is lost; try again shortly."""
+    """The server, its database or its S3 does not respond. Nothing is lost; try again shortly."""
 
 
 class DeadlineExceeded(Datas3tError, TimeoutError):
-    """The server did not answer in time. Whether it did what was asked is not known."""
+    """The server did not respond in time. The call may or may not have taken effect."""
 
 
 class ServerError(Datas3tError):
-    """A defect of the server; its log has the details under the id in the message."""
+    """The server has a defect. Its log has the details under the id in the message."""
 
 
 class TransferFailed(Datas3tError, ConnectionError):
-    """Bytes could not be moved to or from S3, in spite of retries."""
+    """Bytes could not be transferred to or from S3, in spite of retries."""
 
 
 class TransferRefused(TransferFailed):
-    """S3 refuses a transfer, and would again."""
+    """S3 refused a transfer, and would refuse it again."""
 
 
 class ObjectChanged(Datas3tError):
-    """An object in S3 is gone, or not the one that was committed: somebody wrote to the bucket directly."""
+    """An object in S3 is missing, or not the one that was committed: something wrote to the bucket directly."""
 
 
 class ArchiveError(Datas3tError, ValueError):
-    """An archive, or an index, that breaks a rule of the format."""
+    """An archive or an index breaks a rule of the format."""
 
 
 class FileError(Datas3tError, OSError):
-    """A local file that cannot be read or written, or that changed while it was read."""
+    """A local file cannot be read or written, or changed while it was read."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C during a transfer; the message says how it goes on. `except Exception` lets it pass."""
+    """Ctrl-C was pressed during a transfer; the message says how to resume. `except Exception` does not catch it."""

@@ -21,6 +21,7 @@ from datas3t.client._reading.datapoint import Datapoint, content
 from datas3t.client._reading.fetching import Fetcher, RestartRead
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
+from datas3t.client._transfers.operations import Operations
 from datas3t.client.errors import Aborted, ArchiveError, DatapointNotFound, InvalidArgument
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ T = TypeVar("T")
 _MAX_ATTEMPTS = 5  # at one read; each one after the first means that dataranges were replaced during the last
 
 
-class Datas3t:
+class Datas3t(Operations):
     """A handle to read the datapoints of one datas3t.
 
     `Client.datas3t` creates handles, without a request: a name that does not exist raises NotFound at the first use.
@@ -60,8 +61,7 @@ class Datas3t:
     """
 
     def __init__(self, session: Session, name: str) -> None:
-        self._session = session
-        self._name = name
+        super().__init__(session, name)
         self._catalogues = CatalogueCache(session, name)
         self._indices = Indices(session.cache_dir, session.max_cache_size)
         self._costs = Costs()

@@ -108,8 +108,8 @@ def test_a_large_part_that_s3_does_not_copy_goes_through_a_file(
     relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert relayed.relay
-    monkeypatch.setattr("datas3t.client._transfers.filling._IN_MEMORY", 1 * MIB)
-    monkeypatch.setattr("datas3t.client._transfers.filling._AT_ONCE", 2 * MIB)
+    monkeypatch.setattr("datas3t.client._transfers.filling._MAX_IN_MEMORY", 1 * MIB)
+    monkeypatch.setattr("datas3t.client._transfers.filling._MAX_FETCH", 2 * MIB)
     samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
     relayed.relay.always = Fault(status=501, only=COPY)
     relayed.client.aggregate(relayed.name, 1, 3)
@@ -123,9 +123,9 @@ def test_a_full_disk_is_said_and_the_aggregate_goes_on_later(
     samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
     relayed.relay.always = Fault(status=501, only=COPY)
     with monkeypatch.context() as full:
-        full.setattr("datas3t.client._transfers.filling._IN_MEMORY", 1 * MIB)
+        full.setattr("datas3t.client._transfers.filling._MAX_IN_MEMORY", 1 * MIB)
         full.setattr("tempfile.TemporaryFile", _full)
-        with pytest.raises(FileError, match="No space left on device; make room"):
+        with pytest.raises(FileError, match="No space left on device; free some space"):
             relayed.client.aggregate(relayed.name, 1, 3)
     relayed.client.aggregate(relayed.name, 1, 3)
     check(relayed, samples)
@@ -196,7 +196,7 @@ def test_a_source_deleted_meanwhile_ends_it(relayed: Site, tmp_path: Path) -> No
         if (phase, current) == ("plan", total):
             relayed.client.delete_dataranges(relayed.name, 2, 2)
 
-    with pytest.raises(Aborted, match="deleted or aggregated meanwhile"):
+    with pytest.raises(Aborted, match="deleted or aggregated"):
         relayed.client.aggregate(relayed.name, 1, 3, progress=delete)
     assert [each.first for each in relayed.client.list_dataranges(relayed.name)] == [1, 3]
     wait_until(lambda: len(relayed.objects()) == 4 and not relayed.multiparts())

@@ -85,7 +85,7 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(relayed: Site, tmp_path: Path
     with in_a_process(relayed, state_home, tmp_path / "log") as process:
         wait_until(lambda: any(COPY in request for request in between.requests))
         assert process.terminate(signal.SIGINT, seconds=5) == 130
-    assert "was interrupted; run it again, and it goes on where it stopped" in process.log
+    assert "was interrupted; run it again to resume" in process.log
     between.always = Fault()
     relayed.client.aggregate(relayed.name, 1, LAST)
     check(relayed, samples)
@@ -97,7 +97,7 @@ def test_a_crash_behind_the_acknowledgement_does_nothing_twice(
 ) -> None:
     samples = uploaded(site, tmp_path, [10], [20, 30])
     with monkeypatch.context() as crash:
-        crash.setattr(Journal, "forget", lambda journal: None)
+        crash.setattr(Journal, "remove", lambda journal: None)
         first = site.client.aggregate(site.name, 1, 3)
     again = site.client.aggregate(site.name, 1, 3)
     assert (again.size, again.bytes_copied, again.bytes_moved) == (first.size, 0, 0)
@@ -110,7 +110,7 @@ def test_what_was_uploaded_anew_since_is_aggregated_anew(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as crash:
-        crash.setattr(Journal, "forget", lambda journal: None)
+        crash.setattr(Journal, "remove", lambda journal: None)
         uploaded(site, tmp_path, [10], [20, 30])
         site.client.aggregate(site.name, 1, 3)
     site.client.clear_datas3t(site.name)
@@ -171,7 +171,7 @@ def test_s3_away_says_how_to_go_on(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
     samples = mixed(relayed, tmp_path)
     relayed.relay.always = Fault(refuse=True, only=COPY)
-    with pytest.raises(ConnectionError, match="run it again, and it goes on where it stopped"):
+    with pytest.raises(ConnectionError, match="run it again to resume"):
         relayed.client.aggregate(relayed.name, 1, LAST, max_retries=1)
     relayed.relay.always = Fault()
     relayed.client.aggregate(relayed.name, 1, LAST)

@@ -110,13 +110,13 @@ def test_nothing_to_download_is_said_before_a_file_appears(site: Site, tmp_path:
         site.client.download_tar("nowhere", 0, 1, tmp_path / "out.tar")
     with pytest.raises(InvalidArgument, match="range of keys"):
         site.client.download_tar(site.name, 2, 1, tmp_path / "out.tar")
-    with pytest.raises(InvalidArgument, match="chunk size"):
+    with pytest.raises(InvalidArgument, match="chunk_size"):
         site.client.download_tar(site.name, 1, 2, tmp_path / "out.tar", chunk_size=0)
 
 
 def test_an_output_that_cannot_be_is_refused_before_any_call(tmp_path: Path) -> None:
     with Client("http://127.0.0.1:9") as client:
-        for output, why in ((tmp_path, "not a regular file"), (tmp_path / "no/out.tar", "is no folder")):
+        for output, why in ((tmp_path, "not a regular file"), (tmp_path / "no/out.tar", "is not a folder")):
             with pytest.raises(FileError, match=why):
                 client.download_tar("any", 0, 1, output)
 
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(relayed: Site, tmp_path: Path
     with in_a_process(relayed, 2, tmp_path / "out.tar") as process:
         wait_until(lambda: any(b"GET" in request for request in between.requests[before:]))
         assert process.terminate(signal.SIGINT, seconds=5) == 130
-    assert "was interrupted; run it again, and it goes on where it stopped" in process.log
+    assert "was interrupted; run it again to resume" in process.log
     assert not (tmp_path / "out.tar").exists()
 
 

@@ -142,7 +142,7 @@ def test_a_line_that_stays_broken_fails_and_the_same_upload_goes_on_later(relaye
     assert relayed.relay
     large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 5)
     relayed.relay.plan(*[Fault(status=500, only=b"partNumber=3")] * 2)
-    with pytest.raises(TransferFailed, match="run it again, and it goes on"):
+    with pytest.raises(TransferFailed, match="run it again to resume"):
         relayed.upload(large, max_retries=1, max_parallelism=1)
     sent = relayed.relay.bytes_to_server
     relayed.upload(large)

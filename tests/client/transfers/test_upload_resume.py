@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datas3t.client import Uploaded
-from datas3t.client._transfers.journal import Begun, Journal
+from datas3t.client._transfers.journal import Journal, JournalEntry
 from datas3t.client._transfers.open_upload import OpenUpload
 from tests.client.archives import MIB, Sample, sample
 from tests.client.sites import Site
@@ -88,7 +88,7 @@ def test_ctrl_c_ends_at_once_and_says_how_to_go_on(relayed: Site, tmp_path: Path
     with in_a_process(relayed, archive, state_home) as process:
         wait_until(lambda: any(b"PUT" in request for request in between.requests))
         assert process.terminate(signal.SIGINT, seconds=5) == 130
-    assert "was interrupted; run it again, and it goes on where it stopped" in process.log
+    assert "was interrupted; run it again to resume" in process.log
     between.always = Fault()
     relayed.upload(archive)
     assert relayed.stored()[0] == archive.data
@@ -126,7 +126,7 @@ def test_a_crash_behind_the_acknowledgement_uploads_nothing_twice(
 ) -> None:
     archive = sample(tmp_path / "1.tar", 5, 10, 20)
     with monkeypatch.context() as crash:
-        crash.setattr(Journal, "forget", lambda journal: None)
+        crash.setattr(Journal, "remove", lambda journal: None)
         site.upload(archive)
     assert site.begun(archive).sent
     assert site.client.upload_tar(site.name, archive.path) == Uploaded(5, 6, len(archive.data))
@@ -137,7 +137,7 @@ def test_a_crash_behind_the_acknowledgement_uploads_nothing_twice(
 def test_what_was_deleted_since_is_uploaded_again(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = sample(tmp_path / "1.tar", 5, 10, 20)
     with monkeypatch.context() as crash:
-        crash.setattr(Journal, "forget", lambda journal: None)
+        crash.setattr(Journal, "remove", lambda journal: None)
         site.upload(archive)
     site.client.delete_dataranges(site.name, 5, 6)
     site.upload(archive)
@@ -167,7 +167,7 @@ def test_a_journal_that_makes_no_sense_counts_for_nothing(
     site: Site, tmp_path: Path, state_home: Path, text: str
 ) -> None:
     archive = sample(tmp_path / "1.tar", 5, 10, 20)
-    site.journal(archive).write(Begun(1))
+    site.journal(archive).write(JournalEntry(1))
     (path,) = (state_home / "datas3t/uploads").iterdir()
     path.write_text(text)
     site.upload(archive)
@@ -176,8 +176,8 @@ def test_a_journal_that_makes_no_sense_counts_for_nothing(
 
 def test_journals_that_are_long_dead_go(site: Site, tmp_path: Path, state_home: Path) -> None:
     dead = sample(tmp_path / "1.tar", 5, 10)
-    site.journal(dead).write(Begun(1))
+    site.journal(dead).write(JournalEntry(1))
     (path,) = (state_home / "datas3t/uploads").iterdir()
     os.utime(path, (1, 1))
-    site.journal(sample(tmp_path / "2.tar", 6, 10)).write(Begun(2))
+    site.journal(sample(tmp_path / "2.tar", 6, 10)).write(JournalEntry(2))
     assert site.journal(dead).read() is None

@@ -1,1 +1,1 @@
-"""Transfers between files and S3 that resume after a crash: uploads, downloads and aggregates."""
+"""Transfers between local files and S3: uploads, downloads and aggregates, which can be resumed after a crash."""

@@ -1,4 +1,4 @@
-"""download_tar: the bytes of a span of datapoints, chunk by chunk to their place in a file that appears when whole."""
+"""download_tar: fetch the bytes of a range of datapoints, in chunks, into a file that appears when it is complete."""
 
 import os
 from collections.abc import Iterator
@@ -8,25 +8,33 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from datas3t.archive.index import END_SIZE
 from datas3t.client._calls import dataranges
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.failures import translated_transfer_errors
-from datas3t.client._transfers import output as _output
-from datas3t.client._transfers.resumable import says_how_to_go_on
-from datas3t.client._transfers.tuning import Tuning
-from datas3t.client._transfers.unfinished import Unfinished
+from datas3t.client._calls.session import Session
+from datas3t.client._transfers import output_file
+from datas3t.client._transfers.task import Tuning, resumable
+from datas3t.client._transfers.unfinished import UnfinishedDownload
 from datas3t.client.errors import Aborted, InvalidArgument, NotFound, ObjectChanged
 from datas3t.client.progress import Progress, Reporter
 from datas3t.transport import Engine, FileSink, Request
 
-CHUNK_SIZE = 5 << 20  # bytes
-_END_MARKER = 1024
-_PHASES = ("download", "download again", "download once more")  # for as often as the dataranges may change meanwhile
+CHUNK_SIZE = 5 << 20  # bytes that one request fetches, unless the caller says otherwise
+
+# One attempt for each: dataranges may be aggregated or deleted during a download, and it then starts over. Each has its
+# own name for progress callbacks, because progress must not go backwards within a phase.
+_PHASES = ("download", "download again", "download once more")
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """An archive of `size` bytes that was written to `path`."""
+    """An archive that was downloaded.
+
+    Attributes:
+        path: The file's absolute path.
+        size: Its size, in bytes.
+    """
 
     path: Path
     size: int
@@ -34,7 +42,15 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Bytes `start` to `stop` of a segment's archive; they belong at `offset` of the output."""
+    """Bytes of the output that one request fetches.
+
+    Attributes:
+        number: The chunk's number, from 0.
+        segment: The number of the segment that it is part of.
+        start: Its first byte in the segment's archive.
+        stop: The byte after its last one there.
+        offset: Its position in the output.
+    """
 
     number: int
     segment: int
@@ -43,12 +59,16 @@ class Chunk:
     offset: int
 
 
+class PlanChanged(Exception):  # noqa: N818 - an event, not an error: the download starts over
+    """The dataranges were aggregated or deleted during a download."""
+
+
 class Plan:
-    """Which bytes make up the download, and where each goes. Its URLs can be signed anew as long as the bytes stay."""
+    """The segments that make up a download, with URLs that are renewed as long as the segments stay the same."""
 
     def __init__(self, connection: Connection, name: str, first: int, last: int) -> None:
-        self._about = (connection, name, first, last)
-        self.segments, self._lifetime = dataranges.presign_download(*self._about)
+        self._query = (connection, name, first, last)
+        self.segments, self._lifetime = dataranges.presign_download(*self._query)
         if not self.segments:
             raise NotFound(
                 f"datas3t {name!r} has no datapoint from {first} to {last}; list its dataranges",
@@ -58,31 +78,32 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """The size of the output, its end marker included, in bytes."""
-        return sum(each.stop - each.start for each in self.segments) + _END_MARKER
+        """The size of the output with its end marker, in bytes."""
+        return sum(each.stop - each.start for each in self.segments) + END_SIZE
 
     def sources(self) -> list[list[object]]:
-        """The bytes without their signatures: the same for as long as the output would be the same."""
+        """Return what identifies the bytes of the output: the segments without the signatures in their URLs."""
         return [[_object(each.url), each.etag, each.start, each.stop] for each in self.segments]
 
     def url(self, segment: int, refused: bool) -> str:
-        """Return the URL of a segment, renewed if needed. `refused`: S3 has refused the one returned before.
+        """Return the URL of a segment. `refused`: S3 has refused the one returned before.
 
-        Raises PlanChanged.
+        Raises:
+            PlanChanged: The URL had to be renewed, and the segments have changed.
         """
         if self._lifetime.is_over(refused):
             self.renew()
         return self.segments[segment].url
 
     def renew(self) -> None:
-        """Signs the same bytes again. Raises PlanChanged where the server by now has others for these keys."""
+        """Presign the segments again. Raise PlanChanged if the server now has others for these keys."""
         before = self.sources()
-        self.segments, self._lifetime = dataranges.presign_download(*self._about)
+        self.segments, self._lifetime = dataranges.presign_download(*self._query)
         if self.sources() != before:
             raise PlanChanged
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """The output in pieces of at most `size` bytes, none of which spans two archives."""
+        """Yield the output in chunks of at most `size` bytes, each within one segment."""
         number = offset = 0
         for segment, each in enumerate(self.segments):
             for start in range(each.start, each.stop, size):
@@ -92,17 +113,13 @@ class Plan:
                 offset += stop - start
 
 
-class PlanChanged(Exception):  # noqa: N818 - an event, not an error: the download is planned anew
-    """The dataranges were aggregated, or deleted, under a download."""
-
-
 def _object(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.netloc}{parts.path}"
 
 
 def download_tar(
-    connection: Connection,
+    session: Session,
     name: str,
     first: int,
     last: int,
@@ -112,25 +129,26 @@ def download_tar(
     chunk_size: int,
     progress: Progress | None,
 ) -> Downloaded:
-    """As Client.download_tar."""
+    """Download datapoints as a TAR archive; see `Datas3t.download_tar`."""
     if chunk_size < 1:
-        raise InvalidArgument(f"a chunk size of {chunk_size} bytes is not possible; it must be 1 or more")
-    target = _output.target(output)
-    with says_how_to_go_on(f"the download to {target}"):
+        raise InvalidArgument(f"chunk_size is {chunk_size}; it must be 1 byte or more")
+    path = output_file.resolve(output)
+    connection = session.connection
+    with resumable(f"the download to {path}"):
         plan = Plan(connection, name, first, last)
-        with closing(Unfinished(target)) as unfinished, _removed_where_hopeless(unfinished):
+        with closing(UnfinishedDownload(path)) as unfinished, _removed_if_hopeless(unfinished):
             for phase in _PHASES:
-                with suppress(PlanChanged), _output.as_file_error(target):
+                with suppress(PlanChanged), output_file.os_errors_as_file_error(path):
                     _fetch(connection.engine, plan, unfinished, chunk_size, phase, tuning=tuning, progress=progress)
                     unfinished.publish()
-                    return Downloaded(target, plan.size)
+                    return Downloaded(path, plan.size)
                 plan = Plan(connection, name, first, last)
-    raise Aborted(f"the dataranges of {name!r} kept changing under the download; run it again")
+    raise Aborted(f"the dataranges of {name!r} changed several times during the download; run it again")
 
 
 @contextmanager
-def _removed_where_hopeless(unfinished: Unfinished) -> Iterator[None]:
-    """Nothing is left behind that no later run could use."""
+def _removed_if_hopeless(unfinished: UnfinishedDownload) -> Iterator[None]:
+    """Remove the unfinished file after an error that running the download again would not help against."""
     try:
         yield
     except (NotFound, ObjectChanged):
@@ -141,43 +159,46 @@ def _removed_where_hopeless(unfinished: Unfinished) -> Iterator[None]:
 def _fetch(
     engine: Engine,
     plan: Plan,
-    unfinished: Unfinished,
+    unfinished: UnfinishedDownload,
     chunk_size: int,
     phase: str,
     *,
     tuning: Tuning,
     progress: Progress | None,
 ) -> None:
-    """Gets the chunks that are not there yet."""
-    there = unfinished.begin([chunk_size, *plan.sources()], plan.size)
-    done = sum(chunk.stop - chunk.start for chunk in plan.chunks(chunk_size) if chunk.number in there)
-    reporter = Reporter(progress, phase, plan.size - _END_MARKER, done)
+    """Fetch the chunks that are missing in the unfinished file."""
+    finished = unfinished.begin([chunk_size, *plan.sources()], plan.size)
+    done = sum(chunk.stop - chunk.start for chunk in plan.chunks(chunk_size) if chunk.number in finished)
+    reporter = Reporter(progress, phase, plan.size - END_SIZE, done)
 
-    def count(size: int) -> None:
+    def on_bytes(size: int) -> None:
         nonlocal done
         done += size
-        reporter.at(done)
+        reporter.update(done)
 
     numbers: dict[Request, int] = {}
     try:
         with translated_transfer_errors():
             engine.run(
-                _requests(plan, chunk_size, there, unfinished.fd, numbers),
+                _requests(plan, chunk_size, finished, unfinished.fd, numbers),
                 parallelism=tuning.parallelism,
                 retries=tuning.retries,
-                on_done=lambda request, _: unfinished.note(numbers.pop(request)),
-                on_bytes=count,
+                on_done=lambda request, _: unfinished.mark_finished(numbers.pop(request)),
+                on_bytes=on_bytes,
             )
     except ObjectChanged:
-        plan.renew()  # an aggregation, or a deletion, explains it
+        # An aggregation or a deletion also removes objects. Then the plan has changed, and the download starts over.
+        plan.renew()
         raise
     reporter.done()
 
 
-def _requests(plan: Plan, chunk_size: int, there: set[int], fd: int, numbers: dict[Request, int]) -> Iterator[Request]:
-    """The chunks that are missing; they note their `numbers`."""
+def _requests(
+    plan: Plan, chunk_size: int, finished: set[int], fd: int, numbers: dict[Request, int]
+) -> Iterator[Request]:
+    """Yield the requests for the missing chunks, and note the chunk of each."""
     for chunk in plan.chunks(chunk_size):
-        if chunk.number not in there:
+        if chunk.number not in finished:
             etag = plan.segments[chunk.segment].etag
             url = partial(plan.url, chunk.segment)
             sink = FileSink(fd, chunk.offset)

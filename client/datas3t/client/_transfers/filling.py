@@ -1,4 +1,4 @@
-"""Parts of an aggregate that the client puts together: fetched from their sources, then sent, one buffer for each."""
+"""Assembles parts of an aggregate that S3 cannot copy: fetches their pieces into a buffer, then sends it."""
 
 import tempfile
 from collections import deque
@@ -8,19 +8,25 @@ from functools import partial
 from typing import IO
 
 from datas3t import v1
-from datas3t.client._transfers.aggregate_sources import Sources
 from datas3t.client._transfers.open_aggregate import OpenAggregate
+from datas3t.client._transfers.sources import Sources
 from datas3t.transport import Body, FileRange, FileSink, MemorySink, Request, Response, Sink
 
-_IN_MEMORY = 64 << 20  # bytes; larger parts, which S3 would not copy, go through a temporary file
-_AT_ONCE = 16 << 20  # bytes that one request fetches, at most
+_MAX_IN_MEMORY = 64 << 20  # bytes; only parts that S3 refused to copy are larger, and go through a temporary file
+_MAX_FETCH = 16 << 20  # bytes of one request
 
 
-class Fillings:
-    """The requests that make these parts; their ETags go into `etags`.
+class PartFiller:
+    """The requests that assemble and send parts.
 
-    A part that is begun has a request under way, or is ready to be sent, which goes first. So there are never more
-    buffers than requests that run or wait to be tried again.
+    A part has a buffer from its first request until it is sent. Parts that are ready to be sent come before new ones,
+    so there are never more buffers than requests in flight or waiting for a retry.
+
+    Args:
+        aggregate: The aggregate.
+        sources: Where to fetch from.
+        numbers: The parts.
+        etags: Receives the ETag of each part that was sent.
     """
 
     def __init__(
@@ -30,14 +36,14 @@ class Fillings:
         self._sources = sources
         self._etags = etags
         self._left = deque(numbers)
-        self._fetched: dict[Request, _Filling] = {}
-        self._sent: dict[Request, _Filling] = {}
-        self._ready: deque[_Filling] = deque()
-        self._files = ExitStack()
+        self._fetches: dict[Request, _PartBuffer] = {}
+        self._sends: dict[Request, _PartBuffer] = {}
+        self._ready: deque[_PartBuffer] = deque()
+        self._buffers = ExitStack()
 
     def close(self) -> None:
-        """Lets go of temporary files, also of parts that were never sent."""
-        self._files.close()
+        """Remove temporary files, also of parts that were not sent."""
+        self._buffers.close()
 
     @property
     def done(self) -> bool:
@@ -45,78 +51,88 @@ class Fillings:
         return not self._left and not self._ready
 
     def requests(self) -> Iterator[Request]:
-        """All that can be requested now. Parts whose last bytes come behind its end are for another round."""
+        """Yield all requests that can be made now.
+
+        Parts whose last bytes arrive after this iterator has ended are ready then: call it again until `done`.
+        """
         while not self.done:
-            yield from self._sends()
+            yield from self._send_requests()
             if self._left:
-                filling = self._begun(self._aggregate.part(self._left.popleft()))
-                if not filling.missing:  # the end marker alone
-                    self._ready.append(filling)
-                for piece, sink in filling.pieces:
+                buffer = self._new_buffer(self._aggregate.part(self._left.popleft()))
+                if not buffer.missing:  # the part is only the end marker
+                    self._ready.append(buffer)
+                for piece, sink in buffer.pieces:
                     request = self._sources.fetch(piece, sink)
-                    self._fetched[request] = filling
+                    self._fetches[request] = buffer
                     yield request
-                    yield from self._sends()
+                    yield from self._send_requests()
 
-    def note(self, request: Request, response: Response) -> None:
-        """The request is done."""
-        if filling := self._sent.pop(request, None):
-            self._etags[filling.number] = response.etag
-            filling.close()
+    def record(self, request: Request, response: Response) -> None:
+        """Take note that one of the requests has succeeded."""
+        if buffer := self._sends.pop(request, None):
+            self._etags[buffer.number] = response.etag
+            buffer.close()
             return
-        filling = self._fetched.pop(request)
-        filling.missing -= 1
-        if not filling.missing:
-            self._ready.append(filling)
+        buffer = self._fetches.pop(request)
+        buffer.missing -= 1
+        if not buffer.missing:
+            self._ready.append(buffer)
 
-    def _begun(self, part: v1.AggregatePart) -> "_Filling":
-        filling = _Filling(part)
-        self._files.callback(filling.close)
-        return filling
+    def _new_buffer(self, part: v1.AggregatePart) -> "_PartBuffer":
+        buffer = _PartBuffer(part)
+        self._buffers.callback(buffer.close)
+        return buffer
 
-    def _sends(self) -> Iterator[Request]:
+    def _send_requests(self) -> Iterator[Request]:
         while self._ready:
-            filling = self._ready.popleft()
-            request = Request("PUT", partial(self._aggregate.part_url, filling.number), body=filling.body)
-            self._sent[request] = filling
+            buffer = self._ready.popleft()
+            request = Request("PUT", partial(self._aggregate.part_url, buffer.number), body=buffer.body)
+            self._sends[request] = buffer
             yield request
 
 
-class _Filling:
-    """A part's buffer: the `pieces` that it gets and where they go, of which so many are `missing`; zeros elsewhere."""
+class _PartBuffer:
+    """A part's bytes, in memory or in a temporary file. Bytes that no piece fills, such as the end marker, are zero.
+
+    Attributes:
+        number: The part's number.
+        body: The bytes to send.
+        pieces: The pieces to fetch, and where each goes.
+        missing: How many of them were not fetched yet.
+    """
 
     def __init__(self, part: v1.AggregatePart) -> None:
         self.number = part.number
         self.body: Body | memoryview
         self._file: IO[bytes] | None = None
-        if part.size > _IN_MEMORY:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` is for it
+        if part.size > _MAX_IN_MEMORY:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
             self._file.truncate(part.size)
             self.body = FileRange(self._file.fileno(), range(part.size))
         else:
             self.body = memoryview(bytearray(part.size))
-        self.pieces = [(piece, self._sink(at)) for piece, at in _split(part.pieces)]
+        self.pieces = [(piece, self._sink(offset)) for piece, offset in _split(part.pieces)]
         self.missing = len(self.pieces)
 
     def close(self) -> None:
-        """Frees the buffer."""
+        """Free the buffer."""
         self.body = memoryview(b"")
         self.pieces = []
         if self._file:
             self._file.close()
 
-    def _sink(self, at: int) -> Sink:
+    def _sink(self, offset: int) -> Sink:
         if self._file:
-            return FileSink(self._file.fileno(), at)
+            return FileSink(self._file.fileno(), offset)
         assert isinstance(self.body, memoryview)
-        return MemorySink(self.body[at:])
+        return MemorySink(self.body[offset:])
 
 
 def _split(pieces: Iterable[v1.AggregatePiece]) -> Iterator[tuple[v1.AggregatePiece, int]]:
-    """The pieces, none too large for one request, and where in the part they belong."""
-    at = 0
+    """Yield the pieces, split to the size of one request, and the offset of each within the part."""
+    offset = 0
     for piece in pieces:
-        for start in range(piece.start, piece.stop, _AT_ONCE):
-            stop = min(start + _AT_ONCE, piece.stop)
-            yield v1.AggregatePiece(datarange_id=piece.datarange_id, start=start, stop=stop), at
-            at += stop - start
+        for start in range(piece.start, piece.stop, _MAX_FETCH):
+            stop = min(start + _MAX_FETCH, piece.stop)
+            yield v1.AggregatePiece(datarange_id=piece.datarange_id, start=start, stop=stop), offset
+            offset += stop - start

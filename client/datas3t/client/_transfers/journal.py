@@ -1,7 +1,7 @@
-"""What an upload or an aggregate must know to go on after a crash: a small file in the user's state folder, until it is
-complete.
+"""The journal of an upload or an aggregate: what a later run needs to resume it after a crash.
 
-Without a folder that can be written to they work as well; they only begin anew after a crash.
+It is a small file in the user's state folder, from the start of the transfer to its completion. Without a writable
+folder transfers work too, but start over after a crash.
 """
 
 import contextlib
@@ -14,12 +14,18 @@ from dataclasses import asdict, dataclass, replace
 from datas3t.client._transfers.source import Source
 from datas3t.local import atomic, folders
 
-_OLD = 30 * 86_400  # seconds; the server has ended it long ago
+_MAX_AGE = 30 * 86_400  # seconds after which a journal is removed; the server has ended such an upload long before
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """What was started, by its id, and, once everything is in S3, the ETags of its parts in order."""
+class JournalEntry:
+    """How far a transfer has come.
+
+    Attributes:
+        upload_id: The server's id of the upload or aggregate.
+        sent: Whether everything is in S3, so that only the completion is missing.
+        etags: If so, the ETags of the parts, in order.
+    """
 
     upload_id: int
     sent: bool = False
@@ -27,49 +33,57 @@ class Begun:
 
 
 class Journal:
-    """The journal of what is done to one datas3t of one server: `identity` tells it from the others of the same `kind`,
-    and what was noted counts only as long as `state` is the same."""
+    """The journal of one transfer.
+
+    Args:
+        kind: The folder of its kind, "uploads" or "aggregates".
+        server: The server's URL.
+        name: The datas3t.
+        identity: What distinguishes the transfer from others of its kind to the same datas3t.
+        state: What must be unchanged for an entry to be valid, such as the size of the file.
+    """
 
     def __init__(self, kind: str, server: str, name: str, identity: str, state: Mapping[str, object]) -> None:
-        self._about = {"server": server, "datas3t": name, **state}
+        self._header = {"server": server, "datas3t": name, **state}
         self._folder = folders.state() / kind
         digest = hashlib.sha256("\0".join((server, name, identity)).encode(errors="surrogateescape"))
         self._path = self._folder / f"{digest.hexdigest()[:32]}.json"
 
     @classmethod
     def of_upload(cls, server: str, name: str, source: Source) -> "Journal":
-        """That of one file's upload; of the file as it is now."""
+        """Return the journal of the upload of a file as it is now."""
         state = {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
         return cls("uploads", server, name, source.path, state)
 
     @classmethod
     def of_aggregate(cls, server: str, name: str, first: int, last: int) -> "Journal":
-        """That of the aggregate of these keys."""
+        """Return the journal of the aggregate of these keys."""
         return cls("aggregates", server, name, f"{first}-{last}", {"first": first, "last": last})
 
-    def read(self) -> Begun | None:
-        """What was begun with things as they are now, if anything was."""
+    def read(self) -> JournalEntry | None:
+        """Return the entry of an earlier run; None if there is none, or it is not valid for the present state."""
         try:
-            found = json.loads(self._path.read_bytes())
-            begun = Begun(**found.pop("upload"))
+            content = json.loads(self._path.read_bytes())
+            entry = JournalEntry(**content.pop("upload"))
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return None
-        return replace(begun, etags=tuple(begun.etags)) if found == self._about else None
+        return replace(entry, etags=tuple(entry.etags)) if content == self._header else None
 
-    def write(self, begun: Begun) -> None:
-        """Notes how far it is; whole or not at all."""
+    def write(self, entry: JournalEntry) -> None:
+        """Replace the entry."""
+        content = json.dumps({**self._header, "upload": asdict(entry)})
         with contextlib.suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._forget_old()
-            atomic.write(self._path, json.dumps({**self._about, "upload": asdict(begun)}).encode())
+            self._remove_old()
+            atomic.write(self._path, content.encode())
 
-    def forget(self) -> None:
-        """It is over."""
+    def remove(self) -> None:
+        """Remove the journal: there is nothing to resume."""
         with contextlib.suppress(OSError):
             self._path.unlink()
 
-    def _forget_old(self) -> None:
+    def _remove_old(self) -> None:
         for path in self._folder.iterdir():
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _OLD:
+                if time.time() - path.stat().st_mtime > _MAX_AGE:
                     path.unlink()

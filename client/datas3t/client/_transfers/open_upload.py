@@ -1,4 +1,4 @@
-"""An upload that the server has open: where its archive or parts and its index go, signed again before the URLs end."""
+"""An upload that the server has open: its parts, and the presigned URLs of its archive and its index."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,13 @@ from datas3t.client._calls.renewal import Lifetime, SignedParts
 
 
 class OpenUpload:
-    """Hands out the URLs of the upload `id`. `part_size` in bytes; `direct`: the archive is one PUT, without parts."""
+    """The upload with the server's id `id`, and its URLs, which are renewed when needed.
+
+    Attributes:
+        id: The server's id.
+        part_size: The size of every part but the last, in bytes.
+        direct: Whether the archive is sent with one PUT instead of in parts.
+    """
 
     def __init__(self, connection: Connection, upload_id: int, archive_size: int) -> None:
         self.id = upload_id
@@ -17,36 +23,39 @@ class OpenUpload:
         self._connection = connection
         self._archive_size = archive_size
         self._parts = SignedParts(self._sign)
-        self._data = self._index = ""
-        self._uploaded: list[v1.UploadedPart] = []
+        self._data_url = self._index_url = ""
 
     @classmethod
     def start(cls, connection: Connection, name: str, first: int, count: int, size: int) -> "OpenUpload":
-        """Starts an upload of `count` datapoints from `first` on, in an archive of `size` bytes."""
-        answer = connection.datarange.StartUpload(
+        """Start an upload of `count` datapoints from key `first` on, in an archive of `size` bytes."""
+        response = connection.datarange.StartUpload(
             v1.StartUploadRequest(
                 datas3t_name=name, first_datapoint_index=first, number_of_datapoints=count, data_size=size
             )
         )
-        upload = cls(connection, answer.datarange_upload_id, size)
-        upload._parts.add(dict(enumerate(answer.presigned_multipart_upload_urls, 1)), upload._keep(answer))
+        upload = cls(connection, response.datarange_upload_id, size)
+        part_urls = dict(enumerate(response.presigned_multipart_upload_urls, 1))
+        upload._parts.add(part_urls, upload._update(response))
         return upload
 
-    @classmethod
-    def again(cls, connection: Connection, upload_id: int, size: int) -> tuple["OpenUpload", list[v1.UploadedPart]]:
-        """An upload that was started before, and the parts that S3 already has. Raises FailedPrecondition where it is
-        complete or cancelled, NotFound where it never was."""
-        upload = cls(connection, upload_id, size)
-        upload._parts.sign(())
-        return upload, upload._uploaded
+    def uploaded_parts(self) -> list[v1.UploadedPart]:
+        """Return the parts that S3 already has.
+
+        Raises:
+            FailedPrecondition: The upload is complete or cancelled.
+            NotFound: The server does not know it.
+        """
+        response = self._call_sign(())
+        self._parts.add({}, self._update(response))
+        return list(response.uploaded_parts)
 
     @property
     def part_count(self) -> int:
-        """How many parts there are; 0 for a direct upload."""
+        """The number of parts; 0 for a direct upload."""
         return 0 if self.direct else -(-self._archive_size // self.part_size)
 
     def part(self, number: int) -> range:
-        """The bytes of part `number` within the archive."""
+        """Return the bytes of part `number` within the archive."""
         start = (number - 1) * self.part_size
         return range(start, min(start + self.part_size, self._archive_size))
 
@@ -57,31 +66,32 @@ class OpenUpload:
     def data_url(self, refused: bool = False) -> str:
         """Return the URL to PUT the whole archive of a direct upload to; `refused` as for parts."""
         self._parts.renew_if_over(refused)
-        return self._data
+        return self._data_url
 
     def index_url(self, refused: bool = False) -> str:
         """Return the URL to PUT the index to; `refused` as for parts."""
         self._parts.renew_if_over(refused)
-        return self._index
+        return self._index_url
 
     def complete(self, etags: Sequence[str]) -> None:
-        """Has the server check and commit what was uploaded; parts by their ETags, in order."""
+        """Have the server check and commit what was uploaded, given the ETags of all parts in order."""
         request = v1.CompleteUploadRequest(datarange_upload_id=self.id, upload_ids=etags)
         self._connection.datarange.CompleteUpload(request)
 
     def cancel(self) -> None:
-        """Ends the upload; what was uploaded is removed."""
+        """End the upload; the server deletes what was uploaded."""
         self._connection.datarange.CancelUpload(v1.CancelUploadRequest(datarange_upload_id=self.id))
 
     def _sign(self, numbers: Sequence[int]) -> tuple[dict[int, str], Lifetime]:
-        answer = self._connection.datarange.SignUploadParts(
-            v1.SignUploadPartsRequest(datarange_upload_id=self.id, part_numbers=numbers)
-        )
-        self._uploaded = list(answer.uploaded_parts)
-        return {part.number: part.presigned_url for part in answer.parts}, self._keep(answer)
+        response = self._call_sign(numbers)
+        return {part.number: part.presigned_url for part in response.parts}, self._update(response)
 
-    def _keep(self, answer: v1.StartUploadResponse | v1.SignUploadPartsResponse) -> Lifetime:
-        """Take over what both answers contain; return the lifetime of their URLs."""
-        self._data, self._index = answer.presigned_data_put_url, answer.presigned_index_put_url
-        self.part_size, self.direct = answer.part_size, bool(self._data)
-        return Lifetime.until(answer.expires_at)
+    def _call_sign(self, numbers: Sequence[int]) -> v1.SignUploadPartsResponse:
+        request = v1.SignUploadPartsRequest(datarange_upload_id=self.id, part_numbers=numbers)
+        return self._connection.datarange.SignUploadParts(request)
+
+    def _update(self, response: v1.StartUploadResponse | v1.SignUploadPartsResponse) -> Lifetime:
+        """Take over the fields that both responses have, and return the lifetime of the URLs in them."""
+        self._data_url, self._index_url = response.presigned_data_put_url, response.presigned_index_put_url
+        self.part_size, self.direct = response.part_size, bool(self._data_url)
+        return Lifetime.until(response.expires_at)

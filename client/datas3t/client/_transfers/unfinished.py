@@ -1,8 +1,8 @@
-"""A download that is not whole yet: its bytes in one file beside the target, the chunks that are there in another.
+"""A download that is not complete yet: its bytes in one file next to the output, its finished chunks in another.
 
-The second begins with a line that names what is downloaded and the boot of the machine: bytes that were written before
-a crash of the machine may never have reached the disk, so they count only within the same boot. A line for each chunk
-that is whole follows.
+The second file begins with a line that identifies what is downloaded and when the machine was started: bytes that were
+written before a crash of the machine may not have reached the disk, so chunks count only until it is started again.
+A line for each finished chunk follows.
 """
 
 import contextlib
@@ -16,69 +16,80 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-from datas3t.client._transfers import output
+from datas3t.client._transfers import output_file
 from datas3t.client.errors import FileError
 
 
-class Unfinished:
-    """The bytes of a download to `target`, locked against another one to the same file. `fd` takes them by position."""
+class UnfinishedDownload:
+    """The unfinished files of a download to `output`, locked against other downloads to it.
 
-    def __init__(self, target: Path) -> None:
-        self._target = target
-        self._path = output.part(target)
-        self._chunks = self._path.with_name(self._path.name + "-chunks")
-        self._notes: int | None = None
-        with output.as_file_error(target):
+    Attributes:
+        fd: The descriptor of the output's bytes, to be written by position.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self._path = output_file.partial(output)
+        self._chunks_path = self._path.with_name(self._path.name + "-chunks")
+        self._chunks_fd: int | None = None
+        with output_file.os_errors_as_file_error(output):
             self.fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        if not self._locked():
+        if not self._lock():
             os.close(self.fd)
-            raise FileError(f"another download to {target} is running; wait for it, or write elsewhere")
+            raise FileError(f"another download to {output} is running; wait for it, or name another output")
 
     def begin(self, plan: Sequence[object], size: int) -> set[int]:
-        """Makes room for `size` bytes, and returns the chunks that are there from an earlier run of the same `plan`."""
-        header = json.dumps({"boot": _boot(), "plan": plan, "size": size}, separators=(",", ":"))
-        with output.as_file_error(self._target):
-            done = self._noted(header) if os.fstat(self.fd).st_size == size else set()
-            if not done:
-                os.ftruncate(self.fd, 0)
-                self._chunks.write_text(header + "\n")
-                _allocate(self.fd, size)
-            self._notes = os.open(self._chunks, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        return done
+        """Prepare the files, and return the chunks that an earlier run with the same `plan` has finished.
 
-    def note(self, chunk: int) -> None:
-        """The chunk is whole in the file."""
-        assert self._notes is not None
-        with output.as_file_error(self._target):
-            os.write(self._notes, f"{chunk}\n".encode())
+        Args:
+            plan: What identifies the chunks and their bytes; JSON values.
+            size: The size of the output, in bytes.
+        """
+        header = json.dumps({"boot": _boot_id(), "plan": plan, "size": size}, separators=(",", ":"))
+        with output_file.os_errors_as_file_error(self._output):
+            finished = self._read_chunks(header) if os.fstat(self.fd).st_size == size else set()
+            if not finished:
+                os.ftruncate(self.fd, 0)
+                self._chunks_path.write_text(header + "\n")
+                _allocate(self.fd, size)
+            self._chunks_fd = os.open(self._chunks_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        return finished
+
+    def mark_finished(self, chunk: int) -> None:
+        """Note that all bytes of a chunk are in the file."""
+        assert self._chunks_fd is not None
+        with output_file.os_errors_as_file_error(self._output):
+            os.write(self._chunks_fd, f"{chunk}\n".encode())
 
     def publish(self) -> None:
-        """All chunks are there: the target appears."""
-        output.publish(self._path, self._target)
-        self._chunks.unlink(missing_ok=True)
+        """Rename the file to the output's name, after its last chunk."""
+        output_file.publish(self._output)
+        self._chunks_path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """There is nothing to go on from."""
-        for path in (self._path, self._chunks):
+        """Remove the files, so that a later run starts over."""
+        for path in (self._path, self._chunks_path):
             with contextlib.suppress(OSError):
                 path.unlink()
 
     def close(self) -> None:
-        """Lets go of the files; what is not published stays for the next run."""
-        for fd in (self.fd, self._notes):
+        """Close the files and release the lock. If they were not published, a later run can continue with them."""
+        for fd in (self.fd, self._chunks_fd):
             if fd is not None:
                 os.close(fd)
 
-    def _locked(self) -> bool:
+    def _lock(self) -> bool:
         try:
             fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.path.samestat(os.fstat(self.fd), os.stat(self._path))  # not renamed by the one that held the lock
+            # The process that held the lock may have renamed the file, which then is its output.
+            return os.path.samestat(os.fstat(self.fd), os.stat(self._path))
         except OSError:
             return False
 
-    def _noted(self, header: str) -> set[int]:
+    def _read_chunks(self, header: str) -> set[int]:
+        """Return the finished chunks, if the file has this header."""
         try:
-            lines = self._chunks.read_text().split("\n")
+            lines = self._chunks_path.read_text().split("\n")
         except (OSError, ValueError):
             return set()
         # The last piece is empty, or a line that a crash cut short.
@@ -86,19 +97,20 @@ class Unfinished:
 
 
 def _allocate(fd: int, size: int) -> None:
-    """All zeros; a disk without room for them says so now rather than at the end."""
+    """Reserve the bytes of the file, all zero, so that a full disk shows now instead of at the end."""
     os.ftruncate(fd, size)
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(fd, 0, size)
         except OSError as error:
+            # The file system does not support it.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
 
 
 @cache
-def _boot() -> str:
-    """Names the time since the machine was started."""
+def _boot_id() -> str:
+    """Return an id that changes when the machine is started again. If there is none, it changes with each process."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with contextlib.suppress(OSError, subprocess.SubprocessError):

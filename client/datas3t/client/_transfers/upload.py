@@ -1,33 +1,33 @@
-"""upload_tar: checks and indexes an archive, sends it to S3 in parts, and has it committed. Run again, it goes on."""
+"""upload_tar: check and index an archive, send it to S3 in parts, and have the server commit it."""
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from datas3t import v1
 from datas3t.archive import FormatError, index, tar
 from datas3t.archive.tar import Contents
-from datas3t.client._calls.connection import Connection
-from datas3t.client._calls.rpc import retry_while_unavailable
+from datas3t.client._calls.session import Session
 from datas3t.client._reading import catalogue
-from datas3t.client._transfers.journal import Begun, Journal
+from datas3t.client._transfers.journal import Journal
 from datas3t.client._transfers.open_upload import OpenUpload
-from datas3t.client._transfers.resumable import says_how_to_go_on
 from datas3t.client._transfers.sending import send
-from datas3t.client._transfers.source import Source, opened
-from datas3t.client._transfers.tuning import Tuning
-from datas3t.client.errors import ArchiveError, Datas3tError, FileError, TransferFailed, TransferRefused
+from datas3t.client._transfers.source import Source, open_source
+from datas3t.client._transfers.task import Task, Tuning, resumable
+from datas3t.client.errors import ArchiveError, FileError, TransferFailed, TransferRefused
 from datas3t.client.progress import Progress, Reporter
-
-# With these reasons the server says that an upload is over: there is nothing to go on with.
-_GONE = frozenset(("UPLOAD_NOT_FOUND", "UPLOAD_CANCELLED"))
-_OVER = _GONE | {"UPLOAD_INVALID", "UPLOAD_COMPLETED", "DATARANGE_OVERLAPS"}
 
 
 @dataclass(frozen=True, slots=True)
 class Uploaded:
-    """A datarange that was uploaded: keys `first` to `last` in an archive of `size` bytes."""
+    """A datarange that was uploaded.
+
+    Attributes:
+        first: The first key.
+        last: The last key.
+        size: The size of the archive, in bytes.
+    """
 
     first: int
     last: int
@@ -35,33 +35,27 @@ class Uploaded:
 
     @property
     def datapoints(self) -> int:
-        """How many datapoints it holds."""
+        """The number of its datapoints."""
         return self.last - self.first + 1
 
 
 def upload_tar(
-    connection: Connection,
-    server: str,
-    name: str,
-    path: str | os.PathLike[str],
-    *,
-    tuning: Tuning,
-    progress: Progress | None,
+    session: Session, name: str, path: str | os.PathLike[str], tuning: Tuning, progress: Progress | None
 ) -> Uploaded:
-    """As Client.upload_tar; `server` is the URL that the journal goes by."""
-    with opened(path) as source:
-        contents = _checked(source, progress)
-        task = _Task(connection, name, source, contents, Journal.of_upload(server, name, source))
-        with says_how_to_go_on(f"the upload of {source.path}"):
-            task.run(tuning, progress)
-        return Uploaded(contents.first_key, contents.last_key, contents.archive_size)
+    """Upload a TAR archive; see `Datas3t.upload_tar`."""
+    with open_source(path) as source:
+        contents = _scan(source, progress)
+        task = _UploadTask(session, name, source, contents, tuning, progress)
+        with resumable(f"the upload of {source.path}"):
+            return task.run(progress)
 
 
-def _checked(source: Source, progress: Progress | None) -> Contents:
-    """Keys and index of the archive; every rule of the format is checked, and the index once more against itself."""
+def _scan(source: Source, progress: Progress | None) -> Contents:
+    """Return the keys and the index of an archive that keeps every rule of the format."""
     reporter = Reporter(progress, "index", source.size)
     try:
-        contents = tar.scan_file(source.fd, progress=lambda current, _: reporter.at(current))
+        contents = tar.scan_file(source.fd, progress=lambda current, _: reporter.update(current))
+        # The server checks the index in the same way, after the upload. A mistake should show before it.
         index.check(contents.index, contents.archive_size)
     except FormatError as error:
         raise ArchiveError(f"{source.path}: {error}") from None
@@ -73,93 +67,61 @@ def _checked(source: Source, progress: Progress | None) -> Contents:
     return contents
 
 
-class _Task:
-    """One archive on its way, with the journal that lets a later run take over."""
+class _UploadTask(Task[OpenUpload, Uploaded]):
+    restart_reasons = frozenset(("UPLOAD_NOT_FOUND", "UPLOAD_CANCELLED"))
+    closed_reasons = restart_reasons | {"UPLOAD_INVALID", "UPLOAD_COMPLETED", "DATARANGE_OVERLAPS"}
+    hopeless = (FileError, TransferRefused)
 
-    def __init__(self, connection: Connection, name: str, source: Source, contents: Contents, journal: Journal) -> None:
-        self._connection = connection
+    def __init__(
+        self,
+        session: Session,
+        name: str,
+        source: Source,
+        contents: Contents,
+        tuning: Tuning,
+        progress: Progress | None,
+    ) -> None:
+        super().__init__(Journal.of_upload(session.url, name, source))
+        self._connection = session.connection
         self._name = name
         self._source = source
         self._contents = contents
-        self._journal = journal
+        self._tuning = tuning
+        self._progress = progress
+        self._result = Uploaded(contents.first_key, contents.last_key, contents.archive_size)
 
-    def run(self, tuning: Tuning, progress: Progress | None) -> None:
-        """Sends what S3 does not have yet, and completes. Raises what ended it; then nothing is left to go on with,
-        unless it was cut off from outside."""
-        begun = self._journal.read()
-        if begun is None or not self._completed_before(begun):
-            upload, there = (begun and self._open_still(begun)) or (self._started(), [])
-            with self._cancelled_where_hopeless(upload):
-                etags = send(
-                    self._connection.engine,
-                    upload,
-                    self._source,
-                    self._contents.index,
-                    there=there,
-                    tuning=tuning,
-                    progress=progress,
-                )
-                self._source.check_unchanged()
-            self._note(upload, etags)
-            self._complete(upload, etags)
-        self._journal.forget()
-        Reporter(progress, "complete", 1).done()
-
-    def _started(self) -> OpenUpload:
+    def start(self) -> OpenUpload:
         contents = self._contents
-        upload = OpenUpload.start(
-            self._connection, self._name, contents.first_key, contents.count, contents.archive_size
-        )
-        self._note(upload)
-        return upload
+        return OpenUpload.start(self._connection, self._name, contents.first_key, contents.count, contents.archive_size)
 
-    def _note(self, upload: OpenUpload, etags: Sequence[str] | None = None) -> None:
-        self._journal.write(Begun(upload.id, etags is not None, tuple(etags or ())))
+    def reopen(self, upload_id: int) -> OpenUpload:
+        return OpenUpload(self._connection, upload_id, self._source.size)
 
-    def _open_still(self, begun: Begun) -> tuple[OpenUpload, list[v1.UploadedPart]] | None:
-        """What an earlier run began, if the server still has it open, and the parts that are there."""
-        try:
-            return OpenUpload.again(self._connection, begun.upload_id, self._source.size)
-        except Datas3tError as error:
-            if error.reason not in _OVER:
-                raise
-            return None
+    def transfer(self, opened: OpenUpload, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], Uploaded]:
+        with self._failure_explained():
+            etags = send(
+                self._connection.engine,
+                opened,
+                self._source,
+                self._contents.index,
+                uploaded=uploaded,
+                tuning=self._tuning,
+                progress=self._progress,
+            )
+        self._source.check_unchanged()
+        return etags, self._result
 
-    def _completed_before(self, begun: Begun) -> bool:
-        """Whether an earlier run sent everything, and it is, or now becomes, complete.
-
-        Complete means that the keys are there: they may have been deleted since.
-        """
-        if not begun.sent:
-            return False
-        try:
-            self._complete(OpenUpload(self._connection, begun.upload_id, self._source.size), begun.etags)
-        except Datas3tError as error:
-            if error.reason not in _GONE:
-                raise
-            return False
-        first, last = self._contents.first_key, self._contents.last_key
-        return catalogue.load(self._connection, self._name, first, last).count(first, last) == self._contents.count
-
-    def _complete(self, upload: OpenUpload, etags: Sequence[str]) -> None:
-        try:
-            retry_while_unavailable(lambda: upload.complete(etags))
-        except Datas3tError as error:
-            if error.reason in _OVER:
-                self._journal.forget()
-            raise
+    def committed(self) -> Uploaded | None:
+        first, last = self._result.first, self._result.last
+        stored = catalogue.load(self._connection, self._name, first, last).count(first, last)
+        return self._result if stored == self._contents.count else None
 
     @contextmanager
-    def _cancelled_where_hopeless(self, upload: OpenUpload) -> Iterator[None]:
-        """Sending it again would not help: the server need not keep what was sent."""
+    def _failure_explained(self) -> Iterator[None]:
+        """Raise FileError if a transfer failed because the file changed."""
         try:
-            try:
-                yield
-            except TransferFailed:
-                self._source.check_unchanged()  # a file cut short looks like a torn connection
-                raise
-        except (FileError, TransferRefused):
-            with suppress(Datas3tError):
-                upload.cancel()
-            self._journal.forget()
+            yield
+        except TransferFailed:
+            # For the engine, a file that was cut short is the same as a lost connection.
+            self._source.check_unchanged()
             raise

@@ -1,4 +1,4 @@
-"""The archives that an aggregate is made of, to be read by ranges: their URLs are renewed when they end."""
+"""The dataranges that an aggregate merges, and requests for byte ranges of their archives."""
 
 from datas3t import v1
 from datas3t.archive.index import END_SIZE
@@ -7,33 +7,37 @@ from datas3t.client._reading import catalogue
 from datas3t.transport import Request, Sink
 
 
-class SourceGone(Exception):  # noqa: N818 - an event: the server says what became of it
-    """A datarange was deleted, or aggregated by somebody else, under an aggregate."""
+class SourceMissing(Exception):  # noqa: N818 - an event: the server's error is raised in its place
+    """A source was deleted, or merged by another aggregate, while this aggregate was made."""
 
 
 class Sources:
-    """The dataranges with keys from `first` to `last`."""
+    """The dataranges with keys from `first` to `last`, with URLs that are renewed when needed."""
 
     def __init__(self, connection: Connection, name: str, first: int, last: int) -> None:
-        self._about = (connection, name, first, last)
+        self._query = (connection, name, first, last)
         self._load()
 
     @property
     def size(self) -> int:
-        """The size of the archive that joins them, in bytes."""
+        """The size of the archive that merges them, in bytes."""
         return sum(each.entries_end for each in self._catalogue.dataranges) + END_SIZE
 
     @property
-    def joined(self) -> bool:
-        """Whether they are one that has exactly these keys."""
-        _, _, first, last = self._about
+    def is_merged(self) -> bool:
+        """Whether there is only one, with exactly the keys `first` to `last`."""
+        _, _, first, last = self._query
         return [(each.first, each.last) for each in self._catalogue.dataranges] == [(first, last)]
 
     def fetch(self, piece: v1.AggregatePiece, sink: Sink) -> Request:
-        """Gets bytes of a source. Raises SourceGone, then and whenever its URL must be renewed."""
+        """Return the request that fetches a byte range of a source.
+
+        Raises:
+            SourceMissing: The source does not exist any more. The request's URL also raises it, when it is renewed.
+        """
         leased = self._catalogue.with_id(piece.datarange_id)
         if leased is None:
-            raise SourceGone
+            raise SourceMissing
 
         def url(refused: bool) -> str:
             return self._url(piece.datarange_id, refused)
@@ -45,8 +49,8 @@ class Sources:
             self._load()
         leased = self._catalogue.with_id(datarange_id)
         if leased is None:
-            raise SourceGone
+            raise SourceMissing
         return leased.data_url
 
     def _load(self) -> None:
-        self._catalogue = catalogue.load(*self._about)
+        self._catalogue = catalogue.load(*self._query)

@@ -1,0 +1,231 @@
+"""Operations on one datas3t as a whole: upload, download, aggregate, list and delete."""
+
+import os
+
+from datas3t.client._calls import dataranges, datas3ts, optimize
+from datas3t.client._calls.dataranges import Datarange, Segment
+from datas3t.client._calls.datas3ts import Cleared
+from datas3t.client._calls.optimize import ProposedAggregate
+from datas3t.client._calls.session import Session
+from datas3t.client._transfers import aggregate, download, upload
+from datas3t.client._transfers.aggregate import Aggregated
+from datas3t.client._transfers.download import Downloaded
+from datas3t.client._transfers.task import Tuning
+from datas3t.client._transfers.upload import Uploaded
+from datas3t.client.progress import Progress
+
+
+class Operations:
+    """The part of the handle `Datas3t` that does not read single datapoints."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self._session = session
+        self._name = name
+
+    def upload_tar(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+        progress: Progress | None = None,
+    ) -> Uploaded:
+        """Upload a TAR archive of numbered datapoints, such as `datas3t.client.pack` makes, as one datarange.
+
+        The archive is checked before anything is sent, in constant memory. The bytes go straight to S3. If the call is
+        interrupted or fails, the same call resumes it: parts that S3 already has are not sent again.
+
+            photos = client.datas3t("photos")
+            photos.upload_tar("batch.tar")
+
+        Args:
+            path: The archive. It must not change until the upload is complete.
+            max_parallelism: How many parts are sent at a time.
+            max_retries: How often each part is retried.
+            progress: Is called with the phases "index", "resume" (if there is something to resume) and "upload", in
+                bytes, and "complete", 0 or 1 of 1.
+
+        Returns:
+            The keys and the size of the new datarange.
+
+        Raises:
+            ArchiveError: The archive breaks a rule of the format; the message names the entry and the rule.
+            FileError: The archive cannot be read, or changed during the upload.
+            NotFound: The datas3t does not exist.
+            AlreadyExists: The keys overlap those of another datarange.
+            TransferFailed: S3 cannot be reached, or refuses the transfer.
+        """
+        return upload.upload_tar(self._session, self._name, path, Tuning(max_parallelism, max_retries), progress)
+
+    def download_tar(
+        self,
+        first: int,
+        last: int,
+        output: str | os.PathLike[str],
+        *,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+        chunk_size: int = download.CHUNK_SIZE,
+        progress: Progress | None = None,
+    ) -> Downloaded:
+        """Download the datapoints from key `first` to key `last` as a TAR archive.
+
+        The archive has the entries as they were uploaded, and an end marker. The output appears complete or not at all.
+        Until then its bytes are next to it, in `.<name>.datas3t-part`. If the call is interrupted or fails, the same
+        call resumes it.
+
+        Args:
+            first: The first key.
+            last: The last key, inclusive. Keys that do not exist are left out.
+            output: The file to write; an existing file is replaced.
+            max_parallelism: How many requests are made at a time.
+            max_retries: How often each request is retried.
+            chunk_size: How many bytes a request fetches at most.
+            progress: Is called with the phase "download", in bytes; "download again" and "download once more" if
+                dataranges were replaced concurrently.
+
+        Returns:
+            The path and the size of the archive.
+
+        Raises:
+            NotFound: The datas3t does not exist, or has no datapoint with these keys.
+            FileError: The output cannot be written.
+            ObjectChanged: An object in S3 is missing, or not the one that was uploaded.
+            Aborted: Dataranges were replaced several times during the download.
+            TransferFailed: S3 cannot be reached, or refuses the transfer.
+        """
+        return download.download_tar(
+            self._session,
+            self._name,
+            first,
+            last,
+            output,
+            tuning=Tuning(max_parallelism, max_retries),
+            chunk_size=chunk_size,
+            progress=progress,
+        )
+
+    def aggregate(
+        self,
+        first: int,
+        last: int,
+        *,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+        progress: Progress | None = None,
+    ) -> Aggregated:
+        """Merge all dataranges from key `first` to key `last` into one, with exactly their datapoints.
+
+        S3 copies what its rules allow. Archives below 5 MiB are fetched and sent, and so is everything if S3 refuses to
+        copy. Readers are not affected. If the call is interrupted or fails, the same call resumes it.
+
+        Args:
+            first: The first key of the first datarange.
+            last: The last key of the last datarange. There must be at least two dataranges, and no gap between them.
+            max_parallelism: How many requests are made at a time.
+            max_retries: How often each request is retried.
+            progress: Is called with the phases "plan", in parts; "copy", in bytes; "move", in bytes that are fetched
+                and bytes that are sent; and "complete", 0 or 1 of 1.
+
+        Returns:
+            The keys and the size of the new datarange, and how its bytes got there.
+
+        Raises:
+            InvalidArgument: The range cannot be aggregated. If another can, it is in the error's metadata as
+                `nearest_first` and `nearest_last`.
+            NotFound: The datas3t does not exist.
+            Aborted: A source was deleted or aggregated concurrently.
+            ObjectChanged: An object in S3 is missing, or not the one that was uploaded.
+            FileError: A temporary file cannot be written.
+            TransferFailed: S3 cannot be reached, or refuses the transfer.
+        """
+        return aggregate.aggregate(
+            self._session, self._name, first, last, Tuning(max_parallelism, max_retries), progress
+        )
+
+    def plan_aggregates(
+        self,
+        *,
+        min_score: float | None = None,
+        target_size: int = 0,
+        max_aggregate_size: int = 0,
+        max_operations: int = 0,
+    ) -> list[ProposedAggregate]:
+        """Return aggregates that are worth their cost, best first. Nothing is started.
+
+            for proposed in photos.plan_aggregates():
+                photos.aggregate(proposed.first, proposed.last)
+
+        Args:
+            min_score: The lowest score that is returned; None: 1.0.
+            target_size: Merge archives smaller than this, in bytes; 0: 1 GiB.
+            max_aggregate_size: The largest archive to make, in bytes; 0: 5 GiB.
+            max_operations: How many aggregates to return at most; 0: 10.
+
+        Raises:
+            NotFound: The datas3t does not exist.
+            InvalidArgument: A limit is out of range.
+        """
+        return optimize.plan(
+            self._session.connection,
+            self._name,
+            min_score=min_score,
+            target_size=target_size,
+            max_aggregate_size=max_aggregate_size,
+            max_operations=max_operations,
+        )
+
+    def list_dataranges(self) -> list[Datarange]:
+        """Return all dataranges, by first key.
+
+        Raises:
+            NotFound: The datas3t does not exist.
+        """
+        return dataranges.list_all(self._session.connection, self._name)
+
+    def delete_dataranges(self, first: int, last: int) -> list[Datarange]:
+        """Delete the dataranges from key `first` to key `last`, one or many, with their objects.
+
+        Args:
+            first: The first key of the first datarange.
+            last: The last key of the last datarange.
+
+        Returns:
+            The dataranges that were deleted.
+
+        Raises:
+            NotFound: The datas3t does not exist, or has no datarange with these keys.
+            InvalidArgument: The range cuts through a datarange.
+            Aborted: Some of them were aggregated concurrently; list the dataranges again.
+        """
+        return dataranges.delete(self._session.connection, self._name, first, last)
+
+    def clear(self) -> Cleared:
+        """Delete all dataranges, and cancel all open uploads. Their objects are deleted in the background.
+
+        Returns:
+            How many dataranges were deleted, and how many objects will be.
+
+        Raises:
+            NotFound: The datas3t does not exist.
+        """
+        return datas3ts.clear(self._session.connection, self._name)
+
+    def presign_download(self, first: int, last: int) -> list[Segment]:
+        """Return presigned URLs and byte ranges of the datapoints from key `first` to key `last`.
+
+        Any HTTP client can fetch them. Their bytes, one after the other and followed by 1,024 zero bytes, are a TAR
+        archive.
+
+        Args:
+            first: The first key.
+            last: The last key, inclusive. Keys that do not exist are left out.
+
+        Returns:
+            One segment for each datarange, in key order.
+
+        Raises:
+            NotFound: The datas3t does not exist, or has no datapoint with these keys.
+        """
+        segments, _ = dataranges.presign_download(self._session.connection, self._name, first, last)
+        return segments
