@@ -6,6 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 from pyroaring import BitMap64
 
@@ -87,9 +88,29 @@ def test_a_call_that_is_cut_off_is_repeated_where_that_is_safe(client: Client) -
         assert between.planned == 0
 
 
-def test_a_server_that_does_not_answer_in_time_is_a_timeout(client: Client) -> None:
-    with Client(client.url, timeout=1e-6) as hasty, pytest.raises(DeadlineExceeded, match="did not respond in time"):
-        hasty.list_buckets()
+def test_a_server_that_does_not_respond_in_time_raises_deadline_exceeded() -> None:
+    stopped = threading.Event()
+
+    def wait(request: bytes, context: grpc.ServicerContext) -> bytes:
+        stopped.wait(60)
+        return b""
+
+    server = grpc.server(ThreadPoolExecutor(8))
+    service = grpc.method_handlers_generic_handler(
+        "datas3t.v1.BucketService", {"ListBuckets": grpc.unary_unary_rpc_method_handler(wait)}
+    )
+    server.add_generic_rpc_handlers([service])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with (
+            Client(f"http://127.0.0.1:{port}", timeout=0.2) as client,
+            pytest.raises(DeadlineExceeded, match="did not respond in time"),
+        ):
+            client.list_buckets()
+    finally:
+        stopped.set()
+        server.stop(None)
 
 
 def test_one_client_serves_many_threads(client: Client, datas3t: str) -> None:
