@@ -115,7 +115,7 @@ def test_readiness_follows_the_database(services: "Services", database: str, tmp
         admin.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
         admin.execute(end, [name])
         unready = http_request(server.url, "GET", "/readyz")
-        assert (unready.status, unready.json) == (503, {"status": "the database does not answer"})
+        assert (unready.status, unready.json) == (503, {"status": "the database does not respond"})
         assert http_request(server.url, "GET", "/healthz").status == 200
         assert http_request(server.url, "GET", "/metrics").status == 200
         admin.execute(allow.format(sql.Identifier(name), sql.SQL("true")))

@@ -85,7 +85,7 @@ class Front:
         try:
             self._check_ready()
         except Exception:  # for a load balancer it makes no difference which
-            return _status_page(503, "the database does not answer")
+            return _status_page(503, "the database does not respond")
         return _status_page(200, "ready")
 
     def _metrics_page(self) -> Response:
