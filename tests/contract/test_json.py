@@ -83,7 +83,7 @@ def test_a_field_for_grpc_only_gets_its_fixed_value() -> None:
         ('{"all_urls": true}', UNKNOWN, "all_urls"),
     ],
 )
-def test_every_other_body_is_refuse(body: str | bytes, reason: str, field: str) -> None:
+def test_any_other_body_is_refused_with_reason_and_field(body: str | bytes, reason: str, field: str) -> None:
     actual_reason, actual_field, message = refuse(body)
     assert (actual_reason, actual_field) == (reason, field)
     assert field in message
@@ -140,7 +140,7 @@ def test_a_query_is_read_like_a_body() -> None:
         ([("name", "a")], UNKNOWN),
     ],
 )
-def test_every_other_query_is_refused(pairs: list[tuple[str, str]], reason: str) -> None:
+def test_any_other_query_is_refused(pairs: list[tuple[str, str]], reason: str) -> None:
     with pytest.raises(Failure) as caught:
         decode_query(pairs, v1.PresignDownloadRequest())
     assert v1.ErrorReason.Name(caught.value.reason) == f"ERROR_REASON_{reason}"

@@ -79,7 +79,7 @@ def test_lines_have_time_level_and_name_and_follow_the_configured_level(capsys: 
     assert "too low" not in written
 
 
-def test_the_s3_libraries_log_nothing_even_at_debug(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_s3_libraries_do_not_log_requests_at_debug(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("debug")
     logging.getLogger("botocore.auth").debug("CanonicalRequest")
     logging.getLogger("urllib3.connectionpool").debug("GET /k?X-Amz-Signature=1")
