@@ -1,9 +1,12 @@
-"""Test that docs/architecture.md names every dependency and every package folder, and no folder that does not exist."""
+"""Test that docs/architecture.md names every dependency and package folder, and that its claims about imports hold."""
 
 import re
 import tomllib
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/architecture.md").read_text()
@@ -50,3 +53,11 @@ def test_every_dependency_is_named_with_its_reason() -> None:
     named = set(re.findall(r"[A-Za-z0-9._-]+", section("Libraries, and what each is for")))
     missing = sorted(dependencies - named)
     assert missing == [], "name them with their reason in docs/architecture.md"
+
+
+def test_there_is_no_import_circle() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+    graph = grimp.build_graph(*packages, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    order = list(TopologicalSorter(imports).static_order())  # raises CycleError, which names the modules
+    assert "datas3t.server.app" in order
