@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from datas3t.cli.main import cli
-from datas3t.server.imports.known import overlap_reason
+from datas3t.server.imports.catalogue import overlap_reason
 
 _INTRODUCTION = """\
 # The command line

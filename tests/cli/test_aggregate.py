@@ -39,7 +39,7 @@ def test_a_range_that_cannot_be_aggregated_is_one_line_that_names_the_nearest_on
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         "Error: datapoints 2 to 10 of datas3t 'photos' cannot be aggregated: "
-        "it cuts through the datarange from 1 to 2; the nearest range that can is 1 to 6\n"
+        "it cuts through the datarange from 1 to 2; the nearest range that can be aggregated is 1 to 6\n"
     )
 
 

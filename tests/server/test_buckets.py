@@ -8,13 +8,12 @@ import psycopg
 import pytest
 
 from datas3t import v1
-from datas3t.server import buckets, datas3ts
+from datas3t.server import buckets, datas3ts, uploads
 from datas3t.server.db import keys_to_delete, s3_buckets
 from datas3t.server.db.pool import connection, transaction
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import backlog
 from datas3t.server.resources import Resources
-from datas3t.server.uploads import lifecycle as uploads
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, add_bucket, archive
 

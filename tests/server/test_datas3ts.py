@@ -6,11 +6,10 @@ import pytest
 from pyroaring import BitMap64
 
 from datas3t import v1
-from datas3t.server import datas3ts
+from datas3t.server import datas3ts, uploads
 from datas3t.server.db.datas3ts import Summary
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.uploads import lifecycle as uploads
 from tests.support.uploads import Site, add_bucket, archive
 
 if TYPE_CHECKING:

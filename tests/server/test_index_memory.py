@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 READY = """
 from pathlib import Path
 import numpy
-from datas3t.server.aggregates import joined_index
+from datas3t.server.aggregates.planned import joined_index
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.s3.bucket import Buckets, Location
 from datas3t.server.spool import spool
@@ -27,7 +27,7 @@ bucket.head("nothing")
 """
 JOIN = """
 with spool(Path(folder)) as made:
-    for piece in joined_index.joined(bucket, rows):
+    for piece in joined_index(bucket, rows):
         made.write(piece)
     bucket.put("joined", made)
 """

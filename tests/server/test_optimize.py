@@ -89,16 +89,16 @@ def test_proposals_hold_what_they_promise(sizes: list[int], gaps: set[int], scor
 
 
 def test_more_proposals_than_an_answer_holds_are_refused(site: Site) -> None:
-    plan = partial(optimize.plan, site.resources, site.datas3t, min_score=None, target=0, most=0)
-    assert plan(operations=10_000) == []
+    plan = partial(optimize.plan, site.resources, site.datas3t, min_score=None, target_size=0, max_size=0)
+    assert plan(max_operations=10_000) == []
     with pytest.raises(Failure, match="max_operations is 10001, but at most 10000 are allowed") as caught:
-        plan(operations=10_001)
+        plan(max_operations=10_001)
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
 
 
 def test_a_real_datas3t_is_planned(site: Site) -> None:
     for key in range(1, 6):
         site.upload(archive(key, b"x" * 100))
-    (found,) = optimize.plan(site.resources, site.datas3t, min_score=None, target=0, most=0, operations=0)
+    (found,) = optimize.plan(site.resources, site.datas3t, min_score=None, target_size=0, max_size=0, max_operations=0)
     assert (found.first, found.last, found.count, found.objects_saved) == (1, 5, 5, 8)
     assert dataclasses.asdict(found)["moved"] == found.size

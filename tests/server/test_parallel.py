@@ -4,16 +4,16 @@ import threading
 
 import pytest
 
-from datas3t.server.parallel import AT_ONCE, HELD, at_once
+from datas3t.server.parallel import MAX_PENDING, MAX_THREADS, map_concurrently
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
-    assert list(at_once(lambda n: n * n, range(1000))) == [n * n for n in range(1000)]
-    assert list(at_once(str, [])) == []
+    assert list(map_concurrently(lambda n: n * n, range(1000))) == [n * n for n in range(1000)]
+    assert list(map_concurrently(str, [])) == []
 
 
 def test_many_run_at_a_time_and_no_more() -> None:
-    together, running, most, lock = threading.Barrier(AT_ONCE), [0], [0], threading.Lock()
+    together, running, most, lock = threading.Barrier(MAX_THREADS), [0], [0], threading.Lock()
 
     def work(_: int) -> None:
         with lock:
@@ -23,18 +23,18 @@ def test_many_run_at_a_time_and_no_more() -> None:
         with lock:
             running[0] -= 1
 
-    for _ in at_once(work, range(3 * AT_ONCE)):
+    for _ in map_concurrently(work, range(3 * MAX_THREADS)):
         pass
-    assert most[0] == AT_ONCE
+    assert most[0] == MAX_THREADS
 
 
 def test_whoever_takes_nothing_more_has_nothing_more_asked_for() -> None:
     asked: list[int] = []
-    results = at_once(asked.append, iter(range(1_000_000)))
+    results = map_concurrently(asked.append, iter(range(1_000_000)))
     for _ in range(3):
         next(results)
     results.close()  # type: ignore[attr-defined]
-    assert len(asked) <= HELD + 2
+    assert len(asked) <= MAX_PENDING + 2
 
 
 def test_an_error_ends_it() -> None:
@@ -46,5 +46,5 @@ def test_an_error_ends_it() -> None:
         done.append(n)
 
     with pytest.raises(ValueError, match="3"):
-        list(at_once(work, range(100_000)))
-    assert len(done) <= HELD + 3
+        list(map_concurrently(work, range(100_000)))
+    assert len(done) <= MAX_PENDING + 3

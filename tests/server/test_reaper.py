@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datas3t import v1
-from datas3t.server import buckets, dataranges
+from datas3t.server import buckets, dataranges, uploads
 from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import Reaper, backlog
-from datas3t.server.uploads import lifecycle as uploads
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, archive, large_archive, put, put_data
@@ -211,7 +210,7 @@ def test_a_reaper_outlives_a_failing_sweep(site: Site, caplog: pytest.LogCapture
     reaper = Reaper(site.resources, interval=timedelta(milliseconds=20))
     reaper.start()
     try:
-        wait_until(lambda: "will try again" in caplog.text, what="the failure")
+        wait_until(lambda: "will retry" in caplog.text, what="the failure")
         sql(site, "ALTER TABLE elsewhere RENAME TO keys_to_delete")
         upload_id, _ = site.send(archive(1, b"content"))
         uploads.cancel(site.resources, upload_id)

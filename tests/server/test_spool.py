@@ -35,7 +35,7 @@ def test_what_is_written_is_read_again_and_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    said = "cache folder: File too large; make room there, then call again"
+    said = "cache folder: File too large; free some space there, then call again"
     with files_of_at_most(2 * IN_MEMORY), pytest.raises(Failure, match=said) as caught, spool(tmp_path) as file:
         file.write(bytes(5 * IN_MEMORY))
     assert caught.value.reason == v1.ERROR_REASON_INTERNAL
@@ -45,7 +45,7 @@ def test_what_is_short_needs_no_disk(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with spool(tmp_path / "file") as file:
         file.write(b"short")
-    with pytest.raises(Failure, match="Not a directory; let it write there"), spool(tmp_path / "file") as file:
+    with pytest.raises(Failure, match="Not a directory; make the folder writable"), spool(tmp_path / "file") as file:
         file.write(bytes(2 * IN_MEMORY))
 
 

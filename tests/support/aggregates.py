@@ -5,11 +5,8 @@ import tarfile
 import urllib.request
 from collections.abc import Sequence
 
-from datas3t.server import dataranges
-from datas3t.server.aggregates import lifecycle as aggregates
-from datas3t.server.aggregates import part_plan
-from datas3t.server.aggregates.lifecycle import Started
-from datas3t.server.aggregates.part_plan import SignedPart
+from datas3t.server import aggregates, dataranges
+from datas3t.server.aggregates import SignedPart, Started
 from datas3t.server.db.dataranges import Datarange
 from tests.support.uploads import Archive, Site, archive, put
 
@@ -40,7 +37,7 @@ def send_planned(site: Site, first: int, last: int) -> tuple[int, list[str]]:
     """Starts an aggregate by the part plan and has all its parts made; its id and their ETags."""
     started = start(site, first, last, planned=True)
     numbers = range(1, started.part_count + 1)
-    signed = part_plan.sign(site.resources, started.aggregate.id, numbers)
+    signed = aggregates.sign_parts(site.resources, started.aggregate.id, numbers)
     return started.aggregate.id, [make(site, part) for part in signed.parts]
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datas3t.archive import names
-from datas3t.server import dataranges
+from datas3t.server import dataranges, imports
 from datas3t.server.db.dataranges import Datarange
-from datas3t.server.imports import run as imports
 from tests.support.stack import new_database
 from tests.support.uploads import Archive, Site, add_bucket, open_resources
 

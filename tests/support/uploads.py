@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datas3t.server import buckets, datas3ts
+from datas3t.server import buckets, datas3ts, uploads
 from datas3t.server.credentials import Cipher
 from datas3t.server.db.pool import connection, open_pool
 from datas3t.server.index_cache import IndexCache
-from datas3t.server.intents import upload_states
+from datas3t.server.intents import UPLOADS
 from datas3t.server.reaper import sweep
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
-from datas3t.server.uploads import lifecycle as uploads
-from datas3t.server.uploads.lifecycle import Started
+from datas3t.server.uploads import Started
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -125,7 +124,7 @@ class Site:
 
     def key(self, upload_id: int) -> str:
         """The archive's object key."""
-        return upload_states.find(self.resources, upload_id).data_object_key
+        return UPLOADS.find(self.resources, upload_id).data_object_key
 
     def sweep(self) -> int:
         """Has the reaper do what is due."""

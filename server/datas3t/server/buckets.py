@@ -72,10 +72,9 @@ def delete(resources: Resources, name: str) -> None:
         row = s3_buckets.locked(conn, name)
         if row is None:
             raise _not_found(name)
-        used, waiting = s3_buckets.uses(conn, row.id)
-        if used:
+        if s3_buckets.is_used(conn, row.id):
             raise _in_use(f"bucket configuration {name!r} is used by a datas3t; delete its datas3ts first", name)
-        if waiting:
+        if keys_to_delete.has_deletions(conn, row.id):
             raise _in_use(f"objects in bucket configuration {name!r} are still to be deleted; try again later", name)
         keys_to_delete.forget_second_looks(conn, row.id)
         s3_buckets.delete(conn, row.id)

@@ -1,8 +1,8 @@
-"""Which aggregates are worth their cost: size-tiered merges, scored by requests saved per byte moved.
+"""A plan of aggregates that are worth their cost: merges of small archives, scored by requests saved per byte moved.
 
-A request costs a reader about as long as 1 MiB takes to arrive; merging n dataranges saves n-1 of them on every pass.
-It costs the bytes that the client moves, and a 256th of those that S3 copies by itself. The score is the one divided by
-the other: 1.0 and more pays back with the first pass over the data.
+A reader's request takes about as long as 1 MiB takes to arrive, and merging n dataranges saves n - 1 requests in every
+pass over the data. The cost is the number of bytes that the client moves, and a 256th of those that S3 copies itself.
+The score is the saving divided by the cost: an aggregate with a score of 1 or more pays off in the first pass.
 """
 
 from bisect import bisect_left
@@ -17,24 +17,24 @@ from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.resources import Resources
 
-REQUEST = 1 << 20  # what a request less is worth, in bytes
-COPIED = 256  # so many bytes that S3 copies cost as much as one that the client moves
-TIER = 4  # each tier's archives are at most so many times smaller than the next one's
-MOST_SOURCES = 5_000  # of one aggregate; S3 takes 10,000 parts
+REQUEST_WORTH = 1 << 20  # bytes that could be read in the time of a request
+COPIED_PER_MOVED = 256  # bytes that S3 copies at the cost of one byte that the client moves
+TIER = 4  # the archives of a tier are up to this many times smaller than those of the next
+MAX_SOURCES = 5_000  # of one aggregate, which may need two parts for each; S3 accepts 10,000 parts
 
-MOST_OPERATIONS = 10_000  # of one plan, which is then well below 1 MiB
+MAX_OPERATIONS = 10_000  # in one plan, so that the response stays well below 1 MiB
 
-DEFAULT_TARGET = 1 << 30
-DEFAULT_MOST = 5 << 30
+DEFAULT_TARGET_SIZE = 1 << 30
+DEFAULT_MAX_SIZE = 5 << 30
 DEFAULT_OPERATIONS = 10
-DEFAULT_SCORE = 1.0
+DEFAULT_MIN_SCORE = 1.0
 
-_PAGE = 10_000
+_PAGE = 10_000  # rows in one query
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An aggregate of `count` dataranges; sizes are bytes."""
+    """An aggregate of `count` dataranges. `size` and `moved`, the part of it that the client moves, are in bytes."""
 
     first: int
     last: int
@@ -45,75 +45,89 @@ class Proposal:
 
     @property
     def objects_saved(self) -> int:
-        """Archives and indices that there will be less."""
+        """How many archives and indices fewer there will be."""
         return 2 * (self.count - 1)
 
 
-def plan(  # what the request says
-    resources: Resources, name: str, *, min_score: float | None, target: int, most: int, operations: int
+def plan(
+    resources: Resources, name: str, *, min_score: float | None, target_size: int, max_size: int, max_operations: int
 ) -> list[Proposal]:
-    """The best proposals for a datas3t, best first. 0 and None stand for the defaults."""
+    """Return the best proposals for a datas3t, best first.
+
+    Args:
+        resources: What every call works with.
+        name: The name of the datas3t.
+        min_score: The lowest score of a proposal; None for 1.0.
+        target_size: Archives smaller than this are merged until they reach it, in bytes; 0 for 1 GiB.
+        max_size: The largest archive to make, in bytes; 0 for 5 GiB.
+        max_operations: The number of proposals at most; 0 for 10.
+    """
     values.name("datas3t_name", name)
     if min_score is not None and not min_score >= 0:
-        raise values.invalid("min_score", f"is {min_score}, but a score is 0 or more")
-    most = values.archive_size("max_aggregate_size", most or DEFAULT_MOST)
-    target = min(values.archive_size("target_size", target or DEFAULT_TARGET), most)
-    operations = values.at_most("max_operations", operations, MOST_OPERATIONS) or DEFAULT_OPERATIONS
-    rows = list(_all(resources, datas3ts.find(resources, name).id))
-    wanted = DEFAULT_SCORE if min_score is None else min_score
-    return propose(rows, wanted, target, most)[:operations]
+        raise values.invalid("min_score", f"is {min_score}, but must be 0 or more")
+    max_size = values.archive_size("max_aggregate_size", max_size or DEFAULT_MAX_SIZE)
+    target_size = min(values.archive_size("target_size", target_size or DEFAULT_TARGET_SIZE), max_size)
+    max_operations = values.at_most("max_operations", max_operations, MAX_OPERATIONS) or DEFAULT_OPERATIONS
+    rows = list(_all_dataranges(resources, datas3ts.find(resources, name).id))
+    min_score = DEFAULT_MIN_SCORE if min_score is None else min_score
+    return propose(rows, min_score, target_size, max_size)[:max_operations]
 
 
-def propose(rows: Sequence[Datarange], min_score: float, target: int, most: int) -> list[Proposal]:
-    """Proposals that do not overlap, best first. Archives that have reached `target` are left as they are; of the
-    others neighbours are merged, small ones before large ones, until they reach it, and never above `most`."""
+def propose(rows: Sequence[Datarange], min_score: float, target_size: int, max_size: int) -> list[Proposal]:
+    """Return proposals that do not overlap, best first; `rows` are in key order.
+
+    Archives that have reached `target_size` are left as they are. Of the others, neighbours are merged, small ones
+    before large ones, until they reach it. No archive grows beyond `max_size`.
+    """
     chosen: list[Proposal] = []
-    lasts: list[int] = []  # of those chosen, in key order
+    lasts: list[int] = []  # of the chosen ones, in key order
     firsts: list[int] = []
-    for found in sorted(_candidates(rows, target, most), key=lambda each: (-each.score, each.first, each.last)):
-        at = bisect_left(lasts, found.first)
-        if found.score >= min_score and (at == len(firsts) or found.last < firsts[at]):
-            chosen.append(found)
-            firsts.insert(at, found.first)
-            lasts.insert(at, found.last)
+    candidates = _candidates(rows, target_size, max_size)
+    for candidate in sorted(candidates, key=lambda each: (-each.score, each.first, each.last)):
+        at = bisect_left(lasts, candidate.first)
+        if candidate.score >= min_score and (at == len(firsts) or candidate.last < firsts[at]):
+            chosen.append(candidate)
+            firsts.insert(at, candidate.first)
+            lasts.insert(at, candidate.last)
     return chosen
 
 
-def _candidates(rows: Sequence[Datarange], target: int, most: int) -> Iterator[Proposal]:
-    limit = target
-    smallest = min((row.size_bytes for row in rows), default=target)
+def _candidates(rows: Sequence[Datarange], target_size: int, max_size: int) -> Iterator[Proposal]:
+    """Yield proposals for each tier: of archives smaller than the target, than a quarter of it, and so on."""
+    limit = target_size
+    smallest = min((row.size_bytes for row in rows), default=target_size)
     while True:
-        for stretch in _stretches(rows, limit):
-            yield from (_proposal(group) for group in _groups(stretch, target, most) if len(group) > 1)
+        for run in _runs(rows, limit):
+            yield from (_proposal(group) for group in _groups(run, target_size, max_size) if len(group) > 1)
         if limit <= smallest:
             return
         limit //= TIER
 
 
-def _stretches(rows: Sequence[Datarange], limit: int) -> Iterator[list[Datarange]]:
-    """Neighbours without a gap, all smaller than `limit`."""
-    stretch: list[Datarange] = []
+def _runs(rows: Sequence[Datarange], limit: int) -> Iterator[list[Datarange]]:
+    """Yield runs of neighbours without a gap that are all smaller than `limit`."""
+    run: list[Datarange] = []
     for row in rows:
-        if stretch and (row.size_bytes >= limit or row.first_key != stretch[-1].last_key + 1):
-            yield stretch
-            stretch = []
+        if run and (row.size_bytes >= limit or row.first_key != run[-1].last_key + 1):
+            yield run
+            run = []
         if row.size_bytes < limit:
-            stretch.append(row)
-    if stretch:
-        yield stretch
+            run.append(row)
+    if run:
+        yield run
 
 
-def _groups(stretch: Sequence[Datarange], target: int, most: int) -> Iterator[list[Datarange]]:
-    """Cuts a stretch where a group has reached `target`, or would pass `most`."""
+def _groups(run: Sequence[Datarange], target_size: int, max_size: int) -> Iterator[list[Datarange]]:
+    """Cut a run into groups that have reached `target_size`, or would exceed a limit with one more."""
     group: list[Datarange] = []
     size = END_SIZE
-    for row in stretch:
-        if group and (size + row.entries_size_bytes > most or len(group) == MOST_SOURCES):
+    for row in run:
+        if group and (size + row.entries_size_bytes > max_size or len(group) == MAX_SOURCES):
             yield group
             group, size = [], END_SIZE
         group.append(row)
         size += row.entries_size_bytes
-        if size >= target:
+        if size >= target_size:
             yield group
             group, size = [], END_SIZE
     if group:
@@ -125,11 +139,11 @@ def _proposal(group: Sequence[Datarange]) -> Proposal:
     moved = sum(part.size for part in parts if not part.copied)
     copied = sum(part.size for part in parts if part.copied)
     assert all(one.last_key + 1 == other.first_key for one, other in pairwise(group))
-    score = (len(group) - 1) * REQUEST / (moved + copied / COPIED)
+    score = (len(group) - 1) * REQUEST_WORTH / (moved + copied / COPIED_PER_MOVED)
     return Proposal(group[0].first_key, group[-1].last_key, len(group), moved + copied, moved, score)
 
 
-def _all(resources: Resources, datas3t_id: int) -> Iterator[Datarange]:
+def _all_dataranges(resources: Resources, datas3t_id: int) -> Iterator[Datarange]:
     after = -1
     while True:
         with pool.connection(resources.pool) as conn:

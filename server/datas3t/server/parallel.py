@@ -1,27 +1,31 @@
-"""Many small calls to S3, some of them at a time; what waits and what is held is bounded, however many there are."""
+"""Many small calls to S3, several at a time, with a bounded number of threads and of results in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-AT_ONCE = 16
-HELD = 20  # asked for and not yet taken: a slow one does not leave the others idle
+MAX_THREADS = 16  # calls at a time: enough to hide S3's latency, few enough for a server that runs many of these
+MAX_PENDING = 20  # items started and not yet yielded: a few more than threads, so that a slow call does not idle them
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def at_once(do: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The results in the items' order. Whoever takes them slowly holds up the work; an error ends it."""
-    held: deque[Future[Result]] = deque()
-    threads = ThreadPoolExecutor(AT_ONCE)
+def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the function's results in the order of the items, calling it for several items at a time.
+
+    No more than `MAX_PENDING` items are taken before a result is consumed. The first error is raised, and ends the
+    iteration.
+    """
+    pending: deque[Future[Result]] = deque()
+    threads = ThreadPoolExecutor(MAX_THREADS)
     try:
         for item in items:
-            held.append(threads.submit(do, item))
-            if len(held) == HELD:
-                yield held.popleft().result()
-        while held:
-            yield held.popleft().result()
+            pending.append(threads.submit(function, item))
+            if len(pending) == MAX_PENDING:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         threads.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The reaper: ends what was abandoned, and deletes objects that no row names any more. Any number may run at once."""
+"""The reaper: cancels expired uploads and aggregates, and deletes queued objects. Several may run at the same time."""
 
 import logging
 from collections import defaultdict
@@ -15,36 +15,39 @@ from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
-BATCH = 1000
-KEEP_FINISHED = timedelta(days=30)
+BATCH = 1000  # rows in one statement, and objects in one DeleteObjects request: S3's limit
+KEEP_FINISHED = timedelta(days=30)  # how long a repeated call has the same outcome as the first
 LEASE = timedelta(minutes=10)  # longer than S3's time-outs and retries take for a batch
 FIRST_RETRY = timedelta(seconds=5)
-LONGEST_RETRY = timedelta(hours=1)
+LONGEST_RETRY = timedelta(hours=1)  # so that deletions go on soon after S3 is back, however long it was away
 
 _log = logging.getLogger(__name__)
 
 
 def sweep(resources: Resources, stopping: Event | None = None) -> int:
-    """Does all that is due now; how many objects are gone. What fails stays queued, with back-off."""
-    _end_abandoned(resources)
-    gone = 0
+    """Do everything that is due, until `stopping` is set; return how many objects were deleted.
+
+    Objects that cannot be deleted stay queued, and are retried less and less often.
+    """
+    _end_expired(resources)
+    deleted = 0
     while not (stopping and stopping.is_set()):
         with pool.connection(resources.pool) as conn:
             claims = keys_to_delete.claim(conn, BATCH, LEASE)
         if not claims:
             break
-        gone += _delete(resources, claims)
-    return gone
+        deleted += _delete(resources, claims)
+    return deleted
 
 
 def backlog(resources: Resources) -> Backlog:
-    """What is still to be deleted, for the metrics."""
+    """Count the objects that are still to be deleted, for the metrics."""
     with pool.connection(resources.pool) as conn:
         return keys_to_delete.backlog(conn)
 
 
 class Reaper:
-    """Sweeps in a thread of its own: every `interval`, and at once where something was queued by this server."""
+    """A thread that sweeps every `interval`, and at once when this server has queued objects for deletion."""
 
     def __init__(self, resources: Resources, interval: timedelta = timedelta(seconds=30)) -> None:
         self._resources = resources
@@ -53,14 +56,15 @@ class Reaper:
         self._thread = Thread(target=self._run, name="reaper", daemon=True)
 
     def start(self) -> None:
+        """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Has it sweep now."""
+        """Sweep now instead of after the rest of the interval."""
         self._resources.deletions.set()
 
     def stop(self) -> None:
-        """Waits until the batch at hand is done."""
+        """Stop the thread, after the batch that it is working on."""
         self._stopping.set()
         self.wake()
         self._thread.join()
@@ -68,17 +72,17 @@ class Reaper:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if gone := sweep(self._resources, self._stopping):
-                    _log.info("%d objects deleted", gone)
+                if deleted := sweep(self._resources, self._stopping):
+                    _log.info("%d objects deleted", deleted)
             except Failure as failure:
-                _log.warning("the reaper will try again: %s", failure.message)
+                _log.warning("the reaper failed and will retry: %s", failure.message)
             except Exception:
-                _log.exception("the reaper will try again")
+                _log.exception("the reaper failed and will retry")
             self._resources.deletions.wait(self._interval.total_seconds())
             self._resources.deletions.clear()
 
 
-def _end_abandoned(resources: Resources) -> None:
+def _end_expired(resources: Resources) -> None:
     with pool.connection(resources.pool) as conn:
         while intents.cancel_expired(conn, BATCH, resources.put_grace):
             continue
@@ -87,7 +91,7 @@ def _end_abandoned(resources: Resources) -> None:
 
 
 def _delete(resources: Resources, claims: Sequence[Claim]) -> int:
-    """Deletes from S3, with no transaction open, and notes what became of each; how many are gone."""
+    """Delete the objects bucket by bucket; return how many were deleted."""
     by_bucket: dict[int, list[Claim]] = defaultdict(list)
     for claim in claims:
         by_bucket[claim.bucket_id].append(claim)
@@ -97,37 +101,37 @@ def _delete(resources: Resources, claims: Sequence[Claim]) -> int:
 
 
 def _delete_from(resources: Resources, row: S3Bucket, claims: Sequence[Claim]) -> int:
+    """Delete the objects of one bucket in S3, with no transaction open, then store what became of each."""
     try:
         bucket = buckets.opened(resources, row)
-        aborted = _abort_all(bucket, [claim.object_key for claim in claims if claim.multipart])
-        refused = bucket.delete([claim.object_key for claim in claims]) | aborted
+        errors_by_key = _abort_multiparts(bucket, [claim.object_key for claim in claims if claim.multipart])
+        errors_by_key = bucket.delete([claim.object_key for claim in claims]) | errors_by_key
     except Failure as failure:
-        refused = {claim.object_key: failure.message for claim in claims}
-    errors = {claim: refused[claim.object_key] for claim in claims if claim.object_key in refused}
+        errors_by_key = {claim.object_key: failure.message for claim in claims}
+    errors = {claim: errors_by_key[claim.object_key] for claim in claims if claim.object_key in errors_by_key}
     done = [claim for claim in claims if claim not in errors]
     with pool.transaction(resources.pool) as conn:
         keys_to_delete.done(conn, done)
         keys_to_delete.failed(conn, errors, FIRST_RETRY, LONGEST_RETRY)
     if errors:
-        _log.warning("%d objects of bucket configuration %r are still to be deleted", len(errors), row.name)
+        _log.warning("%d objects of bucket configuration %r could not be deleted", len(errors), row.name)
     return len(done)
 
 
-def _abort_all(bucket: Bucket, keys: Sequence[str]) -> dict[str, str]:
-    """Before the objects themselves: what a completion still puts together is then found at the second look. Answers
-    what S3 refused, and why: the objects of others are deleted all the same."""
-    refused: dict[str, str] = {}
+def _abort_multiparts(bucket: Bucket, keys: Sequence[str]) -> dict[str, str]:
+    """Abort the multipart uploads of these keys; return S3's errors by key.
+
+    This is done before the objects are deleted. A completion that is still joining parts may create its object after
+    that; the second look deletes it. An error does not keep other objects from being deleted.
+    """
+    errors: dict[str, str] = {}
     for key in keys:
         try:
-            _abort(bucket, key)
+            for found, upload_id, _ in bucket.list_multiparts(key):
+                if found == key:
+                    bucket.abort_multipart(key, upload_id)
         except Failure as failure:
             if failure.reason != v1.ERROR_REASON_S3_REFUSED:
                 raise
-            refused[key] = failure.message
-    return refused
-
-
-def _abort(bucket: Bucket, key: str) -> None:
-    for found, upload_id, _ in bucket.list_multiparts(key):
-        if found == key:
-            bucket.abort_multipart(key, upload_id)
+            errors[key] = failure.message
+    return errors

@@ -1,4 +1,4 @@
-"""The file of an index that is being made: once it is large it lies on the disk that the index cache is on."""
+"""Temporary files for indices that are being made, which can be larger than memory should hold."""
 
 import errno
 import tempfile
@@ -10,26 +10,28 @@ from typing import IO
 from datas3t import v1
 from datas3t.server.errors import Failure
 
-IN_MEMORY = 1 << 20  # bytes: the index of most archives never sees the disk
+IN_MEMORY = 1 << 20  # bytes, or 65,536 datapoints; the indices of most archives are smaller and are not written to disk
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_UNFIT = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
+_NOT_WRITABLE = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR)
 
 
 @contextmanager
 def spool(folder: Path) -> Iterator[IO[bytes]]:
-    """An empty file to write and to read. It has no name: nothing is left of it, whoever dies.
+    """Yield an empty file to write and read, which moves from memory to `folder` when it grows large.
 
-    Raises INTERNAL, with what to do, where the disk does not take what the block writes.
+    The file has no name, so nothing is left of it even if the process is killed. Raise INTERNAL, with what to do about
+    it, if the disk does not accept what the block writes.
     """
     try:
-        with suppress(OSError):  # a short index does without
-            folder.mkdir(parents=True, exist_ok=True)  # whoever tidies up may have taken it away
+        # A small index needs no folder. A larger one needs it, even if it was removed while the server was running.
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
         with tempfile.SpooledTemporaryFile(IN_MEMORY, "w+b", dir=str(folder)) as file:
             yield file
     except OSError as error:
-        if error.errno not in (*_FULL, *_UNFIT):
+        if error.errno not in (*_FULL, *_NOT_WRITABLE):
             raise
-        help_ = "make room there" if error.errno in _FULL else "let it write there"
-        message = f"the server cannot write an index to its cache folder: {error.strerror}; {help_}, then call again"
+        action = "free some space there" if error.errno in _FULL else "make the folder writable"
+        message = f"the server cannot write an index to its cache folder: {error.strerror}; {action}, then call again"
         raise Failure(v1.ERROR_REASON_INTERNAL, message) from error

@@ -8,10 +8,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import tar
-from datas3t.server import spool
-from datas3t.server.aggregates import archives as aggregate_archives
-from datas3t.server.aggregates import comparison, joined_index
-from datas3t.server.aggregates import lifecycle as aggregates
+from datas3t.server import aggregates, spool
 from datas3t.server.errors import Failure
 from tests.support.aggregates import aggregate, bounds, merged, rows, send_merged, send_planned, start, stored
 from tests.support.faults import relay
@@ -79,7 +76,7 @@ def test_one_archive_that_was_overwritten_is_found_among_many(
     sources = tiny(60)
     last = left(site, sources)
     if not listed:
-        monkeypatch.setattr(aggregate_archives, "islice", lambda pages, _: islice(pages, 0))
+        monkeypatch.setattr("datas3t.server.aggregates.sources.islice", lambda pages, _: islice(pages, 0))
     sent = send_planned(site, 0, last)
     key = rows(site)[41].data_object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=sources[41].data[:-1] + b"x")
@@ -96,13 +93,13 @@ def test_one_archive_that_was_overwritten_is_found_among_many(
 def test_indices_are_joined_and_compared_piece_by_piece(
     site: Site, monkeypatch: pytest.MonkeyPatch, records: int
 ) -> None:
-    monkeypatch.setattr(joined_index, "_RECORDS", records)
-    monkeypatch.setattr(comparison, "_RECORDS", records)
+    monkeypatch.setattr("datas3t.server.aggregates.planned._INDEX_PIECE", records)
+    monkeypatch.setattr("datas3t.server.aggregates.merged._INDEX_PIECE", records)
     sources = tiny(9)
     last = left(site, sources)
     right = merged([each.data for each in sources], first=0)
     wrong = merged([each.data for each in sources[:-1]] + [archive(last, b"another size").data], first=0)
-    with pytest.raises(Failure, match=f"datapoint {last} has 12 bytes, but in its source it has 3"):
+    with pytest.raises(Failure, match=f"datapoint {last} has 12 bytes, but 3 bytes in its source"):
         aggregates.complete(site.resources, *send_merged(start(site, 0, last), wrong))
     aggregate(site, 0, sources[5].first - 1)
     check_first = rows(site)[0]

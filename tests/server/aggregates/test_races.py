@@ -7,13 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from datas3t import v1
-from datas3t.server import dataranges
-from datas3t.server.aggregates import completion as aggregate_completion
-from datas3t.server.aggregates import lifecycle as aggregates
+from datas3t.server import aggregates, dataranges, uploads
+from datas3t.server.aggregates.planned import check_planned
 from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.uploads import lifecycle as uploads
 from tests.server.uploads.test_races import DONE, at_once
 from tests.support.aggregates import aggregate, bounds, merged, rows, send_merged, send_planned, start, upload_some
 from tests.support.uploads import Site, archive, get
@@ -85,14 +83,13 @@ def test_an_aggregate_or_the_deletion_of_a_source_comes_first(site: Site, attemp
 def test_a_source_deleted_while_the_result_is_checked_is_said_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     upload_some(site, 3)
     sent = send_planned(site, 1, 9)
-    check = aggregate_completion.check
 
     def slow(*arguments: object) -> object:
         dataranges.delete(site.resources, site.datas3t, 7, 9)
         site.sweep()
-        return check(*arguments)  # type: ignore[arg-type]
+        return check_planned(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(aggregate_completion, "check", slow)
+    monkeypatch.setattr("datas3t.server.aggregates.lifecycle.check_planned", slow)
     with pytest.raises(Failure) as caught:
         aggregates.complete(site.resources, *sent)
     assert caught.value.reason == CHANGED

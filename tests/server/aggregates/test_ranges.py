@@ -7,7 +7,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive.parts import MAX_PARTS, MIN_PART
-from datas3t.server.aggregates.ranges import Bounds, misfit, nearest
+from datas3t.server.aggregates.ranges import Bounds, find_problem, nearest
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from tests.support.aggregates import start, upload_some
@@ -50,7 +50,7 @@ def check_nearest(source: random.Random) -> None:
 
     found, all_of_them = nearest(bounds, first, last), obvious(bounds)
     within = [each for each in bounds if each[0] <= last and each[1] >= first]
-    assert (misfit(within, first, last) is None) == ((first, last) in all_of_them)
+    assert (find_problem(within, first, last) is None) == ((first, last) in all_of_them)
     if not all_of_them:
         assert found is None
     else:
@@ -63,11 +63,11 @@ def check_nearest(source: random.Random) -> None:
     [
         (2, 9, "it cuts through the datarange from 1 to 3", (1, 9)),
         (1, 8, "it cuts through the datarange from 7 to 9", (1, 9)),
-        (1, 3, "it holds one datarange, but two at least", (1, 6)),
-        (100, 200, "it holds no datarange, but two at least", (4, 9)),
-        (0, 9, "there is no datapoint from 0 to 0", (1, 9)),
-        (1, 12, "there is no datapoint from 10 to 12", (1, 9)),
-        (1, 22, "there is no datapoint from 10 to 19", (1, 9)),
+        (1, 3, "it holds one datarange, but at least two", (1, 6)),
+        (100, 200, "it holds no datarange, but at least two", (4, 9)),
+        (0, 9, "it has no datapoints from 0 to 0", (1, 9)),
+        (1, 12, "it has no datapoints from 10 to 12", (1, 9)),
+        (1, 22, "it has no datapoints from 10 to 19", (1, 9)),
     ],
 )
 def test_what_is_wrong_is_said(site: Site, first: int, last: int, why: str, better: Bounds) -> None:
@@ -78,13 +78,13 @@ def test_what_is_wrong_is_said(site: Site, first: int, last: int, why: str, bett
     assert caught.value.reason == v1.ERROR_REASON_AGGREGATE_RANGE_UNFIT
     metadata = caught.value.metadata
     assert (metadata["nearest_first"], metadata["nearest_last"]) == (str(better[0]), str(better[1]))
-    assert caught.value.message.endswith(f"the nearest range that can is {better[0]} to {better[1]}")
+    assert caught.value.message.endswith(f"; the nearest range that can be aggregated is {better[0]} to {better[1]}")
 
 
 def test_where_no_range_can_be_aggregated_none_is_named(site: Site) -> None:
     for first in (1, 10):
         site.upload(archive(first, b"content"))
-        with pytest.raises(Failure, match="no other range can be either") as caught:
+        with pytest.raises(Failure, match="no other range of this datas3t can be aggregated either") as caught:
             start(site, 1, 1)
         assert "nearest_first" not in caught.value.metadata
 
@@ -124,7 +124,9 @@ def test_an_index_larger_than_s3_takes_is_not_begun(site: Site) -> None:
                  FROM datas3ts, generate_series(0, 3) AS n"""
         )
     for planned in (True, False):
-        with pytest.raises(Failure, match="its index would have 7680000000 bytes, but S3 takes 5368709120") as caught:
+        with pytest.raises(
+            Failure, match="index would have 7680000000 bytes, but S3 accepts at most 5368709120"
+        ) as caught:
             start(site, 0, 479_999_999, planned=planned)
         assert caught.value.metadata["nearest_last"] == "239999999"
         assert start(site, 0, 239_999_999, planned=planned).aggregate.id

@@ -42,7 +42,7 @@ def test_the_aggregate_goes_before_its_sources(empty: Site) -> None:
     whole = leave(empty, WHOLE, 9)
     result = imported(empty)
     assert keys(empty) == [whole]
-    assert result.skipped == dict.fromkeys(sources, f"it overlaps {whole}, which was taken instead")
+    assert result.skipped == dict.fromkeys(sources, f"it overlaps {whole}, which was imported instead")
 
 
 @pytest.mark.parametrize("left", [[0], [3], [1, 2], [0, 2, 3], []])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datas3t.server.imports.cover import cover, overlapped
+from datas3t.server.imports.cover import best_cover, find_overlapping
 
 
 class Span(NamedTuple):
@@ -37,7 +37,7 @@ def worth(chosen: tuple[Span, ...] | list[Span]) -> tuple[int, int, int]:
 
 @given(spans(8))
 def test_no_other_set_without_overlaps_is_better(given_spans: list[Span]) -> None:
-    taken = cover(given_spans)
+    taken = best_cover(given_spans)
     assert apart(taken)
     assert taken == sorted(taken)
     sets = (each for size in range(len(given_spans) + 1) for each in combinations(given_spans, size))
@@ -47,14 +47,14 @@ def test_no_other_set_without_overlaps_is_better(given_spans: list[Span]) -> Non
 @given(spans(12), st.integers())
 def test_the_order_of_what_was_found_does_not_matter(given_spans: list[Span], seed: int) -> None:
     shuffled = random.Random(seed).sample(given_spans, len(given_spans))
-    assert cover(shuffled) == cover(given_spans)
+    assert best_cover(shuffled) == best_cover(given_spans)
 
 
 @given(spans(12))
 def test_whatever_is_left_out_overlaps_what_is_taken(given_spans: list[Span]) -> None:
-    taken = cover(given_spans)
+    taken = best_cover(given_spans)
     for each in given_spans:
-        other = overlapped(taken, each)
+        other = find_overlapping(taken, each)
         assert other is not None
         assert other.first <= each.last
         assert each.first <= other.last
@@ -69,20 +69,20 @@ def test_an_aggregate_goes_before_its_sources_and_loses_no_key_where_it_is_missi
     aggregate = Span(0, sum(sizes) - 1, len(sizes) + 1)
     found = [*sources, aggregate]
     order.shuffle(found)
-    assert cover(found) == [aggregate]
-    assert cover([each for each in found if each is not aggregate]) == sources
+    assert best_cover(found) == [aggregate]
+    assert best_cover([each for each in found if each is not aggregate]) == sources
 
 
 def test_of_two_with_the_same_keys_the_later_is_taken() -> None:
-    assert cover([Span(1, 9, 3), Span(1, 9, 7), Span(1, 9, 5)]) == [Span(1, 9, 7)]
+    assert best_cover([Span(1, 9, 3), Span(1, 9, 7), Span(1, 9, 5)]) == [Span(1, 9, 7)]
 
 
 def test_the_greatest_keys_are_covered() -> None:
     most = (1 << 63) - 1
-    assert cover([Span(0, most, 1), Span(most, most, 2)]) == [Span(0, most, 1)]
-    assert overlapped([Span(0, most, 1)], Span(most, most, 2)) == Span(0, most, 1)
+    assert best_cover([Span(0, most, 1), Span(most, most, 2)]) == [Span(0, most, 1)]
+    assert find_overlapping([Span(0, most, 1)], Span(most, most, 2)) == Span(0, most, 1)
 
 
 def test_a_hundred_thousand_are_chosen_from_quickly() -> None:
     many = [Span(10 * n, 10 * n + 14, n + 1) for n in range(100_000)]
-    assert len(cover(many)) == 50_000
+    assert len(best_cover(many)) == 50_000

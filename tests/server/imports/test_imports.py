@@ -10,12 +10,10 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import names, tar
-from datas3t.server import datas3ts, spool
+from datas3t.server import datas3ts, imports, spool, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.imports import run as imports
-from datas3t.server.imports.rebuilt_index import WHOLE
-from datas3t.server.uploads import lifecycle as uploads
+from datas3t.server.imports.archives import WHOLE_ARCHIVE
 from tests.support import tars
 from tests.support.importing import imported, index_of, leave, leave_index_in_parts, lost, object_key, rows
 from tests.support.stack import BucketPool
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 SMALL = archive(5, b"one", b"two" * 400, b"", b"four")
 MEDIUM = archive(100, *(bytes([n]) * 8192 for n in range(60)))
-assert len(MEDIUM.data) > WHOLE
+assert len(MEDIUM.data) > WHOLE_ARCHIVE
 
 
 @pytest.fixture
@@ -114,8 +112,8 @@ def test_what_is_uploaded_or_about_to_be_deleted_is_left_alone(site: Site) -> No
     result = imported(site)
     assert result.imported == []
     assert result.skipped == {
-        pending: "it belongs to an upload or aggregate that is open",
-        object_key(MEDIUM, 2): "it is about to be deleted",
+        pending: "it belongs to a pending upload or aggregate",
+        object_key(MEDIUM, 2): "it is queued for deletion",
     }
     site.sweep()
     assert imported(site).skipped.keys() == {pending}
@@ -130,14 +128,14 @@ def test_an_open_aggregate_is_left_alone(site: Site) -> None:
                SELECT id, 5, 8, 10, '{}', true, %s, %s, 0, false, now() + '1 day' FROM datas3ts""",
             [key, names.index_key(key)],
         )
-    assert imported(site).skipped == {key: "it belongs to an upload or aggregate that is open"}
+    assert imported(site).skipped == {key: "it belongs to a pending upload or aggregate"}
 
 
 def test_an_index_that_comes_before_its_archive_belongs_to_the_upload(site: Site) -> None:
     started = site.start(SMALL)
     key = started.upload.index_object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=SMALL.index)
-    assert imported(site).skipped == {key: "it belongs to an upload or aggregate that is open"}
+    assert imported(site).skipped == {key: "it belongs to a pending upload or aggregate"}
 
 
 def test_what_overlaps_a_datarange_is_skipped(site: Site) -> None:
@@ -177,7 +175,7 @@ def test_names_that_are_not_ours_are_skipped_or_passed_over(site: Site) -> None:
 def test_an_index_without_an_archive_is_skipped(site: Site) -> None:
     key = names.index_key(object_key(SMALL, 3))
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=SMALL.index)
-    assert imported(site).skipped == {key: "it is an index without its archive"}
+    assert imported(site).skipped == {key: "it is an index without an archive"}
     assert counter(site) == 3
 
 
@@ -187,7 +185,7 @@ DAMAGED = {
     "torn": (SMALL.data[:1600], "truncated|not a multiple of 512"),
     "other bytes": (bytes(range(256)) * 40, "checksum"),
     "other keys": (archive(6, b"one", b"two", b"", b"four").data, f"{6:020d}.*the first key must be 5"),
-    "fewer": (archive(5, b"one").data, "holds 1 datapoints, but 4 by its name"),
+    "fewer": (archive(5, b"one").data, "holds 1 datapoints, but its name stands for 4"),
     "a wrong name": (archive(5, b"", b"", b"", b"", names=["a.jpg", "b", "c", "d"]).data, "'a.jpg' is not named"),
 }
 
@@ -196,7 +194,7 @@ DAMAGED = {
 @pytest.mark.parametrize("large", [False, True])
 def test_an_archive_that_cannot_be_read_is_skipped(site: Site, damage: str, large: bool) -> None:
     data, message = DAMAGED[damage]
-    wrong: Archive = replace(SMALL, data=data + (bytes(2 * WHOLE) if large and data else b""))
+    wrong: Archive = replace(SMALL, data=data + (bytes(2 * WHOLE_ARCHIVE) if large and data else b""))
     key = leave(site, wrong, 1)
     good = leave(site, MEDIUM, 2)
     result = imported(site)

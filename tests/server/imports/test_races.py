@@ -11,11 +11,9 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import names
-from datas3t.server import dataranges
+from datas3t.server import dataranges, imports, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.imports import run as imports
-from datas3t.server.uploads import lifecycle as uploads
 from tests.support.faults import Fault, relay
 from tests.support.importing import imported, leave, leave_many, lost, object_key, rows
 from tests.support.uploads import Site, archive
@@ -64,7 +62,7 @@ def test_an_upload_that_is_cancelled_behind_the_listing_is_not_imported(site: Si
     upload, _ = site.send(ONE)
     with halfway(site, checked=False) as skipped:
         uploads.cancel(site.resources, upload)
-    assert skipped == {object_key(ONE, 1): "it is about to be deleted"}
+    assert skipped == {object_key(ONE, 1): "it is queued for deletion"}
     assert whole(site)
 
 
@@ -75,7 +73,7 @@ def test_what_is_deleted_behind_the_listing_is_not_imported(site: Site) -> None:
     with halfway(site, checked=False) as skipped:
         dataranges.delete(site.resources, "images", 1, 2)
         site.sweep()
-    assert skipped == {object_key(ONE, 1): "it was deleted or written anew while it was looked at; import again"}
+    assert skipped == {object_key(ONE, 1): "it was deleted or written again while it was checked; import again"}
     assert whole(site)
 
 
@@ -99,7 +97,7 @@ def test_what_another_import_added_and_a_user_deleted_stays_deleted(site: Site) 
     with halfway(site, checked=True) as skipped:
         imported(site)
         dataranges.delete(site.resources, "images", 1, 2)
-    assert skipped == {key: "it is about to be deleted"}
+    assert skipped == {key: "it is queued for deletion"}
     assert rows(site) == []
     assert whole(site)
 
@@ -115,7 +113,7 @@ def test_what_was_imported_deleted_and_removed_behind_the_check_never_gets_a_row
         imported(site)
         site.clear()
         site.sweep()
-        monkeypatch.setattr("datas3t.server.imports.run.take_back", killed)
+        monkeypatch.setattr("datas3t.server.imports.steps.remove_rows_without_objects", killed)
     assert skipped == {}
     assert rows(site) == []
     assert whole(site)
@@ -125,7 +123,7 @@ def test_an_archive_whose_index_vanishes_behind_the_check_is_not_deleted(site: S
     key = leave(site, ONE, 50)
     with halfway(site, checked=True) as skipped:
         site.s3.delete_object(Bucket=site.bucket, Key=names.index_key(key))
-    assert skipped == {key: "its index vanished while it was imported; import again"}
+    assert skipped == {key: "its index was deleted during the import; import again"}
     site.sweep()
     assert site.objects() == [key]
     assert imported(site).imported == ["images"]
@@ -200,7 +198,7 @@ def test_credentials_that_may_not_write_import_what_needs_no_new_index(site: Sit
         between.always = Fault(status=403, only=b"PUT ")
         site.move(between.url)
         result = imported(site)
-    message = "its index is missing or wrong, and the credentials do not allow to write another"
+    message = "its index is missing or wrong, and the credentials do not allow writing a new one"
     assert result.skipped == {bad: message}
     assert [row.data_object_key for row in rows(site)] == [good]
     assert names.index_key(bad) not in site.objects()

@@ -6,9 +6,8 @@ from dataclasses import replace
 import pytest
 
 from datas3t import v1
-from datas3t.server import dataranges
+from datas3t.server import dataranges, uploads
 from datas3t.server.errors import Failure
-from datas3t.server.uploads import lifecycle as uploads
 from tests.support.uploads import Archive, Site, archive, large_archive, put, put_data
 
 
@@ -53,12 +52,12 @@ def test_an_index_that_never_came(site: Site) -> None:
 
 
 def test_an_archive_of_another_size_is_told_both(site: Site) -> None:
-    message = f"the archive in the bucket has {len(SMALL.data) + 512} bytes, but it must have {len(SMALL.data)}"
+    message = f"the archive in the bucket has {len(SMALL.data) + 512} bytes instead of {len(SMALL.data)}"
     lie(site, SMALL, SMALL.data + bytes(512), SMALL.index, message)
 
 
 def test_an_index_of_another_size_is_told_both(site: Site) -> None:
-    lie(site, SMALL, SMALL.data, SMALL.index[:-16], "the index in the bucket has 48 bytes, but it must have 64")
+    lie(site, SMALL, SMALL.data, SMALL.index[:-16], "the index in the bucket has 48 bytes instead of 64")
 
 
 def test_an_index_of_zeros(site: Site) -> None:
@@ -148,7 +147,9 @@ def test_too_few_etags(site: Site) -> None:
 
 def test_a_wrong_etag(site: Site) -> None:
     upload_id, etags = site.send(large_archive(1))
-    refused(site, upload_id, [etags[0], '"0123456789abcdef"'], "part 2 has the ETag .* not '0123456789abcdef'")
+    refused(
+        site, upload_id, [etags[0], '"0123456789abcdef"'], "part 2 has the ETag .* but '0123456789abcdef' was given"
+    )
 
 
 def test_parts_in_the_wrong_order(site: Site) -> None:
@@ -168,4 +169,4 @@ def test_a_multipart_upload_that_was_aborted(site: Site) -> None:
     upload_id, etags = site.send(large_archive(1))
     (s3_upload_id,) = site.multiparts()
     site.s3.abort_multipart_upload(Bucket=site.bucket, Key=site.key(upload_id), UploadId=s3_upload_id)
-    refused(site, upload_id, etags, "the multipart upload is gone")
+    refused(site, upload_id, etags, "the multipart upload no longer exists")

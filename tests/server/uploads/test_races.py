@@ -7,9 +7,8 @@ from threading import Barrier
 import pytest
 
 from datas3t import v1
-from datas3t.server import dataranges, datas3ts
+from datas3t.server import dataranges, datas3ts, uploads
 from datas3t.server.errors import Failure
-from datas3t.server.uploads import lifecycle as uploads
 from tests.support.uploads import Site, archive, large_archive
 
 DONE = 0

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from datas3t import v1
-from datas3t.server import dataranges
+from datas3t.server import dataranges, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from datas3t.server.intents import upload_states
+from datas3t.server.intents import UPLOADS
 from datas3t.server.resources import Resources
-from datas3t.server.uploads import lifecycle as uploads
 from tests.support.faults import relay
 from tests.support.uploads import Site, archive, large_archive, put, put_data
 
@@ -217,7 +216,7 @@ def test_signing_again_prolongs_an_upload(site: Site) -> None:
     assert signed.data_put_url
     assert signed.index_put_url
     site.sweep()
-    upload_states.find_pending(site.resources, started.upload.id)
+    UPLOADS.find_pending(site.resources, started.upload.id)
 
 
 @pytest.mark.parametrize("numbers", [[0], [3], [1, 10_001], [1] * 1001])
@@ -284,7 +283,7 @@ def test_while_s3_is_away_a_completion_is_not_final(site: Site, services: "Servi
 
 def test_a_completion_whose_answer_was_lost_in_s3_is_repeated(site: Site) -> None:
     upload_id, etags = site.send(large_archive(1))
-    row = upload_states.find_pending(site.resources, upload_id)
+    row = UPLOADS.find_pending(site.resources, upload_id)
     parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
     site.s3.complete_multipart_upload(
         Bucket=site.bucket,

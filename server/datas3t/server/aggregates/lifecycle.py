@@ -1,16 +1,20 @@
-"""Aggregates: many dataranges become one. As uploads, they are intents first, and end in one transaction: the swap.
+"""Aggregates from start to end: a pending row and URLs, then the checks, and one transaction that swaps the dataranges.
 
-No transaction is open while S3 is asked: what changes in between is seen by the swap, which then changes nothing.
+Sources may change while S3 is called. The swap notices it, and then changes nothing.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from datas3t import v1
-from datas3t.archive import join, names, parts
+from datas3t.archive import FormatError, join, names, parts
 from datas3t.server import datas3ts, values
-from datas3t.server.aggregates import completion, ranges
-from datas3t.server.aggregates import sources as aggregate_sources
+from datas3t.server.aggregates import ranges
+from datas3t.server.aggregates.merged import check_merged
+from datas3t.server.aggregates.planned import check_planned
+from datas3t.server.aggregates.sources import current_sources, plan_parts, sources_changed
+from datas3t.server.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.dataranges import Presigned, signed
 from datas3t.server.db import aggregate_uploads, dataranges, keys_to_delete, pool
 from datas3t.server.db import datas3ts as datas3t_rows
@@ -18,11 +22,9 @@ from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
-from datas3t.server.intents import aggregate_states, urls
-from datas3t.server.intents.urls import FIRST_URLS
+from datas3t.server.intents import AGGREGATES, urls
 from datas3t.server.resources import Resources
-from datas3t.server.s3.bucket import Bucket
-from datas3t.server.uploads.completion import Checked, Invalid
+from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,68 +42,54 @@ class Started:
 def start(
     resources: Resources, name: str, first: int, last: int, *, planned: bool = False, all_urls: bool = True
 ) -> Started:
-    """Reserves an object key for what will replace all dataranges from `first` to `last`, and signs its URLs.
+    """Reserve an object key for what will replace the dataranges from `first` to `last`, and sign its URLs.
 
-    With its sources and the URLs of all parts, or without sources and with those of the first 1,000.
+    `planned` has the archive made by a part plan, whose URLs `sign_parts` returns. With `all_urls` the result has the
+    sources and the URLs of all parts, otherwise no sources and the URLs of the first 1,000 parts.
     """
     values.name("datas3t_name", name)
     values.span("first_datapoint_index", first, "last_datapoint_index", last)
-    datas3t, sources, aggregate = _intend(resources, name, first, last, planned)
+    datas3t, sources, aggregate = _insert(resources, name, first, last, planned)
     bucket = datas3ts.bucket_of(resources, datas3t)
     if aggregate.multipart:
-        aggregate = _opened(resources, datas3t, bucket, aggregate)
-    listed = signed(resources, bucket, sources) if all_urls else []
+        aggregate = replace(aggregate, s3_upload_id=AGGREGATES.open_multipart(resources, bucket, aggregate))
+    signed_sources = signed(resources, bucket, sources) if all_urls else []
     if planned:
-        return Started(aggregate, listed, len(aggregate_sources.plan(sources)))
-    count = urls.part_count(aggregate)
-    numbers = range(1, count + 1) if all_urls else range(1, count + 1)[:FIRST_URLS]
+        return Started(aggregate, signed_sources, len(plan_parts(sources)))
+    count = len(urls.part_sizes(aggregate))
+    numbers = range(1, (count if all_urls else min(count, urls.MAX_PART_URLS)) + 1)
     return Started(
         aggregate,
-        listed,
+        signed_sources,
         count,
-        data_put_url=urls.of_archive(resources, bucket, aggregate),
-        part_urls=[url for _, url in urls.of_parts(resources, bucket, aggregate, numbers)],
-        index_put_url=urls.of_index(resources, bucket, aggregate),
+        data_put_url=urls.for_archive(resources, bucket, aggregate),
+        part_urls=[url for _, url in urls.for_parts(resources, bucket, aggregate, numbers)],
+        index_put_url=urls.for_index(resources, bucket, aggregate),
     )
 
 
 def complete(resources: Resources, aggregate_id: int, etags: Sequence[str]) -> None:
-    """Checks the new archive and puts it in its sources' place. A final failure ends the aggregate.
+    """Check the new archive and put its datarange in the place of the sources; a repeated call has the same outcome.
 
-    Called again it answers as the first time.
+    `etags` are those of the parts, in order; empty if the archive went up in one PUT. An invalid archive and changed
+    sources are final: they end the aggregate. After any other failure the call may be repeated.
     """
-    etags = values.etags("upload_ids", etags)
-    aggregate = aggregate_states.find(resources, aggregate_id)
-    if aggregate.state != "pending":
-        aggregate_states.replay(aggregate)
-        return
-    if etags and not aggregate.multipart:
-        raise values.invalid("upload_ids", "are for archives in parts; this one is a single PUT")
-    datas3t = aggregate_sources.datas3t(resources, aggregate)
-    failure = _checked_and_swapped(resources, datas3t, aggregate, etags)
-    if failure is not None and aggregate_states.fail(resources, datas3t, aggregate, failure):
-        raise failure
-    aggregate_states.replay(aggregate_states.find(resources, aggregate_id))
+    AGGREGATES.complete(resources, aggregate_id, etags, partial(_check_and_swap, resources))
 
 
 def cancel(resources: Resources, aggregate_id: int) -> None:
-    """Ends an aggregate; its objects go, its sources stay. Raises AGGREGATE_COMPLETED where it is too late."""
-    aggregate = aggregate_states.find(resources, aggregate_id)
-    if aggregate.state == "pending":
-        aggregate_states.cancel(resources, aggregate_sources.datas3t(resources, aggregate), aggregate)
-        aggregate = aggregate_states.find(resources, aggregate_id)
-    if aggregate.state == "completed":
-        raise aggregate_states.completed(aggregate)
+    """Cancel an aggregate and delete its objects, not its sources; raise AGGREGATE_COMPLETED if it is complete."""
+    AGGREGATES.cancel(resources, aggregate_id)
 
 
-def _intend(
+def _insert(
     resources: Resources, name: str, first: int, last: int, planned: bool
 ) -> tuple[Datas3t, list[Datarange], Aggregate]:
     with pool.transaction(resources.pool) as conn:
         datas3t = datas3t_rows.draw_counter(conn, name)
         if datas3t is None:
             raise datas3ts.not_found(name)
-        sources = ranges.sources(conn, datas3t, first, last, planned=planned)
+        sources = ranges.find_sources(conn, datas3t, first, last, planned=planned)
         size = join.joined_size(row.entries_size_bytes for row in sources)
         multipart = planned or not parts.is_direct(size)
         key = names.archive_key(name, first, last, datas3t.upload_counter)
@@ -122,54 +110,57 @@ def _intend(
     return datas3t, sources, aggregate
 
 
-def _opened(resources: Resources, datas3t: Datas3t, bucket: Bucket, aggregate: Aggregate) -> Aggregate:
-    """The aggregate with its multipart upload in S3; where S3 opens none, the intent is over."""
-    try:
-        s3_upload_id = bucket.create_multipart(aggregate.data_object_key)
-    except Failure:
-        aggregate_states.cancel(resources, datas3t, aggregate)
-        raise
-    with pool.connection(resources.pool) as conn:
-        if not aggregate_uploads.set_s3_upload_id(conn, aggregate.id, s3_upload_id):
-            raise aggregate_states.cancelled(aggregate)
-    return replace(aggregate, s3_upload_id=s3_upload_id)
-
-
-def _checked_and_swapped(
+def _check_and_swap(
     resources: Resources, datas3t: Datas3t, aggregate: Aggregate, etags: Sequence[str]
 ) -> Failure | None:
-    """Why it is not, where that is final. None also where the aggregate ended meanwhile."""
-    sources = aggregate_sources.current(resources, aggregate)
+    """Swap in an aggregate whose objects are as they must be; return the failure if one is final."""
+    sources = current_sources(resources, aggregate)
     if sources is None:
-        return aggregate_sources.changed(aggregate)
+        return sources_changed(aggregate)
     bucket = datas3ts.bucket_of(resources, datas3t)
-    urls.check_opened(bucket, aggregate)
+    urls.check_multipart_opened(bucket, aggregate)
     try:
-        checked = completion.check(bucket, aggregate, sources, etags, resources.scratch)
+        checked = _check(resources, bucket, aggregate, sources, etags)
         _swap(resources, datas3t, aggregate, checked)
-    except Invalid as error:
-        return aggregate_states.final(aggregate, v1.ERROR_REASON_AGGREGATE_INVALID, str(error))
+    except InvalidUploadError as error:
+        return AGGREGATES.final_failure(aggregate, v1.ERROR_REASON_AGGREGATE_INVALID, str(error))
     except Failure as failure:
         if failure.reason == v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED:
             return failure
-        if failure.reason == v1.ERROR_REASON_OBJECT_CHANGED and aggregate_sources.current(resources, aggregate) is None:
-            return aggregate_sources.changed(aggregate)  # deleted while they were read
+        # An object that is missing because its datarange was deleted since is not damage: the sources have changed.
+        if failure.reason == v1.ERROR_REASON_OBJECT_CHANGED and current_sources(resources, aggregate) is None:
+            return sources_changed(aggregate)
         raise
     return None
 
 
-def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked: Checked) -> None:
-    """The new datarange in its sources' place; their objects stay until every URL for them has ended.
+def _check(
+    resources: Resources, bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
+) -> CheckedObjects:
+    """Check that the new archive holds exactly the sources' datapoints; raise InvalidUploadError if it does not."""
+    try:
+        if aggregate.planned:
+            return check_planned(bucket, aggregate, sources, etags, resources.scratch)
+        return check_merged(bucket, aggregate, sources, etags)
+    except FormatError as error:
+        raise InvalidUploadError(f"{error}; start again") from error
+    except (ObjectMissing, ObjectChanged) as error:
+        raise InvalidUploadError("the archive or the index changed while they were checked; start again") from error
 
-    Raises AGGREGATE_SOURCES_CHANGED, and then nothing is changed; neither is it where the aggregate ended meanwhile.
+
+def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked: CheckedObjects) -> None:
+    """Complete the aggregate and replace its sources by one datarange; do nothing if it is not pending any more.
+
+    The sources' objects stay until every URL that was signed for them has expired. Raise AGGREGATE_SOURCES_CHANGED, and
+    change nothing, if a source was deleted or aggregated since.
     """
     with pool.transaction(resources.pool) as conn:
-        datas3t_rows.locked(conn, datas3t.name)  # before dataranges, as everybody does
-        if aggregate_uploads.finish(conn, aggregate.id, "completed") is None:
+        datas3t_rows.locked(conn, datas3t.name)  # before dataranges, in the order that all transactions keep
+        if not AGGREGATES.table.complete(conn, aggregate.id):
             return
-        gone = dataranges.delete_by_ids(conn, aggregate.source_ids)
-        if len(gone) != len(aggregate.source_ids):
-            raise aggregate_sources.changed(aggregate)
+        replaced = dataranges.delete_by_ids(conn, aggregate.source_ids)
+        if len(replaced) != len(aggregate.source_ids):
+            raise sources_changed(aggregate)
         dataranges.insert(
             conn,
             datas3t.id,
@@ -182,5 +173,5 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
             data_etag=checked.data_etag,
             index_etag=checked.index_etag,
         )
-        old = [key for row in gone for key in (row.data_object_key, row.index_object_key)]
-        keys_to_delete.queue(conn, datas3t.bucket_id, old, due_at=resources.expiry() + resources.put_grace)
+        keys = [key for row in replaced for key in (row.data_object_key, row.index_object_key)]
+        keys_to_delete.queue(conn, datas3t.bucket_id, keys, due_at=resources.expiry() + resources.put_grace)

@@ -1,4 +1,4 @@
-"""The parts of an open aggregate, signed a message full at a time; of a planned one with what each is made of."""
+"""The parts of a pending aggregate and their URLs; of a planned one also the source bytes that each is made of."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,25 +6,26 @@ from datetime import datetime
 
 from datas3t.archive.join import Part
 from datas3t.server import datas3ts, pages
-from datas3t.server.aggregates import sources as aggregate_sources
-from datas3t.server.db import aggregate_uploads, pool
+from datas3t.server.aggregates.sources import current_sources, plan_parts, sources_changed
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
-from datas3t.server.intents import aggregate_states, urls
+from datas3t.server.intents import AGGREGATES, urls
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, CopyUrl, PartInfo
-from datas3t.server.uploads import completion
 
-MESSAGE_SIZE = 2 << 20  # about as much as the parts of one answer take, in bytes
+MAX_RESPONSE = 2 << 20  # bytes of parts in one response: half of what gRPC clients accept by default
 
-_PART_SIZE = 2_000  # two URLs and three headers
-_PIECE_SIZE = 32
+_PART_BYTES = 2_000  # of a part in a response, about: two URLs and three headers
+_PIECE_BYTES = 32  # of a piece in a response, about
 
 
 @dataclass(frozen=True, slots=True)
 class SignedPart:
-    """`url` takes the part's bytes: those of `pieces`, by datarange, start and stop, and `zeros` behind them. Both are
-    empty where it is not planned. `copy`: how S3 makes the part by itself."""
+    """A part and the URL to PUT it.
+
+    A part of a planned aggregate is made of `pieces`, each a source with its start and stop byte, followed by `zeros`
+    zero bytes. If S3 can make it alone, `copy` is the request for that.
+    """
 
     number: int
     size: int
@@ -36,7 +37,10 @@ class SignedPart:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """Of the parts asked for as many as fit, and those that S3 already has; URLs that there are none of are empty."""
+    """As many of the requested parts as fit in a response, and the parts that S3 has received.
+
+    A URL is empty if the aggregate does not need it.
+    """
 
     parts: list[SignedPart]
     part_count: int
@@ -46,62 +50,60 @@ class Signed:
     expires_at: datetime
 
 
-def sign(resources: Resources, aggregate_id: int, numbers: Sequence[int]) -> Signed:
-    """Signs parts of an open aggregate, which then lives as long as these URLs. Where a source is gone, it is over."""
-    aggregate = aggregate_states.find_pending(resources, aggregate_id)
-    sources = _sources(resources, aggregate)
-    planned = aggregate_sources.plan(sources) if aggregate.planned else []
-    sizes = _sizes(aggregate, planned)
-    count = len(sizes) if aggregate.multipart else 0
-    urls.check_numbers(numbers, count)
-    bucket = datas3ts.bucket_of(resources, aggregate_sources.datas3t(resources, aggregate))
-    uploaded = urls.uploaded(bucket, aggregate, sizes)
-    expires_at = resources.expiry()
-    with pool.connection(resources.pool) as conn:
-        still = aggregate_uploads.extend(conn, aggregate.id, expires_at)
-    if not still:
-        aggregate = aggregate_states.find_pending(resources, aggregate_id)
-    signed = _signed(resources, bucket, aggregate, sources, planned, numbers)
+def sign_parts(resources: Resources, aggregate_id: int, numbers: Sequence[int]) -> Signed:
+    """Sign URLs of a pending aggregate for these parts; keep the aggregate until they expire.
+
+    Raise AGGREGATE_SOURCES_CHANGED, and end the aggregate, if a source was deleted or aggregated since.
+    """
+    aggregate = AGGREGATES.find_pending(resources, aggregate_id)
+    sources = _current_sources(resources, aggregate)
+    plan = plan_parts(sources) if aggregate.planned else []
+    sizes = [part.size for part in plan] if aggregate.planned else urls.part_sizes(aggregate)
+    urls.check_part_numbers(numbers, len(sizes))
+    bucket = datas3ts.bucket_of(resources, AGGREGATES.datas3t(resources, aggregate))
+    uploaded = urls.uploaded_parts(bucket, aggregate, sizes)
+    expires_at = AGGREGATES.extend(resources, aggregate)
+    if aggregate.planned:
+        signed = _planned_parts(resources, bucket, aggregate, sources, plan, numbers)
+    else:
+        signed = _parts(resources, bucket, aggregate, sizes, numbers)
     return Signed(
-        list(pages.that_fit(signed, _size, MESSAGE_SIZE)),
-        count,
+        list(pages.that_fit(signed, _response_size, MAX_RESPONSE)),
+        len(sizes),
         uploaded,
-        data_put_url=urls.of_archive(resources, bucket, aggregate),
-        index_put_url="" if planned else urls.of_index(resources, bucket, aggregate),
+        data_put_url=urls.for_archive(resources, bucket, aggregate),
+        index_put_url="" if aggregate.planned else urls.for_index(resources, bucket, aggregate),
         expires_at=expires_at,
     )
 
 
-def _sources(resources: Resources, aggregate: Aggregate) -> list[Datarange]:
-    sources = aggregate_sources.current(resources, aggregate)
+def _current_sources(resources: Resources, aggregate: Aggregate) -> list[Datarange]:
+    sources = current_sources(resources, aggregate)
     if sources is None:
-        failure = aggregate_sources.changed(aggregate)
-        if not aggregate_states.fail(resources, aggregate_sources.datas3t(resources, aggregate), aggregate, failure):
-            aggregate_states.find_pending(resources, aggregate.id)  # it ended meanwhile, perhaps well
+        failure = sources_changed(aggregate)
+        if not AGGREGATES.fail(resources, aggregate, failure):
+            AGGREGATES.find_pending(resources, aggregate.id)  # raises how another call has ended it, maybe as completed
         raise failure
     return sources
 
 
-def _sizes(aggregate: Aggregate, planned: Sequence[Part]) -> list[int]:
-    if aggregate.planned:
-        return [part.size for part in planned]
-    return completion.part_sizes(aggregate.data_size, aggregate.part_size)
+def _parts(
+    resources: Resources, bucket: Bucket, aggregate: Aggregate, sizes: Sequence[int], numbers: Sequence[int]
+) -> Iterator[SignedPart]:
+    for number, url in urls.for_parts(resources, bucket, aggregate, numbers):
+        yield SignedPart(number, sizes[number - 1], url)
 
 
-def _signed(
+def _planned_parts(
     resources: Resources,
     bucket: Bucket,
     aggregate: Aggregate,
     sources: Sequence[Datarange],
-    planned: Sequence[Part],
+    plan: Sequence[Part],
     numbers: Sequence[int],
 ) -> Iterator[SignedPart]:
-    sizes = _sizes(aggregate, planned)
-    for number, url in urls.of_parts(resources, bucket, aggregate, numbers):
-        if not planned:
-            yield SignedPart(number, sizes[number - 1], url)
-            continue
-        part = planned[number - 1]
+    for number, url in urls.for_parts(resources, bucket, aggregate, numbers):
+        part = plan[number - 1]
         pieces = [(sources[source], start, stop) for source, start, stop in part.pieces]
         copy = _copy_url(resources, bucket, aggregate, number, *pieces[0]) if part.copied else None
         yield SignedPart(number, part.size, url, pieces, part.zeros, copy)
@@ -111,9 +113,9 @@ def _copy_url(
     resources: Resources, bucket: Bucket, aggregate: Aggregate, number: int, source: Datarange, start: int, stop: int
 ) -> CopyUrl:
     assert aggregate.s3_upload_id is not None
-    to = aggregate.data_object_key, aggregate.s3_upload_id, number
-    return bucket.copy_part_url(*to, source.data_object_key, start, stop, resources.url_lifetime)
+    target = aggregate.data_object_key, aggregate.s3_upload_id, number
+    return bucket.copy_part_url(*target, source.data_object_key, start, stop, resources.url_lifetime)
 
 
-def _size(part: SignedPart) -> int:
-    return _PART_SIZE + _PIECE_SIZE * len(part.pieces)
+def _response_size(part: SignedPart) -> int:
+    return _PART_BYTES + _PIECE_BYTES * len(part.pieces)

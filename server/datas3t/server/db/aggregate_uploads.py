@@ -1,4 +1,7 @@
-"""Aggregates: intents, as uploads are, that name the dataranges they will replace."""
+"""Aggregates: one row each, with the ids of the dataranges that it replaces.
+
+What they have in common with uploads is in `intents`.
+"""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from collections.abc import Sequence
@@ -8,14 +11,18 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
-from datas3t.server.db.pending import Pending, State
+from datas3t.server.db.intents import State
 from datas3t.server.db.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregate:
-    """A row. `source_ids` are dataranges, by first key; `part_size` is in bytes, 0 where it is planned;
-    `failure_reason` is an ErrorReason."""
+    """A row. Sizes are in bytes.
+
+    `source_ids` are the ids of the dataranges to be replaced, in key order. A planned aggregate is put together from
+    the bytes of its sources by a part plan, so its `part_size` is 0; otherwise `part_size`, `s3_upload_id` and
+    `failure_reason` are as for an upload.
+    """
 
     id: int
     datas3t_id: int
@@ -64,6 +71,7 @@ def insert(
     multipart: bool,
     expires_at: datetime,
 ) -> Aggregate:
+    """Insert a pending aggregate."""
     row = {"datas3t_id": datas3t_id, "first": first, "last": last, "source_ids": list(source_ids), "planned": planned}
     archive = {"data_size": data_size, "data_key": data_key, "index_key": index_key}
     parts = {"part_size": part_size, "multipart": multipart, "expires_at": expires_at}
@@ -77,9 +85,6 @@ _BY_ID: LiteralString = f"SELECT {_COLUMNS} FROM aggregate_uploads WHERE id = %s
 
 
 def by_id(conn: Connection, aggregate_id: int) -> Aggregate | None:
+    """Return the aggregate with this id, in whatever state it is."""
     with conn.cursor(row_factory=class_row(Aggregate)) as cur:
         return cur.execute(_BY_ID, [aggregate_id]).fetchone()
-
-
-PENDING = Pending("aggregate_uploads")
-set_s3_upload_id, extend, finish = PENDING.set_s3_upload_id, PENDING.extend, PENDING.finish

@@ -1,4 +1,4 @@
-"""Uploads: intents, written before anything is done in the bucket. Finished ones stay, to answer repeated calls."""
+"""Uploads: one row each. What they have in common with aggregates is in `intents`."""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from dataclasses import dataclass
@@ -7,13 +7,17 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
-from datas3t.server.db.pending import Pending, State
+from datas3t.server.db.intents import State
 from datas3t.server.db.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A row. `part_size` is in bytes; `failure_reason` is an ErrorReason."""
+    """A row. Sizes are in bytes.
+
+    `part_size` is the size of each part but the last, or `data_size` if the archive goes up in one PUT. `s3_upload_id`
+    is None until S3 has opened the multipart upload. `failure_reason` is an ErrorReason.
+    """
 
     id: int
     datas3t_id: int
@@ -58,6 +62,7 @@ def insert(
     multipart: bool,
     expires_at: datetime,
 ) -> Upload:
+    """Insert a pending upload."""
     row = {"datas3t_id": datas3t_id, "first": first, "last": last, "data_size": data_size, "data_key": data_key}
     parts = {"index_key": index_key, "part_size": part_size, "multipart": multipart, "expires_at": expires_at}
     with conn.cursor(row_factory=class_row(Upload)) as cur:
@@ -70,9 +75,6 @@ _BY_ID: LiteralString = f"SELECT {_COLUMNS} FROM datarange_uploads WHERE id = %s
 
 
 def by_id(conn: Connection, upload_id: int) -> Upload | None:
+    """Return the upload with this id, in whatever state it is."""
     with conn.cursor(row_factory=class_row(Upload)) as cur:
         return cur.execute(_BY_ID, [upload_id]).fetchone()
-
-
-PENDING = Pending("datarange_uploads")
-set_s3_upload_id, extend, finish = PENDING.set_s3_upload_id, PENDING.extend, PENDING.finish

@@ -1,24 +1,32 @@
-"""What ends many uploads or aggregates at once: both kinds of intents have the same columns for it."""
+"""Uploads and aggregates: two tables whose columns for the state of an intent are the same.
+
+The states and their transitions are described in `datas3t.server.intents`. Each transition is one statement here.
+"""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
-from datetime import timedelta
-from typing import LiteralString
+from datetime import datetime, timedelta
+from typing import Literal, LiteralString
 
 from datas3t.server.db.pool import Connection
 
-_TABLES: tuple[LiteralString, ...] = ("datarange_uploads", "aggregate_uploads")
+State = Literal["pending", "completed", "cancelled", "failed"]
 
 
-def _cancel(table: LiteralString, which: LiteralString) -> LiteralString:
-    """Both objects of what ends are queued, with a second look for PUTs that were signed before and come later."""
+def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
+    """Return a statement that ends the pending intents of a table for which `condition` holds, and counts them.
+
+    Both objects of each are queued for deletion. A PUT whose URL was signed before may still arrive after that
+    deletion, so they are deleted a second time once the URLs have expired and `%(put_grace)s` has passed as well.
+    """
     return f"""
         WITH ended AS (
-            UPDATE {table} SET state = 'cancelled', finished_at = now()
-             WHERE state = 'pending' AND {which}
+            UPDATE {table}
+               SET state = %(state)s, failure_reason = %(reason)s, failure_message = %(message)s, finished_at = now()
+             WHERE state = 'pending' AND {condition}
             RETURNING datas3t_id, data_object_key, index_object_key, multipart, expires_at),
         queued AS (
             INSERT INTO keys_to_delete (bucket_id, object_key, multipart, look_again_at)
-            SELECT d.bucket_id, objects.object_key, objects.multipart, ended.expires_at + %(late)s
+            SELECT d.bucket_id, objects.object_key, objects.multipart, ended.expires_at + %(put_grace)s
               FROM ended
               JOIN datas3ts AS d ON d.id = ended.datas3t_id
              CROSS JOIN LATERAL (VALUES (ended.data_object_key, ended.multipart), (ended.index_object_key, false))
@@ -27,16 +35,63 @@ def _cancel(table: LiteralString, which: LiteralString) -> LiteralString:
     """
 
 
-_CANCEL_ALL = [_cancel(table, "datas3t_id = %(datas3t_id)s") for table in _TABLES]
+class IntentTable:
+    """The statements that change one row of `datarange_uploads` or `aggregate_uploads`.
+
+    Each of them changes a row only while it is pending, and returns whether it was.
+    """
+
+    def __init__(self, table: LiteralString) -> None:
+        self._set_s3_upload_id: LiteralString = f"""
+            UPDATE {table} SET s3_upload_id = %s WHERE id = %s AND state = 'pending'
+        """
+        self._extend: LiteralString = f"""
+            UPDATE {table} SET expires_at = greatest(expires_at, %s) WHERE id = %s AND state = 'pending'
+        """
+        self._complete: LiteralString = f"""
+            UPDATE {table} SET state = 'completed', finished_at = now() WHERE id = %s AND state = 'pending'
+        """
+        self._end = _end(table, "id = %(id)s")
+
+    def set_s3_upload_id(self, conn: Connection, intent_id: int, s3_upload_id: str) -> bool:
+        """Store the id that S3 has given the intent's multipart upload."""
+        return conn.execute(self._set_s3_upload_id, [s3_upload_id, intent_id]).rowcount == 1
+
+    def extend(self, conn: Connection, intent_id: int, expires_at: datetime) -> bool:
+        """Move the time of expiry to `expires_at`, unless it is later already."""
+        return conn.execute(self._extend, [expires_at, intent_id]).rowcount == 1
+
+    def complete(self, conn: Connection, intent_id: int) -> bool:
+        """Mark the intent as completed; the caller inserts its datarange in the same transaction."""
+        return conn.execute(self._complete, [intent_id]).rowcount == 1
+
+    def cancel(self, conn: Connection, intent_id: int, put_grace: timedelta) -> bool:
+        """Mark the intent as cancelled and queue its objects for deletion.
+
+        `put_grace` is how long a PUT may go on after its URL has expired.
+        """
+        return _run_end(conn, self._end, "cancelled", put_grace, {"id": intent_id}) == 1
+
+    def fail(self, conn: Connection, intent_id: int, put_grace: timedelta, *, reason: int, message: str) -> bool:
+        """Mark the intent as failed and queue its objects for deletion; `reason` is an ErrorReason."""
+        return _run_end(conn, self._end, "failed", put_grace, {"id": intent_id}, reason=reason, message=message) == 1
 
 
-def cancel_all(conn: Connection, datas3t_id: int, late: timedelta) -> int:
-    """Cancels what is pending in a datas3t; how many there were. `late`: how long a PUT may run after its URL ended."""
-    return sum(_count(conn, each, {"datas3t_id": datas3t_id, "late": late}) for each in _CANCEL_ALL)
+_TABLES: tuple[LiteralString, ...] = ("datarange_uploads", "aggregate_uploads")
+
+_CANCEL_ALL = [_end(table, "datas3t_id = %(datas3t_id)s") for table in _TABLES]
+
+
+def cancel_all(conn: Connection, datas3t_id: int, put_grace: timedelta) -> int:
+    """Cancel all pending intents of a datas3t; return how many there were.
+
+    `put_grace` is how long a PUT may go on after its URL has expired.
+    """
+    return sum(_run_end(conn, each, "cancelled", put_grace, {"datas3t_id": datas3t_id}) for each in _CANCEL_ALL)
 
 
 _CANCEL_EXPIRED = [
-    _cancel(
+    _end(
         table,
         f"""id IN (SELECT id FROM {table} WHERE state = 'pending' AND expires_at < now()
                     ORDER BY expires_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
@@ -45,12 +100,12 @@ _CANCEL_EXPIRED = [
 ]
 
 
-def cancel_expired(conn: Connection, limit: int, late: timedelta) -> int:
-    """Cancels what was not completed before its URLs ended, `limit` of each kind; how many there were."""
-    return sum(_count(conn, each, {"limit": limit, "late": late}) for each in _CANCEL_EXPIRED)
+def cancel_expired(conn: Connection, limit: int, put_grace: timedelta) -> int:
+    """Cancel intents whose URLs have expired, at most `limit` of each table; return how many there were."""
+    return sum(_run_end(conn, each, "cancelled", put_grace, {"limit": limit}) for each in _CANCEL_EXPIRED)
 
 
-_FORGET: list[LiteralString] = [
+_FORGET_FINISHED: list[LiteralString] = [
     f"""DELETE FROM {table} WHERE id IN (
             SELECT id FROM {table} WHERE state <> 'pending' AND finished_at < now() - %s LIMIT %s)"""
     for table in _TABLES
@@ -58,8 +113,8 @@ _FORGET: list[LiteralString] = [
 
 
 def forget_finished(conn: Connection, age: timedelta, limit: int) -> int:
-    """Deletes the rows that ended that long ago, `limit` of each kind; how many there were."""
-    return sum(conn.execute(each, [age, limit]).rowcount for each in _FORGET)
+    """Delete rows that ended longer ago than `age`, at most `limit` of each table; return how many there were."""
+    return sum(conn.execute(each, [age, limit]).rowcount for each in _FORGET_FINISHED)
 
 
 _PENDING_KEYS: list[LiteralString] = [
@@ -71,11 +126,22 @@ _PENDING_KEYS: list[LiteralString] = [
 
 
 def pending_keys(conn: Connection, datas3t_id: int) -> set[str]:
-    """The keys of the objects that what is pending in a datas3t will have."""
+    """Return the object keys that the pending intents of a datas3t have reserved."""
     return {key for each in _PENDING_KEYS for (key,) in conn.execute(each, [datas3t_id])}
 
 
-def _count(conn: Connection, statement: LiteralString, values: dict[str, object]) -> int:
-    found = conn.execute(statement, values).fetchone()
-    assert found is not None
-    return int(found[0])
+def _run_end(
+    conn: Connection,
+    statement: LiteralString,
+    state: State,
+    put_grace: timedelta,
+    values: dict[str, object],
+    *,
+    reason: int | None = None,
+    message: str | None = None,
+) -> int:
+    """Run a statement of `_end`; return how many intents it ended."""
+    outcome = {"state": state, "put_grace": put_grace, "reason": reason, "message": message}
+    row = conn.execute(statement, {**outcome, **values}).fetchone()
+    assert row is not None
+    return int(row[0])

@@ -1,4 +1,8 @@
-"""Objects that no row names any more. A row is claimed by moving `due_at` on, so that no lock is held across S3."""
+"""The queue of objects to delete: objects that no datarange and no pending intent names any more.
+
+A worker claims a row by moving its `due_at` into the future, so no lock is held while S3 is called.
+"""
+# ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,8 +16,10 @@ from datas3t.server.db.pool import Connection
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An object to delete until `due_at`, when others may claim it; `multipart`: its multipart uploads are aborted as
-    well."""
+    """An object to delete before `due_at`; after that another worker may claim it.
+
+    If `multipart` is set, the multipart uploads of the key are to be aborted as well.
+    """
 
     id: int
     bucket_id: int
@@ -24,7 +30,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits: `queued` rows that are due, `failing` of them tried in vain, and those whose time comes `later`."""
+    """The numbers of rows in the queue, and the age of the oldest that is due.
+
+    `queued` rows are due, `later` rows are not due yet. `failing` counts those whose last attempt failed.
+    """
 
     queued: int
     failing: int
@@ -33,31 +42,22 @@ class Backlog:
 
 
 _QUEUE: LiteralString = """
-    INSERT INTO keys_to_delete (bucket_id, object_key, multipart, due_at, due_since, look_again_at)
-    SELECT %(bucket_id)s, object_key, %(multipart)s, due_at, due_at, %(look_again_at)s
+    INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since)
+    SELECT %(bucket_id)s, object_key, due_at, due_at
       FROM coalesce(%(due_at)s::timestamptz, now()) AS due_at, unnest(%(keys)s::text[]) AS objects (object_key)
 """
 
 
-def queue(
-    conn: Connection,
-    bucket_id: int,
-    keys: Sequence[str],
-    *,
-    multipart: bool = False,
-    due_at: datetime | None = None,
-    look_again_at: datetime | None = None,
-) -> None:
-    """Queues objects, to be deleted at once or from `due_at` on, and once more at `look_again_at`."""
-    times = {"due_at": due_at, "look_again_at": look_again_at}
-    conn.execute(_QUEUE, {"bucket_id": bucket_id, "keys": list(keys), "multipart": multipart, **times})
+def queue(conn: Connection, bucket_id: int, keys: Sequence[str], *, due_at: datetime | None = None) -> None:
+    """Queue objects for deletion at `due_at`, by default at once."""
+    conn.execute(_QUEUE, {"bucket_id": bucket_id, "keys": list(keys), "due_at": due_at})
 
 
 _QUEUED: LiteralString = "SELECT object_key FROM keys_to_delete WHERE bucket_id = %s AND object_key = ANY(%s)"
 
 
 def queued(conn: Connection, bucket_id: int, keys: Sequence[str]) -> set[str]:
-    """Which of these objects of a bucket are queued."""
+    """Return those of the keys that are queued."""
     return {key for (key,) in conn.execute(_QUEUED, [bucket_id, list(keys)])}
 
 
@@ -67,7 +67,7 @@ _QUEUED_UNDER: LiteralString = """
 
 
 def queued_under(conn: Connection, bucket_id: int, prefix: str) -> set[str]:
-    """The queued objects of a bucket whose keys begin so."""
+    """Return all queued keys of a bucket that start with `prefix`."""
     return {key for (key,) in conn.execute(_QUEUED_UNDER, [bucket_id, prefix])}
 
 
@@ -80,14 +80,15 @@ _CLAIM: LiteralString = """
 
 
 def claim(conn: Connection, limit: int, lease: timedelta) -> list[Claim]:
-    """Due rows, which nobody else gets before `lease` is over."""
+    """Claim up to `limit` due rows; no other worker gets them until `lease` has passed."""
     with conn.cursor(row_factory=class_row(Claim)) as cur:
         return cur.execute(_CLAIM, {"limit": limit, "lease": lease}).fetchall()
 
 
+# A row still belongs to a claim if it has the claim's `due_at`: a later claim would have changed it.
 _DONE: LiteralString = """
-    WITH mine AS (SELECT * FROM unnest(%(ids)s::bigint[], %(until)s::timestamptz[]) AS claims (id, due_at)),
-        later AS (
+    WITH mine AS (SELECT * FROM unnest(%(ids)s::bigint[], %(due_ats)s::timestamptz[]) AS claims (id, due_at)),
+        second AS (
         UPDATE keys_to_delete
            SET due_at = look_again_at, due_since = look_again_at, look_again_at = NULL, second_look = true,
                attempts = 0, last_error = NULL
@@ -98,35 +99,58 @@ _DONE: LiteralString = """
 
 
 def done(conn: Connection, claims: Sequence[Claim]) -> None:
-    """The objects are gone: those to be looked at once more wait for it, the others leave the list. What somebody else
-    has claimed meanwhile is left to them."""
-    conn.execute(_DONE, _whose(claims))
+    """Remove rows whose objects were deleted, or keep them for a second look if one is planned.
+
+    Rows that another worker has claimed since are left to that worker.
+    """
+    conn.execute(_DONE, _claim_columns(claims))
 
 
 _FAILED: LiteralString = """
     UPDATE keys_to_delete AS k
        SET due_at = now() + least(%(longest)s, %(first)s * power(2, least(attempts, 20))),
            attempts = attempts + 1, last_error = failed.error
-      FROM unnest(%(ids)s::bigint[], %(until)s::timestamptz[], %(errors)s::text[]) AS failed (id, due_at, error)
+      FROM unnest(%(ids)s::bigint[], %(due_ats)s::timestamptz[], %(errors)s::text[]) AS failed (id, due_at, error)
      WHERE k.id = failed.id AND k.due_at = failed.due_at
 """
 
 
 def failed(conn: Connection, errors: dict[Claim, str], first: timedelta, longest: timedelta) -> None:
-    """Tries again after `first`, doubled at each failure, up to `longest`. Errors are kept: without secrets."""
-    rows = {**_whose(errors), "errors": list(errors.values())}
+    """Make rows due again after `first`, doubled at each failure, up to `longest`.
+
+    The errors are stored, so they must not contain secrets.
+    """
+    rows = {**_claim_columns(errors), "errors": list(errors.values())}
     conn.execute(_FAILED, {**rows, "first": first, "longest": longest})
 
 
-_FORGET_SECOND_LOOKS: LiteralString = """
-    DELETE FROM keys_to_delete
-     WHERE bucket_id = %s AND second_look AND NOT multipart AND due_at = due_since AND due_at > clock_timestamp()
+# A second look that may be forgotten: the object was deleted once, and the row only waits in case a PUT arrives late.
+# `due_at = due_since` holds until a worker claims the row, because a claim moves `due_at` alone. Keys with a multipart
+# upload do not count: S3 may still be opening it, or joining its parts. clock_timestamp() is used because now() is when
+# the transaction began, and the row may have come due since.
+_FORGETTABLE_SECOND_LOOK: LiteralString = """
+    (second_look AND NOT multipart AND due_at = due_since AND due_at > clock_timestamp())
+"""
+
+_HAS_DELETIONS: LiteralString = f"""
+    SELECT EXISTS (SELECT FROM keys_to_delete WHERE bucket_id = %s AND NOT {_FORGETTABLE_SECOND_LOOK})
+"""
+
+
+def has_deletions(conn: Connection, bucket_id: int) -> bool:
+    """Whether a bucket has rows in the queue other than second looks that may be forgotten."""
+    row = conn.execute(_HAS_DELETIONS, [bucket_id]).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+_FORGET_SECOND_LOOKS: LiteralString = f"""
+    DELETE FROM keys_to_delete WHERE bucket_id = %s AND {_FORGETTABLE_SECOND_LOOK}
 """
 
 
 def forget_second_looks(conn: Connection, bucket_id: int) -> None:
-    """Takes those off the list whose objects are gone already, and that only wait for a PUT that may come late: nothing
-    that is due or in the reaper's hands, and no multipart upload, which S3 may still be opening or putting together."""
+    """Remove the second looks of a bucket that may be forgotten."""
     conn.execute(_FORGET_SECOND_LOOKS, [bucket_id])
 
 
@@ -141,11 +165,12 @@ _BACKLOG: LiteralString = """
 
 
 def backlog(conn: Connection) -> Backlog:
+    """Count the rows of the queue, for the metrics."""
     with conn.cursor(row_factory=class_row(Backlog)) as cur:
-        found = cur.execute(_BACKLOG).fetchone()
-    assert found is not None
-    return found
+        row = cur.execute(_BACKLOG).fetchone()
+    assert row is not None
+    return row
 
 
-def _whose(claims: Collection[Claim]) -> dict[str, object]:
-    return {"ids": [claim.id for claim in claims], "until": [claim.due_at for claim in claims]}
+def _claim_columns(claims: Collection[Claim]) -> dict[str, object]:
+    return {"ids": [claim.id for claim in claims], "due_ats": [claim.due_at for claim in claims]}

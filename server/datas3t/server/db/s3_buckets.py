@@ -80,19 +80,14 @@ def locked(conn: Connection, name: str) -> S3Bucket | None:
         return cur.execute(_LOCKED, [name]).fetchone()
 
 
-_USES: LiteralString = """
-    SELECT EXISTS (SELECT FROM datas3ts WHERE bucket_id = %(id)s),
-           EXISTS (SELECT FROM keys_to_delete
-                    WHERE bucket_id = %(id)s
-                      AND NOT (second_look AND NOT multipart AND due_at = due_since AND due_at > clock_timestamp()))
-"""
+_IS_USED: LiteralString = "SELECT EXISTS (SELECT FROM datas3ts WHERE bucket_id = %s)"
 
 
-def uses(conn: Connection, bucket_id: int) -> tuple[bool, bool]:
-    """Whether it has a datas3t, and whether it has objects that are still to be deleted."""
-    found = conn.execute(_USES, {"id": bucket_id}).fetchone()
-    assert found is not None
-    return bool(found[0]), bool(found[1])
+def is_used(conn: Connection, bucket_id: int) -> bool:
+    """Whether a datas3t is on the bucket."""
+    row = conn.execute(_IS_USED, [bucket_id]).fetchone()
+    assert row is not None
+    return bool(row[0])
 
 
 _DELETE: LiteralString = "DELETE FROM s3_buckets WHERE id = %s"

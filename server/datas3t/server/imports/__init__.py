@@ -1,1 +1,5 @@
-"""Imports: datas3ts found again in a bucket and added to the catalogue."""
+"""Imports: archives that are in a bucket and not in the database get rows."""
+
+from datas3t.server.imports.steps import Step, run
+
+__all__ = ["Step", "run"]

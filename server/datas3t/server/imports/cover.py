@@ -1,4 +1,4 @@
-"""Which of overlapping archives an import takes: those that hold the most keys, in the fewest archives."""
+"""The choice among overlapping archives: an import takes those that hold the most keys, in the fewest archives."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 
 
 class Span(Protocol):
-    """An archive's inclusive keys and its upload counter."""
+    """An archive's first and last key, both inclusive, and its upload counter."""
 
     @property
     def first(self) -> int: ...
@@ -19,27 +19,34 @@ class Span(Protocol):
 S = TypeVar("S", bound=Span)
 
 
-def cover(spans: Sequence[S]) -> list[S]:
-    """Those to take, in key order, of which no two overlap: the most keys, then the fewest spans, then the highest
-    sum of counters. So an aggregate goes before its sources, and the order of `spans` does not matter."""
+def best_cover(spans: Sequence[S]) -> list[S]:
+    """Return spans that do not overlap, in key order: with the most keys, the fewest spans, the highest counters.
+
+    The three are compared in this order; counters are added up. So an aggregate is preferred to its sources. The result
+    does not depend on the order of `spans`.
+    """
     ordered = sorted(spans, key=lambda span: (span.last, span.first, span.counter))
     lasts = [span.last for span in ordered]
-    best = [(0, 0, 0)]  # of the first n: keys, spans as a negative number, counters
+
+    # Weighted interval scheduling: best[n] is the best choice among the first n spans.
+    best = [(0, 0, 0)]  # keys, the number of spans as a negative number, the sum of the counters
     for number, span in enumerate(ordered):
         keys, fewer, counters = best[bisect_left(lasts, span.first, hi=number)]
         best.append(max(best[number], (keys + span.last - span.first + 1, fewer - 1, counters + span.counter)))
-    taken = []
+
+    # Walk back from the best choice among all spans to the spans that it consists of.
+    chosen = []
     number = len(ordered)
     while number:
         if best[number] == best[number - 1]:
             number -= 1
             continue
-        taken.append(ordered[number - 1])
+        chosen.append(ordered[number - 1])
         number = bisect_left(lasts, ordered[number - 1].first, hi=number - 1)
-    return taken[::-1]
+    return chosen[::-1]
 
 
-def overlapped(taken: Sequence[S], span: Span) -> S | None:
-    """One of those taken, which are in key order and do not overlap, that has a key of the span."""
-    at = bisect_left(taken, span.first, key=lambda each: each.last)
-    return taken[at] if at < len(taken) and taken[at].first <= span.last else None
+def find_overlapping(spans: Sequence[S], span: Span) -> S | None:
+    """Return one of the spans that has a key in common with `span`; they are in key order and do not overlap."""
+    at = bisect_left(spans, span.first, key=lambda each: each.last)
+    return spans[at] if at < len(spans) and spans[at].first <= span.last else None

@@ -1,34 +1,45 @@
-"""The states of an intent, be it an upload or an aggregate: pending, then for ever completed, cancelled or failed."""
+"""The states of intents: looking them up, their transitions, and the failures that tell how they ended."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY, parse
-from datas3t.server.db import keys_to_delete, pool
+from datas3t.server import values
+from datas3t.server.db import aggregate_uploads, datarange_uploads, datas3ts, pool
+from datas3t.server.db.aggregate_uploads import Aggregate
+from datas3t.server.db.datarange_uploads import Upload
 from datas3t.server.db.datas3ts import Datas3t
-from datas3t.server.db.pending import Pending, State
+from datas3t.server.db.intents import IntentTable, State
 from datas3t.server.db.pool import Connection
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
+from datas3t.server.s3.bucket import Bucket
 
 Reason: TypeAlias = v1.ErrorReason.ValueType
 
 
 class Intent(Protocol):
-    """What uploads and aggregates have in common: a row that was there before anything was done in the bucket."""
+    """The columns that uploads and aggregates have in common."""
 
     @property
     def id(self) -> int: ...
+    @property
+    def datas3t_id(self) -> int: ...
     @property
     def first_key(self) -> int: ...
     @property
     def last_key(self) -> int: ...
     @property
+    def data_size(self) -> int: ...
+    @property
     def data_object_key(self) -> str: ...
     @property
     def index_object_key(self) -> str: ...
+    @property
+    def part_size(self) -> int: ...
     @property
     def multipart(self) -> bool: ...
     @property
@@ -45,85 +56,168 @@ Row = TypeVar("Row", bound=Intent)
 
 
 @dataclass(frozen=True)
-class States(Generic[Row]):
-    """One kind of intents. `noun` names it in messages, `id_name` in a failure's metadata; `finished` says what to do
-    instead where it is complete already."""
+class Intents(Generic[Row]):
+    """All uploads, or all aggregates.
+
+    `noun` names one of them in messages. `when_completed` tells what to do instead of changing one that is completed.
+    """
 
     noun: str
-    id_name: str
-    finished: str
-    not_found: Reason
-    is_completed: Reason
-    is_cancelled: Reason
+    when_completed: str
+    not_found_reason: Reason
+    completed_reason: Reason
+    cancelled_reason: Reason
     by_id: Callable[[Connection, int], Row | None]
-    pending: Pending
+    table: IntentTable
 
     def find(self, resources: Resources, intent_id: int) -> Row:
-        """Raises the `not_found` of its kind."""
-        found = None
+        """Return the intent in whatever state it is; raise `not_found_reason` if there is none."""
+        intent = None
         if 0 < intent_id <= MAX_KEY:
             with pool.connection(resources.pool) as conn:
-                found = self.by_id(conn, intent_id)
-        if found is None:
-            raise self._failure(self.not_found, f"there is no {self.noun} {intent_id}; start it", intent_id)
-        return found
+                intent = self.by_id(conn, intent_id)
+        if intent is None:
+            message = f"there is no {self.noun} {intent_id}; start a new {self.noun}"
+            raise self._failure(self.not_found_reason, message, intent_id)
+        return intent
 
     def find_pending(self, resources: Resources, intent_id: int) -> Row:
-        """Raises what a completion would, and `is_completed`."""
-        found = self.find(resources, intent_id)
-        if found.state == "completed":
-            raise self.completed(found)
-        self.replay(found)
-        return found
+        """Return the intent if it is pending; otherwise raise the failure that tells how it ended."""
+        intent = self.find(resources, intent_id)
+        if intent.state == "completed":
+            raise self.completed_failure(intent)
+        self.raise_failure(intent)
+        return intent
 
-    def replay(self, intent: Row) -> None:
-        """Raises what was said when it was cancelled or failed."""
+    def datas3t(self, resources: Resources, intent: Row) -> Datas3t:
+        """Return the datas3t of the intent; raise `cancelled_failure` if it was deleted, which cancels its intents."""
+        with pool.connection(resources.pool) as conn:
+            datas3t = datas3ts.by_id(conn, intent.datas3t_id)
+        if datas3t is None:
+            raise self.cancelled_failure(intent)
+        return datas3t
+
+    def open_multipart(self, resources: Resources, bucket: Bucket, intent: Row) -> str:
+        """Open the intent's multipart upload in S3 and return the id it has there.
+
+        Cancel the intent if S3 refuses or does not respond. Raise `cancelled_failure` if the intent has ended since.
+        """
+        try:
+            s3_upload_id = bucket.create_multipart(intent.data_object_key)
+        except Failure:
+            self._cancel(resources, intent)
+            raise
+        with pool.connection(resources.pool) as conn:
+            if not self.table.set_s3_upload_id(conn, intent.id, s3_upload_id):
+                raise self.cancelled_failure(intent)
+        return s3_upload_id
+
+    def extend(self, resources: Resources, intent: Row) -> datetime:
+        """Keep the intent until URLs that are signed now expire, and return when that is; raise as `find_pending`."""
+        expires_at = resources.expiry()
+        with pool.connection(resources.pool) as conn:
+            pending = self.table.extend(conn, intent.id, expires_at)
+        if not pending:
+            self.find_pending(resources, intent.id)
+        return expires_at
+
+    def complete(
+        self,
+        resources: Resources,
+        intent_id: int,
+        etags: Sequence[str],
+        commit: Callable[[Datas3t, Row, Sequence[str]], Failure | None],
+    ) -> None:
+        """Complete a pending intent by `commit`; if the intent has ended, repeat its outcome.
+
+        `commit` checks the objects in S3, and then inserts the datarange and completes the row in one transaction. It
+        returns a failure that is final, which this method stores and raises. What it raises itself is not final: the
+        intent stays pending, and the call may be repeated.
+        """
+        etags = values.etags("upload_ids", etags)
+        intent = self.find(resources, intent_id)
+        if intent.state != "pending":
+            self.raise_failure(intent)
+            return
+        if etags and not intent.multipart:
+            raise values.invalid("upload_ids", "must be empty, because this archive goes up in one PUT, without parts")
+        failure = commit(self.datas3t(resources, intent), intent, etags)
+        if failure is not None and self.fail(resources, intent, failure):
+            raise failure
+        # Another call may have ended the intent while S3 was called: its outcome is also the outcome of this call.
+        self.raise_failure(self.find(resources, intent_id))
+
+    def cancel(self, resources: Resources, intent_id: int) -> None:
+        """Cancel a pending intent; raise `completed_failure` if it is complete; otherwise do nothing."""
+        intent = self.find(resources, intent_id)
+        if intent.state == "pending":
+            self._cancel(resources, intent)
+            intent = self.find(resources, intent_id)
+        if intent.state == "completed":
+            raise self.completed_failure(intent)
+
+    def fail(self, resources: Resources, intent: Row, failure: Failure) -> bool:
+        """End a pending intent with a failure, which is raised again by later calls; return whether it was pending."""
+        with pool.connection(resources.pool) as conn:
+            failed = self.table.fail(
+                conn, intent.id, resources.put_grace, reason=failure.reason, message=failure.message
+            )
+        if failed:
+            resources.deletions.set()
+        return failed
+
+    def raise_failure(self, intent: Row) -> None:
+        """Raise the failure that ended the intent, if it was cancelled or has failed."""
         if intent.state == "cancelled":
-            raise self.cancelled(intent)
+            raise self.cancelled_failure(intent)
         if intent.state == "failed":
             assert intent.failure_reason is not None
             assert intent.failure_message is not None
-            raise self.final(intent, v1.ErrorReason.ValueType(intent.failure_reason), intent.failure_message)
+            raise self.final_failure(intent, v1.ErrorReason.ValueType(intent.failure_reason), intent.failure_message)
 
-    def cancel(self, resources: Resources, datas3t: Datas3t, intent: Row) -> bool:
-        """Cancels a pending one and queues its objects; whether it was this call that ended it."""
-        return self._end(resources, datas3t, intent, None)
-
-    def fail(self, resources: Resources, datas3t: Datas3t, intent: Row, failure: Failure) -> bool:
-        """The same for good reason, which is told again to whoever asks."""
-        return self._end(resources, datas3t, intent, failure)
-
-    def final(self, intent: Row, reason: Reason, message: str) -> Failure:
-        """What ends it, the first time and each time it is told again."""
+    def final_failure(self, intent: Row, reason: Reason, message: str) -> Failure:
+        """Return a failure that ends the intent; its metadata name the datas3t and the keys."""
         name = parse(intent.data_object_key)
         assert name is not None
-        about = {"datas3t": name.datas3t, "first": intent.first_key, "last": intent.last_key}
-        return self._failure(reason, message, intent.id, **about)
+        keys = {"datas3t": name.datas3t, "first": intent.first_key, "last": intent.last_key}
+        return self._failure(reason, message, intent.id, **keys)
 
-    def completed(self, intent: Row) -> Failure:
-        """It is too late to cancel it, or to go on with it."""
-        return self._failure(
-            self.is_completed, f"{self.noun} {intent.id} is already complete; {self.finished}", intent.id
-        )
+    def completed_failure(self, intent: Row) -> Failure:
+        """Return the failure of calls that need a pending intent, for one that is completed."""
+        message = f"{self.noun} {intent.id} is already complete; {self.when_completed}"
+        return self._failure(self.completed_reason, message, intent.id)
 
-    def cancelled(self, intent: Row) -> Failure:
-        """Somebody ended it, or its URLs ended."""
-        message = f"{self.noun} {intent.id} was cancelled or has expired; start anew"
-        return self._failure(self.is_cancelled, message, intent.id)
+    def cancelled_failure(self, intent: Row) -> Failure:
+        """Return the failure of calls that need a pending intent, for one that was cancelled or has expired."""
+        message = f"{self.noun} {intent.id} was cancelled or has expired; start a new {self.noun}"
+        return self._failure(self.cancelled_reason, message, intent.id)
 
-    def _failure(self, reason: Reason, message: str, intent_id: int, **about: object) -> Failure:
-        return Failure(reason, message, **{self.id_name: intent_id, **about})
+    def _cancel(self, resources: Resources, intent: Row) -> None:
+        with pool.connection(resources.pool) as conn:
+            cancelled = self.table.cancel(conn, intent.id, resources.put_grace)
+        if cancelled:
+            resources.deletions.set()
 
-    def _end(self, resources: Resources, datas3t: Datas3t, intent: Row, failure: Failure | None) -> bool:
-        with pool.transaction(resources.pool) as conn:
-            if failure is None:
-                expires_at = self.pending.finish(conn, intent.id, "cancelled")
-            else:
-                expires_at = self.pending.finish(conn, intent.id, "failed", failure.reason, failure.message)
-            if expires_at is None:
-                return False
-            archive, index, later = intent.data_object_key, intent.index_object_key, expires_at + resources.put_grace
-            keys_to_delete.queue(conn, datas3t.bucket_id, [archive], multipart=intent.multipart, look_again_at=later)
-            keys_to_delete.queue(conn, datas3t.bucket_id, [index], look_again_at=later)
-        resources.deletions.set()
-        return True
+    def _failure(self, reason: Reason, message: str, intent_id: int, **metadata: object) -> Failure:
+        return Failure(reason, message, **{f"{self.noun}_id": intent_id, **metadata})
+
+
+UPLOADS: Intents[Upload] = Intents(
+    noun="upload",
+    when_completed="delete the datarange to remove its datapoints",
+    not_found_reason=v1.ERROR_REASON_UPLOAD_NOT_FOUND,
+    completed_reason=v1.ERROR_REASON_UPLOAD_COMPLETED,
+    cancelled_reason=v1.ERROR_REASON_UPLOAD_CANCELLED,
+    by_id=datarange_uploads.by_id,
+    table=IntentTable("datarange_uploads"),
+)
+
+AGGREGATES: Intents[Aggregate] = Intents(
+    noun="aggregate",
+    when_completed="list the dataranges to see the result",
+    not_found_reason=v1.ERROR_REASON_AGGREGATE_NOT_FOUND,
+    completed_reason=v1.ERROR_REASON_AGGREGATE_COMPLETED,
+    cancelled_reason=v1.ERROR_REASON_AGGREGATE_CANCELLED,
+    by_id=aggregate_uploads.by_id,
+    table=IntentTable("aggregate_uploads"),
+)

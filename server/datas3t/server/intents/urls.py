@@ -1,7 +1,6 @@
-"""URLs by which an open upload or aggregate gets its objects to S3, and what S3 has of it."""
+"""The presigned URLs of a pending intent, and the parts of it that S3 has received."""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from datas3t import v1
 from datas3t.server import values
@@ -10,68 +9,66 @@ from datas3t.server.intents.states import Intent
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, PartInfo, UploadMissing
 
-FIRST_URLS = 1000
+MAX_PART_URLS = 1000  # in one response: about 1 MB, well below the 4 MiB that gRPC clients accept by default
 
 
-class InEvenParts(Intent, Protocol):
-    """An intent whose parts, but for the last, have all one size."""
-
-    @property
-    def data_size(self) -> int: ...
-    @property
-    def part_size(self) -> int: ...
+def part_sizes(intent: Intent) -> list[int]:
+    """Return the sizes of the parts, which are all equal but for the last; empty if the archive goes up in one PUT."""
+    if not intent.multipart:
+        return []
+    return [min(intent.part_size, intent.data_size - start) for start in range(0, intent.data_size, intent.part_size)]
 
 
-def part_count(intent: InEvenParts) -> int:
-    """How many parts; 0 where it is one PUT."""
-    return -(-intent.data_size // intent.part_size) if intent.multipart else 0
-
-
-def check_numbers(numbers: Sequence[int], count: int) -> None:
-    """Refuses numbers of parts that are too many at once, or not among `count`."""
-    if len(numbers) > FIRST_URLS:
-        raise values.invalid("part_numbers", f"has {len(numbers)} numbers; ask for at most {FIRST_URLS} at once")
+def check_part_numbers(numbers: Sequence[int], count: int) -> None:
+    """Raise INVALID_VALUE if there are too many numbers, or if one is not between 1 and `count`."""
+    if len(numbers) > MAX_PART_URLS:
+        raise values.invalid("part_numbers", f"has {len(numbers)} numbers; ask for at most {MAX_PART_URLS} at a time")
     for number in numbers:
         if not 1 <= number <= count:
             raise values.invalid("part_numbers", f"has {number}, but there are {count} parts")
 
 
-def check_opened(bucket: Bucket, intent: Intent) -> None:
-    """Raises S3_UNAVAILABLE where the call that starts it waits for S3 still, or has crashed: until it expires, whoever
-    asks may ask again."""
+def check_multipart_opened(bucket: Bucket, intent: Intent) -> None:
+    """Raise S3_UNAVAILABLE if the intent has no multipart upload in S3 yet.
+
+    The call that starts the intent is then still waiting for S3, or it has crashed. The caller may retry until the
+    intent expires.
+    """
     if intent.multipart and intent.s3_upload_id is None:
-        message = "S3 has not opened the multipart upload yet; nothing is lost, try again shortly, or start anew"
+        message = "S3 has not opened the multipart upload yet; nothing is lost, try again shortly or start again"
         raise Failure(v1.ERROR_REASON_S3_UNAVAILABLE, message, endpoint=bucket.location.endpoint)
 
 
-def of_parts(resources: Resources, bucket: Bucket, intent: Intent, numbers: Sequence[int]) -> list[tuple[int, str]]:
-    """PUT these parts, by number."""
+def for_parts(resources: Resources, bucket: Bucket, intent: Intent, numbers: Sequence[int]) -> list[tuple[int, str]]:
+    """Return URLs to PUT these parts, each with its number; empty if the archive goes up in one PUT."""
     if intent.s3_upload_id is None:
         return []
     key, s3_upload_id, lifetime = intent.data_object_key, intent.s3_upload_id, resources.url_lifetime
     return [(number, bucket.part_url(key, s3_upload_id, number, lifetime)) for number in numbers]
 
 
-def of_archive(resources: Resources, bucket: Bucket, intent: Intent) -> str:
-    """PUTs the whole archive; empty where it goes in parts."""
+def for_archive(resources: Resources, bucket: Bucket, intent: Intent) -> str:
+    """Return the URL to PUT the whole archive; empty if the archive goes up in parts."""
     return "" if intent.multipart else bucket.put_url(intent.data_object_key, resources.url_lifetime)
 
 
-def of_index(resources: Resources, bucket: Bucket, intent: Intent) -> str:
-    """PUTs the index."""
+def for_index(resources: Resources, bucket: Bucket, intent: Intent) -> str:
+    """Return the URL to PUT the index."""
     return bucket.put_url(intent.index_object_key, resources.url_lifetime)
 
 
-def uploaded(bucket: Bucket, intent: Intent, sizes: Sequence[int]) -> list[PartInfo]:
-    """The parts, of these sizes, that S3 has. All of them where it has put them together already, and the answer of the
-    completion was lost. Raises as check_opened."""
-    check_opened(bucket, intent)
+def uploaded_parts(bucket: Bucket, intent: Intent, sizes: Sequence[int]) -> list[PartInfo]:
+    """Return the parts that S3 has received; `sizes` are those of all parts. Raise as `check_multipart_opened`.
+
+    All parts are returned if S3 has joined them already, which is so when the response to a completion was lost.
+    """
+    check_multipart_opened(bucket, intent)
     if intent.s3_upload_id is None:
         return []
     try:
         return bucket.list_parts(intent.data_object_key, intent.s3_upload_id)
     except UploadMissing:
-        whole = bucket.head(intent.data_object_key)
-        if whole is None:
+        archive = bucket.head(intent.data_object_key)
+        if archive is None:
             return []
-        return [PartInfo(number, whole.etag, size) for number, size in enumerate(sizes, 1)]
+        return [PartInfo(number, archive.etag, size) for number, size in enumerate(sizes, 1)]

@@ -3,10 +3,8 @@
 from typing import Any
 
 from datas3t import v1
-from datas3t.server import optimize
-from datas3t.server.aggregates import lifecycle as aggregates
-from datas3t.server.aggregates import part_plan
-from datas3t.server.aggregates.part_plan import SignedPart
+from datas3t.server import aggregates, optimize
+from datas3t.server.aggregates import SignedPart
 from datas3t.server.dataranges import Presigned
 from datas3t.server.front.rpc.transfer import timestamp, uploaded_parts
 from datas3t.server.optimize import Proposal
@@ -43,7 +41,7 @@ class AggregateServicer(AggregateServiceServicer):
         )
 
     def SignAggregateParts(self, request: v1.SignAggregatePartsRequest, _: Any) -> v1.SignAggregatePartsResponse:
-        signed = part_plan.sign(self._resources, request.aggregate_upload_id, request.part_numbers)
+        signed = aggregates.sign_parts(self._resources, request.aggregate_upload_id, request.part_numbers)
         return v1.SignAggregatePartsResponse(
             parts=[_part(each) for each in signed.parts],
             uploaded_parts=uploaded_parts(signed.uploaded),
@@ -66,9 +64,9 @@ class AggregateServicer(AggregateServiceServicer):
             self._resources,
             request.datas3t_name,
             min_score=request.min_score if request.HasField("min_score") else None,
-            target=request.target_size,
-            most=request.max_aggregate_size,
-            operations=request.max_operations,
+            target_size=request.target_size,
+            max_size=request.max_aggregate_size,
+            max_operations=request.max_operations,
         )
         return v1.PlanAggregatesResponse(aggregates=[_proposed(each) for each in proposals])
 

@@ -3,10 +3,9 @@
 from typing import Any
 
 from datas3t import v1
-from datas3t.server import dataranges, downloads
+from datas3t.server import dataranges, downloads, uploads
 from datas3t.server.front.rpc.transfer import timestamp, uploaded_parts
 from datas3t.server.resources import Resources
-from datas3t.server.uploads import lifecycle as uploads
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
 

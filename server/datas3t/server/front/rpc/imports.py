@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from datas3t import v1
-from datas3t.server.imports import run as imports
+from datas3t.server import imports
 from datas3t.server.resources import Resources
 from datas3t.v1.import_pb2_grpc import ImportServiceServicer
 

@@ -1,0 +1,110 @@
+"""Planned aggregates: the new archive is made of its sources' own bytes by a part plan, and the server makes its index.
+
+So it is enough to check sizes, seams and the end marker. The new index is made of the sources' indices, and no archive
+is read for it.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from datas3t.archive import index, join, tar
+from datas3t.archive.header import Read
+from datas3t.archive.index import RECORD_SIZE
+from datas3t.server import checks
+from datas3t.server.aggregates.sources import check_source_archives, object_changed, plan_parts, readable_source
+from datas3t.server.checks import CheckedObjects
+from datas3t.server.db.aggregate_uploads import Aggregate
+from datas3t.server.db.dataranges import Datarange
+from datas3t.server.parallel import map_concurrently
+from datas3t.server.s3.bucket import Bucket
+from datas3t.server.spool import spool
+
+MAX_SEAMS = 256  # first entries of sources that are checked in the new archive, one request each
+
+_INDEX_PIECE = 1 << 16  # records of an index in one request, and in memory for each thread: 1 MiB
+
+
+class _Piece(NamedTuple):
+    """Records `start` up to `stop` of a source's index."""
+
+    row: Datarange
+    start: int
+    stop: int
+
+
+def check_planned(
+    bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str], scratch: Path
+) -> CheckedObjects:
+    """Join the parts, check the new archive, and write its index; `sources` are in key order.
+
+    A long index is made in the folder `scratch`, so memory does not grow with the number of datapoints.
+
+    Raises:
+        InvalidUploadError: The parts are not those of the plan.
+        FormatError: The new archive breaks a rule of the format.
+        Failure: OBJECT_CHANGED if a source's object is missing or was changed.
+    """
+    assert aggregate.s3_upload_id is not None  # the caller has checked that the multipart upload was opened
+    key = aggregate.data_object_key
+    sizes = [part.size for part in plan_parts(sources)]
+    checks.join_parts(bucket, key, aggregate.s3_upload_id, sizes, etags)
+    data = checks.find_object(bucket, key, "archive", aggregate.data_size)
+    read = partial(bucket.get, key, etag=data.etag)
+    entries_size = sum(row.entries_size_bytes for row in sources)
+    tar.check_end(read, entries_size, data.size)
+    check_source_archives(bucket, sources)
+    with spool(scratch) as new_index:
+        for piece in joined_index(bucket, sources):
+            new_index.write(piece)
+        _check_seams(read, sources, new_index)
+        index_etag = bucket.put(aggregate.index_object_key, new_index)
+    return CheckedObjects(data.size, entries_size, data.etag, index_etag)
+
+
+def joined_index(bucket: Bucket, sources: Sequence[Datarange]) -> Iterator[bytes]:
+    """Yield the new index piece by piece: the sources' records, with positions in the new archive.
+
+    Raise OBJECT_CHANGED if a source's index is not the one that was committed, and IndexFormatError if the entries do
+    not follow each other.
+    """
+    archive_start = position = number = 0
+    for piece, records in map_concurrently(partial(_fetch, bucket), _pieces(sources)):
+        if piece.start == 0:
+            archive_start = position
+        shifted = join.shifted(records, archive_start)
+        position = index.check_records(shifted, position, number)
+        number += piece.stop - piece.start
+        if piece.stop == piece.row.count and position - archive_start != piece.row.entries_size_bytes:
+            raise object_changed(piece.row.index_object_key)
+        yield shifted
+
+
+def _pieces(sources: Sequence[Datarange]) -> Iterator[_Piece]:
+    for row in sources:
+        for start in range(0, row.count, _INDEX_PIECE):
+            yield _Piece(row, start, min(start + _INDEX_PIECE, row.count))
+
+
+def _fetch(bucket: Bucket, piece: _Piece) -> tuple[_Piece, bytes]:
+    source = readable_source(bucket, piece.row)
+    return piece, source.read_index(RECORD_SIZE * piece.start, RECORD_SIZE * piece.stop)
+
+
+def _check_seams(read: Read, sources: Sequence[Datarange], new_index: IO[bytes]) -> None:
+    """Check that each source's first entry is where the new index has it; a sample of them if there are many."""
+    first = sources[0].first_key
+
+    def check_seam(seam: tuple[int, index.Entry]) -> None:
+        key, entry = seam
+        tar.check_entry(read(entry.position, entry.content.start), entry, key)
+
+    keys = [sources[number].first_key for number in checks.evenly_spaced(len(sources), MAX_SEAMS)]
+    for _ in map_concurrently(check_seam, [(key, _entry(new_index, key - first)) for key in keys]):
+        pass
+
+
+def _entry(new_index: IO[bytes], number: int) -> index.Entry:
+    new_index.seek(RECORD_SIZE * number)
+    return index.entry_at(new_index.read(RECORD_SIZE), 0)

@@ -1,0 +1,180 @@
+"""Checks of objects in S3: uploads and aggregates run them before they commit, and imports before they add a row.
+
+S3 is called and no transaction is open. An object that is wrong raises InvalidUploadError, which is final. If S3 does
+not respond, that is a Failure, and the call may be repeated.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from datas3t.archive import FormatError, index, tar
+from datas3t.archive.header import Read
+from datas3t.archive.index import RECORD_SIZE, Entry
+from datas3t.server.s3.bucket import Bucket, InvalidParts, ObjectChanged, ObjectInfo, ObjectMissing, UploadMissing
+
+WHOLE_ARCHIVE = 4 << 20  # bytes; up to this size every header is checked, and the archive is read in one request
+SAMPLE = 32  # headers of a larger archive that are checked: one small request each
+
+_INDEX_PIECE = 1 << 18  # records of an index in memory at a time: 4 MiB
+_THREADS = 4  # requests for headers at a time, for one completion
+_MAX_ETAG = 100  # characters of a client's ETag that are repeated in a message
+
+
+class InvalidUploadError(Exception):
+    """An object is not what was announced, or breaks a rule of the format.
+
+    The message is for people, and says what to do next. The upload or aggregate fails with it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedObjects:
+    """What the row of a datarange stores about its objects. Sizes are in bytes."""
+
+    size: int
+    entries_size: int
+    data_etag: str
+    index_etag: str
+
+
+def join_parts(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]) -> None:
+    """Complete a multipart upload, after a check that its parts have these sizes and ETags.
+
+    A size of None stands for any size. Do nothing if the parts have been joined before, or are joined concurrently.
+    """
+    if len(etags) != len(sizes):
+        raise InvalidUploadError(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start again")
+    try:
+        _check_and_join(bucket, key, s3_upload_id, sizes, etags)
+    except InvalidUploadError:
+        # A multipart upload that another call completes loses its parts before it ends: the object is what counts.
+        if bucket.head(key) is None:
+            raise
+
+
+def find_object(bucket: Bucket, key: str, what: str, size: int | None) -> ObjectInfo:
+    """Return the object; raise InvalidUploadError if it is missing or has another size (None: any size will do).
+
+    `what` names the object in the message.
+    """
+    stored = bucket.head(key)
+    if stored is None:
+        raise InvalidUploadError(f"the {what} was never uploaded; start again")
+    if size not in (None, stored.size):
+        raise InvalidUploadError(f"the {what} in the bucket has {stored.size} bytes instead of {size}; start again")
+    return stored
+
+
+def check_objects(
+    bucket: Bucket, data_key: str, index_key: str, first: int, count: int, data_size: int | None
+) -> CheckedObjects:
+    """Check that an archive of `count` datapoints from key `first` on is stored, and that its index describes it.
+
+    A small archive is read whole, and all of its headers are checked. For a larger one these are checked: the positions
+    in the whole index, a sample of the headers, and the end marker. `data_size` is in bytes; None stands for any size.
+    """
+    data = find_object(bucket, data_key, "archive", data_size)
+    stored_index = find_object(bucket, index_key, "index", RECORD_SIZE * count)
+    read = partial(bucket.get, data_key, etag=data.etag)
+    read_index = partial(bucket.get, index_key, etag=stored_index.etag)
+    try:
+        if data.size <= WHOLE_ARCHIVE:
+            entries_size = _check_whole(read, read_index, first, count, data.size)
+        else:
+            entries_size = _check_sample(read, read_index, first, count, data.size)
+    except FormatError as error:
+        raise InvalidUploadError(f"{error}; correct the archive and start again") from error
+    except (ObjectMissing, ObjectChanged) as error:
+        raise InvalidUploadError("the archive or the index changed while they were checked; start again") from error
+    return CheckedObjects(data.size, entries_size, data.etag, stored_index.etag)
+
+
+def check_index(read: Read, count: int, data_size: int, sample_size: int = SAMPLE) -> tuple[int, dict[int, Entry]]:
+    """Check that the entries of an index follow each other without a gap, and leave room for the end marker.
+
+    Args:
+        read: Reads a range of the index.
+        count: The number of entries, at least 1.
+        data_size: The size of the archive in bytes.
+        sample_size: How many entries to return at most, at least 2.
+
+    Returns:
+        The byte at which the last entry ends, and some entries by number, the first and the last among them.
+
+    Raises:
+        IndexFormatError: An entry is not where the one before it ends, or the archive is too small.
+    """
+    sample = {}
+    wanted = evenly_spaced(count, sample_size)
+    position = 0
+    for start in range(0, count, _INDEX_PIECE):
+        stop = min(start + _INDEX_PIECE, count)
+        piece = read(start * RECORD_SIZE, stop * RECORD_SIZE)
+        position = index.check_records(piece, position, start)
+        sample.update({number: index.entry_at(piece, number - start) for number in wanted if start <= number < stop})
+    index.check_room(position, data_size)
+    return position, sample
+
+
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Return at most `limit` of the numbers from 0 to `count` - 1, always with the first and the last of them."""
+    if count <= limit:
+        return list(range(count))
+    return sorted({(count - 1) * number // (limit - 1) for number in range(limit)})
+
+
+def _check_and_join(
+    bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]
+) -> None:
+    try:
+        parts = {part.number: part for part in bucket.list_parts(key, s3_upload_id, etags)}
+        for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
+            if (part := parts.get(number)) is None:
+                raise InvalidUploadError(f"part {number} of {len(sizes)} was never uploaded; start again")
+            if size not in (None, part.size):
+                raise InvalidUploadError(f"part {number} has {part.size} bytes instead of {size}; start again")
+            if part.etag != etag:
+                given = etag[:_MAX_ETAG]
+                message = f"part {number} has the ETag {part.etag}, but {given!r} was given; start again"
+                raise InvalidUploadError(message)
+        bucket.complete_multipart(key, s3_upload_id, etags)
+    except UploadMissing as error:
+        raise InvalidUploadError("the multipart upload no longer exists in S3; start again") from error
+    except InvalidParts as error:
+        raise InvalidUploadError(f"S3 does not join the parts: {error}; start again") from error
+
+
+def _check_whole(read: Read, read_index: Read, first: int, count: int, data_size: int) -> int:
+    """Check every header of an archive and every record of its index; return where the entries end."""
+    archive = read(0, data_size)
+    scanned = tar.scan(lambda start, stop: archive[start:stop], data_size, first_key=first)
+    if scanned.count != count:
+        message = f"the archive holds {scanned.count} datapoints, but {count} were announced; start again"
+        raise InvalidUploadError(message)
+    stored = read_index(0, RECORD_SIZE * count)
+    for key, (actual, given) in enumerate(zip(index.decode(scanned.index), index.decode(stored), strict=True), first):
+        if actual != given:
+            message = f"the index is wrong about datapoint {key}: it has {_described(given)}"
+            raise InvalidUploadError(f"{message}, but the archive has {_described(actual)}; start again")
+    return scanned.entries_end
+
+
+def _check_sample(read: Read, read_index: Read, first: int, count: int, data_size: int) -> int:
+    """Check an index, a sample of the headers and the end marker; return where the entries end."""
+    stop, sample = check_index(read_index, count, data_size)
+
+    def check_entry(number: int) -> None:
+        entry = sample[number]
+        tar.check_entry(read(entry.position, entry.content.start), entry, first + number)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        for _ in threads.map(check_entry, sample):
+            pass
+    tar.check_end(read, stop, data_size)
+    return stop
+
+
+def _described(entry: Entry) -> str:
+    return f"{entry.size} bytes after {entry.header_blocks} header blocks at byte {entry.position}"

@@ -1,0 +1,143 @@
+"""The check of an archive that an import has found: whether it is readable, and whether its index describes it.
+
+An index that is missing or wrong is made again. Contents are skipped, not read, and memory does not grow with the
+number of datapoints. No transaction is open.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from hashlib import md5
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import IO
+
+from datas3t import v1
+from datas3t.archive import FormatError, tar
+from datas3t.archive.header import Read
+from datas3t.archive.index import RECORD_SIZE
+from datas3t.server.checks import check_index
+from datas3t.server.errors import Failure
+from datas3t.server.imports.listing import Archive
+from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
+from datas3t.server.spool import spool
+
+WHOLE_ARCHIVE = 256 << 10  # bytes; up to this size one request for everything is faster than several for headers
+
+_TAIL = 64 << 10  # bytes at the end of an archive that are read at once: the end marker, and mostly the last header
+_MIN_SAMPLE, _MAX_SAMPLE = 4, 32  # headers that are checked; one more for every 16 MiB of the archive
+_SKIP_ABOVE = 1_600_000  # bytes; a larger content takes longer to read than another request does
+_READ_AHEAD, _READ_AHEAD_LARGE = 4 << 20, 256 << 10  # bytes in a request, the latter where most contents are skipped
+_PIECE = 1 << 20  # bytes of an index that are hashed at a time
+
+# An index of more records than this takes about 20 MB to check, as walking an archive does, so these checks are limited
+# to 4 at a time, in all imports that run.
+_LARGE_INDEX = 50_000
+_LARGE_CHECKS = BoundedSemaphore(4)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedArchive:
+    """What a datarange's row needs besides the listing: the index's ETag, and the byte where the end marker starts."""
+
+    index_etag: str
+    entries_size: int
+
+
+class NotImportableError(Exception):
+    """The archive cannot be imported; the message is the reason, in words."""
+
+
+def check_archive(bucket: Bucket, archive: Archive, scratch: Path) -> CheckedArchive:
+    """Check an archive and its index, and write the index again if it is missing or wrong.
+
+    A long index is made in the folder `scratch`.
+
+    Raises:
+        NotImportableError: The archive breaks a rule of the format, or has changed since it was listed.
+        Failure: S3 or the disk is unavailable.
+    """
+    try:
+        with _limited(archive.count > _LARGE_INDEX):
+            checked = _check_by_index(bucket, archive)
+        if checked is not None:
+            return checked
+        with _limited(archive.data.size > WHOLE_ARCHIVE), spool(scratch) as new_index:
+            return _check_by_walk(bucket, archive, new_index)
+    except (ObjectMissing, ObjectChanged) as error:
+        raise NotImportableError("it was deleted or written again while it was checked; import again") from error
+
+
+def _check_by_index(bucket: Bucket, archive: Archive) -> CheckedArchive | None:
+    """Check the index and a sample of the headers; return None if the archive is small or the index is no use."""
+    index, data = archive.index, archive.data
+    if index is None or index.size != RECORD_SIZE * archive.count or data.size <= WHOLE_ARCHIVE:
+        return None
+    read = _with_tail(partial(bucket.get, archive.key, etag=data.etag), data.size)
+    sample_size = min(_MIN_SAMPLE + (data.size >> 24), _MAX_SAMPLE)
+    try:
+        read_index = partial(bucket.get, archive.index_key, etag=index.etag)
+        stop, sample = check_index(read_index, archive.count, data.size, sample_size)
+        for number, entry in sample.items():
+            tar.check_entry(read(entry.position, entry.content.start), entry, archive.first + number)
+        tar.check_end(read, stop, data.size)
+    except FormatError:
+        return None
+    return CheckedArchive(index.etag, stop)
+
+
+def _check_by_walk(bucket: Bucket, archive: Archive, new_index: IO[bytes]) -> CheckedArchive:
+    """Check every header of the archive, and write the index unless the one in the bucket is the same."""
+    data = archive.data
+    wide = _READ_AHEAD if data.size // archive.count < _SKIP_ABOVE else _READ_AHEAD_LARGE
+    try:
+        read = partial(bucket.get, archive.key, etag=data.etag)
+        walked = tar.scan(read, data.size, first_key=archive.first, wide=wide, large=_SKIP_ABOVE, into=new_index)
+    except FormatError as error:
+        raise NotImportableError(f"it cannot be read as an archive: {error}") from error
+    if walked.count != archive.count:
+        message = f"it holds {walked.count} datapoints, but its name stands for {archive.count}"
+        raise NotImportableError(message)
+    index = archive.index
+    if (
+        index is not None
+        and index.size == RECORD_SIZE * walked.count
+        and _has_content(bucket, archive.index_key, index, new_index)
+    ):
+        return CheckedArchive(index.etag, walked.entries_end)
+    return CheckedArchive(_write_index(bucket, archive.index_key, new_index), walked.entries_end)
+
+
+def _limited(large: bool) -> AbstractContextManager[object]:
+    return _LARGE_CHECKS if large else nullcontext()
+
+
+def _has_content(bucket: Bucket, key: str, stored: ObjectInfo, expected: IO[bytes]) -> bool:
+    """Whether a stored object has the bytes of the file `expected`, which has the same length."""
+    expected.seek(0)
+    digest = md5(usedforsecurity=False)
+    for piece in iter(partial(expected.read, _PIECE), b""):
+        digest.update(piece)
+    if stored.etag == digest.hexdigest():  # most stores use the MD5 as the ETag, which saves the request
+        return True
+    expected.seek(0)
+    return all(expected.read(len(piece)) == piece for piece in bucket.stream(key, 0, stored.size, etag=stored.etag))
+
+
+def _write_index(bucket: Bucket, key: str, index: IO[bytes]) -> str:
+    try:
+        return bucket.put(key, index)
+    except Failure as failure:
+        if failure.reason != v1.ERROR_REASON_S3_REFUSED:
+            raise
+        message = "its index is missing or wrong, and the credentials do not allow writing a new one"
+        raise NotImportableError(message) from failure
+
+
+def _with_tail(read: Read, size: int) -> Read:
+    """Return a function that reads as `read` does, but reads the end of the archive only once."""
+    tail_start = size - _TAIL
+    tail = read(tail_start, size)
+    return lambda start, stop: (
+        tail[start - tail_start : stop - tail_start] if start >= tail_start else read(start, stop)
+    )

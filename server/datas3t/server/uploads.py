@@ -1,0 +1,162 @@
+"""Uploads: a pending row and URLs for the client, then the checks of completion and one transaction that commits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from datas3t import v1
+from datas3t.archive import names, parts
+from datas3t.server import checks, datas3ts, values
+from datas3t.server.checks import CheckedObjects, InvalidUploadError
+from datas3t.server.db import datarange_uploads, dataranges, pool
+from datas3t.server.db import datas3ts as datas3t_rows
+from datas3t.server.db.datarange_uploads import Upload
+from datas3t.server.db.datas3ts import Datas3t
+from datas3t.server.errors import Failure
+from datas3t.server.intents import UPLOADS, urls
+from datas3t.server.resources import Resources
+from datas3t.server.s3.bucket import PartInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A new upload: `data_put_url` for one PUT, or `part_urls` from part 1 on."""
+
+    upload: Upload
+    data_put_url: str
+    part_urls: list[str]
+    index_put_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """URLs of a pending upload, those of parts with their numbers, and the parts that S3 has received."""
+
+    upload: Upload
+    part_urls: list[tuple[int, str]]
+    uploaded: list[PartInfo]
+    data_put_url: str
+    index_put_url: str
+    expires_at: datetime
+
+
+def start(resources: Resources, name: str, first: int, count: int, data_size: int, *, all_urls: bool = True) -> Started:
+    """Reserve an object key for an archive of `data_size` bytes, and sign the URLs of its upload.
+
+    All parts get URLs, or the first 1,000 if `all_urls` is false.
+    """
+    values.name("datas3t_name", name)
+    values.key("first_datapoint_index", first)
+    last = values.count("number_of_datapoints", count, first)
+    values.archive_size("data_size", data_size)
+    datas3t, upload = _insert(resources, name, first, last, data_size)
+    bucket = datas3ts.bucket_of(resources, datas3t)
+    if upload.multipart:
+        upload = replace(upload, s3_upload_id=UPLOADS.open_multipart(resources, bucket, upload))
+    numbers = range(1, len(urls.part_sizes(upload)) + 1)
+    signed = urls.for_parts(resources, bucket, upload, numbers if all_urls else numbers[: urls.MAX_PART_URLS])
+    return Started(
+        upload,
+        data_put_url=urls.for_archive(resources, bucket, upload),
+        part_urls=[url for _, url in signed],
+        index_put_url=urls.for_index(resources, bucket, upload),
+    )
+
+
+def sign_parts(resources: Resources, upload_id: int, numbers: Sequence[int]) -> Signed:
+    """Sign URLs of a pending upload for these parts; keep the upload until they expire."""
+    upload = UPLOADS.find_pending(resources, upload_id)
+    sizes = urls.part_sizes(upload)
+    urls.check_part_numbers(numbers, len(sizes))
+    bucket = datas3ts.bucket_of(resources, UPLOADS.datas3t(resources, upload))
+    uploaded = urls.uploaded_parts(bucket, upload, sizes)
+    expires_at = UPLOADS.extend(resources, upload)
+    return Signed(
+        upload,
+        part_urls=urls.for_parts(resources, bucket, upload, numbers),
+        uploaded=uploaded,
+        data_put_url=urls.for_archive(resources, bucket, upload),
+        index_put_url=urls.for_index(resources, bucket, upload),
+        expires_at=expires_at,
+    )
+
+
+def complete(resources: Resources, upload_id: int, etags: Sequence[str]) -> None:
+    """Check the uploaded objects and commit the datarange; a repeated call has the same outcome.
+
+    `etags` are those of the parts, in order; empty if the archive went up in one PUT. An invalid archive and an overlap
+    are final: they end the upload. After any other failure the call may be repeated.
+    """
+    UPLOADS.complete(resources, upload_id, etags, partial(_check_and_commit, resources))
+
+
+def cancel(resources: Resources, upload_id: int) -> None:
+    """Cancel an upload and delete its objects; raise UPLOAD_COMPLETED if it is complete."""
+    UPLOADS.cancel(resources, upload_id)
+
+
+def _insert(resources: Resources, name: str, first: int, last: int, data_size: int) -> tuple[Datas3t, Upload]:
+    multipart = not parts.is_direct(data_size)
+    with pool.transaction(resources.pool) as conn:
+        datas3t = datas3t_rows.draw_counter(conn, name)
+        if datas3t is None:
+            raise datas3ts.not_found(name)
+        key = names.archive_key(name, first, last, datas3t.upload_counter)
+        upload = datarange_uploads.insert(
+            conn,
+            datas3t.id,
+            first,
+            last,
+            data_size=data_size,
+            data_key=key,
+            index_key=names.index_key(key),
+            part_size=parts.part_size(data_size) if multipart else data_size,
+            multipart=multipart,
+            expires_at=resources.expiry(),
+        )
+    return datas3t, upload
+
+
+def _check_and_commit(resources: Resources, datas3t: Datas3t, upload: Upload, etags: Sequence[str]) -> Failure | None:
+    """Commit an upload whose objects are as announced; return the failure if one is final."""
+    bucket = datas3ts.bucket_of(resources, datas3t)
+    urls.check_multipart_opened(bucket, upload)
+    data_key, index_key = upload.data_object_key, upload.index_object_key
+    count = upload.last_key - upload.first_key + 1
+    try:
+        if upload.s3_upload_id is not None:
+            checks.join_parts(bucket, data_key, upload.s3_upload_id, urls.part_sizes(upload), etags)
+        checked = checks.check_objects(bucket, data_key, index_key, upload.first_key, count, upload.data_size)
+        _commit(resources, datas3t, upload, checked)
+    except InvalidUploadError as error:
+        return UPLOADS.final_failure(upload, v1.ERROR_REASON_UPLOAD_INVALID, str(error))
+    except Failure as failure:
+        if failure.reason != v1.ERROR_REASON_DATARANGE_OVERLAPS:
+            raise
+        return UPLOADS.final_failure(upload, failure.reason, failure.message)
+    return None
+
+
+def _commit(resources: Resources, datas3t: Datas3t, upload: Upload, checked: CheckedObjects) -> None:
+    """Complete the upload and insert its datarange; do nothing if the upload is not pending any more.
+
+    Raise DATARANGE_OVERLAPS, and change nothing, if another datarange has one of its keys.
+    """
+    with pool.transaction(resources.pool, datas3t=datas3t.name, first=upload.first_key, last=upload.last_key) as conn:
+        # Two transactions that insert overlapping dataranges at the same time would end in a deadlock.
+        datas3t_rows.locked(conn, datas3t.name)
+        if not UPLOADS.table.complete(conn, upload.id):
+            return
+        dataranges.insert(
+            conn,
+            datas3t.id,
+            upload.first_key,
+            upload.last_key,
+            data_key=upload.data_object_key,
+            index_key=upload.index_object_key,
+            size=upload.data_size,
+            entries_size=checked.entries_size,
+            data_etag=checked.data_etag,
+            index_etag=checked.index_etag,
+        )

@@ -1,1 +1,0 @@
-"""Uploads: from StartUpload to a committed datarange."""
