@@ -1,5 +1,9 @@
-/* The ceiling of bench/indexer.py: the same checks and the same index, for the dialects measured there and no others.
-   indexer ARCHIVE INDEX; exit 1 for anything it does not know. */
+/* A fast program to compare with in bench/indexer.py. It makes the same checks and the same index, but only for the
+   dialects that are measured there.
+
+       indexer ARCHIVE INDEX
+
+   Exits with 1 if the archive is damaged or has entries that the program does not support. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,7 +15,7 @@
 enum { BLOCK = 512, WINDOW = 4 << 20, SKIP = 12 << 10 };
 
 static uint8_t window[WINDOW];
-static uint64_t window_start, window_stop, asked, width = WINDOW, size;
+static uint64_t window_start, window_stop, last_stop, width = WINDOW, size;
 static int in;
 
 static void refuse(const char *why, uint64_t at) {
@@ -19,10 +23,10 @@ static void refuse(const char *why, uint64_t at) {
     exit(1);
 }
 
-/* `length` bytes at `at`; behind a large content a little, and then more again. */
+/* Returns `length` bytes at `at`. After a large content that was skipped, it reads a small window, then larger ones. */
 static const uint8_t *bytes(uint64_t at, uint64_t length) {
     if (at < window_start || at + length > window_stop) {
-        width = at > asked + SKIP ? 2 * BLOCK : width * 8 < WINDOW ? width * 8 : WINDOW;
+        width = at > last_stop + SKIP ? 2 * BLOCK : width * 8 < WINDOW ? width * 8 : WINDOW;
         uint64_t wanted = width;
         if (at + wanted > size) wanted = size - at;
         if (wanted < length || length > WINDOW) refuse("truncated", at);
@@ -30,10 +34,11 @@ static const uint8_t *bytes(uint64_t at, uint64_t length) {
         window_start = at;
         window_stop = at + wanted;
     }
-    asked = at + length;
+    last_stop = at + length;
     return window + (at - window_start);
 }
 
+/* Returns a number in octal digits, or -1 if there are other characters. */
 static int64_t number(const uint8_t *field, int digits) {
     int64_t value = 0;
     for (int i = 0; i < digits; i++) {
@@ -54,7 +59,7 @@ static void check_sum(const uint8_t *header, uint64_t at) {
     if (number(header + 148, 6) != sum) refuse("checksum", at);
 }
 
-/* Records `<length> <key>=<value>\n`; times only. */
+/* Checks records `<length> <key>=<value>\n`. Only times are supported. */
 static void check_pax(const uint8_t *payload, int64_t length, uint64_t at) {
     for (int64_t done = 0; done < length;) {
         int64_t record = 0, i = done;
@@ -65,7 +70,8 @@ static void check_pax(const uint8_t *payload, int64_t length, uint64_t at) {
     }
 }
 
-static int64_t named(const uint8_t *name) {
+/* Returns the key in the name of an entry, or -1 if the name is not that of a datapoint. */
+static int64_t key_of(const uint8_t *name) {
     uint64_t key = 0;
     for (int i = 0; i < 20; i++) {
         if (name[i] < '0' || name[i] > '9') return -1;
@@ -79,8 +85,8 @@ int main(int argc, char **argv) {
     struct stat info;
     if (argc != 3 || (in = open(argv[1], O_RDONLY)) < 0 || fstat(in, &info)) refuse("open", 0);
     size = (uint64_t)info.st_size;
-    size_t room = 1 << 20, count = 0;
-    uint8_t *records = malloc(room * 16);
+    size_t capacity = 1 << 20, count = 0;
+    uint8_t *records = malloc(capacity * 16);
     int64_t expected = -1;
     uint64_t at = 0;
     for (;;) {
@@ -97,10 +103,10 @@ int main(int argc, char **argv) {
             check_sum(header, at);
         }
         if ((header[156] != '0' && header[156]) || (header[345] && !memcmp(header + 257, "ustar", 6))) refuse("kind", at);
-        int64_t key = named(header), content = number(header + 124, 11);
+        int64_t key = key_of(header), content = number(header + 124, 11);
         if (key < 0 || content < 0 || (expected >= 0 && key != expected)) refuse("name or size", at);
         expected = key + 1;
-        if (count == room) records = realloc(records, (room *= 2) * 16);
+        if (count == capacity) records = realloc(records, (capacity *= 2) * 16);
         uint64_t blocks = (at - start) / BLOCK + 1;
         uint64_t position = __builtin_bswap64(start), rest = __builtin_bswap64(blocks << 48 | (uint64_t)content);
         memcpy(records + count * 16, &position, 8);
@@ -110,7 +116,7 @@ int main(int argc, char **argv) {
     }
     if (size - at < 2 * BLOCK || size % BLOCK) refuse("end marker", at);
     for (uint64_t end = at; end < size; end += BLOCK)
-        if (!zeros(bytes(end, BLOCK), BLOCK)) refuse("behind the end", end);
+        if (!zeros(bytes(end, BLOCK), BLOCK)) refuse("not zero after the end marker", end);
     FILE *out = fopen(argv[2], "wb");
     if (!count || !out || fwrite(records, 16, count, out) != count || fclose(out)) refuse("index", 0);
     return 0;

@@ -1,10 +1,10 @@
-"""How fast an archive is checked and indexed: ours beside Python's tarfile, GNU tar's listing and a program in C.
+"""Measure how fast an archive is checked and indexed: ours, Python's tarfile, GNU tar's listing and a C program.
 
     python bench/indexer.py [--entries 1000000] [--rounds 3] [--only T1,T2] [--folder DIR]
 
-Seconds are those of the CPU, user and system: what else runs on the machine blurs them least. Each measurement is a
-process of its own, on a warm page cache, the contestants in turns. `first` is ours with the import of numpy, `ours` the
-same again in that process. Contents are holes: an archive takes a few kB of disk per entry.
+Seconds are CPU time, user and system, because other programs on the machine affect it least. Each measurement is a
+process of its own with a warm page cache, and the programs take turns. `first` is our first run, which imports numpy;
+`ours` is the second run in the same process. Contents are holes in the file, so an entry takes a few kB of disk.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for running it as a script
 
 from datas3t.archive import names, tar
 from datas3t.archive.index import RECORD, padded
@@ -30,23 +30,24 @@ from tests.support.tars import pax, raw_header
 
 END = bytes(1024)
 Shape = Iterator[tuple[bytes, int]]
-"""Header blocks and content size of each entry."""
+"""Yields the header blocks and the content size of each entry."""
 
 
 def plain(count: int, size: int) -> Shape:
+    """Yield entries of one header block and one size."""
     for key in range(count):
         yield raw_header(names.entry_name(key, "bin").encode(), size), size
 
 
 def extended(count: int) -> Shape:
-    """As Python's tarfile writes files by default: a PAX header with the time of each."""
+    """Yield entries as Python's tarfile writes them by default: each with a PAX header for its time."""
     for key in range(count):
         times = pax({b"mtime": b"%d.%07d" % (1_700_000_000 + key, key % 10_000_000)})
         yield times + raw_header(names.entry_name(key, "bin").encode(), 100), 100
 
 
 def libarchive(count: int) -> Shape:
-    """Sizes of all sorts, median 300 bytes, in numbers that end with a blank."""
+    """Yield entries of varying sizes, median 300 bytes, whose numbers end with a blank."""
     source = random.Random(5)
     for key in range(count):
         size = int(source.lognormvariate(5.7, 0.6))
@@ -54,6 +55,7 @@ def libarchive(count: int) -> Shape:
 
 
 def mixed(count: int) -> Shape:
+    """Yield entries of up to 68 kB."""
     source = random.Random(3)
     for key in range(count):
         size = source.randrange(68_000)
@@ -70,7 +72,7 @@ ARCHIVES: dict[str, tuple[str, int, Callable[[int], Shape]]] = {
 
 
 def make(path: Path, shape: Shape) -> None:
-    """Contents are holes, which read as zeros: nobody looks at them."""
+    """Write an archive. Contents are holes, which read as zeros; no program reads them."""
     with path.open("wb") as out:
         for headers, size in shape:
             out.write(headers)
@@ -79,59 +81,62 @@ def make(path: Path, shape: Shape) -> None:
 
 
 def by_tarfile(path: Path) -> bytes:
+    """Return the index of an archive, made with Python's tarfile."""
     index, position = bytearray(), 0
     with tarfile.open(path) as archive:
         while member := archive.next():
             names.parse_entry_name(member.name.encode())
             index += RECORD.pack(position, (member.offset_data - position) // 512, member.size >> 32, member.size)
             position = member.offset_data + padded(member.size)
-            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            archive.members = []  # type: ignore[attr-defined]  # otherwise it keeps all of them in memory
     return bytes(index)
 
 
 def ours(path: Path) -> bytes:
+    """Return the index of an archive, made with our own code."""
     return tar.scan_file(path).index
 
 
 WORKERS = {"tarfile": by_tarfile, "ours": ours}
 
 
-def work(who: str, path: Path) -> None:
-    """In a process of its own: prints seconds of a first and a second run, the peak RSS in MB, and the index's hash."""
+def work(program: str, path: Path) -> None:
+    """Run in a process of its own: print the seconds of each run, the peak RSS in MB, and the hash of the index."""
     seconds = []
-    for _ in range(2 if who == "ours" else 1):
-        index = b""  # not two of them at once
+    for _ in range(2 if program == "ours" else 1):
+        index = b""  # freed first, so that only one index is in memory
         started = time.process_time()
-        index = WORKERS[who](path)
+        index = WORKERS[program](path)
         seconds.append(time.process_time() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
     print(json.dumps({"seconds": seconds, "peak": peak, "index": hashlib.sha256(index).hexdigest()}))
 
 
-def run(who: str, path: Path) -> dict[str, float]:
-    """Seconds by column, and `peak`; checks that the index is the one that the archive's first contestant made."""
-    found: dict[str, float] = {}
-    if who in WORKERS:
-        done = subprocess.run([sys.executable, __file__, "--work", who, path], check=True, capture_output=True)
+def run(program: str, path: Path) -> dict[str, float]:
+    """Measure one program. Return the seconds by column, and for our own code the `peak` RSS."""
+    columns: dict[str, float] = {}
+    if program in WORKERS:
+        done = subprocess.run([sys.executable, __file__, "--work", program, path], check=True, capture_output=True)
         result = json.loads(done.stdout)
-        found = {who: result["seconds"][-1]}
-        if who == "ours":
-            found |= {"first": result["seconds"][0], "peak": result["peak"]}
-        agree(path, result["index"])
+        columns = {program: result["seconds"][-1]}
+        if program == "ours":
+            columns |= {"first": result["seconds"][0], "peak": result["peak"]}
+        check_same_index(path, result["index"])
     else:
         index = path.with_suffix(".index")
         command = (
-            ["tar", "-tf", str(path)] if who == "tar -t" else [str(path.parent / "ceiling"), str(path), str(index)]
+            ["tar", "-tf", str(path)] if program == "tar -t" else [str(path.parent / "ceiling"), str(path), str(index)]
         )
-        started = children()
+        started = child_seconds()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        found = {who: children() - started}
-        if who == "C":
-            agree(path, hashlib.sha256(index.read_bytes()).hexdigest())
-    return found
+        columns = {program: child_seconds() - started}
+        if program == "C":
+            check_same_index(path, hashlib.sha256(index.read_bytes()).hexdigest())
+    return columns
 
 
-def children() -> float:
+def child_seconds() -> float:
+    """Return the CPU seconds of all child processes so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
@@ -139,31 +144,34 @@ def children() -> float:
 _indices: dict[Path, str] = {}
 
 
-def agree(path: Path, digest: str) -> None:
+def check_same_index(path: Path, digest: str) -> None:
+    """Exit unless all programs make the same index of an archive."""
     if _indices.setdefault(path, digest) != digest:
         sys.exit(f"the indices of {path.name} differ")
 
 
-def contestants(folder: Path) -> list[str]:
-    found = ["tarfile", "ours"]
+def programs(folder: Path) -> list[str]:
+    """Return the programs that exist on this machine, after compiling the one in C."""
+    available = ["tarfile", "ours"]
     if shutil.which("tar"):
-        found.append("tar -t")
+        available.append("tar -t")
     if compiler := shutil.which("cc"):
         source = Path(__file__).with_suffix(".c")
         subprocess.run([compiler, "-O2", "-o", folder / "ceiling", source], check=True)
-        found.append("C")
-    return found
+        available.append("C")
+    return available
 
 
 def median(values: list[float]) -> str:
+    """Return the median of the values, with the least and the most."""
     return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})" if values else "-"
 
 
-def measure(path: Path, who: list[str], rounds: int) -> list[str]:
-    """The columns of a row."""
+def measure(path: Path, compared: list[str], rounds: int) -> list[str]:
+    """Run all programs several times, and return the columns of a row of the table."""
     results: dict[str, list[float]] = {}
     for number in range(rounds):
-        for each in who if number % 2 == 0 else reversed(who):
+        for each in compared if number % 2 == 0 else reversed(compared):
             for column, value in run(each, path).items():
                 results.setdefault(column, []).append(value)
     faster = [one / other for one, other in zip(results["tarfile"], results["ours"], strict=True)]
@@ -173,6 +181,7 @@ def measure(path: Path, who: list[str], rounds: int) -> list[str]:
 
 
 def main() -> None:
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--entries", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
@@ -187,13 +196,13 @@ def main() -> None:
     print("| archive | tarfile | tar -t | ours | first | C | tarfile / ours | ours / C | RSS |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        who = contestants(Path(name))
+        compared = programs(Path(name))
         for title in options.only.split(","):
             text, divisor, shape = ARCHIVES[title]
             count = max(1, options.entries // divisor)
             path = Path(name) / f"{title}.tar"
             make(path, shape(count))
-            columns = measure(path, who, options.rounds)
+            columns = measure(path, compared, options.rounds)
             print(f"| {title}: {text.format(f'{count:,}')} | {' | '.join(columns)} |", flush=True)
             path.unlink()
 

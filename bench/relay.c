@@ -1,9 +1,10 @@
-/* Passes connections on to a port of this machine, and lets the first byte of each answer wait.
+/* Forwards connections to a port of this machine, and delays the first byte of each response.
 
        relay LISTEN TARGET MICROSECONDS
 
-   An answer's first byte comes that long after the last byte of its request; what follows it is passed on at once. So
-   whoever measures sees a distance, not a narrow line. Linux, one thread: epoll, edge-triggered. Says "ready" when it is.
+   The first byte of a response is sent that long after the last byte of its request was received; the rest follows
+   without delay. This simulates the latency of a distant server, without limiting the bandwidth. Linux only; one thread
+   with edge-triggered epoll. Prints "ready" when it accepts connections.
 */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,37 +22,37 @@
 
 enum { CLIENT, SERVER, EVENTS = 512, PIECE = 1 << 18 };
 
-/* Bytes that one end did not take yet. */
+/* Bytes that the socket of one side has not accepted yet. */
 struct rest {
     char *bytes;
     size_t at, size;
 };
 
-struct talk;
+struct connection;
 
-/* One end of a talk; `gone` when nothing more will come from it. */
+/* One side of a connection; `closed` after it has sent its last byte. */
 struct end {
-    struct talk *talk;
-    int side, socket, gone;
+    struct connection *connection;
+    int side, socket, closed;
     struct rest rest;
 };
 
-struct talk {
+struct connection {
     struct end ends[2];
-    unsigned long turn; /* counts what the client sent: an alarm for an earlier turn is stale */
+    unsigned long received; /* changes with each receive from the client and when the connection ends: older timers are stale */
     int waiting, open;
-    struct talk *next_free;
+    struct connection *next_free;
 };
 
-struct alarm {
-    struct talk *talk;
-    unsigned long turn;
+struct timer {
+    struct connection *connection;
+    unsigned long received;
     long long due;
 };
 
-static struct alarm *alarms; /* a ring, in the order of their times: all wait equally long */
-static size_t first_alarm, alarm_count, alarm_room;
-static struct talk *free_talks;
+static struct timer *timers; /* a ring buffer, sorted by time because all delays are equal */
+static size_t first_timer, timer_count, timer_capacity;
+static struct connection *free_connections;
 static long long wait_ns;
 static int poll_fd;
 static char piece[PIECE];
@@ -69,43 +70,45 @@ static long long now(void)
     return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
-static void set_alarm(struct talk *talk)
+/* Delays the response to the bytes that were just received from the client. */
+static void set_timer(struct connection *connection)
 {
-    if (alarm_count == alarm_room) {
-        size_t room = alarm_room ? 2 * alarm_room : 4096;
-        struct alarm *more = malloc(room * sizeof *more);
-        if (!more) fail("memory");
-        for (size_t i = 0; i < alarm_count; i++) more[i] = alarms[(first_alarm + i) % alarm_room];
-        free(alarms);
-        alarms = more, alarm_room = room, first_alarm = 0;
+    if (timer_count == timer_capacity) {
+        size_t capacity = timer_capacity ? 2 * timer_capacity : 4096;
+        struct timer *larger = malloc(capacity * sizeof *larger);
+        if (!larger) fail("memory");
+        for (size_t i = 0; i < timer_count; i++) larger[i] = timers[(first_timer + i) % timer_capacity];
+        free(timers);
+        timers = larger, timer_capacity = capacity, first_timer = 0;
     }
-    talk->waiting = 1;
-    alarms[(first_alarm + alarm_count++) % alarm_room] = (struct alarm){talk, ++talk->turn, now() + wait_ns};
+    connection->waiting = 1;
+    timers[(first_timer + timer_count++) % timer_capacity] = (struct timer){connection, ++connection->received, now() + wait_ns};
 }
 
-static void finish(struct talk *talk)
+/* Closes a connection, and keeps its memory for another one. */
+static void finish(struct connection *connection)
 {
-    if (!talk->open) return;
+    if (!connection->open) return;
     for (int side = CLIENT; side <= SERVER; side++) {
-        close(talk->ends[side].socket);
-        free(talk->ends[side].rest.bytes);
-        talk->ends[side].rest = (struct rest){0};
+        close(connection->ends[side].socket);
+        free(connection->ends[side].rest.bytes);
+        connection->ends[side].rest = (struct rest){0};
     }
-    talk->open = 0;
-    talk->turn++;
-    talk->next_free = free_talks;
-    free_talks = talk;
+    connection->open = 0;
+    connection->received++;
+    connection->next_free = free_connections;
+    free_connections = connection;
 }
 
-/* Sends what an end did not take before; whether all is gone. */
-static int flush(struct talk *talk, int side)
+/* Sends the bytes that a side did not accept before. Returns whether none are left. */
+static int flush(struct connection *connection, int side)
 {
-    struct rest *rest = &talk->ends[side].rest;
+    struct rest *rest = &connection->ends[side].rest;
     if (!rest->size) return 1;
     while (rest->at < rest->size) {
-        ssize_t sent = send(talk->ends[side].socket, rest->bytes + rest->at, rest->size - rest->at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent = send(connection->ends[side].socket, rest->bytes + rest->at, rest->size - rest->at, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0) {
-            if (errno != EAGAIN) finish(talk);
+            if (errno != EAGAIN) finish(connection);
             return 0;
         }
         rest->at += sent;
@@ -115,75 +118,80 @@ static int flush(struct talk *talk, int side)
     return 1;
 }
 
-static int pass(struct talk *talk, int side, size_t size)
+/* Sends the first `size` bytes of `piece`, and keeps what is not accepted. Returns whether all was sent. */
+static int forward(struct connection *connection, int side, size_t size)
 {
-    ssize_t sent = send(talk->ends[side].socket, piece, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0 && errno != EAGAIN) return finish(talk), 0;
-    size_t gone = sent < 0 ? 0 : sent;
-    if (gone == size) return 1;
-    struct rest *rest = &talk->ends[side].rest;
-    *rest = (struct rest){malloc(size - gone), 0, size - gone};
+    ssize_t sent = send(connection->ends[side].socket, piece, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN) return finish(connection), 0;
+    size_t accepted = sent < 0 ? 0 : sent;
+    if (accepted == size) return 1;
+    struct rest *rest = &connection->ends[side].rest;
+    *rest = (struct rest){malloc(size - accepted), 0, size - accepted};
     if (!rest->bytes) fail("memory");
-    memcpy(rest->bytes, piece + gone, rest->size);
+    memcpy(rest->bytes, piece + accepted, rest->size);
     return 0;
 }
 
-/* Moves all that can be moved towards one end. */
-static void pump(struct talk *talk, int to)
+/* Forwards all available bytes to one side, unless a response has to wait. */
+static void transfer(struct connection *connection, int to)
 {
-    if (!talk->open || !flush(talk, to)) return;
-    while (!(to == CLIENT && talk->waiting)) {
-        ssize_t got = recv(talk->ends[!to].socket, piece, PIECE, MSG_DONTWAIT);
+    if (!connection->open || !flush(connection, to)) return;
+    while (!(to == CLIENT && connection->waiting)) {
+        ssize_t got = recv(connection->ends[!to].socket, piece, PIECE, MSG_DONTWAIT);
         if (got < 0 && errno == EAGAIN) return;
         if (got <= 0) {
-            finish(talk);
+            finish(connection);
             return;
         }
-        if (to == SERVER) set_alarm(talk);
-        if (!pass(talk, to, got)) return;
-        if (got < PIECE && !talk->ends[!to].gone) return; /* what comes now is another event */
+        if (to == SERVER) set_timer(connection);
+        if (!forward(connection, to, got)) return;
+        if (got < PIECE && !connection->ends[!to].closed) return; /* further bytes cause another event */
     }
 }
 
-static void watch(struct talk *talk, int side, int socket)
+/* Registers a socket with epoll. */
+static void watch(struct connection *connection, int side, int socket)
 {
     int one = 1;
-    struct end *end = &talk->ends[side];
-    *end = (struct end){.talk = talk, .side = side, .socket = socket};
+    struct end *end = &connection->ends[side];
+    *end = (struct end){.connection = connection, .side = side, .socket = socket};
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = end};
     setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (epoll_ctl(poll_fd, EPOLL_CTL_ADD, socket, &event)) fail("epoll_ctl");
 }
 
-static void begin(int listener, const struct sockaddr_in *target)
+/* Accepts new connections and connects each to the target. */
+static void accept_all(int listener, const struct sockaddr_in *target)
 {
     int client;
     while ((client = accept(listener, NULL, NULL)) >= 0) {
         int server = socket(AF_INET, SOCK_STREAM, 0);
         if (server < 0 || connect(server, (const struct sockaddr *)target, sizeof *target)) fail("target");
-        struct talk *talk = free_talks ? free_talks : calloc(1, sizeof *talk);
-        if (!talk) fail("memory");
-        if (talk == free_talks) free_talks = talk->next_free;
-        talk->open = 1, talk->waiting = 0;
-        watch(talk, CLIENT, client), watch(talk, SERVER, server);
+        struct connection *connection = free_connections ? free_connections : calloc(1, sizeof *connection);
+        if (!connection) fail("memory");
+        if (connection == free_connections) free_connections = connection->next_free;
+        connection->open = 1, connection->waiting = 0;
+        watch(connection, CLIENT, client), watch(connection, SERVER, server);
     }
 }
 
-static void heed(struct end *end, unsigned events)
+/* Handles the epoll events of one side. */
+static void handle(struct end *end, unsigned events)
 {
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) end->gone = 1;
-    if (end->rest.size) pump(end->talk, end->side);
-    if (events & EPOLLIN || end->gone) pump(end->talk, !end->side);
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) end->closed = 1;
+    if (end->rest.size) transfer(end->connection, end->side);
+    if (events & EPOLLIN || end->closed) transfer(end->connection, !end->side);
 }
 
-static void ring(long long time)
+/* Sends the responses whose delay has passed. */
+static void run_timers(long long time)
 {
-    while (alarm_count && alarms[first_alarm].due <= time) {
-        struct alarm alarm = alarms[first_alarm];
-        first_alarm = (first_alarm + 1) % alarm_room, alarm_count--;
-        if (alarm.turn == alarm.talk->turn) {
-            alarm.talk->waiting = 0;
-            pump(alarm.talk, CLIENT);
+    while (timer_count && timers[first_timer].due <= time) {
+        struct timer timer = timers[first_timer];
+        first_timer = (first_timer + 1) % timer_capacity, timer_count--;
+        if (timer.received == timer.connection->received) {
+            timer.connection->waiting = 0;
+            transfer(timer.connection, CLIENT);
         }
     }
 }
@@ -206,15 +214,15 @@ int main(int count, char **arguments)
     puts("ready"), fflush(stdout);
     struct epoll_event events[EVENTS];
     for (;;) {
-        long long left = alarm_count ? alarms[first_alarm].due - now() : 1000000000LL;
+        long long left = timer_count ? timers[first_timer].due - now() : 1000000000LL;
         if (left < 0) left = 0;
         struct timespec timeout = {left / 1000000000LL, left % 1000000000LL};
         int found = epoll_pwait2(poll_fd, events, EVENTS, &timeout, NULL);
         if (found < 0 && errno != EINTR) fail("epoll_pwait2");
         for (int i = 0; i < found; i++) {
-            if (!events[i].data.ptr) begin(listener, &target);
-            else heed(events[i].data.ptr, events[i].events);
+            if (!events[i].data.ptr) accept_all(listener, &target);
+            else handle(events[i].data.ptr, events[i].events);
         }
-        ring(now());
+        run_timers(now());
     }
 }

@@ -19,11 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".demo"
 CLI = Path(sys.executable).with_name("datas3t")
-MOST = 4000  # files; the standard library has more than a demonstration needs
+MAX_FILES = 4000  # the standard library has more than a demonstration needs
 NAME = f"demo-{int(time.time())}"
 
 
 def main() -> int:
+    """Run the demonstration, and return the exit code."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     folder = Path(sys.argv[1]).expanduser().resolve() if len(sys.argv) > 1 else None
     if folder and not folder.is_dir():
@@ -76,10 +77,12 @@ def compared(archive: Path, paths: dict[int, str]) -> list[str]:
 
 
 def same(content: bytes, path: str) -> bool:
+    """Whether the file at `path` has this content."""
     return content == Path(path).read_bytes()
 
 
 def outcome(different: Sequence[str]) -> str:
+    """Return the result of a comparison in words."""
     return f"{len(different)} DIFFERENT" if different else "all the same"
 
 
@@ -93,7 +96,7 @@ def library() -> list[str]:
     """Return the paths of some thousand files of the standard library."""
     root = Path(sysconfig.get_path("stdlib"))
     files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
-    return [str(path) for path in files if not {"site-packages", "__pycache__"} & set(path.parts)][:MOST]
+    return [str(path) for path in files if not {"site-packages", "__pycache__"} & set(path.parts)][:MAX_FILES]
 
 
 def cli(url: str, *arguments: str, more: Sequence[str] = ()) -> bytes:

@@ -58,6 +58,7 @@ class Comments:
     """The comments of a proto file, by descriptor path."""
 
     def __init__(self, file: pb.FileDescriptorProto) -> None:
+        """Read the comments of a descriptor that has them."""
         self._by_path = {tuple(place.path): place.leading_comments for place in file.source_code_info.location}
 
     def at(self, *path: int) -> str:

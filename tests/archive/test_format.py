@@ -218,6 +218,7 @@ def test_archives_joined_without_their_end_markers_are_an_archive() -> None:
 
 
 def entries_end(raw: bytes) -> int:
+    """Return the byte at which an archive's end marker starts."""
     return tar.scan(lambda start, stop: raw[start:stop], len(raw)).entries_end
 
 

@@ -12,12 +12,16 @@ from datas3t.archive import reads
 
 
 class Place(NamedTuple):
+    """The bytes of a datapoint in an archive."""
+
     archive: int
     start: int
     stop: int
 
 
 class Range(NamedTuple):
+    """A range to read, and the numbers of the datapoints in it."""
+
     archive: int
     start: int
     stop: int

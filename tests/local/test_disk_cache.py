@@ -17,10 +17,12 @@ from datas3t.local.locks import locked
 
 
 def name(number: int) -> str:
+    """Return the name of a test file in the cache."""
     return hashlib.sha256(b"%d" % number).hexdigest()
 
 
 def content(number: int) -> bytes:
+    """Return its content."""
     return b"%d" % number * 100
 
 

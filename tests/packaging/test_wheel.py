@@ -1,4 +1,4 @@
-"""What a user installs: one wheel, four source roots in one namespace, each usable with its own dependencies."""
+"""The wheel that users install: it contains all packages, and its client works without the optional dependencies."""
 
 import subprocess
 import sys
@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel."""
     out = tmp_path_factory.mktemp("dist")
     build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(out), str(ROOT)]
     done = subprocess.run(build, check=False, capture_output=True, text=True)
@@ -21,7 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_wheel_has_all_parts_and_no_init_of_the_namespace(wheel: Path) -> None:
+def test_the_wheel_has_all_packages_and_no_init_of_the_namespace(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "datas3t/__init__.py" not in names
     for package in ("archive", "cli", "client", "embedded", "local", "server", "transport", "v1"):
@@ -37,7 +38,7 @@ def test_no_source_root_has_an_init_of_the_namespace() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_wheel_alone_has_a_client_and_a_command_line(wheel: Path, tmp_path: Path) -> None:
+def test_the_wheel_without_extras_has_a_client_and_a_command_line(wheel: Path, tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True, symlinks=True)
     python = tmp_path / "venv/bin/python"
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", str(wheel)]

@@ -135,9 +135,9 @@ def check_entry(headers: bytes, entry: Entry, key: int) -> str:
 
 
 def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
-    """Return the records of a PAX extended header, by key.
+    r"""Return the records of a PAX extended header, by key.
 
-    A record is `<length> <key>=<value>\\n`; the length counts the whole record. `position` is the byte at which the
+    A record is `<length> <key>=<value>\n`; the length counts the whole record. `position` is the byte at which the
     header starts, for messages.
 
     Raises:

@@ -33,6 +33,7 @@ class Reads:
         return int((self.stops - self.starts).sum())
 
     def __len__(self) -> int:
+        """Return the number of ranges."""
         return len(self.starts)
 
 

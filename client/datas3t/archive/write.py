@@ -53,7 +53,7 @@ def _block(name: bytes, size: int, kind: bytes, mode: int, mtime: int) -> bytes:
 
 
 def _pax_record(key: bytes, value: bytes) -> bytes:
-    """Return `<length> <key>=<value>\\n`, where the length counts its own digits too (POSIX.1-2001, pax)."""
+    r"""Return `<length> <key>=<value>\n`, where the length counts its own digits too (POSIX.1-2001, pax)."""
     rest = b" %s=%s\n" % (key, value)
     length = len(rest)
     while len(b"%d" % length) + len(rest) != length:

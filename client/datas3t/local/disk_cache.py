@@ -56,11 +56,13 @@ class Cached:
             os.close(fd)
 
     def __enter__(self) -> Self:
+        """Return the file, which the block closes at its end."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the file."""
         self.close()
 
 
