@@ -81,7 +81,7 @@ def test_the_bulk_reader_reads_nearly_all_of_a_plain_archive(tmp_path: Path) -> 
         try:
             reader = bulk.BulkReader(fd, path.stat().st_size, mean=1000)
             position, key = 0, 1
-            while (taken := reader.take(position, key))[0]:
+            while (taken := reader.read(position, key))[0]:
                 key += len(taken[0]) // index.RECORD_SIZE
                 position = taken[1]
         finally:
@@ -131,7 +131,7 @@ MIXED = {
         entry(NAME % key) if key % 9 else pax({b"size": b"3"}) + raw_header(NAME % key, 0) + bytes(512)
         for key in range(90)
     ],
-    "a sparse file behind PAX times": [
+    "a sparse file after PAX times": [
         pax({b"mtime": b"1"} if key != 70 else {b"GNU.sparse.major": b"1"}) + entry(NAME % key) for key in range(90)
     ],
     "a PAX record that does not end": [
@@ -146,7 +146,7 @@ REFUSED = {
     "a slash early in an extension": "00000000000000000070.a/b' is not named",
     "a prefix": "dir/00000000000000000070.bin' is not named",
     "a key that wraps around 2^64": "18446744073709551686.bin' has a key above",
-    "a sparse file behind PAX times": "00000000000000000070.bin' is a sparse file",
+    "a sparse file after PAX times": "00000000000000000070.bin' is a sparse file",
     "a PAX record that does not end": "has a malformed record",
 }
 
@@ -215,13 +215,13 @@ def test_the_bulk_reader_is_tried_rarely_if_entries_are_not_plain(
     path.write_bytes(b"".join(unusual) + bytes(1024))
     monkeypatch.setattr(tar, "_NUMPY_FROM", 0)
     calls = []
-    take = bulk.BulkReader.take
+    read = bulk.BulkReader.read
 
     def counted(self: bulk.BulkReader, position: int, key: int) -> tuple[bytes, int]:
         calls.append(key)
-        return take(self, position, key)
+        return read(self, position, key)
 
-    monkeypatch.setattr(bulk.BulkReader, "take", counted)
+    monkeypatch.setattr(bulk.BulkReader, "read", counted)
     assert tar.scan_file(path).count == 20_000
     assert 0 < len(calls) < 60
 

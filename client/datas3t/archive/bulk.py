@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from datas3t.archive import bulk_headers
 from datas3t.archive.bulk_headers import WORD, WORDS, Words
-from datas3t.archive.index import BLOCK
+from datas3t.archive.index import BLOCK, RECORD_SIZE
 from datas3t.archive.names import MAX_KEY
 
 _LARGE = 12 << 10  # bytes of the mean entry from which seeking to each header is faster than reading everything
@@ -59,21 +59,21 @@ class BulkReader:
         self._picked = np.empty((_WINDOW // BLOCK, WORDS), WORD)  # reused: new memory costs more than filling it
         self._checker = bulk_headers.Checker()
 
-    def take(self, position: int, key: int) -> tuple[bytes, int]:
-        """Read the plain entries from `position`, the first of which must have this key.
+    def read(self, position: int, key: int) -> tuple[bytes, int]:
+        """Read the plain entries from `position`. The first one must have this key.
 
         Returns:
             The records of these entries, and the byte after the last one. There are no records if the first entry is
             not plain.
         """
-        if key > MAX_KEY - len(self._buffer):
+        if key > MAX_KEY - len(self._buffer):  # the keys of the window might exceed the largest one
             return b"", position
         headers = self._read_headers(position) if self._mean > _LARGE else self._read_window(position)
         if headers is None:
             return b"", position
         records, stop = self._checked(headers, position, key)
         if records:
-            self._mean = (stop - position) / (len(records) // 16)
+            self._mean = (stop - position) / (len(records) // RECORD_SIZE)
         return records, stop
 
     def _read_window(self, position: int) -> _Headers | None:
@@ -87,12 +87,12 @@ class BulkReader:
     def _read_headers(self, position: int) -> _Headers | None:
         """Read the headers of a batch of entries, without their contents."""
         # All entries must have as many header blocks as the first one: one, or three with a PAX header.
-        view, each, starts = memoryview(self._buffer), 1, []
+        view, header_blocks, starts = memoryview(self._buffer), 1, []
         if os.preadv(self._fd, [view[:BLOCK]], position) == BLOCK and self._buffer[156] == ord("x"):
-            each = 3
+            header_blocks = 3
 
         # Each header gives the position of the next one. A wrong size is found when the headers are checked.
-        size, at = each * BLOCK, position
+        size, at = header_blocks * BLOCK, position
         for row in range(0, _BATCH * size, size):
             if os.preadv(self._fd, [view[row : row + size]], at) < size:
                 break
@@ -105,8 +105,8 @@ class BulkReader:
             at += size + (content + BLOCK - 1) // BLOCK * BLOCK
         if not starts:
             return None
-        blocks = bulk_headers.rows(self._buffer, len(starts) * each)
-        return _evenly_spaced(blocks, each, each, len(starts), np.array(starts) // BLOCK)
+        blocks = bulk_headers.rows(self._buffer, len(starts) * header_blocks)
+        return _evenly_spaced(blocks, header_blocks, header_blocks, len(starts), np.array(starts) // BLOCK)
 
     def _checked(self, headers: _Headers, position: int, key: int) -> tuple[bytes, int]:
         """Return the records of the entries up to the first that is not plain, and the byte after them."""

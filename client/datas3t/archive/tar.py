@@ -279,7 +279,7 @@ def _reader(fd: int, size: int) -> Read:
 def _bulk(fd: int, size: int, mean: float) -> Bulk:
     from datas3t.archive.bulk import BulkReader  # noqa: PLC0415 - importing numpy takes 0.2 s
 
-    return BulkReader(fd, size, mean).take
+    return BulkReader(fd, size, mean).read
 
 
 def _out_of_order(name: str, expected: int, count: int) -> str:
