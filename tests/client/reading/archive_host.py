@@ -42,13 +42,13 @@ class ArchiveHost:
         """
         handle = self.client.datas3t("served")
         dataranges = [self._add(archive, index) for archive in archives]
-        handle._catalogues._catalogue = catalogue_of(dataranges)
+        handle._reader.catalogues._catalogue = catalogue_of(dataranges)
         return handle
 
     def reopen(self, handle: Datas3t) -> Datas3t:
         """Return another handle on the same archives."""
         another = self.client.datas3t("served")
-        another._catalogues._catalogue = handle._catalogues.current()
+        another._reader.catalogues._catalogue = handle._reader.catalogues.current()
         return another
 
     @property

@@ -298,7 +298,7 @@ def test_reads_are_correct_with_any_amount_of_memory_for_indices(
     contents = {key: content for each in archives for key, content in each.items()}
     for keys in (range(0, 5000, 499), range(5000), range(4999, -1, -700), [1, 1001, 1, 4001]):
         assert handle.get_many(keys) == [contents[key] for key in keys]
-        assert handle._indices._size <= max_memory
-        assert sum(map(len, handle._indices._windows.values())) == handle._indices._size
+        assert handle._reader.indices._size <= max_memory
+        assert sum(map(len, handle._reader.indices._windows.values())) == handle._reader.indices._size
     assert [each.content for each in handle.scan()] == list(contents.values())
     assert [handle.get(key) for key in range(0, 5000, 499)] == [contents[key] for key in range(0, 5000, 499)]

@@ -19,12 +19,15 @@ class Datapoint(NamedTuple):
     content: bytes
 
 
-def content(datarange: SignedDatarange, key: int, indices: Indices, fetcher: Fetcher) -> bytes:
-    """Return the content of a key that the datarange holds.
+def content(key: int, indices: Indices, fetcher: Fetcher) -> bytes | None:
+    """Return the content of a key, or None if the catalogue has no datarange that holds it.
 
     Raises:
         IndexMismatch: The index does not fit the archive.
     """
+    datarange = fetcher.catalogue.holding(key)
+    if datarange is None:
+        return None
     start, blocks, high, low = RECORD.unpack(indices.record(datarange, key, fetcher))
     headers, size = blocks * BLOCK, high << 32 | low
     stop = start + headers + size

@@ -1,0 +1,158 @@
+"""Reads of one datas3t: plans them with a catalogue, and restarts them when dataranges are replaced in between."""
+
+from collections.abc import Callable, Iterable, Iterator
+from operator import index as integer
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from datas3t.archive import names
+from datas3t.client._calls.session import Session
+from datas3t.client._reading.catalogue_cache import CatalogueCache
+from datas3t.client._reading.costs import Costs, Explanation
+from datas3t.client._reading.datapoint import Datapoint, content
+from datas3t.client._reading.fetching import Fetcher, RestartRead
+from datas3t.client._reading.index_files import IndexMismatch
+from datas3t.client._reading.indices import Indices
+from datas3t.client.errors import Aborted, ArchiveError, DatapointNotFound
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+_MAX_ATTEMPTS = 5  # at one read; each one after the first means that dataranges were replaced during the last
+
+
+class Reader:
+    """Reads the datapoints of one datas3t. Its methods are those of `Datas3t`, which documents them.
+
+    Safe to use from many threads and after a fork.
+    """
+
+    def __init__(self, session: Session, name: str) -> None:
+        self.catalogues = CatalogueCache(session, name)
+        self.indices = Indices(session.cache_dir, session.max_cache_size)
+        self._session = session
+        self._name = name
+        self._costs = Costs()
+        self._fetcher: Fetcher | None = None  # of the catalogue that was used last
+
+    def get(self, key: int) -> bytes:
+        """Return the content of one datapoint."""
+        if not 0 <= key <= names.MAX_KEY:
+            raise self._not_found(key)
+        try:
+            found = content(key, self.indices, self._current_fetcher(key, key))
+        except (RestartRead, IndexMismatch):
+            found = self._read(key, key, lambda fetcher: content(key, self.indices, fetcher))
+        if found is None:
+            raise self._not_found(key)
+        return found
+
+    def get_many(self, keys: Iterable[int]) -> list[bytes]:
+        """Return the contents of many datapoints."""
+        from datas3t.client._reading.many import contents  # noqa: PLC0415 - numpy takes 0.1 s, which `get` does not need
+
+        wanted = list(map(integer, keys))
+        if len(wanted) < 2:
+            return [self.get(key) for key in wanted]
+        found, numbers = self._planned(wanted, contents)
+        return [found[number] for number in numbers]
+
+    def explain(self, keys: Iterable[int]) -> Explanation:
+        """Return how `get_many` would read these keys."""
+        from datas3t.client._reading.many import explanation  # noqa: PLC0415 - as above
+
+        return self._planned(list(map(integer, keys)), explanation)[0]
+
+    def scan(self, first: int, last: int) -> Iterator[Datapoint]:
+        """Yield the datapoints with keys from `first` to `last`."""
+        from datas3t.client._reading.scanning import datapoints  # noqa: PLC0415 - as above
+
+        cursor = began = first
+        attempts = self._attempts()
+        while True:
+            if cursor != began:  # the last attempt made progress, so failures before it no longer count
+                attempts, began = self._attempts(), cursor
+            with attempts:
+                for datapoint in datapoints(cursor, last, self.indices, self._current_fetcher(cursor, last)):
+                    cursor = datapoint.key + 1
+                    yield datapoint
+                return
+
+    def _planned(
+        self, wanted: list[int], plan: "Callable[[NDArray[np.int64], Indices, Fetcher], T]"
+    ) -> tuple[T, list[int]]:
+        """Call `plan` with the different keys among `wanted`, in ascending order, after checking that all exist.
+
+        Returns:
+            The result of `plan`, and for each key of `wanted` its number among those passed to `plan`.
+        """
+        import numpy as np  # noqa: PLC0415 - as above
+
+        from datas3t.client._reading.locations import missing  # noqa: PLC0415 - as above
+
+        outside = {key for key in wanted if not 0 <= key <= names.MAX_KEY}  # an int64 may not hold them
+        inside = np.array([key for key in wanted if key not in outside] if outside else wanted, np.int64)
+        keys, numbers = np.unique(inside, return_inverse=True)
+
+        def read(fetcher: Fetcher) -> T:
+            if lost := outside.union(missing(fetcher.catalogue, keys).tolist()):
+                raise self._not_found(next(key for key in wanted if key in lost))
+            return plan(keys, self.indices, fetcher)
+
+        span = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
+        return self._read(*span, read), numbers.tolist()
+
+    def _read(self, first: int, last: int, read: Callable[[Fetcher], T]) -> T:
+        """Call `read` with a fetcher of a catalogue that covers `first` to `last`; again if it must be restarted."""
+        attempts = self._attempts()
+        while True:
+            with attempts:
+                return read(self._current_fetcher(first, last))
+
+    def _current_fetcher(self, first: int, last: int) -> Fetcher:
+        catalogue, fetcher = self.catalogues.current(first, last), self._fetcher
+        if fetcher is None or fetcher.catalogue is not catalogue:
+            self._fetcher = fetcher = Fetcher(self._session, self.catalogues, catalogue, self._costs)
+        return fetcher
+
+    def _attempts(self) -> "_Attempts":
+        return _Attempts(self._name, self.indices)
+
+    def _not_found(self, key: int) -> DatapointNotFound:
+        return DatapointNotFound(f"datas3t {self._name!r} has no datapoint {key}", key=key)
+
+
+class _Attempts:
+    """Context of each attempt at one read: suppresses errors after which another attempt can succeed.
+
+    These are RestartRead, because dataranges may be replaced during a read, and one IndexMismatch per index, because a
+    cached index may be damaged.
+    """
+
+    def __init__(self, name: str, indices: Indices) -> None:
+        self._name = name
+        self._indices = indices
+        self._attempts_left = _MAX_ATTEMPTS
+        self._mismatched: set[int] = set()  # ids of dataranges whose index was fetched again
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if isinstance(error, RestartRead):  # the catalogue was renewed before it was raised
+            self._attempts_left -= 1
+            if not self._attempts_left:
+                raise Aborted(f"dataranges of {self._name!r} are replaced faster than they can be read; try again")
+            return True
+        if isinstance(error, IndexMismatch):
+            if error.datarange.id in self._mismatched:
+                raise ArchiveError(str(error)) from None
+            self._mismatched.add(error.datarange.id)
+            self._indices.forget(error.datarange)
+            return True
+        return False
