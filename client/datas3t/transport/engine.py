@@ -37,8 +37,8 @@ class Engine:
     Args:
         connect_timeout: Seconds to connect.
         stall_timeout: Seconds without a byte in either direction after which a try has failed.
-        small_stall_timeout: The same for the ranges of `each` and `fetch` of at most 256 KiB, which cost little to
-            request again. Never more than `stall_timeout`.
+        small_stall_timeout: The same for `each`, and for `fetch` if all its requests are small (256 KiB): small ranges
+            cost little to request again. Never more than `stall_timeout`.
         connections: How many connections all calls together have, apart from one for each call. By default 512, or
             half of the file descriptors that the process may have, if that is less. The more calls run concurrently,
             the fewer connections each of them gets.
