@@ -1,4 +1,4 @@
-"""Archives on disk with seeded contents, and what should be found in them again."""
+"""Archives on disk with seeded contents, and the bytes that tests expect to find again."""
 
 import random
 from dataclasses import dataclass
@@ -11,30 +11,33 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Sample:
-    """An archive at `path`: the content of each key."""
+    """An archive at `path`, and the content of each key in it."""
 
     path: Path
     contents: dict[int, bytes]
 
     @property
     def first(self) -> int:
+        """The first key."""
         return min(self.contents)
 
     @property
     def last(self) -> int:
+        """The last key."""
         return max(self.contents)
 
     @property
     def data(self) -> bytes:
+        """The bytes of the archive."""
         return self.path.read_bytes()
 
     def span(self, first: int, last: int) -> bytes:
-        """What a download of these keys should be."""
+        """Return the archive that a download of these keys should give."""
         return tar({key: content for key, content in self.contents.items() if first <= key <= last})
 
 
 def sample(path: Path, first: int, *sizes: int, seed: int = 1) -> Sample:
-    """An archive of datapoints of these sizes, numbered from `first` on."""
+    """Write an archive of datapoints of these sizes, numbered from `first` on."""
     source = random.Random(f"{seed} {first}")
     contents = {key: source.randbytes(size) for key, size in enumerate(sizes, first)}
     path.write_bytes(tar(contents))
@@ -42,7 +45,7 @@ def sample(path: Path, first: int, *sizes: int, seed: int = 1) -> Sample:
 
 
 def tar(contents: dict[int, bytes]) -> bytes:
-    """The archive with these contents."""
+    """Return the archive with these contents."""
     entries = []
     for key, content in contents.items():
         entries += [write.header(names.entry_name(key, "bin"), len(content)), content, write.padding(len(content))]

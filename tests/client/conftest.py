@@ -1,4 +1,4 @@
-"""A real server for the session, clients of it, and datas3ts on buckets of their own."""
+"""A real server for the whole session, clients of it, and datas3ts on buckets of their own."""
 
 import contextlib
 import itertools
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
     from datas3t.server.app import Server
 
-    Serve = Callable[[timedelta], contextlib.AbstractContextManager[Server]]
+    StartServer = Callable[[timedelta], contextlib.AbstractContextManager[Server]]
 
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
 def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Journals go to a folder of the test's own."""
+    """Return the test's own folder for journals and cached indices."""
     folder = tmp_path / "state"
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     monkeypatch.setenv("DATAS3T_CACHE_DIR", str(folder / "cache"))
@@ -36,20 +36,22 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Progress is told of every step, not only now and then."""
+    """Have progress callbacks called for every step, without the minimum interval between calls."""
     monkeypatch.setattr("datas3t.client.progress._MIN_INTERVAL", 0.0)
 
 
 @pytest.fixture(scope="session")
-def serve(services: "Services", migrated_template: str, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Serve]":
-    """Starts servers on one database, whose URLs live as long as one likes."""
+def start_server(
+    services: "Services", migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[StartServer]":
+    """Return a function that starts a server whose URLs have a given lifetime; all share one database."""
     from datas3t.server.app import Server
     from datas3t.server.settings import Address, Settings
 
     with new_database(services, migrated_template) as db_url:
 
         @contextlib.contextmanager
-        def run(url_lifetime: timedelta) -> Iterator[Server]:
+        def start(url_lifetime: timedelta) -> Iterator[Server]:
             cache = tmp_path_factory.mktemp("cache")
             settings = Settings(
                 db_url, services.encryption_key, cache, Address("127.0.0.1", 0), url_lifetime=url_lifetime
@@ -61,32 +63,33 @@ def serve(services: "Services", migrated_template: str, tmp_path_factory: pytest
             finally:
                 server.stop()
 
-        yield run
+        yield start
 
 
 @pytest.fixture(scope="session")
-def server(serve: "Serve") -> "Iterator[Server]":
-    """The server that most tests use."""
-    with serve(timedelta(hours=24)) as running:
+def server(start_server: "StartServer") -> "Iterator[Server]":
+    """Return the server that most tests use."""
+    with start_server(timedelta(hours=24)) as running:
         yield running
 
 
 @pytest.fixture
 def client(server: "Server") -> Iterator[Client]:
-    with Client(server.url) as made:
-        yield made
+    """Return a client of that server."""
+    with Client(server.url) as client:
+        yield client
 
 
 @pytest.fixture
-def hasty_client(serve: "Serve") -> Iterator[Client]:
-    """A client of a server whose URLs live for two seconds."""
-    with serve(timedelta(seconds=2)) as running, Client(running.url) as made:
-        yield made
+def short_url_client(start_server: "StartServer") -> Iterator[Client]:
+    """Return a client of a server whose URLs are valid for two seconds."""
+    with start_server(timedelta(seconds=2)) as running, Client(running.url) as client:
+        yield client
 
 
 @pytest.fixture
-def settings(services: "Services", s3: "S3Client") -> Iterator[dict[str, str]]:
-    """The settings of a bucket that no configuration names yet, as add_bucket takes them."""
+def bucket_settings(services: "Services", s3: "S3Client") -> Iterator[dict[str, str]]:
+    """Return the arguments for `add_bucket` of an empty bucket without a bucket configuration."""
     name = f"client-{next(_numbers)}"
     s3.create_bucket(Bucket=name)
     yield _settings(services, name)
@@ -95,14 +98,14 @@ def settings(services: "Services", s3: "S3Client") -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def bucket_name(client: Client, services: "Services", bucket: str) -> str:
-    """The name of a bucket configuration, and of its empty bucket."""
+    """Return the name of a bucket configuration, and of its empty bucket."""
     client.add_bucket(bucket, **_settings(services, bucket))
     return bucket
 
 
 @pytest.fixture
 def datas3t(client: Client, bucket_name: str) -> str:
-    """The name of an empty datas3t on an empty bucket."""
+    """Return the name of an empty datas3t on an empty bucket."""
     name = f"datas3t-{next(_numbers)}"
     client.add_datas3t(name, bucket=bucket_name)
     return name
@@ -110,18 +113,18 @@ def datas3t(client: Client, bucket_name: str) -> str:
 
 @pytest.fixture
 def site(client: Client, datas3t: str, bucket_name: str, s3: "S3Client") -> Site:
-    """An empty datas3t, and the means to look into its bucket."""
+    """Return an empty datas3t with direct access to its bucket."""
     return Site(client, datas3t, bucket_name, s3)
 
 
 @pytest.fixture
 def relayed(client: Client, services: "Services", bucket: str, s3: "S3Client") -> Iterator[Site]:
-    """The same with a relay before S3."""
+    """Return an empty datas3t whose S3 is behind a relay that can cause faults."""
     name = f"relayed-{next(_numbers)}"
-    with relay(services.s3.endpoint) as between:
-        client.add_bucket(name, **_settings(services, bucket) | {"endpoint": between.url})
+    with relay(services.s3.endpoint) as proxy:
+        client.add_bucket(name, **_settings(services, bucket) | {"endpoint": proxy.url})
         client.add_datas3t(name, bucket=name)
-        yield Site(client, name, bucket, s3, between)
+        yield Site(client, name, bucket, s3, proxy)
 
 
 def _settings(services: "Services", bucket: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A datas3t on a bucket of its own: what tests upload to, and look into behind the SDK's back."""
+"""A datas3t on a bucket of its own, with direct access to the bucket, the server and the journals."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Site:
-    """The datas3t `name`; with a relay, all bytes between client and S3 pass through that."""
+    """The datas3t `name`. With a relay, all bytes between the client and S3 pass through it."""
 
     client: Client
     name: str
@@ -25,41 +25,43 @@ class Site:
     relay: Relay | None = None
 
     def upload(self, sample: Sample, **options: int) -> None:
+        """Upload the sample."""
         self.client.upload_tar(self.name, sample.path, **options)  # type: ignore[arg-type]
 
     def objects(self) -> list[str]:
-        """The keys of all objects in the bucket."""
-        return [found["Key"] for found in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])]
+        """Return the keys of all objects in the bucket."""
+        return [each["Key"] for each in self.s3.list_objects_v2(Bucket=self.bucket).get("Contents", [])]
 
     def multiparts(self) -> list[str]:
-        """The S3 ids of all open multipart uploads."""
-        found = self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
-        return [each["UploadId"] for each in found]
+        """Return the S3 ids of all open multipart uploads."""
+        uploads = self.s3.list_multipart_uploads(Bucket=self.bucket).get("Uploads", [])
+        return [each["UploadId"] for each in uploads]
 
     def object(self, key: str) -> bytes:
+        """Return the bytes of an object."""
         return self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def stored(self) -> tuple[bytes, bytes]:
-        """Archive and index of the only datarange, as they are in the bucket."""
-        (found,) = self.client.list_dataranges(self.name)
-        return self.object(found.object_key), self.object(found.index_object_key)
+        """Return the archive and the index of the only datarange, as they are in the bucket."""
+        (datarange,) = self.client.list_dataranges(self.name)
+        return self.object(datarange.object_key), self.object(datarange.index_object_key)
 
     def journal(self, sample: Sample) -> Journal:
-        """The journal of the sample's upload to here."""
+        """Return the journal of the sample's upload to this datas3t."""
         with open_source(sample.path) as source:
             return Journal.of_upload(self.client.url, self.name, source)
 
     def aggregate_journal(self, first: int, last: int) -> Journal:
-        """The journal of the aggregate of these keys."""
+        """Return the journal of the aggregate of these keys."""
         return Journal.of_aggregate(self.client.url, self.name, first, last)
 
-    def begun(self, sample: Sample) -> JournalEntry:
-        """What the journal says. There must be one."""
-        found = self.journal(sample).read()
-        assert found is not None
-        return found
+    def journal_entry(self, sample: Sample) -> JournalEntry:
+        """Return the entry in the journal of the sample's upload, which must exist."""
+        entry = self.journal(sample).read()
+        assert entry is not None
+        return entry
 
-    def signed(self, upload_id: int, *parts: int) -> v1.SignUploadPartsResponse:
-        """What the server tells of an open upload."""
+    def sign_parts(self, upload_id: int, *parts: int) -> v1.SignUploadPartsResponse:
+        """Have the server sign these parts of an open upload."""
         request = v1.SignUploadPartsRequest(datarange_upload_id=upload_id, part_numbers=parts)
         return self.client.connection.datarange.SignUploadParts(request)

@@ -1,4 +1,4 @@
-"""The exceptions: builtins too, one line, and whole after a trip to another process."""
+"""The exceptions: their builtin base classes, pickling, and how failed calls become exceptions."""
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +29,8 @@ BUILTINS = [
 ]
 
 
-def failed(code: grpc.StatusCode, message: str, reason: str = "", **metadata: str) -> grpc.RpcError:
-    """A failed call as a real server makes it: with a status and ErrorInfo where there is a reason."""
+def failed_call(code: grpc.StatusCode, message: str, reason: str = "", **metadata: str) -> grpc.RpcError:
+    """Return the error of a call to a real server; with a reason, it has a status with ErrorInfo."""
 
     def abort(request: bytes, context: grpc.ServicerContext) -> bytes:
         detail = any_pb2.Any()
@@ -55,30 +55,30 @@ def failed(code: grpc.StatusCode, message: str, reason: str = "", **metadata: st
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_error_is_whole_after_pickling(kind: type[Datas3tError]) -> None:
+def test_pickling_keeps_everything(kind: type[Datas3tError]) -> None:
     error = kind("no 'such' thing", reason="SOME_REASON", metadata={"field": "name"})
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert (str(again), again.reason, again.metadata) == ("no 'such' thing", "SOME_REASON", {"field": "name"})
 
 
-def test_a_missing_datapoint_keeps_its_key_and_reads_as_a_sentence() -> None:
+def test_pickling_keeps_the_key_of_a_missing_datapoint() -> None:
     again = pickle.loads(pickle.dumps(errors.DatapointNotFound("images has no datapoint 7", key=7)))
     assert (again.key, str(again)) == (7, "images has no datapoint 7")
 
 
 @pytest.mark.parametrize(("kind", "builtin"), BUILTINS)
-def test_where_python_has_a_word_the_error_is_that_too(kind: type[BaseException], builtin: type) -> None:
+def test_errors_are_derived_from_the_matching_builtin(kind: type[BaseException], builtin: type) -> None:
     assert issubclass(kind, builtin)
 
 
-def test_an_interrupt_passes_except_exception() -> None:
+def test_except_exception_does_not_catch_an_interrupt() -> None:
     assert not issubclass(errors.Interrupted, Exception)
 
 
-def test_the_class_goes_by_the_code_and_the_reason_by_the_error_info() -> None:
-    answer = failed(grpc.StatusCode.NOT_FOUND, "no datas3t is named 'x'", "DATAS3T_NOT_FOUND", datas3t="x")
-    error = from_rpc_error(answer, "http://here")
+def test_the_code_decides_the_class_and_error_info_the_reason() -> None:
+    call = failed_call(grpc.StatusCode.NOT_FOUND, "no datas3t is named 'x'", "DATAS3T_NOT_FOUND", datas3t="x")
+    error = from_rpc_error(call, "http://here")
     assert type(error) is errors.NotFound
     assert (str(error), error.reason, error.metadata) == (
         "no datas3t is named 'x'",
@@ -87,27 +87,27 @@ def test_the_class_goes_by_the_code_and_the_reason_by_the_error_info() -> None:
     )
 
 
-def test_every_code_that_the_contract_uses_has_a_class_of_its_own() -> None:
+def test_every_code_of_the_contract_has_a_class() -> None:
     from datas3t import v1
 
     for reason in v1.ErrorReason.DESCRIPTOR.values[1:]:
         rule = reason.GetOptions().Extensions[v1.rule]
         code = grpc.StatusCode[code_pb2.Code.Name(rule.code)]
         name = reason.name.removeprefix("ERROR_REASON_")
-        error = from_rpc_error(failed(code, "a message", name), "http://here")
+        error = from_rpc_error(failed_call(code, "a message", name), "http://here")
         assert error.reason == name
         assert type(error) is not Datas3tError or code is grpc.StatusCode.UNIMPLEMENTED, name
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])
-def test_a_transport_error_says_where_and_what_to_do_on_one_line(code: grpc.StatusCode) -> None:
-    error = from_rpc_error(failed(code, "failed to connect to all addresses;\n last error: x"), "http://here:1")
+def test_a_transport_error_is_one_line_with_the_url_and_advice(code: grpc.StatusCode) -> None:
+    error = from_rpc_error(failed_call(code, "failed to connect to all addresses;\n last error: x"), "http://here:1")
     assert "http://here:1" in str(error)
     assert ";" in str(error) or "try again" in str(error)
     assert "\n" not in str(error)
 
 
-def test_a_call_is_repeated_only_where_the_contract_allows_it() -> None:
+def test_the_contract_decides_which_calls_are_idempotent() -> None:
     assert is_idempotent("/datas3t.v1.DatarangeService/CompleteUpload")
     assert is_idempotent("/datas3t.v1.BucketService/ListBuckets")
     assert not is_idempotent("/datas3t.v1.DatarangeService/StartUpload")

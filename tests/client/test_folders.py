@@ -1,4 +1,4 @@
-"""Where indices and journals are kept."""
+"""The folders of indices and journals for a user without a home directory."""
 
 import os
 import stat
@@ -18,38 +18,41 @@ def journal() -> Journal:
 
 
 @pytest.fixture
-def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user without a home directory; the folder for temporary files."""
+def temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Remove the home directory of the user, and return the folder for temporary files."""
 
-    def no_home(*_: object) -> Path:
+    def raise_no_home(*_: object) -> Path:
         raise RuntimeError("could not determine the home directory")  # as platformdirs does
 
-    monkeypatch.setattr(folders, "user_cache_path", no_home)
-    monkeypatch.setattr(folders, "user_state_path", no_home)
+    monkeypatch.setattr(folders, "user_cache_path", raise_no_home)
+    monkeypatch.setattr(folders, "user_state_path", raise_no_home)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.delenv("DATAS3T_CACHE_DIR")
     return tmp_path
 
 
-def test_who_has_no_home_keeps_things_among_temporary_files(homeless: Path) -> None:
-    own = homeless / f"datas3t-{os.getuid()}"
+def test_a_user_without_a_home_directory_gets_folders_among_temporary_files(temporary_folder: Path) -> None:
+    own = temporary_folder / f"datas3t-{os.getuid()}"
     assert Client("http://127.0.0.1:9").cache_dir == own / "indices"
     assert stat.S_IMODE(own.stat().st_mode) == 0o700
     journal().write(JournalEntry(7))
     assert journal().read() == JournalEntry(7)
-    assert Client("http://127.0.0.1:9", cache_dir=homeless / "mine").cache_dir == homeless / "mine" / "indices"
+    named = temporary_folder / "named"
+    assert Client("http://127.0.0.1:9", cache_dir=named).cache_dir == named / "indices"
 
 
-def elsewhere(own: Path) -> None:
-    (own.parent / "bait").mkdir()
-    own.symlink_to(own.parent / "bait")
+def link_to_other_folder(folder: Path) -> None:
+    (folder.parent / "other").mkdir()
+    folder.symlink_to(folder.parent / "other")
 
 
-@pytest.mark.parametrize("squat", [Path.touch, elsewhere], ids=["a file", "a link"])
-def test_what_is_not_our_own_folder_is_not_used(squat: Callable[[Path], None], homeless: Path) -> None:
-    squat(homeless / f"datas3t-{os.getuid()}")
+@pytest.mark.parametrize("occupy", [Path.touch, link_to_other_folder], ids=["a file", "a link"])
+def test_a_folder_that_another_user_could_have_made_is_not_used(
+    occupy: Callable[[Path], None], temporary_folder: Path
+) -> None:
+    occupy(temporary_folder / f"datas3t-{os.getuid()}")
     with pytest.raises(NotADirectoryError):
         Client("http://127.0.0.1:9").cache_dir.mkdir(parents=True)
     journal().write(JournalEntry(7))
     assert journal().read() is None
-    assert [path for path in homeless.rglob("*") if path.suffix == ".json"] == []
+    assert [path for path in temporary_folder.rglob("*") if path.suffix == ".json"] == []

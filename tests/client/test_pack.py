@@ -13,7 +13,8 @@ from datas3t.client._pack import extension
 from datas3t.client.errors import FileError, InvalidArgument
 
 
-def tree(folder: Path, **contents: bytes) -> Path:
+def write_files(folder: Path, **contents: bytes) -> Path:
+    """Write files with these names and contents. In a name, `__` stands for a slash and `_dot_` for a dot."""
     for name, content in contents.items():
         path = folder / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,34 +22,36 @@ def tree(folder: Path, **contents: bytes) -> Path:
     return folder
 
 
-def lines(path: Path) -> list[dict[str, object]]:
+def read_json_lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_files_and_folders_are_numbered_in_path_order(tmp_path: Path) -> None:
-    source = tree(tmp_path / "in", b__2_dot_txt=b"two", a_dot_png=b"one" * 500, b__1=b"", z_dot_json_dot_zst=b"last")
+    source = write_files(
+        tmp_path / "in", b__2_dot_txt=b"two", a_dot_png=b"one" * 500, b__1=b"", z_dot_json_dot_zst=b"last"
+    )
     packed = pack([source / "z.json.zst", source], tmp_path / "out.tar", first=7)
     with tarfile.open(packed.archive) as archive:
         members = archive.getmembers()
         contents = [archive.extractfile(member).read() for member in members]  # type: ignore[union-attr]
     assert [member.name[17:] for member in members] == ["007.png", "008.bin", "009.txt", "010.json.zst"]
     assert contents == [b"one" * 500, b"", b"two", b"last"]
-    assert lines(packed.names) == [
+    assert read_json_lines(packed.names) == [
         {"key": key, "path": str(source / path)}
         for key, path in enumerate(("a.png", "b/1", "b/2.txt", "z.json.zst"), 7)
     ]
     assert (packed.first, packed.last, packed.size) == (7, 10, packed.archive.stat().st_size)
 
 
-def test_what_is_packed_is_a_valid_archive(tmp_path: Path) -> None:
-    source = tree(tmp_path / "in", a_dot_txt=b"1", b_dot_txt=b"2" * 512, c_dot_é=b"3" * 513)
+def test_the_archive_is_valid(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "in", a_dot_txt=b"1", b_dot_txt=b"2" * 512, c_dot_é=b"3" * 513)
     packed = pack([source], tmp_path / "out.tar", first=2**63 - 3)
     contents = tar.scan_file(packed.archive)
     assert (contents.first_key, contents.count, contents.archive_size) == (2**63 - 3, 3, packed.size)
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
-    source = tree(tmp_path / "in", a=b"1", b=b"22")
+    source = write_files(tmp_path / "in", a=b"1", b=b"22")
     once = pack([source], tmp_path / "1.tar")
     os.utime(source / "a", (1, 1))
     (source / "b").chmod(0o600)
@@ -72,18 +75,18 @@ def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
         ("a.\udcff", "bin"),
     ],
 )
-def test_the_extension_is_kept_where_there_is_one(name: str, expected: str) -> None:
+def test_the_extension_is_kept(name: str, expected: str) -> None:
     assert extension(name) == expected
 
 
-def test_an_output_within_the_source_does_not_hold_itself(tmp_path: Path) -> None:
-    tree(tmp_path, a=b"1")
+def test_an_output_within_a_source_is_not_packed(tmp_path: Path) -> None:
+    write_files(tmp_path, a=b"1")
     once = pack([tmp_path], tmp_path / "out.tar").archive.read_bytes()
     assert pack([tmp_path], tmp_path / "out.tar").archive.read_bytes() == once
 
 
-def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
-    tree(tmp_path, target=b"content")
+def test_a_link_to_a_file_is_packed_as_that_file(tmp_path: Path) -> None:
+    write_files(tmp_path, target=b"content")
     (tmp_path / "in").mkdir()
     (tmp_path / "in/link.txt").symlink_to(tmp_path / "target")
     packed = pack([tmp_path / "in"], tmp_path / "out.tar")
@@ -91,8 +94,8 @@ def test_a_link_to_a_file_is_that_file(tmp_path: Path) -> None:
         assert archive.getmembers()[0].isreg()
 
 
-def test_what_is_no_file_is_refused_by_name_and_nothing_appears(tmp_path: Path) -> None:
-    source = tree(tmp_path / "in", a=b"1", f__b=b"2")
+def test_a_source_that_is_not_a_file_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "in", a=b"1", f__b=b"2")
     for name, points_to in {"fifo": None, "broken": "nowhere", "loop": "f"}.items():
         if points_to is None:
             os.mkfifo(source / name)
@@ -106,8 +109,8 @@ def test_what_is_no_file_is_refused_by_name_and_nothing_appears(tmp_path: Path) 
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_a_file_that_grows_while_it_is_packed_is_an_error_and_nothing_appears(tmp_path: Path) -> None:
-    source = tree(tmp_path / "in", a=b"1" * (3 << 20), b=b"2")
+def test_a_file_that_grows_while_it_is_packed_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "in", a=b"1" * (3 << 20), b=b"2")
 
     def grow(phase: str, current: int, total: int) -> None:
         if current == 0:
@@ -118,9 +121,9 @@ def test_a_file_that_grows_while_it_is_packed_is_an_error_and_nothing_appears(tm
     assert os.listdir(tmp_path) == ["in"]
 
 
-def test_progress_begins_at_nothing_ends_with_all_and_never_goes_back(tmp_path: Path) -> None:
+def test_progress_goes_from_nothing_to_everything_and_never_decreases(tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    source = tree(tmp_path / "in", a=b"1" * (5 << 20), b=b"2")
+    source = write_files(tmp_path / "in", a=b"1" * (5 << 20), b=b"2")
     pack([source], tmp_path / "out.tar", progress=lambda *step: seen.append(step))
     total = (5 << 20) + 1
     assert seen[0] == ("pack", 0, total)
@@ -128,8 +131,8 @@ def test_progress_begins_at_nothing_ends_with_all_and_never_goes_back(tmp_path: 
     assert seen == sorted(seen)
 
 
-def test_nothing_to_pack_and_keys_that_are_none_are_refused(tmp_path: Path) -> None:
-    source = tree(tmp_path / "in", a=b"1", b=b"2")
+def test_no_files_and_keys_out_of_range_are_refused(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "in", a=b"1", b=b"2")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidArgument, match="no file"):
         pack([tmp_path / "empty"], tmp_path / "out.tar")
@@ -138,7 +141,7 @@ def test_nothing_to_pack_and_keys_that_are_none_are_refused(tmp_path: Path) -> N
             pack([source], tmp_path / "out.tar", first=first)
 
 
-def test_an_output_where_no_file_can_be_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+def test_an_impossible_output_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     for output in (tmp_path, tmp_path / "nowhere/out.tar"):
         with pytest.raises(FileError, match=str(output.name) if output == tmp_path else "nowhere"):
             pack([tmp_path / "missing"], output)

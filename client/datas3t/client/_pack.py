@@ -60,10 +60,11 @@ def pack(
     A datapoint keeps its file's extension: what follows the last dot, together with the extension before it if the last
     is a compressor's, such as "json.zst". Files without an extension, or with one that is not valid Unicode, get "bin".
 
-    No server is needed. To upload the archive, use `Datas3t.upload_tar`:
+    No server is needed. `Datas3t.upload_tar` uploads the archive.
 
-        packed = pack(["photos"], "photos.tar")
-        client.datas3t("photos").upload_tar(packed.archive)
+    Example:
+        >>> packed = pack(["photos"], "photos.tar")
+        >>> client.datas3t("photos").upload_tar(packed.archive)
 
     Args:
         sources: The files and folders. Folders are packed with everything in them.

@@ -25,16 +25,17 @@ from datas3t.client.progress import Progress
 class Client:
     """A client of the datas3t server at one address.
 
-    Nothing is sent before the first call. A client may be used from many threads at once and after a fork, and it
-    pickles: another process opens connections of its own. Idempotent calls are retried during short server outages.
-
-        with Client("http://localhost:8765") as client:
-            client.add_datas3t("photos", bucket="local")
-            photos = client.datas3t("photos")
-            photos.upload_tar("batch.tar")
-            photos.get(42)
+    Nothing is sent before the first call. A client may be used from many threads at once and after a fork, and can be
+    pickled: another process opens connections of its own. Idempotent calls are retried during short server outages.
 
     Every error is a `Datas3tError`. Besides those that a method names, each may raise Unavailable and DeadlineExceeded.
+
+    Example:
+        >>> with Client("http://localhost:8765") as client:
+        ...     client.add_datas3t("photos", bucket="local")
+        ...     photos = client.datas3t("photos")
+        ...     photos.upload_tar("batch.tar")
+        ...     photo = photos.get(42)
 
     Args:
         url: The server's address: "http://host:port", or "https://host" for TLS. Without a port it is 80 or 443. None:
@@ -95,9 +96,10 @@ class Client:
     def connection(self) -> Connection:
         """This process's gRPC channel with the generated stubs, for calls as the protos define them.
 
-            client.connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name="photos"))
-
         Deadlines, retries and errors are the same as for the methods of this class.
+
+        Example:
+            >>> client.connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name="photos"))
         """
         return self._session.connection
 

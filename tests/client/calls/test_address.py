@@ -1,4 +1,4 @@
-"""The server's address."""
+"""The server's address, from a URL, the environment or the default."""
 
 import pytest
 
@@ -17,12 +17,12 @@ from datas3t.client.errors import InvalidArgument
         ("http://[::1]", "[::1]:80", False),
     ],
 )
-def test_the_scheme_means_tls_and_the_port(url: str, target: str, tls: bool) -> None:
+def test_the_scheme_decides_tls_and_the_default_port(url: str, target: str, tls: bool) -> None:
     found = resolve_address(url)
     assert (found.target, found.tls) == (target, tls)
 
 
-def test_the_environment_counts_where_no_url_is_given_and_the_default_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_url_the_environment_counts_and_then_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATAS3T_SERVER_URL", "https://from.the.environment")
     assert resolve_address().target == "from.the.environment:443"
     assert resolve_address("http://given:1").target == "given:1"
@@ -33,6 +33,6 @@ def test_the_environment_counts_where_no_url_is_given_and_the_default_after_it(m
 @pytest.mark.parametrize(
     "url", ["localhost:8765", "ftp://host", "http://", "http://host/path", "http://u:p@host", "http://host:99999"]
 )
-def test_an_address_that_is_not_one_is_refused_with_its_text(url: str) -> None:
+def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgument, match="server URL"):
         resolve_address(url)

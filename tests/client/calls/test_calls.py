@@ -1,4 +1,4 @@
-"""Calls to a real server: buckets, datas3ts, dataranges, and what comes back when they fail."""
+"""Calls to a real server for buckets and datas3ts, and the errors of failed calls."""
 
 import pickle
 import socket
@@ -28,22 +28,24 @@ from tests.client.sites import Site
 from tests.support.faults import Fault, relay
 
 
-def test_a_bucket_is_added_once_however_often_it_is_said(client: Client, settings: dict[str, str]) -> None:
-    name = settings["bucket"]
-    client.add_bucket(name, **settings)
-    client.add_bucket(name, **settings)
-    assert Bucket(name, settings["endpoint"], settings["bucket"], "us-east-1") in client.list_buckets()
+def test_adding_a_bucket_twice_adds_it_once(client: Client, bucket_settings: dict[str, str]) -> None:
+    name = bucket_settings["bucket"]
+    client.add_bucket(name, **bucket_settings)
+    client.add_bucket(name, **bucket_settings)
+    assert Bucket(name, bucket_settings["endpoint"], bucket_settings["bucket"], "us-east-1") in client.list_buckets()
     with pytest.raises(AlreadyExists) as raised:
-        client.add_bucket(name + "-again", **settings)
+        client.add_bucket(name + "-again", **bucket_settings)
     assert raised.value.reason == "BUCKET_EXISTS"
     client.delete_bucket(name)
     assert name not in [bucket.name for bucket in client.list_buckets()]
 
 
-def test_a_bucket_takes_new_credentials_and_refuses_wrong_ones(client: Client, settings: dict[str, str]) -> None:
-    name = settings["bucket"]
-    client.add_bucket(name, **settings)
-    keys = {key: settings[key] for key in ("access_key", "secret_key")}
+def test_credentials_are_replaced_unless_s3_refuses_the_new_ones(
+    client: Client, bucket_settings: dict[str, str]
+) -> None:
+    name = bucket_settings["bucket"]
+    client.add_bucket(name, **bucket_settings)
+    keys = {key: bucket_settings[key] for key in ("access_key", "secret_key")}
     client.update_bucket(name, **keys)
     with pytest.raises(InvalidArgument) as raised:
         client.update_bucket(name, access_key="other", secret_key="wrong")
@@ -59,13 +61,13 @@ def test_an_empty_datas3t_has_no_lowest_key(client: Client, datas3t: str, bucket
 
 
 @pytest.mark.usefixtures("datas3t")
-def test_a_bucket_that_is_used_stays(client: Client, bucket_name: str) -> None:
+def test_a_bucket_in_use_cannot_be_deleted(client: Client, bucket_name: str) -> None:
     with pytest.raises(FailedPrecondition) as raised:
         client.delete_bucket(bucket_name)
     assert raised.value.reason == "BUCKET_IN_USE"
 
 
-def test_an_unknown_name_says_which_and_what_to_do(client: Client) -> None:
+def test_the_error_for_an_unknown_name_contains_the_name(client: Client) -> None:
     with pytest.raises(NotFound) as raised:
         client.list_dataranges("nowhere")
     assert raised.value.reason == "DATAS3T_NOT_FOUND"
@@ -73,7 +75,7 @@ def test_an_unknown_name_says_which_and_what_to_do(client: Client) -> None:
     assert "nowhere" in str(raised.value)
 
 
-def test_a_server_that_is_not_there_is_named() -> None:
+def test_the_error_for_an_unavailable_server_contains_its_url() -> None:
     with (
         Client(f"http://127.0.0.1:{free(1)[0]}") as client,
         pytest.raises(Unavailable, match=r"http://127.*datas3t up"),
@@ -81,11 +83,11 @@ def test_a_server_that_is_not_there_is_named() -> None:
         client.list_buckets()
 
 
-def test_a_call_that_is_cut_off_is_repeated_where_that_is_safe(client: Client) -> None:
-    with relay(client.url, per_connection=True) as between, Client(between.url) as cut:
-        between.plan(Fault(refuse=True), Fault(cut_after=0))
-        assert cut.list_buckets() == client.list_buckets()
-        assert between.planned == 0
+def test_an_idempotent_call_is_retried_after_a_lost_connection(client: Client) -> None:
+    with relay(client.url, per_connection=True) as proxy, Client(proxy.url) as relayed_client:
+        proxy.plan(Fault(refuse=True), Fault(cut_after=0))
+        assert relayed_client.list_buckets() == client.list_buckets()
+        assert proxy.planned == 0
 
 
 def test_a_server_that_does_not_respond_in_time_raises_deadline_exceeded() -> None:
@@ -113,7 +115,7 @@ def test_a_server_that_does_not_respond_in_time_raises_deadline_exceeded() -> No
         server.stop(None)
 
 
-def test_one_client_serves_many_threads(client: Client, datas3t: str) -> None:
+def test_many_threads_use_one_client(client: Client, datas3t: str) -> None:
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -131,7 +133,7 @@ def test_one_client_serves_many_threads(client: Client, datas3t: str) -> None:
     assert failures == []
 
 
-def test_a_client_pickles_and_serves_again_after_it_was_closed(client: Client) -> None:
+def test_a_client_can_be_pickled_and_used_after_close(client: Client) -> None:
     before = client.list_buckets()
     again = pickle.loads(pickle.dumps(client))
     assert (again.url, again.list_buckets()) == (client.url, before)
@@ -140,25 +142,25 @@ def test_a_client_pickles_and_serves_again_after_it_was_closed(client: Client) -
     again.close()
 
 
-def test_a_client_that_is_closed_ends_the_calls_under_way(client: Client) -> None:
+def test_closing_a_client_ends_the_calls_in_flight(client: Client) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as threads:
         waiting = Client(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=60)
         call = threads.submit(waiting.list_buckets)
         with silent.accept()[0] as peer:
-            assert peer.recv(1)  # it has begun
+            assert peer.recv(1)  # the call has begun
             waiting.close()
             with pytest.raises(FailedPrecondition, match="the client was closed"):
                 call.result(30)
 
 
-def test_the_stubs_are_there_for_calls_as_the_protos_have_them(client: Client, datas3t: str) -> None:
+def test_the_generated_stubs_can_be_used(client: Client, datas3t: str) -> None:
     from datas3t import v1
 
-    answer = client.connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name=datas3t))
-    assert list(answer.dataranges) == []
+    response = client.connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name=datas3t))
+    assert list(response.dataranges) == []
 
 
-def test_a_datas3t_is_cleared_before_it_is_deleted(site: Site, tmp_path: Path) -> None:
+def test_a_datas3t_must_be_cleared_before_it_is_deleted(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 1, 10, 10))
     with pytest.raises(FailedPrecondition) as raised:
         site.client.delete_datas3t(site.name)
@@ -170,7 +172,7 @@ def test_a_datas3t_is_cleared_before_it_is_deleted(site: Site, tmp_path: Path) -
         site.client.list_dataranges(site.name)
 
 
-def test_the_bitmap_has_exactly_the_keys_present(site: Site, tmp_path: Path) -> None:
+def test_the_bitmap_has_exactly_the_existing_keys(site: Site, tmp_path: Path) -> None:
     assert site.client.datapoints_bitmap(site.name) == BitMap64()
     for first in (0, 7, 2**40):
         site.upload(sample(tmp_path / f"{first}.tar", first, 10, 10))
@@ -178,6 +180,6 @@ def test_the_bitmap_has_exactly_the_keys_present(site: Site, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("limits", [{"target_size": -1}, {"max_aggregate_size": 2**64}, {"max_operations": 2**32}])
-def test_limits_that_are_none_are_refused_by_name(limits: dict[str, int]) -> None:
+def test_limits_out_of_range_are_refused_by_name(limits: dict[str, int]) -> None:
     with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidArgument, match=next(iter(limits))):
         client.plan_aggregates("any", **limits)

@@ -11,14 +11,14 @@ from tests.client.archives import sample
 from tests.client.sites import Site
 
 
-def filled(site: Site, folder: Path) -> None:
-    """Keys 0 to 2, 3 to 4, and 10."""
+def upload_three(site: Site, folder: Path) -> None:
+    """Upload dataranges with the keys 0 to 2, 3 to 4, and 10."""
     for first, count in ((0, 3), (3, 2), (10, 1)):
         site.upload(sample(folder / f"{first}.tar", first, *[10] * count))
 
 
 def test_dataranges_are_listed_by_first_key_with_their_objects(site: Site, tmp_path: Path) -> None:
-    filled(site, tmp_path)
+    upload_three(site, tmp_path)
     found = site.client.list_dataranges(site.name)
     assert [(each.first, each.last, each.datapoints) for each in found] == [(0, 2, 3), (3, 4, 2), (10, 10, 1)]
     assert isinstance(found[0], Datarange)
@@ -26,42 +26,40 @@ def test_dataranges_are_listed_by_first_key_with_their_objects(site: Site, tmp_p
     assert sorted(key for each in found for key in (each.object_key, each.index_object_key)) == site.objects()
 
 
-def test_several_dataranges_are_deleted_where_the_ends_match(site: Site, tmp_path: Path) -> None:
-    filled(site, tmp_path)
+def test_several_dataranges_are_deleted_if_the_ends_match(site: Site, tmp_path: Path) -> None:
+    upload_three(site, tmp_path)
     deleted = site.client.delete_dataranges(site.name, 3, 10)
     assert [(each.first, each.last) for each in deleted] == [(3, 4), (10, 10)]
     assert [(each.first, each.last) for each in site.client.list_dataranges(site.name)] == [(0, 2)]
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 4), (0, 9), (2, 10)])
-def test_a_range_that_cuts_through_one_is_refused_with_what_would_do(
-    site: Site, tmp_path: Path, first: int, last: int
-) -> None:
-    filled(site, tmp_path)
+def test_a_range_that_cuts_through_a_datarange_is_refused(site: Site, tmp_path: Path, first: int, last: int) -> None:
+    upload_three(site, tmp_path)
     with pytest.raises(InvalidArgument, match="whole dataranges there are"):
         site.client.delete_dataranges(site.name, first, last)
     assert len(site.client.list_dataranges(site.name)) == 3
 
 
-def test_what_is_merged_before_it_is_deleted_is_not_called_deleted(
+def test_dataranges_that_were_merged_before_their_deletion_raise_aborted(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(site, tmp_path)
+    upload_three(site, tmp_path)
     listed = dataranges.list_all
 
-    def merged_then(connection: Connection, name: str) -> list[Datarange]:
+    def merge_after_listing(connection: Connection, name: str) -> list[Datarange]:
         found = listed(connection, name)
         if len(found) == 3:
             site.client.aggregate(name, 0, 4)
         return found
 
-    monkeypatch.setattr(dataranges, "list_all", merged_then)
+    monkeypatch.setattr(dataranges, "list_all", merge_after_listing)
     with pytest.raises(Aborted, match="replaced concurrently"):
         site.client.delete_dataranges(site.name, 3, 4)
     assert 3 in site.client.datas3t(site.name)
 
 
-def test_a_range_without_any_and_one_that_is_none_are_refused(site: Site) -> None:
+def test_a_range_without_dataranges_and_an_invalid_range_are_refused(site: Site) -> None:
     with pytest.raises(NotFound) as raised:
         site.client.delete_dataranges(site.name, 5, 9)
     assert raised.value.reason == "DATARANGE_NOT_FOUND"

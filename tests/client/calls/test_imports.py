@@ -1,4 +1,4 @@
-"""Importing through the SDK: after the loss of the database everything reads as before."""
+"""Imports through the SDK, into a server that has lost its database."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def other(services: "Services", migrated_template: str, tmp_path: Path, site: Site) -> Iterator[Client]:
-    """A client of a server whose database knows nothing but the site's bucket."""
+def new_client(services: "Services", migrated_template: str, tmp_path: Path, site: Site) -> Iterator[Client]:
+    """Return a client of a server with a new database, which has only the bucket configuration of the site."""
     with (
         new_database(services, migrated_template) as database,
-        serving(settings_for(services, database, tmp_path / "other")) as server,
+        serving(settings_for(services, database, tmp_path / "new-server")) as server,
         Client(server.url) as client,
     ):
         s3 = services.s3
@@ -32,53 +32,55 @@ def other(services: "Services", migrated_template: str, tmp_path: Path, site: Si
         yield client
 
 
-def test_after_the_loss_of_the_database_every_byte_is_there(site: Site, other: Client, tmp_path: Path) -> None:
+def test_after_the_loss_of_the_database_everything_is_imported(site: Site, new_client: Client, tmp_path: Path) -> None:
     samples = [
         sample(tmp_path / f"{first}.tar", first, *sizes) for first, sizes in [(7, [1, 0, 999]), (50, [70_000] * 9)]
     ]
     for each in samples:
         site.upload(each)
-    done = other.import_datas3ts(site.bucket)
+    done = new_client.import_datas3ts(site.bucket)
     assert (done.datas3ts, done.skipped) == ([site.name], [])
-    (was,) = [each for each in site.client.list_datas3ts() if each.name == site.name]
-    assert other.list_datas3ts() == [was]
-    contents = {each.key: each.content for each in other.datas3t(site.name).scan()}
+    (before,) = [each for each in site.client.list_datas3ts() if each.name == site.name]
+    assert new_client.list_datas3ts() == [before]
+    contents = {each.key: each.content for each in new_client.datas3t(site.name).scan()}
     assert contents == samples[0].contents | samples[1].contents
-    assert other.import_datas3ts(site.bucket).datas3ts == []
+    assert new_client.import_datas3ts(site.bucket).datas3ts == []
 
 
-def test_what_is_left_out_is_told_with_its_reason(site: Site, other: Client) -> None:
+def test_skipped_objects_are_returned_with_the_reason(site: Site, new_client: Client) -> None:
     key = f"datas3t/{site.name}/dataranges/photos.tar"
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"x")
-    done = other.import_datas3ts(site.bucket)
+    done = new_client.import_datas3ts(site.bucket)
     assert done.skipped == [Skipped(key, "its name is not that of an archive or index of a datas3t")]
 
 
-def test_thousands_that_are_left_out_arrive_in_many_messages(site: Site, other: Client) -> None:
+def test_thousands_of_skipped_objects_arrive_in_several_messages(site: Site, new_client: Client) -> None:
     keys = [f"datas3t/{site.name}/dataranges/{'long-' * 40}{n}.tar" for n in range(1200)]
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(lambda key: site.s3.put_object(Bucket=site.bucket, Key=key), keys))
-    assert {each.object_key for each in other.import_datas3ts(site.bucket).skipped} == set(keys)
+    assert {each.object_key for each in new_client.import_datas3ts(site.bucket).skipped} == set(keys)
 
 
-def test_progress_counts_the_objects(site: Site, tmp_path: Path) -> None:
+def test_progress_counts_objects(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 1, 10))
-    told: list[tuple[str, int, int]] = []
-    site.client.import_datas3ts(site.bucket, progress=lambda *each: told.append(each))
-    assert told[-1] == ("import", 2, 0)
-    assert told == sorted(set(told))
+    seen: list[tuple[str, int, int]] = []
+    site.client.import_datas3ts(site.bucket, progress=lambda *each: seen.append(each))
+    assert seen[-1] == ("import", 2, 0)
+    assert seen == sorted(set(seen))
 
 
-def test_a_bucket_that_is_not_configured_is_not_found(client: Client) -> None:
+def test_an_unknown_bucket_configuration_raises_not_found(client: Client) -> None:
     with pytest.raises(NotFound, match="nowhere"):
         client.import_datas3ts("nowhere")
 
 
-def test_a_bucket_that_is_gone_is_told(client: Client, settings: dict[str, str], site: Site) -> None:
-    client.add_bucket(settings["bucket"], **settings)
-    site.s3.delete_bucket(Bucket=settings["bucket"])
+def test_a_deleted_bucket_raises_failed_precondition(
+    client: Client, bucket_settings: dict[str, str], site: Site
+) -> None:
+    client.add_bucket(bucket_settings["bucket"], **bucket_settings)
+    site.s3.delete_bucket(Bucket=bucket_settings["bucket"])
     try:
         with pytest.raises(FailedPrecondition, match="refuses bucket"):
-            client.import_datas3ts(settings["bucket"])
+            client.import_datas3ts(bucket_settings["bucket"])
     finally:
-        site.s3.create_bucket(Bucket=settings["bucket"])  # which the fixture deletes
+        site.s3.create_bucket(Bucket=bucket_settings["bucket"])  # the fixture deletes it

@@ -30,7 +30,7 @@ class Signer:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A list with the seconds that the clocks are ahead."""
+    """Return a list with one number: by how many seconds the clocks are ahead, 0 at first."""
     ahead = [0.0]
     now, monotonic = time.time, time.monotonic
     monkeypatch.setattr(time, "time", lambda: now() + ahead[0])

@@ -1,4 +1,4 @@
-"""https:// in the server's URL: TLS, with certificates that somebody vouches for."""
+"""TLS to the server, and which certificates are trusted."""
 
 import datetime
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ LIST_BUCKETS = grpc.unary_unary_rpc_method_handler(
 
 
 def certificate() -> tuple[bytes, bytes]:
-    """A key and a certificate for localhost that it signs itself."""
+    """Return the key and the certificate of a self-signed certificate for localhost, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -47,7 +47,7 @@ def certificate() -> tuple[bytes, bytes]:
 
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[str]:
-    """The URL of a server whose certificate is in the folder."""
+    """Return the URL of a server with TLS; its certificate is `ca.pem` in the test's folder."""
     private, public = certificate()
     (tmp_path / "ca.pem").write_bytes(public)
     server = grpc.server(ThreadPoolExecutor(1))
@@ -60,7 +60,7 @@ def tls_server(tmp_path: Path) -> Iterator[str]:
     server.stop(None)
 
 
-def test_https_speaks_tls_and_heeds_ssl_cert_file(
+def test_https_uses_tls_and_trusts_ssl_cert_file(
     tls_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -68,13 +68,15 @@ def test_https_speaks_tls_and_heeds_ssl_cert_file(
         assert client.list_buckets() == [Bucket("one", "", "", "")]
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(tls_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untrusted_certificate_is_refused(tls_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     with Client(tls_server) as client, pytest.raises(Unavailable, match="https://localhost"):
         client.list_buckets()
 
 
-def test_certificates_that_are_not_there_are_named(tls_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_certificate_file_contains_its_path(
+    tls_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
     with Client(tls_server) as client, pytest.raises(FileError, match="/nowhere/ca"):
         client.list_buckets()

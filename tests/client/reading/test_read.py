@@ -180,9 +180,9 @@ def test_many_threads_can_share_a_handle(site: Site, tmp_path: Path) -> None:
     assert failures == []
 
 
-def test_expired_urls_are_renewed(hasty_client: Client, site: Site, tmp_path: Path) -> None:
+def test_expired_urls_are_renewed(short_url_client: Client, site: Site, tmp_path: Path) -> None:
     contents = fill(site, tmp_path)
-    handle = hasty_client.datas3t(site.name)
+    handle = short_url_client.datas3t(site.name)
     assert handle.get(1) == contents[1]
     time.sleep(2.2)  # longer than the URLs live
     assert handle.get_many([1, 106]) == [contents[1], contents[106]]

@@ -1,4 +1,4 @@
-"""Aggregates through the SDK: what moves and what does not, what is refused, cut off, and gone on with."""
+"""Aggregates through the SDK: which bytes S3 copies and which are moved, faults, and errors."""
 
 import errno
 import io
@@ -19,8 +19,8 @@ from tests.support.stack import wait_until
 COPY = b"x-amz-copy-source"
 
 
-def uploaded(site: Site, folder: Path, *archives: list[int]) -> list[Sample]:
-    """Uploads archives of datapoints of these sizes, one behind the other."""
+def upload_all(site: Site, folder: Path, *archives: list[int]) -> list[Sample]:
+    """Upload archives of datapoints of these sizes, numbered without gaps."""
     made, first = [], 1
     for sizes in archives:
         made.append(sample(folder / f"{first}.tar", first, *sizes))
@@ -29,98 +29,98 @@ def uploaded(site: Site, folder: Path, *archives: list[int]) -> list[Sample]:
     return made
 
 
-def joined(samples: list[Sample]) -> bytes:
-    """What one archive of all their entries is."""
+def merged(samples: list[Sample]) -> bytes:
+    """Return the archive of all their entries."""
     return b"".join(each.data[:-1024] for each in samples) + bytes(1024)
 
 
-def check(site: Site, samples: list[Sample]) -> None:
-    """The only datarange holds exactly these, archive and index."""
+def assert_merged(site: Site, samples: list[Sample]) -> None:
+    """Assert that the only datarange has exactly these entries, and the index for them."""
     data, index = site.stored()
-    assert data == joined(samples)
+    assert data == merged(samples)
     assert index == walk.scan(lambda start, stop: data[start:stop], len(data), first_key=1).index
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         assert len(archive.getnames()) == sum(len(each.contents) for each in samples)
 
 
-def test_twenty_archives_become_one_and_no_payload_byte_moves(relayed: Site, tmp_path: Path) -> None:
+def test_twenty_archives_are_merged_without_moving_their_contents(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    between = relayed.relay
-    samples = uploaded(relayed, tmp_path, *[[5 * MIB, 1000 + n] for n in range(20)])
-    before = between.bytes_to_server, between.bytes_to_client
+    proxy = relayed.relay
+    samples = upload_all(relayed, tmp_path, *[[5 * MIB, 1000 + n] for n in range(20)])
+    before = proxy.bytes_to_server, proxy.bytes_to_client
     done = relayed.client.aggregate(relayed.name, 1, 40)
     size = sum(len(each.data) - 1024 for each in samples)
     assert done == Aggregated(1, 40, size + 1024, bytes_copied=size, bytes_moved=1024)
-    # the relay sees the server's calls as well: 40 indices, headers at the seams, and the new index
-    assert between.bytes_to_server - before[0] < 200_000
-    assert between.bytes_to_client - before[1] < 200_000
-    check(relayed, samples)
+    # The relay also counts the server's requests: it reads 40 indices and some headers, and writes the new index.
+    assert proxy.bytes_to_server - before[0] < 200_000
+    assert proxy.bytes_to_client - before[1] < 200_000
+    assert_merged(relayed, samples)
 
 
-def test_small_archives_between_large_ones_go_through_the_client(site: Site, tmp_path: Path) -> None:
+def test_small_archives_between_large_ones_are_moved(site: Site, tmp_path: Path) -> None:
     small = [[n * 100, 0, 3000] for n in range(1, 6)]
-    samples = uploaded(site, tmp_path, *small[:3], [6 * MIB], *small[3:], [7 * MIB], [100])
+    samples = upload_all(site, tmp_path, *small[:3], [6 * MIB], *small[3:], [7 * MIB], [100])
     seen: dict[str, tuple[int, int]] = {}
     done = site.client.aggregate(
         site.name, 1, 18, progress=lambda phase, current, total: seen.update({phase: (current, total)})
     )
-    check(site, samples)
-    assert done.bytes_copied + done.bytes_moved == done.size == len(joined(samples))
+    assert_merged(site, samples)
+    assert done.bytes_copied + done.bytes_moved == done.size == len(merged(samples))
     assert done.bytes_copied > 2 * MIB
     assert list(seen) == ["plan", "copy", "move", "complete"]
     assert all(current == total for current, total in seen.values())
 
 
-def test_small_archives_alone_are_one_part(site: Site, tmp_path: Path) -> None:
-    samples = uploaded(site, tmp_path, *[[10, 20, 30]] * 30)
+def test_small_archives_alone_make_one_part(site: Site, tmp_path: Path) -> None:
+    samples = upload_all(site, tmp_path, *[[10, 20, 30]] * 30)
     done = site.client.aggregate(site.name, 1, 90, max_parallelism=16)
-    check(site, samples)
+    assert_merged(site, samples)
     assert (done.bytes_copied, done.bytes_moved) == (0, done.size)
 
 
-def test_a_row_of_small_archives_that_fills_many_parts(site: Site, tmp_path: Path) -> None:
-    samples = uploaded(site, tmp_path, *[[4 * MIB]] * 16)
+def test_many_consecutive_small_archives_fill_several_parts(site: Site, tmp_path: Path) -> None:
+    samples = upload_all(site, tmp_path, *[[4 * MIB]] * 16)
     done = site.client.aggregate(site.name, 1, 16, max_parallelism=2)
-    check(site, samples)
+    assert_merged(site, samples)
     assert done.bytes_moved == done.size
 
 
 @pytest.mark.parametrize("status", [403, 501, 400])
-def test_where_s3_refuses_to_copy_the_bytes_are_moved(relayed: Site, tmp_path: Path, status: int) -> None:
+def test_bytes_are_moved_if_s3_refuses_to_copy(relayed: Site, tmp_path: Path, status: int) -> None:
     assert relayed.relay
-    samples = uploaded(relayed, tmp_path, *[[5 * MIB, 10]] * 6)
+    samples = upload_all(relayed, tmp_path, *[[5 * MIB, 10]] * 6)
     relayed.relay.always = Fault(status=status, only=COPY)
     done = relayed.client.aggregate(relayed.name, 1, 12, max_retries=1)
     assert (done.bytes_copied, done.bytes_moved) == (0, done.size)
-    check(relayed, samples)
+    assert_merged(relayed, samples)
 
 
-def test_only_a_part_that_s3_does_not_copy_is_moved(relayed: Site, tmp_path: Path) -> None:
+def test_only_the_part_that_s3_refuses_to_copy_is_moved(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    samples = uploaded(relayed, tmp_path, *[[5 * MIB, 10]] * 6)
+    samples = upload_all(relayed, tmp_path, *[[5 * MIB, 10]] * 6)
     relayed.relay.always = Fault(status=400, only=COPY + b"-range&partNumber=3&")
     done = relayed.client.aggregate(relayed.name, 1, 12)
     assert done.bytes_moved == len(samples[2].data) - 1024 + 1024
-    check(relayed, samples)
+    assert_merged(relayed, samples)
 
 
-def test_a_large_part_that_s3_does_not_copy_goes_through_a_file(
+def test_a_large_part_that_s3_refuses_to_copy_goes_through_a_temporary_file(
     relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert relayed.relay
     monkeypatch.setattr("datas3t.client._transfers.filling._MAX_IN_MEMORY", 1 * MIB)
     monkeypatch.setattr("datas3t.client._transfers.filling._MAX_FETCH", 2 * MIB)
-    samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
+    samples = upload_all(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
     relayed.relay.always = Fault(status=501, only=COPY)
     relayed.client.aggregate(relayed.name, 1, 3)
-    check(relayed, samples)
+    assert_merged(relayed, samples)
 
 
-def test_a_full_disk_is_said_and_the_aggregate_goes_on_later(
+def test_a_full_disk_raises_file_error_and_a_later_call_resumes(
     relayed: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert relayed.relay
-    samples = uploaded(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
+    samples = upload_all(relayed, tmp_path, [7 * MIB], [6 * MIB, 5])
     relayed.relay.always = Fault(status=501, only=COPY)
     with monkeypatch.context() as full:
         full.setattr("datas3t.client._transfers.filling._MAX_IN_MEMORY", 1 * MIB)
@@ -128,21 +128,21 @@ def test_a_full_disk_is_said_and_the_aggregate_goes_on_later(
         with pytest.raises(FileError, match="No space left on device; free some space"):
             relayed.client.aggregate(relayed.name, 1, 3)
     relayed.client.aggregate(relayed.name, 1, 3)
-    check(relayed, samples)
+    assert_merged(relayed, samples)
 
 
 def _full() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_bad_wires_change_nothing(relayed: Site, tmp_path: Path) -> None:
+def test_connection_faults_do_not_change_the_result(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    samples = uploaded(relayed, tmp_path, [5 * MIB], [5 * MIB, 7], [10], [20, 30], [6 * MIB])
+    samples = upload_all(relayed, tmp_path, [5 * MIB], [5 * MIB, 7], [10], [20, 30], [6 * MIB])
     relayed.relay.plan(
-        Fault(cut_after=0, only=COPY),  # S3 has copied, and nobody hears of it
+        Fault(cut_after=0, only=COPY),  # S3 copies, but the response is lost
         Fault(refuse=True, only=COPY),
         Fault(status=503, only=COPY),
-        Fault(status=403, only=COPY),  # an expired URL is signed anew
+        Fault(status=403, only=COPY),  # the URL is renewed
         Fault(cut_after=500, only=b"GET "),
         Fault(cut_request_after=2000, only=b"SignedHeaders=host&partNumber"),
         Fault(cut_after=0, only=b"SignedHeaders=host&partNumber"),
@@ -150,29 +150,29 @@ def test_bad_wires_change_nothing(relayed: Site, tmp_path: Path) -> None:
     done = relayed.client.aggregate(relayed.name, 1, 7)
     assert relayed.relay.planned == 0
     assert done.bytes_copied == len(samples[0].data) + len(samples[1].data) - 2 * 1024
-    check(relayed, samples)
+    assert_merged(relayed, samples)
 
 
-def test_urls_that_end_are_signed_anew(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = uploaded(site, tmp_path, [5 * MIB], [5 * MIB, 7], [10], [20, 30], [6 * MIB])
+def test_stale_urls_are_renewed(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = upload_all(site, tmp_path, [5 * MIB], [5 * MIB, 7], [10], [20, 30], [6 * MIB])
     monkeypatch.setattr(Lifetime, "is_over", lambda lifetime, refused=False: True)
     site.client.aggregate(site.name, 1, 7)
-    check(site, samples)
+    assert_merged(site, samples)
 
 
-def test_more_parts_than_are_signed_at_once(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_parts_than_one_call_signs(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datas3t.client._calls.renewal._SIGNED_AT_ONCE", 2)
     monkeypatch.setattr("datas3t.client._calls.renewal._MOST_HELD", 3)
-    samples = uploaded(site, tmp_path, *[[5 * MIB, n] for n in range(7)])
+    samples = upload_all(site, tmp_path, *[[5 * MIB, n] for n in range(7)])
     site.client.aggregate(site.name, 1, 14)
-    check(site, samples)
+    assert_merged(site, samples)
 
 
 @pytest.mark.parametrize(
     ("first", "last", "nearest"),
     [(1, 5, (1, 4)), (2, 4, (1, 4)), (1, 2, (1, 4)), (1, 9, (1, 4)), (6, 20, (1, 4)), (30, 40, (1, 4))],
 )
-def test_a_range_that_cannot_be_aggregated_names_the_nearest_that_can(
+def test_the_error_for_an_unfit_range_names_the_nearest_fit_range(
     site: Site, tmp_path: Path, first: int, last: int, nearest: tuple[int, int]
 ) -> None:
     for n, sizes in [(1, [1, 2]), (3, [3, 4]), (6, [5]), (20, [6, 7])]:
@@ -183,14 +183,14 @@ def test_a_range_that_cannot_be_aggregated_names_the_nearest_that_can(
     assert (caught.value.metadata["nearest_first"], caught.value.metadata["nearest_last"]) == ("1", "4")
 
 
-def test_a_datas3t_that_does_not_exist_is_not_found(site: Site) -> None:
+def test_an_unknown_datas3t_raises_not_found(site: Site) -> None:
     with pytest.raises(NotFound):
         site.client.aggregate("no-such", 1, 4)
 
 
-def test_a_source_deleted_meanwhile_ends_it(relayed: Site, tmp_path: Path) -> None:
+def test_a_source_that_is_deleted_concurrently_aborts_the_aggregate(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    uploaded(relayed, tmp_path, [5 * MIB], [10], [20])
+    upload_all(relayed, tmp_path, [5 * MIB], [10], [20])
 
     def delete(phase: str, current: int, total: int) -> None:
         if (phase, current) == ("plan", total):
@@ -203,8 +203,8 @@ def test_a_source_deleted_meanwhile_ends_it(relayed: Site, tmp_path: Path) -> No
     assert relayed.aggregate_journal(1, 3).read() is None
 
 
-def test_a_source_that_somebody_overwrote_is_refused(site: Site, tmp_path: Path) -> None:
-    first, _ = uploaded(site, tmp_path, [10], [20])
+def test_an_overwritten_source_raises_object_changed(site: Site, tmp_path: Path) -> None:
+    first, _ = upload_all(site, tmp_path, [10], [20])
     key = site.client.list_dataranges(site.name)[0].object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"\0" * len(first.data))
     with pytest.raises(ObjectChanged):
@@ -213,8 +213,8 @@ def test_a_source_that_somebody_overwrote_is_refused(site: Site, tmp_path: Path)
     assert len(site.objects()) == 4
 
 
-def test_a_copied_source_that_somebody_overwrote_is_refused(site: Site, tmp_path: Path) -> None:
-    first, _ = uploaded(site, tmp_path, [5 * MIB], [20])
+def test_an_overwritten_source_that_s3_copies_raises_object_changed(site: Site, tmp_path: Path) -> None:
+    first, _ = upload_all(site, tmp_path, [5 * MIB], [20])
     key = site.client.list_dataranges(site.name)[0].object_key
     other = bytearray(first.data)
     other[1 * MIB] ^= 1
@@ -223,11 +223,11 @@ def test_a_copied_source_that_somebody_overwrote_is_refused(site: Site, tmp_path
         site.client.aggregate(site.name, 1, 2)
 
 
-def test_memory_does_not_grow_with_the_parts(site: Site, tmp_path: Path) -> None:
-    samples = uploaded(site, tmp_path, *[[4 * MIB]] * 40)
+def test_memory_does_not_grow_with_the_number_of_parts(site: Site, tmp_path: Path) -> None:
+    samples = upload_all(site, tmp_path, *[[4 * MIB]] * 40)
     before = "from datas3t.client import Client\nclient = Client(arguments[0])\nclient.list_datas3ts()"
     assert (
         memory_growth(before, "client.aggregate(arguments[1], 1, 40, max_parallelism=1)", [site.client.url, site.name])
         < 75
     )
-    check(site, samples)
+    assert_merged(site, samples)

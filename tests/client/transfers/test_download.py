@@ -1,4 +1,4 @@
-"""Downloading from a real server and S3: byte for byte, whole or not at all, going on after a crash."""
+"""Downloads from a real server and S3: exact bytes, complete files only, faults, and resuming after a crash."""
 
 import signal
 import threading
@@ -30,7 +30,7 @@ url, name, last, output, stop_at = sys.argv[1:]
 
 def progress(phase, current, total):
     if current >= int(stop_at):
-        print("there", flush=True)
+        print("reached", flush=True)
         time.sleep(600)
 
 with Client(url) as client:
@@ -43,8 +43,8 @@ with Client(url) as client:
 
 
 @contextmanager
-def in_a_process(site: Site, last: int, output: Path, stop_at: int = 1 << 60) -> Iterator[Process]:
-    """Downloads in a process of its own, which waits where so many bytes are there."""
+def downloading_process(site: Site, last: int, output: Path, stop_at: int = 1 << 60) -> Iterator[Process]:
+    """Download in a child process, which waits when `stop_at` bytes have arrived."""
     command = ["-c", DOWNLOAD, site.client.url, site.name, str(last), str(output), str(stop_at)]
     process = Process(command, output.with_suffix(".log"))
     try:
@@ -53,8 +53,8 @@ def in_a_process(site: Site, last: int, output: Path, stop_at: int = 1 << 60) ->
         process.kill()
 
 
-def filled(site: Site, folder: Path) -> Sample:
-    """Uploads three archives with a gap behind the first; all of it as one sample."""
+def upload_three(site: Site, folder: Path) -> Sample:
+    """Upload three archives with a gap after the first, and return everything as one sample."""
     contents: dict[int, bytes] = {}
     for first, sizes in ((0, [3 * MIB] * 3), (10, [0, 1, 511, 512, 513]), (15, [2 * MIB, 100])):
         each = sample(folder / f"{first}.tar", first, *sizes)
@@ -64,10 +64,10 @@ def filled(site: Site, folder: Path) -> Sample:
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 16), (1, 1), (2, 12), (11, 15), (10, 10), (3, 10), (0, 2**63 - 1)])
-def test_a_download_is_the_entries_own_bytes_and_an_end_marker(
+def test_a_download_has_the_bytes_of_the_entries_and_an_end_marker(
     site: Site, tmp_path: Path, first: int, last: int
 ) -> None:
-    whole = filled(site, tmp_path)
+    whole = upload_three(site, tmp_path)
     output = tmp_path / "out.tar"
     downloaded = site.client.download_tar(site.name, first, last, output, chunk_size=MIB + 1)
     assert output.read_bytes() == whole.span(first, last)
@@ -75,7 +75,7 @@ def test_a_download_is_the_entries_own_bytes_and_an_end_marker(
     assert not list(tmp_path.glob(".*"))
 
 
-def test_other_dialects_and_padding_are_left_as_they_are(site: Site, tmp_path: Path) -> None:
+def test_other_tar_dialects_and_padding_are_not_changed(site: Site, tmp_path: Path) -> None:
     import tarfile
 
     plain = sample(tmp_path / "plain.tar", 1, 100, 200, 300)
@@ -89,8 +89,8 @@ def test_other_dialects_and_padding_are_left_as_they_are(site: Site, tmp_path: P
 
 
 @pytest.mark.usefixtures("every_step")
-def test_progress_counts_the_bytes_and_never_goes_back(site: Site, tmp_path: Path) -> None:
-    whole = filled(site, tmp_path)
+def test_progress_counts_bytes_and_never_decreases(site: Site, tmp_path: Path) -> None:
+    whole = upload_three(site, tmp_path)
     seen: list[tuple[str, int, int]] = []
     site.client.download_tar(site.name, 0, 20, tmp_path / "out.tar", progress=lambda *step: seen.append(step))
     total = len(whole.span(0, 20)) - 1024
@@ -99,8 +99,8 @@ def test_progress_counts_the_bytes_and_never_goes_back(site: Site, tmp_path: Pat
     assert seen == sorted(seen)
 
 
-def test_nothing_to_download_is_said_before_a_file_appears(site: Site, tmp_path: Path) -> None:
-    for setup in (lambda: None, lambda: filled(site, tmp_path)):
+def test_a_download_without_datapoints_raises_before_a_file_appears(site: Site, tmp_path: Path) -> None:
+    for setup in (lambda: None, lambda: upload_three(site, tmp_path)):
         setup()
         with pytest.raises(NotFound) as raised:
             site.client.download_tar(site.name, 3, 9, tmp_path / "out.tar")
@@ -114,15 +114,15 @@ def test_nothing_to_download_is_said_before_a_file_appears(site: Site, tmp_path:
         site.client.download_tar(site.name, 1, 2, tmp_path / "out.tar", chunk_size=0)
 
 
-def test_an_output_that_cannot_be_is_refused_before_any_call(tmp_path: Path) -> None:
+def test_an_impossible_output_is_refused_before_any_call(tmp_path: Path) -> None:
     with Client("http://127.0.0.1:9") as client:
         for output, why in ((tmp_path, "not a regular file"), (tmp_path / "no/out.tar", "is not a folder")):
             with pytest.raises(FileError, match=why):
                 client.download_tar("any", 0, 1, output)
 
 
-def test_a_link_is_followed_and_an_older_output_replaced(site: Site, tmp_path: Path) -> None:
-    whole = filled(site, tmp_path)
+def test_a_link_is_followed_and_an_existing_output_is_replaced(site: Site, tmp_path: Path) -> None:
+    whole = upload_three(site, tmp_path)
     (tmp_path / "real.tar").write_bytes(b"older")
     (tmp_path / "link.tar").symlink_to("real.tar")
     site.client.download_tar(site.name, 0, 20, tmp_path / "link.tar")
@@ -130,10 +130,10 @@ def test_a_link_is_followed_and_an_older_output_replaced(site: Site, tmp_path: P
     assert (tmp_path / "real.tar").read_bytes() == whole.span(0, 20)
 
 
-def test_a_full_disk_is_said_in_one_line(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_file_error(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import resource
 
-    filled(site, tmp_path)
+    upload_three(site, tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, limits[1]))
@@ -146,9 +146,9 @@ def test_a_full_disk_is_said_in_one_line(site: Site, tmp_path: Path, monkeypatch
     assert not (tmp_path / "out.tar").exists()
 
 
-def test_a_shaky_line_is_survived(relayed: Site, tmp_path: Path) -> None:
+def test_connection_faults_do_not_change_the_result(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
-    whole = filled(relayed, tmp_path)
+    whole = upload_three(relayed, tmp_path)
     relayed.relay.plan(
         Fault(cut_after=100_000, only=b"GET "),
         Fault(status=503, only=b"GET "),
@@ -160,14 +160,14 @@ def test_a_shaky_line_is_survived(relayed: Site, tmp_path: Path) -> None:
     assert (tmp_path / "out.tar").read_bytes() == whole.span(0, 20)
 
 
-def test_after_kill_9_the_same_download_fetches_only_what_is_missing(relayed: Site, tmp_path: Path) -> None:
+def test_after_kill_9_the_same_call_fetches_only_missing_chunks(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
     archive = sample(tmp_path / "1.tar", 0, *[5 * MIB] * 8)
     relayed.upload(archive)
     output = tmp_path / "out.tar"
-    with in_a_process(relayed, 7, output, 30 * MIB) as process:
-        wait_until(lambda: "there" in process.log or not process.running)
-    assert process.log == "there\n"
+    with downloading_process(relayed, 7, output, 30 * MIB) as process:
+        wait_until(lambda: "reached" in process.log or not process.running)
+    assert process.log == "reached\n"
     assert not output.exists()
     before = relayed.relay.bytes_to_client
     relayed.client.download_tar(relayed.name, 0, 7, output, chunk_size=MIB)
@@ -176,33 +176,33 @@ def test_after_kill_9_the_same_download_fetches_only_what_is_missing(relayed: Si
     assert not list(tmp_path.glob(".*"))
 
 
-def test_ctrl_c_ends_at_once_and_says_how_to_go_on(relayed: Site, tmp_path: Path) -> None:
-    between, archive = relayed.relay, sample(tmp_path / "1.tar", 0, *[5 * MIB] * 3)
-    assert between
+def test_ctrl_c_ends_at_once_with_advice_to_resume(relayed: Site, tmp_path: Path) -> None:
+    proxy, archive = relayed.relay, sample(tmp_path / "1.tar", 0, *[5 * MIB] * 3)
+    assert proxy
     relayed.upload(archive)
-    between.always = Fault(stall_after=MIB, only=b"GET ")
-    before = len(between.requests)
-    with in_a_process(relayed, 2, tmp_path / "out.tar") as process:
-        wait_until(lambda: any(b"GET" in request for request in between.requests[before:]))
+    proxy.always = Fault(stall_after=MIB, only=b"GET ")
+    before = len(proxy.requests)
+    with downloading_process(relayed, 2, tmp_path / "out.tar") as process:
+        wait_until(lambda: any(b"GET" in request for request in proxy.requests[before:]))
         assert process.terminate(signal.SIGINT, seconds=5) == 130
     assert "was interrupted; run it again to resume" in process.log
     assert not (tmp_path / "out.tar").exists()
 
 
-def test_what_was_begun_of_other_bytes_counts_for_nothing(site: Site, tmp_path: Path) -> None:
+def test_an_unfinished_download_of_other_bytes_is_discarded(site: Site, tmp_path: Path) -> None:
     old = sample(tmp_path / "1.tar", 0, *[5 * MIB] * 3, seed=1)
     new = sample(tmp_path / "2.tar", 0, *[5 * MIB] * 3, seed=2)
     site.upload(old)
-    with in_a_process(site, 2, tmp_path / "out.tar", 12 * MIB) as process:
-        wait_until(lambda: "there" in process.log or not process.running)
+    with downloading_process(site, 2, tmp_path / "out.tar", 12 * MIB) as process:
+        wait_until(lambda: "reached" in process.log or not process.running)
     site.client.delete_dataranges(site.name, 0, 2)
     site.upload(new)
     site.client.download_tar(site.name, 0, 2, tmp_path / "out.tar", chunk_size=MIB)
     assert (tmp_path / "out.tar").read_bytes() == new.data
 
 
-def test_two_downloads_to_one_file_do_not_mix(site: Site, tmp_path: Path) -> None:
-    filled(site, tmp_path)
+def test_a_second_download_to_the_same_file_is_refused(site: Site, tmp_path: Path) -> None:
+    upload_three(site, tmp_path)
     output = tmp_path / "out.tar"
 
     def second(phase: str, current: int, total: int) -> None:
@@ -215,23 +215,23 @@ def test_two_downloads_to_one_file_do_not_mix(site: Site, tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("every_step")
-def test_urls_that_end_meanwhile_are_signed_anew(hasty_client: Client, site: Site, tmp_path: Path) -> None:
-    whole = filled(site, tmp_path)
-    outlived = 0
+def test_urls_that_expire_during_the_download_are_renewed(short_url_client: Client, site: Site, tmp_path: Path) -> None:
+    whole = upload_three(site, tmp_path)
+    waits = 0
 
-    def outlive(phase: str, current: int, total: int) -> None:
-        nonlocal outlived
-        if 0 < current < total and outlived < 2:
-            time.sleep(2.2)  # longer than the URLs live
-            outlived += 1
+    def outlast_urls(phase: str, current: int, total: int) -> None:
+        nonlocal waits
+        if 0 < current < total and waits < 2:
+            time.sleep(2.2)  # longer than the URLs are valid
+            waits += 1
 
     output = tmp_path / "out.tar"
-    hasty_client.download_tar(site.name, 0, 20, output, max_parallelism=1, chunk_size=MIB, progress=outlive)
-    assert outlived == 2
+    short_url_client.download_tar(site.name, 0, 20, output, max_parallelism=1, chunk_size=MIB, progress=outlast_urls)
+    assert waits == 2
     assert output.read_bytes() == whole.span(0, 20)
 
 
-def test_an_object_that_somebody_replaced_is_an_error_and_never_other_bytes(site: Site, tmp_path: Path) -> None:
+def test_an_overwritten_object_raises_object_changed(site: Site, tmp_path: Path) -> None:
     archive = sample(tmp_path / "1.tar", 0, 1000)
     site.upload(archive)
     key = site.client.list_dataranges(site.name)[0].object_key
@@ -245,7 +245,7 @@ def test_an_object_that_somebody_replaced_is_an_error_and_never_other_bytes(site
 
 
 @pytest.mark.usefixtures("every_step")
-def test_what_is_replaced_under_a_download_is_planned_anew(site: Site, tmp_path: Path) -> None:
+def test_a_download_starts_over_if_its_dataranges_are_replaced(site: Site, tmp_path: Path) -> None:
     old = sample(tmp_path / "1.tar", 0, *[5 * MIB] * 3, seed=1)
     new = sample(tmp_path / "2.tar", 0, *[5 * MIB] * 3, seed=2)
     site.upload(old)
@@ -263,10 +263,10 @@ def test_what_is_replaced_under_a_download_is_planned_anew(site: Site, tmp_path:
     assert output.read_bytes() == new.data
 
 
-def test_presigned_segments_are_the_bytes_of_the_download(site: Site, tmp_path: Path) -> None:
+def test_presigned_segments_give_the_bytes_of_the_download(site: Site, tmp_path: Path) -> None:
     from tests.support.uploads import get
 
-    whole = filled(site, tmp_path)
+    whole = upload_three(site, tmp_path)
     segments = site.client.presign_download(site.name, 1, 12)
     joined = b"".join(get(each.url, each.start, each.stop) for each in segments)
     assert joined + bytes(1024) == tar({key: whole.contents[key] for key in (1, 2, 10, 11, 12)})

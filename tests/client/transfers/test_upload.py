@@ -1,4 +1,4 @@
-"""Uploading archives to a real server and S3: what is there afterwards, and what is refused."""
+"""Uploads to a real server and S3: what is stored, faults, and errors."""
 
 import os
 import threading
@@ -24,7 +24,7 @@ from tests.client.sites import Site
 from tests.support.faults import Fault
 
 
-def test_an_archive_is_in_the_bucket_as_it_was_on_disk(site: Site, tmp_path: Path) -> None:
+def test_the_bucket_has_the_archive_as_it_is_on_disk(site: Site, tmp_path: Path) -> None:
     small = sample(tmp_path / "1.tar", 7, 100, 0, 5000)
     uploaded = site.client.upload_tar(site.name, small.path)
     assert uploaded == Uploaded(7, 9, len(small.data))
@@ -33,7 +33,7 @@ def test_an_archive_is_in_the_bucket_as_it_was_on_disk(site: Site, tmp_path: Pat
     assert not site.journal(small).read()
 
 
-def test_a_large_archive_goes_in_parts_and_arrives_whole(site: Site, tmp_path: Path) -> None:
+def test_a_large_archive_is_sent_in_parts(site: Site, tmp_path: Path) -> None:
     large = sample(tmp_path / "1.tar", 0, *[9 * MIB] * 5)
     site.upload(large)
     assert site.stored() == (large.data, tar.scan_file(large.path).index)
@@ -41,7 +41,7 @@ def test_a_large_archive_goes_in_parts_and_arrives_whole(site: Site, tmp_path: P
 
 
 @pytest.mark.usefixtures("every_step")
-def test_progress_tells_phase_after_phase_and_never_goes_back(site: Site, tmp_path: Path) -> None:
+def test_progress_reports_phase_after_phase_and_never_decreases(site: Site, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     thread: set[int] = set()
 
@@ -60,7 +60,7 @@ def test_progress_tells_phase_after_phase_and_never_goes_back(site: Site, tmp_pa
         assert steps[-1][0] == steps[-1][1]
 
 
-def test_a_bad_archive_is_refused_by_entry_and_rule_before_anything_is_sent(site: Site, tmp_path: Path) -> None:
+def test_an_invalid_archive_is_refused_before_anything_is_sent(site: Site, tmp_path: Path) -> None:
     bad = sample(tmp_path / "1.tar", 7, 100, 100)
     bad.path.write_bytes(bad.data.replace(b"00000000000000000008.bin", b"00000000000000000009.bin"))
     with pytest.raises(ArchiveError, match=r"1\.tar: .*(checksum|key 7)"):
@@ -69,13 +69,13 @@ def test_a_bad_archive_is_refused_by_entry_and_rule_before_anything_is_sent(site
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: None], ids=["pipe", "folder", "nothing"])
-def test_what_is_no_file_is_refused_by_name(client: Client, tmp_path: Path, make: "type") -> None:
+def test_a_path_that_is_not_a_regular_file_is_refused(client: Client, tmp_path: Path, make: "type") -> None:
     make(tmp_path / "odd.tar")
     with pytest.raises(FileError, match=r"odd\.tar"):
         client.upload_tar("any", tmp_path / "odd.tar")
 
 
-def test_keys_that_are_there_already_are_refused_and_the_journal_forgets_it(site: Site, tmp_path: Path) -> None:
+def test_keys_that_exist_are_refused_and_the_journal_is_removed(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 1, 10, 10))
     other = sample(tmp_path / "2.tar", 2, 10, 10)
     with pytest.raises(AlreadyExists) as raised:
@@ -84,7 +84,7 @@ def test_keys_that_are_there_already_are_refused_and_the_journal_forgets_it(site
     assert site.journal(other).read() is None
 
 
-def test_an_unknown_datas3t_and_options_that_cannot_be_are_refused(client: Client, tmp_path: Path) -> None:
+def test_an_unknown_datas3t_and_invalid_options_are_refused(client: Client, tmp_path: Path) -> None:
     small = sample(tmp_path / "1.tar", 1, 10)
     with pytest.raises(NotFound, match="nowhere"):
         client.upload_tar("nowhere", small.path)
@@ -94,26 +94,24 @@ def test_an_unknown_datas3t_and_options_that_cannot_be_are_refused(client: Clien
         client.upload_tar("nowhere", small.path, max_retries=-1)
 
 
-def test_a_file_that_changes_while_it_is_uploaded_is_refused_and_the_upload_cancelled(
-    site: Site, tmp_path: Path
-) -> None:
+def test_an_upload_is_cancelled_if_its_file_changes(site: Site, tmp_path: Path) -> None:
     large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 3)
     ids = []
 
     def touch(phase: str, current: int, total: int) -> None:
         if phase == "upload" and current == 0:
-            ids.append(site.begun(large).upload_id)
+            ids.append(site.journal_entry(large).upload_id)
             os.utime(large.path, (1, 1))
 
     with pytest.raises(FileError, match="changed while it was uploaded"):
         site.client.upload_tar(site.name, large.path, progress=touch)
     with pytest.raises(FailedPrecondition) as raised:
-        site.signed(ids[0])
+        site.sign_parts(ids[0])
     assert raised.value.reason == "UPLOAD_CANCELLED"
     assert site.client.list_dataranges(site.name) == []
 
 
-def test_a_file_cut_short_while_it_is_uploaded_is_said_to_have_changed(site: Site, tmp_path: Path) -> None:
+def test_an_upload_fails_with_file_error_if_its_file_is_cut_short(site: Site, tmp_path: Path) -> None:
     large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 3)
 
     def cut(phase: str, current: int, total: int) -> None:
@@ -124,7 +122,7 @@ def test_a_file_cut_short_while_it_is_uploaded_is_said_to_have_changed(site: Sit
         site.client.upload_tar(site.name, large.path, max_retries=0, progress=cut)
 
 
-def test_a_shaky_line_is_survived(relayed: Site, tmp_path: Path) -> None:
+def test_connection_faults_do_not_change_the_result(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
     large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 5)
     relayed.relay.plan(
@@ -138,7 +136,7 @@ def test_a_shaky_line_is_survived(relayed: Site, tmp_path: Path) -> None:
     assert relayed.stored()[0] == large.data
 
 
-def test_a_line_that_stays_broken_fails_and_the_same_upload_goes_on_later(relayed: Site, tmp_path: Path) -> None:
+def test_an_upload_that_failed_in_spite_of_retries_is_resumed_by_the_same_call(relayed: Site, tmp_path: Path) -> None:
     assert relayed.relay
     large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 5)
     relayed.relay.plan(*[Fault(status=500, only=b"partNumber=3")] * 2)
@@ -151,38 +149,40 @@ def test_a_line_that_stays_broken_fails_and_the_same_upload_goes_on_later(relaye
 
 
 @pytest.mark.usefixtures("every_step")
-def test_urls_that_end_meanwhile_are_signed_anew(hasty_client: Client, relayed: Site, tmp_path: Path) -> None:
+def test_urls_that_expire_during_the_upload_are_renewed(
+    short_url_client: Client, relayed: Site, tmp_path: Path
+) -> None:
     large = sample(tmp_path / "1.tar", 1, *[9 * MIB] * 7)
-    outlived = 0
+    waits = 0
 
-    def outlive(phase: str, current: int, total: int) -> None:
-        nonlocal outlived
-        if phase == "upload" and 0 < current < total and outlived < 2:
-            time.sleep(2.2)  # longer than the URLs live
-            outlived += 1
+    def outlast_urls(phase: str, current: int, total: int) -> None:
+        nonlocal waits
+        if phase == "upload" and 0 < current < total and waits < 2:
+            time.sleep(2.2)  # longer than the URLs are valid
+            waits += 1
 
-    hasty_client.upload_tar(relayed.name, large.path, max_parallelism=1, progress=outlive)
-    assert outlived == 2
+    short_url_client.upload_tar(relayed.name, large.path, max_parallelism=1, progress=outlast_urls)
+    assert waits == 2
     assert relayed.stored()[0] == large.data
 
 
-def test_a_server_that_is_away_at_the_end_is_awaited(site: Site, tmp_path: Path) -> None:
+def test_completion_waits_for_a_server_that_is_unavailable(site: Site, tmp_path: Path) -> None:
     from tests.support.faults import relay
 
     large = sample(tmp_path / "1.tar", 1, 10)
-    with relay(site.client.url, per_connection=True) as between, Client(between.url) as client:
+    with relay(site.client.url, per_connection=True) as proxy, Client(proxy.url) as client:
 
         def cut(phase: str, current: int, total: int) -> None:
             if phase == "upload" and current == total:
-                between.plan(*[Fault(refuse=True)] * 8)
-                between.cut_all()
+                proxy.plan(*[Fault(refuse=True)] * 8)
+                proxy.cut_all()
 
         client.upload_tar(site.name, large.path, progress=cut)
-        assert between.planned < 8
+        assert proxy.planned < 8
     assert site.stored()[0] == large.data
 
 
-def test_many_threads_upload_at_once(site: Site, tmp_path: Path) -> None:
+def test_many_threads_upload_concurrently(site: Site, tmp_path: Path) -> None:
     samples = [sample(tmp_path / f"{number}.tar", number * 10, 1000, 2000) for number in range(16)]
     failures: list[BaseException] = []
 
@@ -202,8 +202,8 @@ def test_many_threads_upload_at_once(site: Site, tmp_path: Path) -> None:
     assert [site.object(each.object_key) for each in found] == [each.data for each in samples]
 
 
-def test_without_a_state_folder_an_upload_works_as_well(site: Site, tmp_path: Path, state_home: Path) -> None:
-    state_home.write_bytes(b"in the way")
+def test_an_upload_works_without_a_state_folder(site: Site, tmp_path: Path, state_home: Path) -> None:
+    state_home.write_bytes(b"a file instead of a folder")
     small = sample(tmp_path / "1.tar", 1, 10)
     site.upload(small)
     assert site.stored()[0] == small.data

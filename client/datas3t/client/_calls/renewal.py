@@ -74,9 +74,11 @@ class SignedParts(Generic[T]):
         self._lifetime: Lifetime | None = None
 
     def get(self, number: int, count: int, refused: bool = False) -> T:
-        """Return part `number` of `count`; if it must be signed first, many of the parts after it are signed with it.
+        """Return a part. If it must be signed first, many of the parts after it are signed with it.
 
         Args:
+            number: The number of the part, from 1.
+            count: The number of all parts.
             refused: S3 has refused the URL that this part had before.
         """
         renew = self._is_over(refused)

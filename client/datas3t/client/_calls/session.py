@@ -10,7 +10,7 @@ from datas3t.local import folders
 class Session:
     """The settings of one client, shared with the handles that it creates.
 
-    Safe to use from many threads and after a fork. It pickles without its connection: another process opens its own.
+    Safe to use from many threads and after a fork. It is pickled without its connection: another process opens its own.
 
     Args:
         url: The server's address; see `Client`.

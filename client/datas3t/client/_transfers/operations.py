@@ -35,8 +35,10 @@ class Operations:
         The archive is checked before anything is sent, in constant memory. The bytes go straight to S3. If the call is
         interrupted or fails, the same call resumes it: parts that S3 already has are not sent again.
 
-            photos = client.datas3t("photos")
-            photos.upload_tar("batch.tar")
+        Example:
+            >>> photos = client.datas3t("photos")
+            >>> photos.upload_tar("batch.tar")
+            Uploaded(first=1, last=2450, size=104210432)
 
         Args:
             path: The archive. It must not change until the upload is complete.
@@ -153,8 +155,9 @@ class Operations:
     ) -> list[ProposedAggregate]:
         """Return aggregates that are worth their cost, best first. Nothing is started.
 
-            for proposed in photos.plan_aggregates():
-                photos.aggregate(proposed.first, proposed.last)
+        Example:
+            >>> for proposed in photos.plan_aggregates():
+            ...     photos.aggregate(proposed.first, proposed.last)
 
         Args:
             min_score: The lowest score that is returned; None: 1.0.
