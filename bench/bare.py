@@ -1,4 +1,4 @@
-"""Bare pycurl: what a client that checks nothing can do; the ceiling that others are measured against."""
+"""Bare pycurl: how fast a client without any checks is, as the upper limit for the others."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -7,7 +7,11 @@ import pycurl
 
 
 class Bare:
-    """What pycurl's documentation shows, with warm connections, and nothing checked but the status."""
+    """Requests as pycurl's documentation shows them, over warm connections, checking only the status.
+
+    Args:
+        parallelism: How many requests are in flight at a time.
+    """
 
     def __init__(self, parallelism: int) -> None:
         self._multi = pycurl.CurlMulti()
@@ -24,6 +28,7 @@ class Bare:
         return curl
 
     def run(self, setups: Iterable[Callable[[pycurl.Curl], None]], done: Callable[[pycurl.Curl], None]) -> None:
+        """Make a request for each of the setups, which prepare a handle, and call `done` with the handle after it."""
         more, running = iter(setups), 0
 
         def start(curl: pycurl.Curl) -> int:
@@ -48,8 +53,8 @@ class Bare:
                 self._multi.select(1)
 
     def fetch(self, places: Sequence[tuple[str, range]]) -> list[bytes]:
-        """What lies there, in that order."""
-        found: list[bytes] = [b""] * len(places)
+        """Return the bytes of these ranges, in their order."""
+        bodies: list[bytes] = [b""] * len(places)
         pieces: dict[pycurl.Curl, tuple[int, list[bytes]]] = {}
 
         def setup(number: int, url: str, place: range) -> Callable[[pycurl.Curl], None]:
@@ -64,13 +69,13 @@ class Bare:
 
         def keep(curl: pycurl.Curl) -> None:
             number, chunks = pieces[curl]
-            found[number] = b"".join(chunks)
+            bodies[number] = b"".join(chunks)
 
         self.run((setup(number, url, place) for number, (url, place) in enumerate(places)), keep)
-        return found
+        return bodies
 
     def read(self, places: Iterable[tuple[str, range]]) -> int:
-        """Reads all of it and keeps nothing; how many bytes."""
+        """Fetch these ranges without keeping them, and return the number of bytes."""
         total = 0
 
         def count(piece: bytes) -> None:
@@ -89,6 +94,8 @@ class Bare:
         return total
 
     def download(self, url: str, ranges: list[range], fd: int) -> None:
+        """Write these ranges to the same positions of a file."""
+
         def setup(place: range) -> Callable[[pycurl.Curl], None]:
             at = place.start
 
@@ -107,6 +114,8 @@ class Bare:
         self.run(map(setup, ranges), lambda _: None)
 
     def upload(self, url: str, ranges: list[range], fd: int) -> None:
+        """PUT these ranges of a file, each to the URL followed by a slash and its start."""
+
         def setup(place: range) -> Callable[[pycurl.Curl], None]:
             at = place.start
 
@@ -129,4 +138,5 @@ class Bare:
 
 
 def cut(size: int, step: int) -> list[range]:
+    """Return the ranges of `step` bytes that make up `size` bytes."""
     return [range(start, min(start + step, size)) for start in range(0, size, step)]

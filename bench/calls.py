@@ -1,4 +1,4 @@
-"""Calls of the server: how many, how late at worst, and where their time goes."""
+"""Calls of the server: how many per second, their latency, and how their time is spent."""
 
 import random
 import statistics
@@ -30,7 +30,13 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Call:
-    """`make` makes one, given its number, and answers the seconds that it took."""
+    """A kind of call to measure.
+
+    Attributes:
+        name: How the table names it.
+        make: Makes one call, given its number, and returns its seconds.
+        times: How many to make.
+    """
 
     name: str
     make: Callable[[int], float]
@@ -38,15 +44,15 @@ class Call:
 
 
 def server(report: Report, sites: Sites, _: int) -> None:
-    """Each kind of call one after the other, and then by threads."""
+    """Measure each kind of call, one after the other and then in threads."""
     if not sites.fast:
         return
     report.title(
         "Calls of the server",
-        "One client makes one call after the other, then 16 threads of it do. The shares are of the time that the "
-        "client waits, one call at a time: the server runs in a process of the bench that measures each signature "
-        "(CPU), each call to S3, each block that holds a database connection, and each call as a whole. Uploads have "
-        "one datapoint and go to SeaweedFS. Their PUTs count only in the calls/s of the threads.",
+        "One client makes one call after the other, then from 16 threads. The shares are of the time that the client "
+        "waits for one call at a time. The server runs in a process that measures each signature (CPU), each call to "
+        "S3, each block that holds a database connection, and each call as a whole. Uploads have one datapoint and go "
+        "to SeaweedFS. Their PUTs count only in the calls/s of the threads.",
     )
     report.say(_HEAD, "|---|" + "---|" * 11)
     signing: dict[bool, list[float]] = {True: [], False: []}
@@ -103,7 +109,7 @@ def _calls(sites: Sites, client: Client) -> list[Call]:
 
 
 def _measured(call: Call, process: Contestant) -> tuple[str, float, float]:
-    """Its row, how many signatures a call makes, and the seconds of one."""
+    """Return the call's row of the table, the signatures of one call, and the seconds of one signature."""
     for number in range(-max(1, call.times // 10), 0):
         call.make(number)
     process.turn("spent")
@@ -111,8 +117,8 @@ def _measured(call: Call, process: Contestant) -> tuple[str, float, float]:
     spent = process.turn("spent").spent
     began = time.perf_counter()
     with ThreadPoolExecutor(_THREADS) as threads:
-        crowded = list(threads.map(call.make, range(call.times, 3 * call.times)))
-    rate = len(crowded) / (time.perf_counter() - began)
+        by_threads = list(threads.map(call.make, range(call.times, 3 * call.times)))
+    rate = len(by_threads) / (time.perf_counter() - began)
     total = sum(alone)
     parts = {kind: spent.get(kind, (0.0, 0))[0] for kind in (SQL, S3, SIGNING, CALL)}
     own = parts[CALL] - parts[SQL] - parts[S3] - parts[SIGNING]
@@ -122,7 +128,7 @@ def _measured(call: Call, process: Contestant) -> tuple[str, float, float]:
         short(len(alone) / total),
         *(short(1e3 * quantile(alone, part)) for part in (0.5, 0.99)),
         short(rate),
-        short(1e3 * quantile(crowded, 0.99)),
+        short(1e3 * quantile(by_threads, 0.99)),
         *(f"{share / total:.0%}" for share in shares),
         short(parts[SIGNING] / signatures * 1e6),
     ]
@@ -130,6 +136,7 @@ def _measured(call: Call, process: Contestant) -> tuple[str, float, float]:
 
 
 def quantile(seconds: list[float], part: float) -> float:
+    """Return the quantile of these seconds."""
     return statistics.median(seconds) if part == 0.5 else sorted(seconds)[int(len(seconds) * part)]
 
 
@@ -143,7 +150,7 @@ def _timed(action: Callable[[int], object]) -> Callable[[int], float]:
 
 
 def _uploads(client: Client, name: str) -> Callable[[int], float]:
-    """Uploads of one small datapoint each; what they take without the PUTs."""
+    """Return a function that uploads one small datapoint, and returns the seconds without the PUTs."""
     client.add_datas3t(name, bucket="seaweedfs")
     engine, keys, stub = Engine(), count(), client.connection.datarange
     index = encode([Entry(0, 1, 100)])

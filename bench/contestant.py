@@ -1,4 +1,4 @@
-"""A contestant in a process of its own: its CPU seconds and its memory are nobody else's."""
+"""A contestant in a process of its own, so that its CPU time and memory can be measured."""
 
 import hashlib
 import importlib
@@ -17,9 +17,20 @@ from bench.places import Place, batches
 
 @dataclass
 class Turn:
-    """What one turn took: seconds and CPU seconds of the reads alone, and when they ended; `peak` in MB, of the process
-    so far. `held` and `grown`, in MB, are what its memory grew by, now and at most. `spent` is
-    seconds by what they went to, with how often."""
+    """What one turn took.
+
+    Attributes:
+        seconds: The seconds of the reads alone.
+        cpu: The CPU seconds of the reads.
+        ended: When the last read ended, by the performance counter.
+        peak: The highest memory use of the process so far, in MB.
+        held: By how much its memory use is higher than before the turn, in MB.
+        grown: By how much its highest memory use is higher, in MB.
+        count: How many datapoints were read.
+        digest: The SHA-256 of their contents, in order.
+        latencies: The seconds of each single read.
+        spent: For each kind of work, the seconds it took and how often it was done.
+    """
 
     seconds: float = 0.0
     cpu: float = 0.0
@@ -34,54 +45,60 @@ class Turn:
 
     @contextmanager
     def clock(self) -> Iterator[None]:
+        """Add the time of the block."""
         cpu, began = cpu_seconds(), time.perf_counter()
         yield
-        self.ended = time.perf_counter()  # the same clock in all processes
+        self.ended = time.perf_counter()  # all processes have the same clock
         self.seconds += self.ended - began
         self.cpu += cpu_seconds() - cpu
 
 
 class Reader:
-    """What contestants can do; each overrides what it takes part in."""
+    """The base class of contestants; each overrides the methods of the workloads that it takes part in."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
 
     def get(self, key: int) -> bytes:
+        """Return the content of a datapoint."""
         return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
+        """Return the contents of datapoints, in the order of the keys."""
         raise NotImplementedError
 
     def scan(self) -> Iterator[bytes]:
-        """The contents in key order."""
+        """Yield all contents in key order."""
         raise NotImplementedError
 
     def skim(self) -> int:
-        """Reads everything in order; how many datapoints."""
+        """Read everything in key order, and return the number of datapoints."""
         return sum(1 for _ in self.scan())
 
     def random(self, turn: Turn, keys: Sequence[int], batch: int) -> None:
+        """Read these keys in batches."""
         digest = hashlib.sha256()
         for chosen in batches(keys, batch):
             with turn.clock():
-                found = self.get_many(chosen)
-            for content in found:
+                contents = self.get_many(chosen)
+            for content in contents:
                 digest.update(content)
-            turn.count += len(found)
+            turn.count += len(contents)
         turn.digest = digest.digest()
 
     def single(self, turn: Turn, keys: Sequence[int]) -> None:
+        """Read these keys one at a time."""
         digest = hashlib.sha256()
         for key in keys:
             before = turn.seconds
             with turn.clock():
-                found = self.get(key)
+                content = self.get(key)
             turn.latencies.append(turn.seconds - before)
-            digest.update(found)
+            digest.update(content)
         turn.count, turn.digest = len(keys), digest.digest()
 
     def everything(self, turn: Turn, compare: bool) -> None:
+        """Read everything: to compute the digest if `compare`, otherwise to take the time."""
         if compare:
             digest = hashlib.sha256()
             for content in self.scan():
@@ -93,13 +110,14 @@ class Reader:
 
 
 def cpu_seconds() -> float:
-    """Of this process and of the children that it has waited for."""
+    """Return the CPU seconds of this process and of the children that it has waited for."""
     used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def peak_rss() -> float:
-    """In MB. Linux' ru_maxrss begins with that of the parent, its VmHWM with our own."""
+    """Return the highest memory use of this process, in MB."""
+    # On Linux, ru_maxrss includes the memory of the parent before the exec; VmHWM does not.
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -108,22 +126,22 @@ def peak_rss() -> float:
 
 
 def rss() -> float:
-    """What this process holds now, in MB."""
-    import psutil  # noqa: PLC0415 - only the few that ask have it
+    """Return the present memory use of this process, in MB."""
+    import psutil  # noqa: PLC0415 - only few contestants need it
 
     return float(psutil.Process().memory_info().rss) / 1e6
 
 
 def main() -> None:
-    """The process: takes orders as pickles on standard input, and answers on standard output (`bench.turns`)."""
-    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever libraries print
+    """Run a contestant: read orders as pickles from standard input, write turns to standard output (`bench.turns`)."""
+    orders, results = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not go among the results
     module, name = sys.argv[1:]
     kind = getattr(importlib.import_module(module), name)
     contestant = kind(*pickle.load(orders))
     while True:
-        pickle.dump("ready", answers)
-        answers.flush()
+        pickle.dump("ready", results)
+        results.flush()
         try:
             method, arguments = pickle.load(orders)
         except EOFError:
@@ -131,4 +149,4 @@ def main() -> None:
         turn = Turn()
         getattr(contestant, method)(turn, *arguments)
         turn.peak = peak_rss()
-        pickle.dump(turn, answers)
+        pickle.dump(turn, results)

@@ -1,4 +1,4 @@
-"""The bench's datapoints: seeded random bytes, so that nothing compresses and every run reads the same."""
+"""The datapoints of the benchmarks: seeded random bytes, which do not compress and are the same in every run."""
 
 import os
 import random
@@ -11,13 +11,13 @@ from datas3t.archive.index import BLOCK
 
 
 def write_archive(path: Path, first: int, count: int, size: int) -> None:
-    """An archive of `count` contents of `size` bytes."""
+    """Write an archive of `count` datapoints of `size` bytes, numbered from `first` on."""
     with path.open("wb", buffering=1 << 20) as out:
         out.writelines(_pieces(first, count, size))
 
 
 def archive(first: int, count: int, size: int) -> bytes:
-    """The same in memory."""
+    """Return the same archive in memory."""
     return b"".join(_pieces(first, count, size))
 
 
@@ -28,23 +28,23 @@ def _pieces(first: int, count: int, size: int) -> Iterator[bytes]:
 
 
 def contents(first: int, count: int, size: int) -> Iterator[bytes]:
-    """What the archive with that first key holds."""
+    """Yield the contents of the archive with that first key."""
     source = random.Random(first)
     return (source.randbytes(size) for _ in range(count))
 
 
 def content(path: Path, number: int, size: int) -> bytes:
-    """The content of the entry with this number, counted from 0."""
+    """Return the content of the entry with this number, from 0, of an archive on disk."""
     with path.open("rb") as file:
         return os.pread(file.fileno(), size, number * entry_size(size) + BLOCK)
 
 
 def chosen(total: int, count: int) -> list[int]:
-    """Keys at random, each once."""
+    """Return `count` different keys below `total`, at random but the same in every run."""
     return random.Random(5).sample(range(total), count)
 
 
 def spans(total: int, each: int) -> Iterator[range]:
-    """The keys of each datarange."""
+    """Yield the keys of each datarange, `each` at a time."""
     for first in range(0, total, each):
         yield range(first, min(first + each, total))

@@ -1,9 +1,9 @@
-"""The data-plane engine beside a bare pycurl loop: the same ranges, in turn, on the same server; bytes are compared.
+"""The transfer engine and a loop of bare pycurl: the same ranges, in turns, on the same server; bytes are compared.
 
     python bench/engine.py [--rounds N] [--mib SIZE] [WORKLOAD ...]
 
-Client and server share the machine, so client CPU per request is the figure that carries over; ratios are of each
-round's pair, and above 1 where the engine is faster.
+Client and server share the machine, so the client's CPU time per request is the figure that is valid elsewhere too.
+Ratios are those of the pair of each round, and above 1 if the engine is faster.
 """
 
 import argparse
@@ -32,7 +32,13 @@ PART = 20 << 20
 
 @dataclass(frozen=True)
 class Measured:
-    """One contestant's turn."""
+    """What one turn of a contestant took.
+
+    Attributes:
+        seconds: The seconds.
+        cpu: The CPU seconds of this process.
+        latencies: The seconds of each request, if they were made one at a time.
+    """
 
     seconds: float
     cpu: float
@@ -40,23 +46,23 @@ class Measured:
 
 
 def small_gets(server: Loopback, parallelism: int, count: int, rounds: int) -> None:
-    """Random ranges of 10 KiB into memory."""
+    """Fetch random ranges of 10 KiB into memory."""
     engine, bare = Engine(), Bare(parallelism)
-    seed = random.Random(5)  # the same ranges each time
+    seed = random.Random(5)  # the same ranges in every run
     starts = [seed.randrange(server.size - SMALL) for _ in range(count)]
     ranges = [range(start, start + SMALL) for start in starts]
     results: dict[str, list[bytes]] = {}
 
-    def ours() -> list[float]:
+    def by_engine() -> list[float]:
         requests = [Request("GET", server.url, place.start, place.stop, server.etag) for place in ranges]
         results["engine"] = engine.fetch(requests, parallelism=parallelism)
         return []
 
-    def theirs() -> list[float]:
+    def by_bare() -> list[float]:
         results["bare"] = bare.fetch([(server.url, place) for place in ranges])
         return []
 
-    contest(f"10 KiB GETs, {parallelism} in flight", ours, theirs, rounds, count, "GET/s")
+    contest(f"10 KiB GETs, {parallelism} in flight", by_engine, by_bare, rounds, count, "GET/s")
     with server.path.open("rb") as file:
         expected = [os.pread(file.fileno(), SMALL, start) for start in starts]
     assert results == {"engine": expected, "bare": expected}
@@ -64,31 +70,31 @@ def small_gets(server: Loopback, parallelism: int, count: int, rounds: int) -> N
 
 
 def single_gets(server: Loopback, count: int, rounds: int) -> None:
-    """One after the other, as a loop of get() has them."""
+    """Fetch ranges of 10 KiB one at a time, as a loop of `get` does."""
     engine, bare = Engine(), Bare(1)
     seed = random.Random(6)
     places = [range(start, start + SMALL) for start in (seed.randrange(server.size - SMALL) for _ in range(count))]
     results: dict[str, list[bytes]] = {}
 
     def timed(name: str, get: Callable[[range], list[bytes]]) -> Callable[[], list[float]]:
-        def turn() -> list[float]:
-            found, latencies = [], []
+        def measured_turn() -> list[float]:
+            contents, latencies = [], []
             for place in places:
                 began = time.perf_counter()
-                found += get(place)
+                contents += get(place)
                 latencies.append(time.perf_counter() - began)
-            results[name] = found
+            results[name] = contents
             return latencies
 
-        return turn
+        return measured_turn
 
-    def ours(place: range) -> list[bytes]:
+    def get(place: range) -> list[bytes]:
         return engine.fetch([Request("GET", server.url, place.start, place.stop, server.etag)], parallelism=1)
 
     name = "10 KiB GETs, one at a time"
     contest(
         name,
-        timed("engine", ours),
+        timed("engine", get),
         timed("bare", lambda place: bare.fetch([(server.url, place)])),
         rounds,
         count,
@@ -99,7 +105,7 @@ def single_gets(server: Loopback, count: int, rounds: int) -> None:
 
 
 def download(server: Loopback, rounds: int) -> None:
-    """The whole object into a file."""
+    """Download the whole object into a file."""
     engine, bare = Engine(), Bare(4)
     ranges = cut(server.size, CHUNK)
     paths = {name: server.path.with_name(name) for name in ("engine", "bare")}
@@ -107,7 +113,7 @@ def download(server: Loopback, rounds: int) -> None:
     for fd in fds.values():
         os.truncate(fd, server.size)
 
-    def ours() -> list[float]:
+    def by_engine() -> list[float]:
         requests = (
             Request("GET", server.url, place.start, place.stop, server.etag, sink=FileSink(fds["engine"], place.start))
             for place in ranges
@@ -115,12 +121,12 @@ def download(server: Loopback, rounds: int) -> None:
         engine.run(requests, parallelism=4)
         return []
 
-    def theirs() -> list[float]:
+    def by_bare() -> list[float]:
         bare.download(server.url, ranges, fds["bare"])
         return []
 
     name = f"download of {server.size >> 20} MiB, ranges of 8 MiB, 4 in flight"
-    contest(name, ours, theirs, rounds, server.size / 1e6, "MB/s")
+    contest(name, by_engine, by_bare, rounds, server.size / 1e6, "MB/s")
     digests = {hashlib.sha256(path.read_bytes()).digest() for path in (server.path, *paths.values())}
     assert len(digests) == 1
     for name, path in paths.items():
@@ -130,7 +136,7 @@ def download(server: Loopback, rounds: int) -> None:
 
 
 def upload(server: Loopback, rounds: int) -> None:
-    """The whole object in parts into a sink."""
+    """Upload the whole object in parts, to a server that discards them."""
     engine, bare = Engine(), Bare(4)
     ranges = cut(server.size, PART)
     etags: dict[str | Callable[[bool], str], str] = {}
@@ -143,16 +149,16 @@ def upload(server: Loopback, rounds: int) -> None:
                 requests, parallelism=4, on_done=lambda request, response: etags.update({request.url: response.etag})
             )
 
-        def ours() -> list[float]:
+        def by_engine() -> list[float]:
             put(server.sink)
             return []
 
-        def theirs() -> list[float]:
+        def by_bare() -> list[float]:
             bare.upload(server.sink, ranges, fd)
             return []
 
         name = f"upload of {server.size >> 20} MiB, parts of 20 MiB, 4 in flight"
-        contest(name, ours, theirs, rounds, server.size / 1e6, "MB/s")
+        contest(name, by_engine, by_bare, rounds, server.size / 1e6, "MB/s")
         etags.clear()
         put(server.hashing)
         expected = [hashlib.sha256(os.pread(fd, len(place), place.start)).hexdigest() for place in ranges]
@@ -161,15 +167,20 @@ def upload(server: Loopback, rounds: int) -> None:
 
 
 def contest(
-    name: str, ours: Callable[[], list[float]], theirs: Callable[[], list[float]], rounds: int, amount: float, unit: str
+    name: str,
+    by_engine: Callable[[], list[float]],
+    by_bare: Callable[[], list[float]],
+    rounds: int,
+    amount: float,
+    unit: str,
 ) -> None:
-    """Lets both have their turns, who comes first changing, and prints medians with the least and the greatest."""
-    contestants = {"engine": ours, "bare": theirs}
+    """Let both take turns, with the first one changing, and print medians with the least and the greatest value."""
+    contestants = {"engine": by_engine, "bare": by_bare}
     turns: dict[str, list[Measured]] = {"engine": [], "bare": []}
     for number in range(rounds + 1):
         for each in sorted(contestants, reverse=bool(number % 2)):
             measured = turn(contestants[each])
-            if number:  # the first is to warm up
+            if number:  # the first round warms up
                 turns[each].append(measured)
     print(f"\n{name}")
     for each, measured_turns in turns.items():
@@ -192,6 +203,7 @@ def contest(
 
 
 def turn(contestant: Callable[[], list[float]]) -> Measured:
+    """Measure one turn of a contestant."""
     began, cpu = time.perf_counter(), time.process_time()
     latencies = contestant()
     return Measured(time.perf_counter() - began, time.process_time() - cpu, latencies)
@@ -206,7 +218,7 @@ def main() -> None:
     workloads = chosen.workloads or ["small", "single", "download", "upload"]
     with loopback(chosen.mib << 20) as server:
         curl = pycurl.version.partition(" OpenSSL")[0]
-        print(f"{curl}; GETs answered by {server.kind}, PUTs by our own sink; {os.cpu_count()} cores")
+        print(f"{curl}; GETs go to {server.kind}, PUTs to a server that discards them; {os.cpu_count()} cores")
         for workload in workloads:
             if workload == "small":
                 for parallelism in (16, 64):

@@ -1,4 +1,4 @@
-"""What stands in front of S3 in the bench: nginx as a fast S3, which counts, and a relay that adds a distance."""
+"""What the benchmarks put in front of S3: nginx as a fast S3 that counts requests, and a relay that adds latency."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from bench import nginx
 
-# Signatures are for the Host that the client named, so S3 behind it must see that one.
+# Signatures cover the Host header that the client sends, so S3 must receive the same.
 _SERVER = """
 open_file_cache max=60000 inactive=1h; open_file_cache_valid 1h;
 log_format counted '$uri $body_bytes_sent';
@@ -35,7 +35,13 @@ _sentinels = count(1)
 
 @dataclass(frozen=True)
 class Asked:
-    """GETs that came: by what they were for, and the bytes of their bodies."""
+    """The GETs that nginx has received.
+
+    Attributes:
+        indices: How many were for indices.
+        others: How many were for anything else.
+        size: The bytes of all response bodies.
+    """
 
     indices: int
     others: int
@@ -43,24 +49,30 @@ class Asked:
 
     @property
     def requests(self) -> int:
+        """The number of all GETs."""
         return self.indices + self.others
 
 
 @dataclass(frozen=True)
 class Front:
-    """The endpoint of a bucket whose objects under `root` nginx answers itself, with an ETag of its own; the rest is
-    S3's."""
+    """An nginx in front of S3. It serves files itself, with ETags of its own, and passes other requests on.
+
+    Attributes:
+        endpoint: Its URL.
+        root: The folder of the files that it serves.
+        log: Its log of requests.
+    """
 
     endpoint: str
     root: Path
     log: Path
 
-    def count_anew(self) -> None:
-        """Forgets what was asked for."""
+    def reset_counts(self) -> None:
+        """Start counting from 0."""
         os.truncate(self.log, 0)
 
     def asked(self) -> Asked:
-        """What was asked for since then; whoever asked has got the answers."""
+        """Return the counts. The requests must have been completed."""
         indices = others = size = 0
         for line in self._lines():
             uri, sent = line.split()
@@ -70,12 +82,15 @@ class Front:
         return Asked(indices, others, size)
 
     def etag(self, path: Path) -> str:
-        """The ETag with which nginx answers this file."""
-        about = path.stat()
-        return f"{int(about.st_mtime):x}-{about.st_size:x}"
+        """Return the ETag that nginx sends for this file."""
+        status = path.stat()
+        return f"{int(status.st_mtime):x}-{status.st_size:x}"
 
     def _lines(self) -> list[str]:
-        """The log, up to a request of our own: nginx writes a line a moment after the answer."""
+        """Return the lines of the log.
+
+        nginx writes a line a moment after its response. So this makes a request of its own, and waits for its line.
+        """
         name = f"/sentinel-{next(_sentinels)}"
         (self.root / name[1:]).touch()
         while True:
@@ -88,7 +103,7 @@ class Front:
 
 @contextlib.contextmanager
 def fast(s3_endpoint: str, root: Path) -> Iterator[Front]:
-    """nginx before an S3 at that endpoint."""
+    """Run nginx in front of the S3 at that endpoint."""
     root.chmod(0o755)
     with tempfile.TemporaryDirectory(dir=root.parent) as folder:
         log = Path(folder, "asked.log")
@@ -98,13 +113,13 @@ def fast(s3_endpoint: str, root: Path) -> Iterator[Front]:
 
 
 def can_delay() -> bool:
-    """Whether this machine can build and run the relay."""
+    """Return whether this machine can build and run the relay."""
     return sys.platform == "linux" and shutil.which("cc") is not None
 
 
 @contextlib.contextmanager
 def delayed(endpoint: str, milliseconds: float) -> Iterator[str]:
-    """Another endpoint for the same, whose answers' first bytes come so much later."""
+    """Run a relay to the endpoint that delays the first byte of each response, and return the relay's endpoint."""
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder, "relay")
         subprocess.run(["cc", "-O2", "-o", program, Path(__file__).with_name("relay.c")], check=True)

@@ -1,4 +1,4 @@
-"""nginx for the length of a block, on a free port of this machine."""
+"""Run nginx during a block, on a free port of this machine."""
 
 import contextlib
 import shutil
@@ -23,14 +23,19 @@ http {{
 
 
 def found() -> bool:
-    """Whether this machine has it."""
+    """Return whether nginx is installed."""
     return shutil.which("nginx") is not None
 
 
 @contextlib.contextmanager
 def serving(server: str, **values: object) -> Iterator[str]:
-    """Its origin, such as http://127.0.0.1:1234. `server` is the part of the configuration that is the caller's, with
-    {port} and `values` to be filled in. What it reads must be open to everybody: its worker is somebody else."""
+    """Run nginx, and return its URL, such as http://127.0.0.1:1234.
+
+    Args:
+        server: The server block of the configuration, with {port} and `values` to be filled in. All users must be able
+            to read its files: nginx serves them as another user.
+        values: What is filled in.
+    """
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder, "nginx.conf")
@@ -45,13 +50,13 @@ def serving(server: str, **values: object) -> Iterator[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """Return a port that is free at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
 
 
 def wait_for(port: int) -> None:
-    """Returns once something listens there."""
+    """Wait until a process listens on the port, for up to 10 seconds."""
     deadline = time.monotonic() + 10
     while True:
         try:

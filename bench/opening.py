@@ -37,7 +37,7 @@ def _opened(report: Report, wide: Wide, place: Place, front: Front, rounds: int)
     turns, calls, requests = [], [], []
     for key in wide.keys[:rounds]:
         with _newcomers(1, place.server_url, wide.name(place.name)) as (client,):
-            front.count_anew()
+            front.reset_counts()
             before = _calls(place.server_url)
             turns.append(_checked(client.turn("open", key), wide.content(key)))
             calls.append(_calls(place.server_url) - before)
@@ -61,7 +61,7 @@ def together(report: Report, sites: Sites, rounds: int) -> None:
     indices: dict[int, list[float]] = {1: [], _PROCESSES: []}
     for _ in range(rounds):
         for count, measured in rates.items():
-            front.count_anew()
+            front.reset_counts()
             measured.append(count * len(sites.keys) / _at_once(sites, place, count))
             indices[count].append(front.asked().indices / archives)
     report.title(

@@ -1,4 +1,4 @@
-"""Contestants of others: one object per file with boto3 and with obstore, obstore's own ranges, webdataset."""
+"""Contestants with other libraries: an object per file with boto3 and obstore, ranges with obstore, webdataset."""
 
 import asyncio
 from collections import defaultdict
@@ -12,10 +12,10 @@ _THREADS = 16
 
 
 class Boto3Threads(Reader):
-    """One object per file, 16 threads with as many connections."""
+    """An object per file, read by 16 threads with a connection each."""
 
     def __init__(self, place: Place) -> None:
-        import boto3  # noqa: PLC0415 - each process has only the peer that it is
+        import boto3  # noqa: PLC0415 - a process should import only the library that it measures
         from botocore.config import Config  # noqa: PLC0415
 
         super().__init__(place)
@@ -37,6 +37,8 @@ class Boto3Threads(Reader):
 
 
 class _Obstore(Reader):
+    """What the contestants with obstore have in common."""
+
     def __init__(self, place: Place) -> None:
         from obstore.store import S3Store  # noqa: PLC0415
 
@@ -54,7 +56,7 @@ class _Obstore(Reader):
 
 
 class ObstoreSingles(_Obstore):
-    """One object per file, with so many coroutines at a time; one at a time without asyncio, which is quicker."""
+    """An object per file, read by `place.in_flight` coroutines; single reads are without asyncio, which is faster."""
 
     def get(self, key: int) -> bytes:
         import obstore  # noqa: PLC0415
@@ -67,20 +69,20 @@ class ObstoreSingles(_Obstore):
     async def _all(self, keys: Sequence[int]) -> list[bytes]:
         import obstore  # noqa: PLC0415
 
-        found: list[bytes] = [b""] * len(keys)
+        contents: list[bytes] = [b""] * len(keys)
         rest = iter(enumerate(keys))
 
         async def worker() -> None:
             for number, key in rest:
-                answer = await obstore.get_async(self._store, single(key))
-                found[number] = bytes(await answer.bytes_async())
+                response = await obstore.get_async(self._store, single(key))
+                contents[number] = bytes(await response.bytes_async())
 
         await asyncio.gather(*(worker() for _ in range(self.place.in_flight)))
-        return found
+        return contents
 
 
 class ObstoreRanges(_Obstore):
-    """Ranges of the archives that were known before, a call for each archive; which ones to merge obstore decides."""
+    """Ranges of archives, known in advance, with a call for each archive; obstore decides which ranges to merge."""
 
     def get_many(self, keys: Sequence[int]) -> Sequence[bytes]:
         return self._loop.run_until_complete(self._all(keys))
@@ -92,7 +94,7 @@ class ObstoreRanges(_Obstore):
         for number, key in enumerate(keys):
             archive, content = self.place.content(key)
             wanted[archive.object_key].append((number, content))
-        answers = await asyncio.gather(
+        fetched = await asyncio.gather(
             *(
                 obstore.get_ranges_async(
                     self._store,
@@ -103,15 +105,15 @@ class ObstoreRanges(_Obstore):
                 for object_key, places in wanted.items()
             )
         )
-        found: list[bytes] = [b""] * len(keys)
-        for places, contents in zip(wanted.values(), answers, strict=True):
-            for (number, _), found_there in zip(places, contents, strict=True):
-                found[number] = bytes(found_there)
-        return found
+        contents: list[bytes] = [b""] * len(keys)
+        for places, of_archive in zip(wanted.values(), fetched, strict=True):
+            for (number, _), content in zip(places, of_archive, strict=True):
+                contents[number] = bytes(content)
+        return contents
 
 
 class WebDataset(Reader):
-    """The same archives, one after the other, through curl, as its manual has it."""
+    """The same archives one after the other, through curl, as webdataset's manual recommends."""
 
     def scan(self) -> Iterator[bytes]:
         import webdataset  # noqa: PLC0415

@@ -1,10 +1,11 @@
-"""An archive up and down through the SDK beside bare pycurl: the same parts, in turn, on the same S3 server.
+"""Uploads and downloads of an archive by the SDK and by bare pycurl: the same parts, in turns, on the same S3 server.
 
     PYTHONPATH=. python bench/transfer.py [--rounds 5] [--mib 1024] [--size 4GB] [--folder DIR]
 
-Bare pycurl has its URLs signed before its time starts, and checks nothing; the SDK indexes the archive, asks our
-server, has the upload validated and committed, and writes beside its target. Bytes are compared. Then the memory of
-client and server while an archive of `--size` (0: none) goes up and comes down. Needs disk for all that is sent, twice.
+Bare pycurl checks nothing, and its URLs are signed before its time starts. The SDK indexes the archive, calls the
+server, which checks and commits the upload, and writes to a temporary file that it renames. The bytes are compared.
+Then the memory of client and server is measured while an archive of `--size` (0: none) is uploaded and downloaded.
+The disk needs space for twice what is sent.
 """
 
 import argparse
@@ -43,14 +44,14 @@ MIB = 1 << 20
 
 
 class Site:
-    """The server, its S3, and an archive that the contestants send."""
+    """The server, its S3, and the archive that the contestants send."""
 
     def __init__(self, client: Client, s3: "S3", archive: Path, last: int) -> None:
         self.client = client
         self.archive = archive
-        self.last = last  # its last key; the first is 0
+        self.last = last  # the last key; the first is 0
         self.size = archive.stat().st_size
-        self.target = archive.with_name("came-down.tar")
+        self.target = archive.with_name("downloaded.tar")
         self._bucket = s3.bucket
         self._s3: S3Client = boto3.client(
             "s3",
@@ -62,16 +63,19 @@ class Site:
         )
 
     def round(self, number: int) -> dict[str, float]:
-        """All times in seconds, who comes first changing. Both get the object that the SDK sent; none stays."""
+        """Return the seconds of each contestant's upload and download.
+
+        They take turns in being first. Both download the object that the SDK uploaded. All objects are deleted.
+        """
         name = f"round-{number}"
         self.client.add_datas3t(name, bucket="local")
-        found: dict[str, str] = {}
-        ups = {"SDK up": lambda: self._ours_up(name), "bare up": self._bare_up(name, found)}
+        uploaded: dict[str, str] = {}  # receives the ETag of bare pycurl's object
+        ups = {"SDK up": lambda: self._sdk_up(name), "bare up": self._bare_up(name, uploaded)}
         times = self._turns(ups, number)
         (segment,) = self.client.presign_download(name, 0, self.last)
-        if found["etag"] != segment.etag:
-            sys.exit("the objects that went up differ")
-        downs = {"SDK down": lambda: self._ours_down(name), "bare down": lambda: self._bare_down(segment.url)}
+        if uploaded["etag"] != segment.etag:
+            sys.exit("the uploaded objects differ")
+        downs = {"SDK down": lambda: self._sdk_down(name), "bare down": lambda: self._bare_down(segment.url)}
         times |= self._turns(downs, number, self._compare)
         self.client.clear_datas3t(name)
         self._s3.delete_object(Bucket=self._bucket, Key=f"bare/{name}")
@@ -87,19 +91,20 @@ class Site:
             afterwards()
         return times
 
-    def _ours_up(self, name: str) -> None:
+    def _sdk_up(self, name: str) -> None:
         self.client.upload_tar(name, self.archive, max_parallelism=PARALLELISM)
 
-    def _ours_down(self, name: str) -> None:
+    def _sdk_down(self, name: str) -> None:
         self.client.download_tar(name, 0, self.last, self.target, max_parallelism=PARALLELISM, chunk_size=CHUNK)
 
-    def _bare_up(self, name: str, found: dict[str, str]) -> Callable[[], None]:
+    def _bare_up(self, name: str, uploaded: dict[str, str]) -> Callable[[], None]:
+        """Sign the URLs, and return a function that uploads."""
         bucket, key = self._bucket, f"bare/{name}"
         upload_id = self._s3.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
-        about = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
+        target = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
         parts = cut(self.size, PART)
         urls = [
-            self._s3.generate_presigned_url("upload_part", {**about, "PartNumber": number})
+            self._s3.generate_presigned_url("upload_part", {**target, "PartNumber": number})
             for number in range(1, len(parts) + 1)
         ]
 
@@ -112,7 +117,7 @@ class Site:
                 UploadId=upload_id,
                 MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, 1)]},
             )
-            found["etag"] = done["ETag"].strip('"')
+            uploaded["etag"] = done["ETag"].strip('"')
 
         return up
 
@@ -122,12 +127,12 @@ class Site:
 
     def _compare(self) -> None:
         if not filecmp.cmp(self.archive, self.target, shallow=False):
-            sys.exit("what came down differs from what went up")
+            sys.exit("the downloaded archive differs from the uploaded one")
         self.target.unlink()
 
 
 def put(bare: Bare, urls: list[str], parts: list[range], fd: int) -> list[str]:
-    """Sends the parts; their ETags."""
+    """PUT the parts, and return their ETags."""
     etags = [""] * len(parts)
 
     def setup(number: int) -> Callable[[pycurl.Curl], None]:
@@ -140,7 +145,7 @@ def put(bare: Bare, urls: list[str], parts: list[range], fd: int) -> list[str]:
             at += len(piece)
             return piece
 
-        def note(line: bytes) -> None:
+        def read_header(line: bytes) -> None:
             if line.lower().startswith(b"etag:"):
                 etags[number] = line[5:].strip().decode()
 
@@ -150,7 +155,7 @@ def put(bare: Bare, urls: list[str], parts: list[range], fd: int) -> list[str]:
             curl.setopt(pycurl.HTTPHEADER, ["Expect:"])
             curl.setopt(pycurl.INFILESIZE_LARGE, len(place))
             curl.setopt(pycurl.READFUNCTION, read)
-            curl.setopt(pycurl.HEADERFUNCTION, note)
+            curl.setopt(pycurl.HEADERFUNCTION, read_header)
 
         return prepare
 
@@ -159,13 +164,14 @@ def put(bare: Bare, urls: list[str], parts: list[range], fd: int) -> list[str]:
 
 
 def timed(action: Callable[[], object]) -> float:
+    """Return the seconds of an action."""
     began = time.perf_counter()
     action()
     return time.perf_counter() - began
 
 
 def make(path: Path, size: int, *, random_contents: bool) -> int:
-    """An archive of about `size` bytes in entries of 64 KiB; its last key."""
+    """Write an archive of about `size` bytes in entries of 64 KiB, and return its last key."""
     entry = 64 << 10
     count = max(1, size // (entry + 512))
     source = random.Random(1)
@@ -179,28 +185,30 @@ def make(path: Path, size: int, *, random_contents: bool) -> int:
 
 
 def report(times: list[dict[str, float]], size: int) -> None:
+    """Print the table of upload and download rates."""
     print(f"\n{size / MIB:,.0f} MiB, MB/s: median (least-most) of {len(times)} rounds\n")
     print("| | SDK | bare pycurl | SDK / bare |")
     print("|---|---|---|---|")
     for way in ("up", "down"):
-        ours, bare = ([size / 1e6 / each[f"{who} {way}"] for each in times] for who in ("SDK", "bare"))
-        ratios = [one / other for one, other in zip(ours, bare, strict=True)]
-        print(f"| {way} | {spread(ours, '.0f')} | {spread(bare, '.0f')} | {spread(ratios, '.2f')} |", flush=True)
+        sdk, bare = ([size / 1e6 / each[f"{who} {way}"] for each in times] for who in ("SDK", "bare"))
+        ratios = [one / other for one, other in zip(sdk, bare, strict=True)]
+        print(f"| {way} | {spread(sdk, '.0f')} | {spread(bare, '.0f')} | {spread(ratios, '.2f')} |", flush=True)
 
 
 def spread(values: list[float], form: str) -> str:
+    """Format the median, the least and the greatest value."""
     return f"{statistics.median(values):{form}} ({min(values):{form}}-{max(values):{form}})"
 
 
 @contextlib.contextmanager
 def watched(pids: dict[str, int]) -> Iterator[dict[str, list[float]]]:
-    """The RSS of processes in MB, first and greatest, while the block runs."""
+    """Return lists with the first and the highest memory use of each process, in MB, updated during the block."""
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
     seen = {name: [rss(process)] * 2 for name, process in processes.items()}
-    over = threading.Event()
+    ended = threading.Event()
 
     def watch() -> None:
-        while not over.wait(0.05):
+        while not ended.wait(0.05):
             for name, process in processes.items():
                 with contextlib.suppress(psutil.Error):
                     seen[name][1] = max(seen[name][1], rss(process))
@@ -210,18 +218,19 @@ def watched(pids: dict[str, int]) -> Iterator[dict[str, list[float]]]:
     try:
         yield seen
     finally:
-        over.set()
+        ended.set()
         watcher.join()
 
 
 def rss(process: psutil.Process) -> float:
+    """Return the memory use of a process, in MB."""
     return float(process.memory_info().rss) / 1e6
 
 
 def memory(url: str, server: int, archive: Path, last: int) -> None:
-    """The client is a process of its own, which tells what it does next by a line."""
+    """Print the memory of client and server. The client is a child process, which prints a line before each step."""
     client = [sys.executable, "-m", "bench.transfer", "--client", url, str(archive), str(last)]
-    print(f"\nRSS in MB while {archive.stat().st_size / 1e9:.2f} GB go up and come down\n")
+    print(f"\nRSS in MB while {archive.stat().st_size / 1e9:.2f} GB are uploaded and downloaded\n")
     print("| | client before | client peak | server before | server peak | seconds |")
     print("|---|---|---|---|---|---|")
     with subprocess.Popen(client, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -239,7 +248,8 @@ def memory(url: str, server: int, archive: Path, last: int) -> None:
 
 
 def as_client(url: str, archive: Path, last: int) -> None:
-    target = archive.with_name("came-down.tar")
+    """Upload and download, in the child process; wait for a line before each, and print its seconds."""
+    target = archive.with_name("downloaded.tar")
     with Client(url) as client:
         client.add_datas3t("memory", bucket="local")
         for way in ("up", "down"):
@@ -251,10 +261,11 @@ def as_client(url: str, archive: Path, last: int) -> None:
                 seconds = timed(lambda: client.download_tar("memory", 0, last, target))
             print(seconds, flush=True)
     if not filecmp.cmp(archive, target, shallow=False):
-        sys.exit("what came down differs from what went up")
+        sys.exit("the downloaded archive differs from the uploaded one")
 
 
 def bytes_of(text: str) -> int:
+    """Return the number of bytes of a size such as "4GB"."""
     units = {"GB": 1 << 30, "MB": 1 << 20, "KB": 1 << 10}
     return round(float(text[:-2]) * units[text[-2:]]) if text[-2:] in units else int(text)
 

@@ -135,7 +135,7 @@ def contest(
             for entrant in _rotated(entrants, number):
                 chosen = order(entrant, number)
                 if front:
-                    front.count_anew()
+                    front.reset_counts()
                 turn = running[entrant.name].turn(chosen.method, *chosen.arguments)
                 if turn.digest != chosen.expected:
                     sys.exit(f"{entrant.name} read other contents than those that were uploaded")
