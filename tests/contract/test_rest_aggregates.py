@@ -9,7 +9,7 @@ import pytest
 
 from datas3t.server.app import Server
 from tests.contract.test_rest import URL, datarange, key_of, matches
-from tests.support.aggregates import merged
+from tests.support.aggregates import merge
 from tests.support.front import http_request
 from tests.support.serving import serving, settings_for
 from tests.support.uploads import Archive, archive, get, put
@@ -57,9 +57,9 @@ def source(first: int, last: int, counter: int, size: int) -> dict[str, Any]:
     return {**datarange(first, last, counter, size), "presigned_data_url": URL, "presigned_index_url": URL}
 
 
-def merge(started: Any) -> Archive:
+def merge_sources(started: Any) -> Archive:
     sources = started["source_datarange_download_urls"]
-    return merged([get(each["presigned_data_url"], 0, each["size_bytes"]) for each in sources])
+    return merge([get(each["presigned_data_url"], 0, each["size_bytes"]) for each in sources])
 
 
 def listed(server: Server) -> Any:
@@ -80,7 +80,7 @@ def test_small_dataranges_are_merged_by_one_put(server: Server) -> None:
         "presigned_index_put_url": URL,
     }
     assert matches(expected, started), started
-    new = merge(started)
+    new = merge_sources(started)
     put(started["presigned_data_put_url"], new.data)
     put(started["presigned_index_put_url"], new.index)
     for _ in range(2):
@@ -97,7 +97,7 @@ def test_large_dataranges_are_merged_by_parts(server: Server) -> None:
         *("presigned_multipart_upload_urls", "presigned_index_put_url"),
     ]
     assert started["use_direct_put"] is False
-    new, urls = merge(started), started["presigned_multipart_upload_urls"]
+    new, urls = merge_sources(started), started["presigned_multipart_upload_urls"]
     assert len(urls) == 2
     etags = [put(url, new.data[n * 20 * MIB : (n + 1) * 20 * MIB]) for n, url in enumerate(urls)]
     put(started["presigned_index_put_url"], new.index)
@@ -130,7 +130,7 @@ def test_a_source_that_was_deleted_before_completion_is_a_conflict(server: Serve
     upload(server, archive(1, b"one"))
     upload(server, archive(2, b"two"))
     started = start(server, 1, 2)
-    new = merge(started)
+    new = merge_sources(started)
     put(started["presigned_data_put_url"], new.data)
     put(started["presigned_index_put_url"], new.index)
     deleted = {"datas3t_name": "images", "first_datapoint_key": 2, "last_datapoint_key": 2}

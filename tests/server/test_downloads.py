@@ -104,14 +104,14 @@ def remove(site: Site, first: int, last: int) -> None:
 
 
 def test_what_is_deleted_while_it_is_signed_is_not_found(filled: Site, tmp_path: Path) -> None:
-    late = filled.having(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
+    late = filled.with_resources(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
     with pytest.raises(Failure) as caught:
         download(late, 11, 12)
     assert caught.value.reason == v1.ERROR_REASON_DATAPOINTS_NOT_FOUND
 
 
 def test_of_a_span_that_is_deleted_in_part_while_it_is_signed_the_rest_comes(filled: Site, tmp_path: Path) -> None:
-    late = filled.having(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
+    late = filled.with_resources(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
     assert download(late, 11, 100) == [entries(B, 14, 15), entries(C, 100, 100)]
 
 
@@ -124,13 +124,13 @@ def test_what_takes_the_place_of_a_deleted_datarange_while_it_is_signed_comes_in
         remove(filled, 10, 13)
         filled.upload(new)
 
-    late = filled.having(index_cache=Meanwhile(tmp_path, replace))
+    late = filled.with_resources(index_cache=Meanwhile(tmp_path, replace))
     assert download(late, 11, 12) == [entries(new, 11, 12)]
 
 
 def test_a_datas3t_that_is_cleared_while_it_is_signed_has_no_segments(site: Site, tmp_path: Path) -> None:
     site.upload(A)
-    assert download(site.having(index_cache=Meanwhile(tmp_path, lambda: remove(site, 10, 13))), 11, 12) == []
+    assert download(site.with_resources(index_cache=Meanwhile(tmp_path, lambda: remove(site, 10, 13))), 11, 12) == []
 
 
 def test_a_span_without_datapoints_is_not_found(filled: Site) -> None:

@@ -1,4 +1,4 @@
-"""The indices that aggregates and imports make take the same memory, however many datapoints there are."""
+"""The memory that aggregates and imports need for indices does not grow with the number of datapoints."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -26,10 +26,10 @@ bucket, rows = Buckets().at(Location(**location)), [Datarange(**row) for row in 
 bucket.head("nothing")
 """
 JOIN = """
-with spool(Path(folder)) as made:
+with spool(Path(folder)) as file:
     for piece in joined_index(bucket, rows):
-        made.write(piece)
-    bucket.put("joined", made)
+        file.write(piece)
+    bucket.put("joined", file)
 """
 
 TO_WALK = """
@@ -38,29 +38,29 @@ from datas3t.archive import names, tar, write
 COUNT = 250_000
 def read(start, stop):
     keys = range(start // 512, min(-(-stop // 512), COUNT))
-    made = b"".join(write.header(names.entry_name(key, "bin"), 0) for key in keys)
-    return made.ljust(stop - start, b"\\0")[:stop - start]
+    headers = b"".join(write.header(names.entry_name(key, "bin"), 0) for key in keys)
+    return headers.ljust(stop - start, b"\\0")[:stop - start]
 read(0, 1 << 16)
-made = tempfile.SpooledTemporaryFile(1 << 18, dir=arguments)
+file = tempfile.SpooledTemporaryFile(1 << 18, dir=arguments)
 """
 WALK = """
-assert tar.scan(read, 512 * COUNT + 1024, wide=1 << 16, into=made).count == COUNT
+assert tar.scan(read, 512 * COUNT + 1024, wide=1 << 16, into=file).count == COUNT
 """
 
 
-def of_nothing(count: int) -> bytes:
-    """The index of so many datapoints of zero bytes."""
+def index_of_empty_datapoints(count: int) -> bytes:
+    """Return the index of `count` datapoints without content."""
     records = np.zeros((count, 2), dtype=">u8")
     records[:, 0] = np.arange(count) * 512
     records[:, 1] = 1 << 48
     return records.tobytes()
 
 
-def test_ten_million_datapoints_are_joined_in_little_memory(
+def test_joining_indices_of_ten_million_datapoints_needs_little_memory(
     services: "Services", s3: "S3Client", bucket: str, tmp_path: Path
 ) -> None:
     count = 2_500_000
-    etag = s3.put_object(Bucket=bucket, Key="index", Body=of_nothing(count))["ETag"].strip('"')
+    etag = s3.put_object(Bucket=bucket, Key="index", Body=index_of_empty_datapoints(count))["ETag"].strip('"')
     rows = [
         Datarange(first, first, first + count - 1, "archive", "index", 512 * count + 1024, 512 * count, "", etag)
         for first in range(0, 10_000_000, count)
@@ -73,8 +73,8 @@ def test_ten_million_datapoints_are_joined_in_little_memory(
         "secret_key": services.s3.secret_key,
     }
     assert memory_growth(READY, JOIN, [location, [asdict(row) for row in rows], str(tmp_path)]) < 60
-    assert s3.get_object(Bucket=bucket, Key="joined")["Body"].read() == of_nothing(10_000_000)
+    assert s3.get_object(Bucket=bucket, Key="joined")["Body"].read() == index_of_empty_datapoints(10_000_000)
 
 
-def test_an_archive_is_walked_without_its_index_in_memory(tmp_path: Path) -> None:
-    assert memory_growth(TO_WALK, WALK, str(tmp_path)) < 2  # MiB; the index has 4
+def test_walking_an_archive_does_not_keep_its_index_in_memory(tmp_path: Path) -> None:
+    assert memory_growth(TO_WALK, WALK, str(tmp_path)) < 2  # MiB; the index has 4 MiB

@@ -1,4 +1,4 @@
-"""Calls at once: in order, bounded, and over at the first error."""
+"""Concurrent calls: results in order, a bounded number of calls, and an end at the first error."""
 
 import threading
 
@@ -12,7 +12,7 @@ def test_results_come_in_the_order_of_the_items() -> None:
     assert list(map_concurrently(str, [])) == []
 
 
-def test_many_run_at_a_time_and_no_more() -> None:
+def test_calls_run_concurrently_up_to_the_limit() -> None:
     together, running, most, lock = threading.Barrier(MAX_THREADS), [0], [0], threading.Lock()
 
     def work(_: int) -> None:
@@ -28,16 +28,16 @@ def test_many_run_at_a_time_and_no_more() -> None:
     assert most[0] == MAX_THREADS
 
 
-def test_whoever_takes_nothing_more_has_nothing_more_asked_for() -> None:
-    asked: list[int] = []
-    results = map_concurrently(asked.append, iter(range(1_000_000)))
+def test_no_calls_start_while_no_results_are_consumed() -> None:
+    started: list[int] = []
+    results = map_concurrently(started.append, iter(range(1_000_000)))
     for _ in range(3):
         next(results)
     results.close()  # type: ignore[attr-defined]
-    assert len(asked) <= MAX_PENDING + 2
+    assert len(started) <= MAX_PENDING + 2
 
 
-def test_an_error_ends_it() -> None:
+def test_an_error_ends_the_iteration() -> None:
     done: list[int] = []
 
     def work(n: int) -> None:

@@ -1,4 +1,4 @@
-"""The reaper: what was abandoned ends, what no row names goes, and what fails stays queued until it works."""
+"""The reaper: expired uploads are cancelled, queued objects are deleted, and failed deletions are retried."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -30,7 +30,7 @@ def make_all_due(site: Site) -> None:
     sql(site, "UPDATE keys_to_delete SET due_at = now(), due_since = now()")
 
 
-def test_an_abandoned_upload_goes_when_its_urls_end(site: Site) -> None:
+def test_an_abandoned_upload_is_cancelled_when_its_urls_expire(site: Site) -> None:
     small, (large, _) = site.send(archive(1, b"content")), site.send(large_archive(5))
     site.upload(archive(100, b"stays"))
     assert site.sweep() == 0
@@ -44,7 +44,7 @@ def test_an_abandoned_upload_goes_when_its_urls_end(site: Site) -> None:
         assert caught.value.reason == v1.ERROR_REASON_UPLOAD_CANCELLED
 
 
-def test_a_multipart_upload_of_a_start_that_crashed_is_aborted(site: Site) -> None:
+def test_the_multipart_upload_of_a_crashed_start_is_aborted(site: Site) -> None:
     started = site.start(large_archive(1))
     sql(site, "UPDATE datarange_uploads SET s3_upload_id = NULL")
     uploads.cancel(site.resources, started.upload.id)
@@ -52,7 +52,7 @@ def test_a_multipart_upload_of_a_start_that_crashed_is_aborted(site: Site) -> No
     assert site.multiparts() == []
 
 
-def test_a_put_that_comes_late_goes_at_the_second_look(site: Site) -> None:
+def test_the_object_of_a_late_put_is_deleted_at_the_second_look(site: Site) -> None:
     late = archive(1, b"content")
     started = site.start(late)
     uploads.cancel(site.resources, started.upload.id)
@@ -69,7 +69,7 @@ def test_a_put_that_comes_late_goes_at_the_second_look(site: Site) -> None:
 
 
 @pytest.mark.parametrize("remove", ["delete", "clear"])
-def test_a_put_that_comes_late_brings_no_deleted_datarange_back(site: Site, remove: str) -> None:
+def test_the_objects_of_a_deleted_datarange_are_deleted_again_after_a_late_put(site: Site, remove: str) -> None:
     late = archive(1, b"content")
     started = site.start(late)
     put_data(started, late.data)
@@ -89,7 +89,7 @@ def test_a_put_that_comes_late_brings_no_deleted_datarange_back(site: Site, remo
 
 
 @pytest.mark.parametrize("remove", ["delete", "clear"])
-def test_a_datarange_that_outlived_its_urls_is_looked_at_once(site: Site, remove: str) -> None:
+def test_a_datarange_older_than_its_urls_needs_no_second_look(site: Site, remove: str) -> None:
     site.upload(archive(1, b"content"))
     sql(site, "UPDATE dataranges SET created_at = now() - interval '25 hours 1 second'")
     site.clear() if remove == "clear" else dataranges.delete(site.resources, "images", 1, 1)
@@ -97,7 +97,7 @@ def test_a_datarange_that_outlived_its_urls_is_looked_at_once(site: Site, remove
     assert sql(site, "SELECT * FROM keys_to_delete") == []
 
 
-def test_what_is_due_later_stays_until_then(site: Site) -> None:
+def test_an_object_that_is_due_later_stays_until_then(site: Site) -> None:
     site.s3.put_object(Bucket=site.bucket, Key="a", Body=b"x")
     row = buckets.find(site.resources, "local", "bucket")
     with connection(site.resources.pool) as conn:
@@ -109,10 +109,10 @@ def test_what_is_due_later_stays_until_then(site: Site) -> None:
     assert site.objects() == []
 
 
-def test_while_s3_is_away_rows_stay_and_wait_longer_each_time(site: Site, services: "Services") -> None:
+def test_while_s3_is_unavailable_rows_stay_and_wait_longer_each_time(site: Site, services: "Services") -> None:
     site.upload(archive(1, b"content"))
     with relay(services.s3.endpoint) as between:
-        site.move(between.url)
+        site.set_endpoint(between.url)
         site.clear()
         with between.down():
             for seconds in (5, 10, 20):
@@ -129,7 +129,7 @@ def test_while_s3_is_away_rows_stay_and_wait_longer_each_time(site: Site, servic
     assert backlog(site.resources) == keys_to_delete.Backlog(queued=0, failing=0, later=2, oldest_seconds=0.0)
 
 
-def test_a_bucket_that_fails_does_not_hold_up_another(site: Site, services: "Services") -> None:
+def test_a_failing_bucket_does_not_hold_up_another(site: Site, services: "Services") -> None:
     site.upload(archive(1, b"content"))
     site.clear()
     sql(
@@ -143,13 +143,13 @@ def test_a_bucket_that_fails_does_not_hold_up_another(site: Site, services: "Ser
     assert backlog(site.resources).failing == 1
 
 
-def test_multipart_uploads_that_may_not_be_listed_do_not_hold_up_other_objects(
+def test_a_refused_listing_of_multipart_uploads_does_not_hold_up_other_objects(
     site: Site, services: "Services"
 ) -> None:
     site.upload(archive(1, b"content"))
     started = site.start(large_archive(5))
     with relay(services.s3.endpoint) as between:
-        site.move(between.url)
+        site.set_endpoint(between.url)
         site.clear()
         between.plan(Fault(status=403, only=b"uploads"))
         assert site.sweep() == 3
@@ -158,12 +158,12 @@ def test_multipart_uploads_that_may_not_be_listed_do_not_hold_up_other_objects(
     assert "refuses" in str(error)
     assert site.objects() == []
     make_all_due(site)
-    site.move(services.s3.endpoint)
+    site.set_endpoint(services.s3.endpoint)
     site.sweep()
     assert site.multiparts() == []
 
 
-def test_who_is_slower_than_the_lease_leaves_the_second_look_to_the_one_that_came_after(site: Site) -> None:
+def test_a_reaper_that_is_slower_than_its_lease_does_not_end_the_second_look(site: Site) -> None:
     started = site.start(archive(1, b"content"))
     uploads.cancel(site.resources, started.upload.id)
     with connection(site.resources.pool) as conn:
@@ -180,12 +180,12 @@ def test_several_reapers_share_the_work(site: Site) -> None:
     with connection(site.resources.pool) as conn:
         keys_to_delete.queue(conn, row.id, keys)
     with ThreadPoolExecutor(4) as threads:
-        gone = list(threads.map(lambda _: site.sweep(), range(4)))
-    assert sum(gone) == 3000
+        deleted = list(threads.map(lambda _: site.sweep(), range(4)))
+    assert sum(deleted) == 3000
     assert backlog(site.resources).queued == 0
 
 
-def test_finished_uploads_are_forgotten_after_a_month(site: Site) -> None:
+def test_finished_uploads_are_deleted_after_30_days(site: Site) -> None:
     for first in (1, 2, 3):
         site.upload(archive(first, b"content"))
     site.send(archive(4, b"content"))
@@ -205,7 +205,7 @@ def test_a_cancel_wakes_the_reaper(site: Site) -> None:
         reaper.stop()
 
 
-def test_a_reaper_outlives_a_failing_sweep(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_reaper_goes_on_after_a_failed_sweep(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     sql(site, "ALTER TABLE keys_to_delete RENAME TO elsewhere")
     reaper = Reaper(site.resources, interval=timedelta(milliseconds=20))
     reaper.start()

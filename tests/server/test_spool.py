@@ -1,4 +1,4 @@
-"""What is too large for memory lies in a file without a name, and a disk that does not take it is said."""
+"""Temporary files for indices, and the errors of a disk that does not accept them."""
 
 import resource
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from datas3t.server.spool import IN_MEMORY, spool
 
 
 @contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """As a full disk would do."""
+def limited_file_size(size: int) -> Iterator[None]:
+    """Limit the size of files, as a full disk does."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     try:
@@ -23,7 +23,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_what_is_written_is_read_again_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_is_written_and_read_and_leaves_nothing_on_disk(tmp_path: Path) -> None:
     folder = tmp_path / "not" / "yet"
     with spool(folder) as file:
         for n in range(5):
@@ -34,14 +34,14 @@ def test_what_is_written_is_read_again_and_leaves_nothing(tmp_path: Path) -> Non
     assert list(folder.iterdir()) == []
 
 
-def test_a_full_disk_is_said(tmp_path: Path) -> None:
-    said = "cache folder: File too large; free some space there, then call again"
-    with files_of_at_most(2 * IN_MEMORY), pytest.raises(Failure, match=said) as caught, spool(tmp_path) as file:
+def test_a_full_disk_fails_with_advice(tmp_path: Path) -> None:
+    message = "cache folder: File too large; free some space there, then call again"
+    with limited_file_size(2 * IN_MEMORY), pytest.raises(Failure, match=message) as caught, spool(tmp_path) as file:
         file.write(bytes(5 * IN_MEMORY))
     assert caught.value.reason == v1.ERROR_REASON_INTERNAL
 
 
-def test_what_is_short_needs_no_disk(tmp_path: Path) -> None:
+def test_a_small_file_needs_no_disk(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with spool(tmp_path / "file") as file:
         file.write(b"short")
@@ -49,6 +49,6 @@ def test_what_is_short_needs_no_disk(tmp_path: Path) -> None:
         file.write(bytes(2 * IN_MEMORY))
 
 
-def test_what_else_goes_wrong_is_not_the_disks_fault(tmp_path: Path) -> None:
+def test_other_errors_are_not_blamed_on_the_disk(tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError), spool(tmp_path):
         raise ConnectionResetError(104, "reset")

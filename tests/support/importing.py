@@ -1,4 +1,4 @@
-"""Imports against the plain functions of the server: what is put into a bucket by hand, and what came of it."""
+"""Imports with the plain functions of the server: archives put into a bucket by hand, and the result of an import."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,30 +19,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """The steps of an import, joined; `skipped` by object key."""
+    """The steps of an import, joined. `skipped` has the reasons by object key."""
 
     imported: list[str]
     skipped: dict[str, str]
     seen: int
 
 
-def imported(site: Site, bucket_name: str = "local") -> Result:
-    """Imports the site's bucket."""
+def import_bucket(site: Site, bucket_name: str = "local") -> Result:
+    """Import the site's bucket; check that each skipped object is reported once."""
     steps = list(imports.run(site.resources, bucket_name))
     names_ = [name for step in steps for name in step.imported]
     assert steps[-1].imported_count == len(names_)
-    told = [each for step in steps for each in step.skipped]
-    assert len({each.key for each in told}) == len(told)
-    return Result(names_, {each.key: each.reason for each in told}, steps[-1].seen)
+    skipped = [each for step in steps for each in step.skipped]
+    assert len({each.key for each in skipped}) == len(skipped)
+    return Result(names_, {each.key: each.reason for each in skipped}, steps[-1].seen)
 
 
 def object_key(archive: Archive, counter: int, datas3t: str = "images") -> str:
-    """The key that an archive has in the bucket."""
+    """Return the object key of an archive."""
     return names.archive_key(datas3t, archive.first, archive.first + archive.count - 1, counter)
 
 
-def leave(site: Site, archive: Archive, counter: int, *, index: bytes | None = None, datas3t: str = "images") -> str:
-    """Puts an archive into the bucket, and its index or another one; with b"" none. Its key."""
+def put_archive(
+    site: Site, archive: Archive, counter: int, *, index: bytes | None = None, datas3t: str = "images"
+) -> str:
+    """Put an archive and its index into the bucket; return the archive's key.
+
+    `index` replaces the right index; b"" means that no index is put.
+    """
     key = object_key(archive, counter, datas3t)
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=archive.data)
     if index != b"":
@@ -51,8 +56,8 @@ def leave(site: Site, archive: Archive, counter: int, *, index: bytes | None = N
     return key
 
 
-def leave_index_in_parts(site: Site, key: str, index: bytes) -> str:
-    """Puts the index of an archive there by a multipart upload; its ETag, which is no digest of its bytes."""
+def put_index_in_parts(site: Site, key: str, index: bytes) -> str:
+    """Put the index of an archive by a multipart upload; return its ETag, which is not the MD5 of its bytes."""
     where = {"Bucket": site.bucket, "Key": names.index_key(key)}
     upload = site.s3.create_multipart_upload(**where)["UploadId"]  # type: ignore[arg-type]
     part = site.s3.upload_part(**where, UploadId=upload, PartNumber=1, Body=index)["ETag"]  # type: ignore[arg-type]
@@ -61,30 +66,30 @@ def leave_index_in_parts(site: Site, key: str, index: bytes) -> str:
     return done["ETag"].strip('"')
 
 
-def leave_many(site: Site, archives: list[Archive], datas3t: str = "images") -> None:
-    """Puts archives and indices into the bucket, many at a time; counters from 1 on."""
+def put_archives(site: Site, archives: list[Archive], datas3t: str = "images") -> None:
+    """Put archives and their indices into the bucket concurrently, with upload counters from 1 on."""
     with ThreadPoolExecutor(16) as threads:
-        for _ in threads.map(lambda each: leave(site, each[1], each[0], datas3t=datas3t), enumerate(archives, 1)):
+        for _ in threads.map(lambda each: put_archive(site, each[1], each[0], datas3t=datas3t), enumerate(archives, 1)):
             pass
 
 
 def rows(site: Site, datas3t: str = "images") -> list[Datarange]:
-    """All dataranges of a datas3t."""
-    found, token = dataranges.page(site.resources, datas3t, 0, "")
+    """Return all dataranges of a datas3t."""
+    all_rows, token = dataranges.page(site.resources, datas3t, 0, "")
     while token:
         more, token = dataranges.page(site.resources, datas3t, 0, token)
-        found += more
-    return found
+        all_rows += more
+    return all_rows
 
 
-def index_of(site: Site, row: Datarange) -> bytes:
-    """The index as it is in the bucket."""
+def stored_index(site: Site, row: Datarange) -> bytes:
+    """Return the index that is in the bucket."""
     return site.s3.get_object(Bucket=site.bucket, Key=row.index_object_key)["Body"].read()
 
 
 @contextmanager
-def lost(site: Site, services: "Services", template: str, folder: Path) -> Iterator[Site]:
-    """The same bucket seen by a server whose database is empty."""
+def with_empty_database(site: Site, services: "Services", template: str, folder: Path) -> Iterator[Site]:
+    """Yield a site with the same bucket and an empty database."""
     with (
         new_database(services, template) as database,
         open_resources(database, services.encryption_key, folder / "other-cache") as resources,

@@ -1,4 +1,4 @@
-"""Aggregates by the part plan: what S3 copies and the client adds becomes one datarange in its sources' place."""
+"""Planned aggregates: S3 and the client make the parts, and one datarange takes the place of its sources."""
 
 import io
 import tarfile
@@ -14,21 +14,31 @@ from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.intents import AGGREGATES
 from tests.support import tars
-from tests.support.aggregates import aggregate, bounds, made_of, make, rows, send_planned, start, stored, upload_some
+from tests.support.aggregates import (
+    aggregate,
+    bounds,
+    make_part,
+    part_bytes,
+    rows,
+    send_planned,
+    start,
+    stored,
+    upload_some,
+)
 from tests.support.faults import Fault, relay
 from tests.support.uploads import Archive, Site, archive, get, large_archive, put
 
 MIB = 1 << 20
 
 
-def refused(reason: "v1.ErrorReason.ValueType", call: object) -> Failure:
+def assert_fails(reason: "v1.ErrorReason.ValueType", call: object) -> Failure:
     with pytest.raises(Failure) as caught:
         call()  # type: ignore[operator]
     assert caught.value.reason == reason
     return caught.value
 
 
-def scanned(data: bytes) -> tar.Contents:
+def scan(data: bytes) -> tar.Contents:
     return tar.scan(lambda start, stop: data[start:stop], len(data))
 
 
@@ -37,15 +47,15 @@ def make_all_due(site: Site) -> None:
         conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
 
 
-def test_small_archives_become_one_with_exactly_their_bytes(site: Site) -> None:
+def test_small_archives_are_joined_byte_for_byte(site: Site) -> None:
     sources = upload_some(site, 5)
     aggregate(site, 1, 15)
     (row,) = rows(site)
     assert (row.first_key, row.last_key) == (1, 15)
-    joined = b"".join(each.data[: scanned(each.data).entries_end] for each in sources)
+    joined = b"".join(each.data[: scan(each.data).entries_end] for each in sources)
     assert stored(site, row.data_object_key) == joined + bytes(1024)
     assert (row.size_bytes, row.entries_size_bytes) == (len(joined) + 1024, len(joined))
-    assert stored(site, row.index_object_key) == scanned(joined + bytes(1024)).index
+    assert stored(site, row.index_object_key) == scan(joined + bytes(1024)).index
 
 
 def test_s3_copies_all_but_the_end_marker_of_large_archives(site: Site) -> None:
@@ -56,18 +66,18 @@ def test_s3_copies_all_but_the_end_marker_of_large_archives(site: Site) -> None:
     parts = aggregates.sign_parts(site.resources, started.aggregate.id, range(1, started.part_count + 1)).parts
     assert [part.copy is not None for part in parts] == [True] * 4 + [False]
     assert (parts[-1].size, parts[-1].zeros) == (1024, 1024)
-    aggregates.complete(site.resources, started.aggregate.id, [make(site, part) for part in parts])
+    aggregates.complete(site.resources, started.aggregate.id, [make_part(site, part) for part in parts])
     (row,) = rows(site)
     with tarfile.open(fileobj=io.BytesIO(stored(site, row.data_object_key))) as joined:
         assert [member.size for member in joined] == [6 * MIB] * 4
 
 
-def test_mixed_dialects_and_paddings_aggregate_to_what_tar_reads(site: Site) -> None:
+def test_tar_reads_an_aggregate_of_mixed_dialects_and_paddings(site: Site) -> None:
     contents = [b"%d" % n * 700 for n in range(1, 9)]
     for n, dialect in enumerate(["ustar", "gnu", "pax", "ustar"]):
         data = tars.archive(2 * n + 1, contents[2 * n : 2 * n + 2], dialect=dialect)
         padded = data + bytes(10_240 * n)
-        site.upload(Archive(2 * n + 1, 2, padded, scanned(padded).index))
+        site.upload(Archive(2 * n + 1, 2, padded, scan(padded).index))
     aggregate(site, 1, 8)
     (row,) = rows(site)
     with tarfile.open(fileobj=io.BytesIO(stored(site, row.data_object_key))) as joined:
@@ -75,7 +85,7 @@ def test_mixed_dialects_and_paddings_aggregate_to_what_tar_reads(site: Site) -> 
     assert read == [(f"{key:020d}.bin", content) for key, content in enumerate(contents, 1)]
 
 
-def test_urls_from_before_work_until_they_end_and_then_the_old_objects_go(site: Site) -> None:
+def test_signed_urls_work_until_they_expire_and_then_the_replaced_objects_are_deleted(site: Site) -> None:
     first, _ = upload_some(site, 2)
     signed, _, _ = dataranges.presign(site.resources, site.datas3t, 1, 6)
     old = [row for each in rows(site) for row in (each.data_object_key, each.index_object_key)]
@@ -91,7 +101,7 @@ def test_urls_from_before_work_until_they_end_and_then_the_old_objects_go(site: 
     assert len(site.objects()) == 2
 
 
-def test_completed_again_it_succeeds_and_changes_nothing(site: Site) -> None:
+def test_a_repeated_completion_succeeds_and_changes_nothing(site: Site) -> None:
     upload_some(site, 2)
     aggregate_id, etags = send_planned(site, 1, 6)
     aggregates.complete(site.resources, aggregate_id, etags)
@@ -99,12 +109,12 @@ def test_completed_again_it_succeeds_and_changes_nothing(site: Site) -> None:
     aggregates.complete(site.resources, aggregate_id, etags)
     aggregates.complete(site.resources, aggregate_id, [])
     assert rows(site) == before
-    cancel = refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregates.cancel(site.resources, aggregate_id))
+    cancel = assert_fails(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregates.cancel(site.resources, aggregate_id))
     assert cancel.metadata["aggregate_id"] == str(aggregate_id)
-    refused(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregates.sign_parts(site.resources, aggregate_id, []))
+    assert_fails(v1.ERROR_REASON_AGGREGATE_COMPLETED, lambda: aggregates.sign_parts(site.resources, aggregate_id, []))
 
 
-def test_an_aggregate_of_aggregates_is_as_good(site: Site) -> None:
+def test_aggregates_can_be_aggregated(site: Site) -> None:
     upload_some(site, 6)
     aggregate(site, 1, 9)
     aggregate(site, 10, 18)
@@ -115,7 +125,7 @@ def test_an_aggregate_of_aggregates_is_as_good(site: Site) -> None:
     assert len(site.objects()) == 2
 
 
-def test_a_cancelled_one_leaves_its_sources_and_nothing_else(site: Site) -> None:
+def test_a_cancelled_aggregate_leaves_its_sources_and_nothing_else(site: Site) -> None:
     upload_some(site, 2)
     aggregate_id, etags = send_planned(site, 1, 6)
     aggregates.cancel(site.resources, aggregate_id)
@@ -124,41 +134,41 @@ def test_a_cancelled_one_leaves_its_sources_and_nothing_else(site: Site) -> None
     assert site.multiparts() == []
     assert len(site.objects()) == 4
     assert bounds(site) == [(1, 3), (4, 6)]
-    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: aggregates.complete(site.resources, aggregate_id, etags))
+    assert_fails(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: aggregates.complete(site.resources, aggregate_id, etags))
 
 
-def test_an_abandoned_one_goes_when_its_urls_end(site: Site) -> None:
+def test_an_abandoned_aggregate_is_cancelled_when_its_urls_expire(site: Site) -> None:
     upload_some(site, 2)
     aggregate_id, _ = send_planned(site, 1, 6)
     with connection(site.resources.pool) as conn:
         conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 second'")
     site.sweep()
     assert (site.multiparts(), len(site.objects())) == ([], 4)
-    refused(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: aggregates.sign_parts(site.resources, aggregate_id, [1]))
+    assert_fails(v1.ERROR_REASON_AGGREGATE_CANCELLED, lambda: aggregates.sign_parts(site.resources, aggregate_id, [1]))
 
 
-def test_signing_tells_what_s3_has_and_lengthens_its_life(site: Site) -> None:
+def test_signing_returns_the_uploaded_parts_and_extends_the_aggregate(site: Site) -> None:
     for n in range(1, 4):
         site.upload(archive(n, bytes([n]) * (6 * MIB)))
     started = start(site, 1, 3, planned=True)
     first = aggregates.sign_parts(site.resources, started.aggregate.id, [1])
     assert first.uploaded == []
-    etag = make(site, first.parts[0])
-    longer = site.having(url_lifetime=timedelta(days=3))
+    etag = make_part(site, first.parts[0])
+    longer = site.with_resources(url_lifetime=timedelta(days=3))
     second = aggregates.sign_parts(longer.resources, started.aggregate.id, [2, 3])
     assert [(part.number, part.etag) for part in second.uploaded] == [(1, etag)]
     assert [part.number for part in second.parts] == [2, 3]
     assert second.part_count == 4
-    found = AGGREGATES.find(site.resources, started.aggregate.id)
-    assert found.expires_at > started.aggregate.expires_at + timedelta(days=1)
+    extended = AGGREGATES.find(site.resources, started.aggregate.id)
+    assert extended.expires_at > started.aggregate.expires_at + timedelta(days=1)
     assert second.index_put_url == second.data_put_url == ""
 
 
-def test_after_a_lost_answer_all_parts_count_as_uploaded(site: Site) -> None:
+def test_all_parts_count_as_uploaded_after_s3_has_joined_them(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
     (part,) = aggregates.sign_parts(site.resources, started.aggregate.id, [1]).parts
-    etag = put(part.url, made_of(site, part))
+    etag = put(part.url, part_bytes(site, part))
     key, s3_upload_id = started.aggregate.data_object_key, started.aggregate.s3_upload_id
     assert s3_upload_id
     done = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
@@ -174,7 +184,7 @@ def test_after_a_lost_answer_all_parts_count_as_uploaded(site: Site) -> None:
     assert bounds(site) == [(1, 6)]
 
 
-def test_a_message_holds_as_many_parts_as_fit_and_one_at_least(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_response_holds_as_many_parts_as_fit_and_at_least_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(1, 5):
         site.upload(archive(n, bytes([n]) * (5 * MIB)))
     started = start(site, 1, 4, planned=True)
@@ -185,25 +195,25 @@ def test_a_message_holds_as_many_parts_as_fit_and_one_at_least(site: Site, monke
 
 
 @pytest.mark.parametrize("numbers", [[0], [3], list(range(1, 1002))])
-def test_part_numbers_that_cannot_be_are_refused(site: Site, numbers: list[int]) -> None:
+def test_part_numbers_out_of_range_are_refused(site: Site, numbers: list[int]) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
-    failure = refused(
+    failure = assert_fails(
         v1.ERROR_REASON_INVALID_VALUE, lambda: aggregates.sign_parts(site.resources, started.aggregate.id, numbers)
     )
     assert failure.metadata["field"] == "part_numbers"
 
 
-def test_wrong_bytes_at_a_seam_are_final_and_the_sources_stay(site: Site) -> None:
+def test_wrong_bytes_at_a_seam_fail_the_aggregate_and_the_sources_stay(site: Site) -> None:
     upload_some(site, 3)
     started = start(site, 1, 9, planned=True)
     (part,) = aggregates.sign_parts(site.resources, started.aggregate.id, [1]).parts
-    data = bytearray(made_of(site, part))
+    data = bytearray(part_bytes(site, part))
     seam = rows(site)[0].entries_size_bytes
     data[seam : seam + 20] = b"%020d" % 99
     etag = put(part.url, bytes(data))
     for _ in range(2):
-        failure = refused(
+        failure = assert_fails(
             v1.ERROR_REASON_AGGREGATE_INVALID,
             lambda: aggregates.complete(site.resources, started.aggregate.id, [etag]),
         )
@@ -213,33 +223,35 @@ def test_wrong_bytes_at_a_seam_are_final_and_the_sources_stay(site: Site) -> Non
     assert len(site.objects()) == 6
 
 
-def test_a_missing_end_marker_is_final(site: Site) -> None:
+def test_a_missing_end_marker_fails_the_aggregate(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
     (part,) = aggregates.sign_parts(site.resources, started.aggregate.id, [1]).parts
-    etag = put(part.url, made_of(site, part)[:-1] + b"x")
-    failure = refused(
+    etag = put(part.url, part_bytes(site, part)[:-1] + b"x")
+    failure = assert_fails(
         v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.resources, started.aggregate.id, [etag])
     )
     assert "end marker" in failure.message
 
 
 @pytest.mark.parametrize("wrong", ["too few", "short"])
-def test_parts_other_than_planned_are_final(site: Site, wrong: str) -> None:
+def test_parts_other_than_planned_fail_the_aggregate(site: Site, wrong: str) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
     (part,) = aggregates.sign_parts(site.resources, started.aggregate.id, [1]).parts
-    etag = put(part.url, made_of(site, part)[: -512 if wrong == "short" else None])
+    etag = put(part.url, part_bytes(site, part)[: -512 if wrong == "short" else None])
     etags = [etag] if wrong == "short" else []
-    refused(v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.resources, started.aggregate.id, etags))
+    assert_fails(
+        v1.ERROR_REASON_AGGREGATE_INVALID, lambda: aggregates.complete(site.resources, started.aggregate.id, etags)
+    )
 
 
-def test_a_source_that_was_deleted_meanwhile_is_said_so(site: Site) -> None:
+def test_a_source_that_was_deleted_since_fails_the_aggregate(site: Site) -> None:
     upload_some(site, 3)
     aggregate_id, etags = send_planned(site, 1, 9)
     dataranges.delete(site.resources, site.datas3t, 4, 6)
     for _ in range(2):
-        refused(
+        assert_fails(
             v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED,
             lambda: aggregates.complete(site.resources, aggregate_id, etags),
         )
@@ -248,13 +260,13 @@ def test_a_source_that_was_deleted_meanwhile_is_said_so(site: Site) -> None:
     assert (len(site.objects()), site.multiparts()) == (4, [])
 
 
-def test_signing_ends_an_aggregate_whose_sources_changed(site: Site) -> None:
+def test_signing_fails_an_aggregate_whose_sources_changed(site: Site) -> None:
     upload_some(site, 3)
     started = start(site, 1, 9, planned=True)
     dataranges.delete(site.resources, site.datas3t, 4, 6)
-    site.upload(archive(4, b"", b"", b""))  # the same keys again are not the same datarange
+    site.upload(archive(4, b"", b"", b""))  # the same keys, but another datarange
     for _ in range(2):
-        refused(
+        assert_fails(
             v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED,
             lambda: aggregates.sign_parts(site.resources, started.aggregate.id, [1]),
         )
@@ -262,75 +274,81 @@ def test_signing_ends_an_aggregate_whose_sources_changed(site: Site) -> None:
     assert site.multiparts() == []
 
 
-def test_an_index_that_somebody_overwrote_is_said_and_not_final(site: Site) -> None:
+def test_a_completion_can_be_repeated_after_an_overwritten_index_was_restored(site: Site) -> None:
     first, _ = upload_some(site, 2)
     aggregate_id, etags = send_planned(site, 1, 6)
     key = rows(site)[0].index_object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"\0" * 48)
-    failure = refused(v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.resources, aggregate_id, etags))
+    failure = assert_fails(
+        v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.resources, aggregate_id, etags)
+    )
     assert failure.metadata["object_key"] == key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=first.index)
     aggregates.complete(site.resources, aggregate_id, etags)
     assert bounds(site) == [(1, 6)]
 
 
-def test_s3_away_at_completion_is_not_final(site: Site) -> None:
+def test_a_completion_can_be_repeated_after_s3_was_unavailable(site: Site) -> None:
     upload_some(site, 2)
     endpoint = site.s3.meta.endpoint_url
     aggregate_id, etags = send_planned(site, 1, 6)
     with relay(endpoint) as between:
-        site.move(between.url)
+        site.set_endpoint(between.url)
         for only in (b"", b"POST ", b"HEAD ", b".index"):
             between.always = Fault(status=503, only=only)
-            refused(v1.ERROR_REASON_S3_UNAVAILABLE, lambda: aggregates.complete(site.resources, aggregate_id, etags))
+            assert_fails(
+                v1.ERROR_REASON_S3_UNAVAILABLE, lambda: aggregates.complete(site.resources, aggregate_id, etags)
+            )
         between.always = Fault()
         aggregates.complete(site.resources, aggregate_id, etags)
     assert bounds(site) == [(1, 6)]
 
 
-def test_s3_away_at_the_start_leaves_no_aggregate(site: Site) -> None:
+def test_an_aggregate_is_cancelled_if_s3_is_unavailable_at_the_start(site: Site) -> None:
     upload_some(site, 2)
     endpoint = site.s3.meta.endpoint_url
     with relay(endpoint) as between:
-        site.move(between.url)
+        site.set_endpoint(between.url)
         between.always = Fault(status=503)
-        refused(v1.ERROR_REASON_S3_UNAVAILABLE, lambda: start(site, 1, 6, planned=True))
-    site.move(endpoint)
+        assert_fails(v1.ERROR_REASON_S3_UNAVAILABLE, lambda: start(site, 1, 6, planned=True))
+    site.set_endpoint(endpoint)
     with connection(site.resources.pool) as conn:
         assert conn.execute("SELECT state FROM aggregate_uploads").fetchall() == [("cancelled",)]
 
 
 @pytest.mark.parametrize("aggregate_id", [0, 1, (1 << 63) - 1, (1 << 64) - 1])
-def test_an_id_that_never_was_is_not_found(site: Site, aggregate_id: int) -> None:
+def test_an_unknown_id_is_not_found(site: Site, aggregate_id: int) -> None:
     for call in (
         lambda: aggregates.complete(site.resources, aggregate_id, []),
         lambda: aggregates.cancel(site.resources, aggregate_id),
         lambda: aggregates.sign_parts(site.resources, aggregate_id, []),
     ):
-        refused(v1.ERROR_REASON_AGGREGATE_NOT_FOUND, call)
+        assert_fails(v1.ERROR_REASON_AGGREGATE_NOT_FOUND, call)
 
 
-def test_large_archives_cut_in_parts_aggregate_too(site: Site) -> None:
+def test_archives_that_were_uploaded_in_parts_can_be_aggregated(site: Site) -> None:
     sources = [large_archive(1), *[archive(n, b"small") for n in range(4, 7)], large_archive(7)]
     for each in sources:
         site.upload(each)
     aggregate(site, 1, 9)
     (row,) = rows(site)
-    joined = b"".join(each.data[: scanned(each.data).entries_end] for each in sources) + bytes(1024)
+    joined = b"".join(each.data[: scan(each.data).entries_end] for each in sources) + bytes(1024)
     assert stored(site, row.data_object_key) == joined
 
 
 @pytest.mark.parametrize("etags", [["e"] * 10_001, ["e" * 1025]], ids=["many", "long"])
-def test_etags_that_cannot_be_are_refused_and_nothing_ends(site: Site, etags: list[str]) -> None:
+def test_impossible_etags_are_refused_and_the_aggregate_stays_pending(site: Site, etags: list[str]) -> None:
     upload_some(site, 2)
-    aggregate_id, right = send_planned(site, 1, 6)
-    failure = refused(v1.ERROR_REASON_INVALID_VALUE, lambda: aggregates.complete(site.resources, aggregate_id, etags))
+    aggregate_id, valid = send_planned(site, 1, 6)
+    failure = assert_fails(
+        v1.ERROR_REASON_INVALID_VALUE, lambda: aggregates.complete(site.resources, aggregate_id, etags)
+    )
     assert failure.metadata == {"field": "upload_ids"}
-    aggregates.complete(site.resources, aggregate_id, right)
+    aggregates.complete(site.resources, aggregate_id, valid)
     assert bounds(site) == [(1, 6)]
 
 
-def test_one_that_s3_has_not_opened_is_asked_for_again_and_one_whose_start_crashed_leaves_nothing(site: Site) -> None:
+def test_an_aggregate_whose_multipart_upload_is_not_open_yet_can_be_retried_or_cancelled(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6, planned=True)
     with connection(site.resources.pool) as conn:
@@ -339,17 +357,19 @@ def test_one_that_s3_has_not_opened_is_asked_for_again_and_one_whose_start_crash
         lambda: aggregates.sign_parts(site.resources, started.aggregate.id, [1]),
         lambda: aggregates.complete(site.resources, started.aggregate.id, ["etag"]),
     ):
-        refused(v1.ERROR_REASON_S3_UNAVAILABLE, call)
+        assert_fails(v1.ERROR_REASON_S3_UNAVAILABLE, call)
     aggregates.cancel(site.resources, started.aggregate.id)
     site.sweep()
     assert (site.multiparts(), len(site.objects())) == ([], 4)
 
 
-def test_an_archive_that_somebody_overwrote_is_not_aggregated(site: Site) -> None:
+def test_an_overwritten_archive_is_not_aggregated(site: Site) -> None:
     first, _ = upload_some(site, 2)
     aggregate_id, etags = send_planned(site, 1, 6)
     key = rows(site)[0].data_object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=first.data[:-1] + b"x")
-    failure = refused(v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.resources, aggregate_id, etags))
+    failure = assert_fails(
+        v1.ERROR_REASON_OBJECT_CHANGED, lambda: aggregates.complete(site.resources, aggregate_id, etags)
+    )
     assert failure.metadata["object_key"] == key
     assert bounds(site) == [(1, 3), (4, 6)]

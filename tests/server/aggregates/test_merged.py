@@ -1,4 +1,4 @@
-"""The documented way: a client fetches the sources, merges them with its own tar writer, uploads and completes."""
+"""Merged aggregates: a client downloads the sources and merges them with its own tar writer."""
 
 import io
 import tarfile
@@ -11,23 +11,23 @@ from datas3t.archive import tar
 from datas3t.server import aggregates
 from datas3t.server.errors import Failure
 from tests.support import tars
-from tests.support.aggregates import bounds, merged, rows, send_merged, start, stored, upload_some
+from tests.support.aggregates import bounds, merge, rows, send_merged, start, stored, upload_some
 from tests.support.uploads import Archive, Site, archive, get, put
 
 MIB = 1 << 20
 
 
-def scanned(data: bytes) -> tar.Contents:
+def scan(data: bytes) -> tar.Contents:
     return tar.scan(lambda start, stop: data[start:stop], len(data))
 
 
-def fetched(started: aggregates.Started) -> list[bytes]:
-    """The sources' archives, by the URLs of the start."""
+def fetch_sources(started: aggregates.Started) -> list[bytes]:
+    """Download the sources with the URLs that the start returned."""
     return [get(each.data_url, 0, each.datarange.size_bytes) for each in started.sources]
 
 
-def invalid(site: Site, sent: tuple[int, list[str]], message: str) -> None:
-    """Completing is refused, twice alike; sources and objects are as before."""
+def assert_invalid(site: Site, sent: tuple[int, list[str]], message: str) -> None:
+    """Check that two completions fail with the same message, and that dataranges and objects are as before."""
     before = rows(site)
     for _ in range(2):
         with pytest.raises(Failure, match=message) as caught:
@@ -39,11 +39,11 @@ def invalid(site: Site, sent: tuple[int, list[str]], message: str) -> None:
     assert site.multiparts() == []
 
 
-def test_the_start_answers_sources_in_order_with_urls_that_work(site: Site) -> None:
+def test_the_start_returns_the_sources_in_order_with_working_urls(site: Site) -> None:
     sources = upload_some(site, 3)
     started = start(site, 1, 9)
     assert [each.datarange for each in started.sources] == rows(site)
-    assert fetched(started) == [each.data for each in sources]
+    assert fetch_sources(started) == [each.data for each in sources]
     assert [get(each.index_url, 0, 48) for each in started.sources] == [each.index for each in sources]
     assert started.data_put_url
     assert (started.part_urls, started.part_count) == ([], 0)
@@ -52,37 +52,37 @@ def test_the_start_answers_sources_in_order_with_urls_that_work(site: Site) -> N
 
 
 @pytest.mark.parametrize("dialect", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_an_archive_of_any_tar_writer_will_do(site: Site, dialect: int) -> None:
+def test_an_archive_of_any_tar_writer_is_accepted(site: Site, dialect: int) -> None:
     for n, source in enumerate(["ustar", "gnu", "pax"]):
         data = tars.archive(2 * n + 1, [b"a" * n, b"b" * 1000], dialect=source)
-        site.upload(Archive(2 * n + 1, 2, data, scanned(data).index))
+        site.upload(Archive(2 * n + 1, 2, data, scan(data).index))
     started = start(site, 1, 6)
-    new = merged(fetched(started), dialect=dialect)
+    new = merge(fetch_sources(started), dialect=dialect)
     aggregates.complete(site.resources, *send_merged(started, new))
     (row,) = rows(site)
     assert stored(site, row.data_object_key) == new.data
     assert (row.size_bytes, row.first_key, row.last_key) == (len(new.data), 1, 6)
-    made = scanned(new.data)
-    assert (row.entries_size_bytes, stored(site, row.index_object_key)) == (made.entries_end, made.index)
+    expected = scan(new.data)
+    assert (row.entries_size_bytes, stored(site, row.index_object_key)) == (expected.entries_end, expected.index)
 
 
-def test_a_large_one_goes_in_parts(site: Site) -> None:
+def test_a_large_archive_is_uploaded_in_parts(site: Site) -> None:
     for n in range(4):
         site.upload(archive(2 * n + 1, bytes([n]) * (6 * MIB), b"small"))
     started = start(site, 1, 8)
     assert (len(started.part_urls), started.part_count, started.data_put_url) == (2, 2, "")
-    new = merged(fetched(started))
+    new = merge(fetch_sources(started))
     aggregates.complete(site.resources, *send_merged(started, new))
     aggregates.complete(site.resources, started.aggregate.id, [])
     (row,) = rows(site)
     assert stored(site, row.data_object_key) == new.data
 
 
-def test_fewer_parts_than_were_signed_will_do_and_more_will_not(site: Site) -> None:
+def test_fewer_parts_than_were_signed_are_accepted_and_more_are_not(site: Site) -> None:
     for n in range(4):
         site.upload(archive(2 * n + 1, bytes([n]) * (6 * MIB), b"small"))
     started = start(site, 1, 8)
-    new = merged(fetched(started), dialect=tarfile.USTAR_FORMAT)
+    new = merge(fetch_sources(started), dialect=tarfile.USTAR_FORMAT)
     put(started.index_put_url, new.index)
     etag = put(started.part_urls[0], new.data)
     with pytest.raises(Failure, match="3 ETags were given, but the archive has 1 to 2 parts"):
@@ -93,7 +93,7 @@ def test_fewer_parts_than_were_signed_will_do_and_more_will_not(site: Site) -> N
     assert bounds(site) == [(1, 8)]
 
 
-def test_etags_of_a_single_put_are_refused(site: Site) -> None:
+def test_etags_are_refused_for_an_archive_in_one_put(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6)
     with pytest.raises(Failure, match="upload_ids must be empty, because this archive goes up in one PUT") as caught:
@@ -101,13 +101,13 @@ def test_etags_of_a_single_put_are_refused(site: Site) -> None:
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
 
 
-def test_what_was_never_uploaded_is_said(site: Site) -> None:
+def test_a_missing_object_fails_the_aggregate(site: Site) -> None:
     upload_some(site, 2)
     started = start(site, 1, 6)
-    invalid(site, (started.aggregate.id, []), "the archive was never uploaded")
+    assert_invalid(site, (started.aggregate.id, []), "the archive was never uploaded")
     started = start(site, 1, 6)
-    put(started.data_put_url, merged(fetched(started)).data)
-    invalid(site, (started.aggregate.id, []), "the index was never uploaded")
+    put(started.data_put_url, merge(fetch_sources(started)).data)
+    assert_invalid(site, (started.aggregate.id, []), "the index was never uploaded")
 
 
 CONTENTS = [b"one", b"two" * 300, b"three", b"four"]
@@ -127,21 +127,21 @@ WRONG: dict[str, tuple[Callable[[], Archive], str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_differs_from_the_sources_is_final(site: Site, wrong: str) -> None:
+def test_a_difference_from_the_sources_fails_the_aggregate(site: Site, wrong: str) -> None:
     site.upload(archive(1, *CONTENTS[:2]))
     site.upload(archive(3, *CONTENTS[2:]))
     make, message = WRONG[wrong]
-    invalid(site, send_merged(start(site, 1, 4), make()), message)
+    assert_invalid(site, send_merged(start(site, 1, 4), make()), message)
 
 
-def test_all_sizes_of_many_are_compared(site: Site) -> None:
+def test_all_sizes_of_many_datapoints_are_compared(site: Site) -> None:
     many = [b"x" * (n % 7) for n in range(30_000)]
     site.upload(archive(0, *many[:100]))
     site.upload(archive(100, *many[100:]))
     for key in (0, 99, 100, 17_001, 29_999):
         other = many.copy()
         other[key] += b"y"
-        invalid(site, send_merged(start(site, 0, 29_999), archive(0, *other)), f"datapoint {key} has")
+        assert_invalid(site, send_merged(start(site, 0, 29_999), archive(0, *other)), f"datapoint {key} has")
     aggregates.complete(site.resources, *send_merged(start(site, 0, 29_999), archive(0, *many)))
     assert bounds(site) == [(0, 29_999)]
 
@@ -155,20 +155,22 @@ def test_all_sizes_of_many_are_compared(site: Site) -> None:
         (lambda new: Archive(1, 4, b"", new.index), "empty"),
         (lambda new: Archive(1, 4, b"\x1f\x8b" + new.data[2:], new.index), "gzip"),
     ],
-    ids=["no end", "behind the end", "index", "empty", "compressed"],
+    ids=["no end", "after the end", "index", "empty", "compressed"],
 )
-def test_an_archive_that_breaks_a_rule_is_final(site: Site, damage: Callable[[Archive], Archive], message: str) -> None:
+def test_an_archive_that_breaks_a_rule_fails_the_aggregate(
+    site: Site, damage: Callable[[Archive], Archive], message: str
+) -> None:
     site.upload(archive(1, *CONTENTS[:2]))
     site.upload(archive(3, *CONTENTS[2:]))
     new = archive(1, *CONTENTS)
     trimmed = new.data[: -(len(new.data) - 512 * 9 - 1024)]  # without tarfile's padding to 10,240 bytes
-    invalid(site, send_merged(start(site, 1, 4), damage(Archive(1, 4, trimmed, new.index))), message)
+    assert_invalid(site, send_merged(start(site, 1, 4), damage(Archive(1, 4, trimmed, new.index))), message)
 
 
-def test_the_merged_archive_reads_back(site: Site) -> None:
+def test_tar_reads_the_merged_archive(site: Site) -> None:
     upload_some(site, 4)
     started = start(site, 1, 12)
-    aggregates.complete(site.resources, *send_merged(started, merged(fetched(started))))
+    aggregates.complete(site.resources, *send_merged(started, merge(fetch_sources(started))))
     (row,) = rows(site)
     with tarfile.open(fileobj=io.BytesIO(stored(site, row.data_object_key))) as new:
         assert new.getnames() == [f"{key:020d}.bin" for key in range(1, 13)]

@@ -1,4 +1,4 @@
-"""Aggregates at once with others, with uploads, deletions and readers: one wins, and no byte is wrong."""
+"""Aggregates that run concurrently with each other, and with uploads, deletions and readers."""
 
 import threading
 from collections.abc import Callable
@@ -12,9 +12,8 @@ from datas3t.server.aggregates.planned import check_planned
 from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
-from tests.server.uploads.test_races import DONE, at_once
-from tests.support.aggregates import aggregate, bounds, merged, rows, send_merged, send_planned, start, upload_some
-from tests.support.uploads import Site, archive, get
+from tests.support.aggregates import aggregate, bounds, merge, rows, send_merged, send_planned, start, upload_some
+from tests.support.uploads import DONE, Site, archive, get, run_concurrently
 
 CHANGED = v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED
 
@@ -23,8 +22,8 @@ def completion(site: Site, sent: tuple[int, list[str]]) -> Callable[[], None]:
     return lambda: aggregates.complete(site.resources, *sent)
 
 
-def clean(site: Site) -> None:
-    """After the reaper and the end of all URLs the bucket holds two objects for each datarange, and nothing else."""
+def assert_clean(site: Site) -> None:
+    """Delete all queued objects; check that the bucket holds two objects for each datarange, and nothing else."""
     with connection(site.resources.pool) as conn:
         conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
     site.sweep()
@@ -34,41 +33,41 @@ def clean(site: Site) -> None:
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_of_two_aggregates_of_the_same_range_one_wins(site: Site, attempt: int) -> None:
+def test_one_of_two_aggregates_of_the_same_range_is_committed(site: Site, attempt: int) -> None:
     upload_some(site, 3)
     sent = [send_planned(site, 1, 9) for _ in range(2)]
-    assert sorted(at_once([completion(site, each) for each in sent])) == [DONE, CHANGED]
+    assert sorted(run_concurrently([completion(site, each) for each in sent])) == [DONE, CHANGED]
     assert bounds(site) == [(1, 9)]
-    clean(site)
+    assert_clean(site)
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_of_overlapping_aggregates_one_wins(site: Site, attempt: int) -> None:
+def test_one_of_four_overlapping_aggregates_is_committed(site: Site, attempt: int) -> None:
     upload_some(site, 8)
     sent = [send_planned(site, first, first + 14) for first in (1, 4, 7, 10)]
-    results = at_once([completion(site, each) for each in sent])
+    results = run_concurrently([completion(site, each) for each in sent])
     assert sorted(results) == [DONE, CHANGED, CHANGED, CHANGED]
     assert sum(last - first + 1 for first, last in bounds(site)) == 24
-    clean(site)
+    assert_clean(site)
 
 
 @pytest.mark.parametrize("planned", [True, False], ids=["planned", "merged"])
-def test_a_completion_eight_times_at_once_is_one_datarange(site: Site, planned: bool) -> None:
+def test_eight_concurrent_completions_make_one_datarange(site: Site, planned: bool) -> None:
     sources = upload_some(site, 3)
     if planned:
         sent = send_planned(site, 1, 9)
     else:
-        sent = send_merged(start(site, 1, 9), merged([each.data for each in sources]))
-    assert at_once([completion(site, sent)] * 8) == [DONE] * 8
+        sent = send_merged(start(site, 1, 9), merge([each.data for each in sources]))
+    assert run_concurrently([completion(site, sent)] * 8) == [DONE] * 8
     assert bounds(site) == [(1, 9)]
-    clean(site)
+    assert_clean(site)
 
 
 @pytest.mark.parametrize("attempt", range(4))
-def test_an_aggregate_or_the_deletion_of_a_source_comes_first(site: Site, attempt: int) -> None:
+def test_either_an_aggregate_or_the_deletion_of_a_source_succeeds(site: Site, attempt: int) -> None:
     upload_some(site, 3)
     sent = send_planned(site, 1, 9)
-    completed, deleted = at_once(
+    completed, deleted = run_concurrently(
         [completion(site, sent), lambda: dataranges.delete(site.resources, site.datas3t, 4, 6)]
     )
     if completed == DONE:
@@ -77,49 +76,55 @@ def test_an_aggregate_or_the_deletion_of_a_source_comes_first(site: Site, attemp
     else:
         assert (completed, deleted) == (CHANGED, DONE)
         assert bounds(site) == [(1, 3), (7, 9)]
-    clean(site)
+    assert_clean(site)
 
 
-def test_a_source_deleted_while_the_result_is_checked_is_said_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_is_deleted_during_the_checks_fails_the_aggregate(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     upload_some(site, 3)
     sent = send_planned(site, 1, 9)
 
-    def slow(*arguments: object) -> object:
+    def delete_and_check(*arguments: object) -> object:
         dataranges.delete(site.resources, site.datas3t, 7, 9)
         site.sweep()
         return check_planned(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("datas3t.server.aggregates.lifecycle.check_planned", slow)
+    monkeypatch.setattr("datas3t.server.aggregates.lifecycle.check_planned", delete_and_check)
     with pytest.raises(Failure) as caught:
         aggregates.complete(site.resources, *sent)
     assert caught.value.reason == CHANGED
-    clean(site)
+    assert_clean(site)
 
 
 @pytest.mark.parametrize("attempt", range(4))
 def test_an_aggregate_is_completed_or_cancelled_but_never_both(site: Site, attempt: int) -> None:
     upload_some(site, 2)
     sent = send_planned(site, 1, 6)
-    completed, cancelled = at_once([completion(site, sent), lambda: aggregates.cancel(site.resources, sent[0])])
+    completed, cancelled = run_concurrently(
+        [completion(site, sent), lambda: aggregates.cancel(site.resources, sent[0])]
+    )
     if completed == DONE:
         assert cancelled == v1.ERROR_REASON_AGGREGATE_COMPLETED
         assert bounds(site) == [(1, 6)]
     else:
         assert (completed, cancelled) == (v1.ERROR_REASON_AGGREGATE_CANCELLED, DONE)
         assert bounds(site) == [(1, 3), (4, 6)]
-    clean(site)
+    assert_clean(site)
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_a_clear_under_aggregates_and_uploads_leaves_no_object_without_a_row(site: Site, attempt: int) -> None:
+def test_a_clear_during_aggregates_and_uploads_leaves_no_object_without_a_row(site: Site, attempt: int) -> None:
     upload_some(site, 6)
     sent = [send_planned(site, 1, 9), send_planned(site, 10, 18)]
     upload = site.send(archive(30, b"content"))
-    at_once([*(completion(site, each) for each in sent), site.clear, lambda: uploads.complete(site.resources, *upload)])
-    clean(site)
+    run_concurrently(
+        [*(completion(site, each) for each in sent), site.clear, lambda: uploads.complete(site.resources, *upload)]
+    )
+    assert_clean(site)
 
 
-def test_a_crash_inside_the_swap_changes_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_during_the_swap_changes_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     upload_some(site, 2)
     sent = send_planned(site, 1, 6)
     before = rows(site)
@@ -130,10 +135,10 @@ def test_a_crash_inside_the_swap_changes_nothing(site: Site, monkeypatch: pytest
     assert rows(site) == before
     aggregates.complete(site.resources, *sent)
     assert bounds(site) == [(1, 6)]
-    clean(site)
+    assert_clean(site)
 
 
-def test_a_reader_under_four_overlapping_aggregations_sees_no_wrong_byte(site: Site) -> None:
+def test_a_reader_during_four_overlapping_aggregations_gets_the_right_bytes(site: Site) -> None:
     sources = upload_some(site, 16)
     right = {each.first: each.data[: row.entries_size_bytes] for each, row in zip(sources, rows(site), strict=True)}
     over, read, errors = threading.Event(), [0], list[str]()
@@ -152,8 +157,8 @@ def test_a_reader_under_four_overlapping_aggregations_sees_no_wrong_byte(site: S
     def run(span: tuple[int, int]) -> None:
         reason: int = CHANGED
         while reason == CHANGED:
-            reason = at_once([lambda: aggregate(site, *span)])[0]
-        assert reason in (DONE, v1.ERROR_REASON_AGGREGATE_RANGE_UNFIT)  # others were quicker
+            reason = run_concurrently([lambda: aggregate(site, *span)])[0]
+        assert reason in (DONE, v1.ERROR_REASON_AGGREGATE_RANGE_UNFIT)  # another aggregate was faster
 
     with ThreadPoolExecutor(5) as threads:
         reading = threads.submit(reader)
@@ -164,5 +169,5 @@ def test_a_reader_under_four_overlapping_aggregations_sees_no_wrong_byte(site: S
         reading.result()
     assert errors == []
     assert read[0] > 0
-    clean(site)
+    assert_clean(site)
     assert sum(last - first + 1 for first, last in bounds(site)) == 48

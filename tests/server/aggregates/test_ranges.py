@@ -1,4 +1,4 @@
-"""Which ranges can be aggregated, against the obvious implementation."""
+"""Ranges that can be aggregated, compared with a simple implementation that tries all."""
 
 import random
 from itertools import combinations
@@ -16,8 +16,8 @@ from tests.support.uploads import Site, archive
 MAX_KEY = (1 << 63) - 1
 
 
-def obvious(bounds: list[Bounds]) -> list[Bounds]:
-    """All ranges that can be aggregated."""
+def all_ranges(bounds: list[Bounds]) -> list[Bounds]:
+    """Return all ranges that can be aggregated."""
     return [
         (bounds[i][0], bounds[j][1])
         for i, j in combinations(range(len(bounds)), 2)
@@ -26,16 +26,16 @@ def obvious(bounds: list[Bounds]) -> list[Bounds]:
 
 
 def random_bounds(source: random.Random) -> list[Bounds]:
-    found, key = [], 0
+    bounds, key = [], 0
     for _ in range(source.randint(0, 8)):
         key += source.choice([0, 0, 0, 1, 5])
         last = key + source.randint(0, 6)
-        found.append((key, last))
+        bounds.append((key, last))
         key = last + 1
-    return found
+    return bounds
 
 
-def test_the_nearest_range_is_as_near_as_any() -> None:
+def test_no_other_range_is_nearer_than_the_nearest() -> None:
     for seed in range(500):
         check_nearest(random.Random(seed))
 
@@ -48,14 +48,14 @@ def check_nearest(source: random.Random) -> None:
     def distance(each: Bounds) -> int:
         return abs(each[0] - first) + abs(each[1] - last)
 
-    found, all_of_them = nearest(bounds, first, last), obvious(bounds)
+    result, possible = nearest(bounds, first, last), all_ranges(bounds)
     within = [each for each in bounds if each[0] <= last and each[1] >= first]
-    assert (find_problem(within, first, last) is None) == ((first, last) in all_of_them)
-    if not all_of_them:
-        assert found is None
+    assert (find_problem(within, first, last) is None) == ((first, last) in possible)
+    if not possible:
+        assert result is None
     else:
-        assert found in all_of_them
-        assert distance(found) == min(map(distance, all_of_them))
+        assert result in possible
+        assert distance(result) == min(map(distance, possible))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,9 @@ def check_nearest(source: random.Random) -> None:
         (1, 22, "it has no datapoints from 10 to 19", (1, 9)),
     ],
 )
-def test_what_is_wrong_is_said(site: Site, first: int, last: int, why: str, better: Bounds) -> None:
+def test_the_message_names_the_problem_and_the_nearest_range(
+    site: Site, first: int, last: int, why: str, better: Bounds
+) -> None:
     upload_some(site, 3)
     upload_some(site, 1, first=20)
     with pytest.raises(Failure, match=why) as caught:
@@ -81,7 +83,7 @@ def test_what_is_wrong_is_said(site: Site, first: int, last: int, why: str, bett
     assert caught.value.message.endswith(f"; the nearest range that can be aggregated is {better[0]} to {better[1]}")
 
 
-def test_where_no_range_can_be_aggregated_none_is_named(site: Site) -> None:
+def test_no_range_is_suggested_if_none_can_be_aggregated(site: Site) -> None:
     for first in (1, 10):
         site.upload(archive(first, b"content"))
         with pytest.raises(Failure, match="no other range of this datas3t can be aggregated either") as caught:
@@ -93,7 +95,7 @@ def test_where_no_range_can_be_aggregated_none_is_named(site: Site) -> None:
     ("first", "last", "field"),
     [(5, 4, "last_datapoint_index"), (MAX_KEY + 1, MAX_KEY + 2, "first_datapoint_index"), (1, 1 << 63, "last")],
 )
-def test_keys_that_cannot_be_are_refused(site: Site, first: int, last: int, field: str) -> None:
+def test_keys_out_of_range_are_refused(site: Site, first: int, last: int, field: str) -> None:
     with pytest.raises(Failure) as caught:
         start(site, first, last)
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
@@ -106,7 +108,7 @@ def test_the_greatest_key_can_be_aggregated(site: Site) -> None:
     assert start(site, MAX_KEY - 1, MAX_KEY).aggregate.last_key == MAX_KEY
 
 
-def test_a_refused_start_leaves_no_trace(site: Site) -> None:
+def test_a_refused_start_leaves_nothing(site: Site) -> None:
     upload_some(site, 2)
     with pytest.raises(Failure):
         start(site, 1, 5)
@@ -115,7 +117,7 @@ def test_a_refused_start_leaves_no_trace(site: Site) -> None:
         assert conn.execute("SELECT count(*) FROM aggregate_uploads").fetchone() == (0,)
 
 
-def test_an_index_larger_than_s3_takes_is_not_begun(site: Site) -> None:
+def test_a_range_whose_index_is_too_large_for_s3_is_refused(site: Site) -> None:
     with connection(site.resources.pool) as conn:
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
@@ -132,7 +134,7 @@ def test_an_index_larger_than_s3_takes_is_not_begun(site: Site) -> None:
         assert start(site, 0, 239_999_999, planned=planned).aggregate.id
 
 
-def test_more_parts_than_s3_takes_name_the_most_that_fit(site: Site) -> None:
+def test_a_range_with_too_many_parts_for_s3_is_refused_with_the_longest_that_fits(site: Site) -> None:
     with connection(site.resources.pool) as conn:
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
@@ -144,6 +146,6 @@ def test_more_parts_than_s3_takes_name_the_most_that_fit(site: Site) -> None:
     with pytest.raises(Failure, match="but S3 allows 10000") as caught:
         start(site, 1, 10_500, planned=True)
     most = int(caught.value.metadata["nearest_last"])
-    assert most == MAX_PARTS - 1  # and the end marker
+    assert most == MAX_PARTS - 1  # one part is the end marker
     assert start(site, 1, most, planned=True).part_count == MAX_PARTS
     assert start(site, 1, 10_500).part_count < MAX_PARTS

@@ -1,4 +1,4 @@
-"""An import that takes longer than a server that stops has time for: it ends between two steps, and is run again."""
+"""Imports during a server stop: an import that takes too long is interrupted between two steps, and can be repeated."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from datas3t.server.app import Server
 from datas3t.v1.import_pb2_grpc import ImportServiceStub
 from tests.support.faults import Fault, relay
 from tests.support.front import http_request
-from tests.support.importing import imported, leave, rows
+from tests.support.importing import import_bucket, put_archive, rows
 from tests.support.serving import serving, settings_for
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, archive
@@ -45,26 +45,26 @@ def over_rest(server: Server) -> tuple[Any, str]:
     [(over_grpc, grpc.StatusCode.UNAVAILABLE), (over_rest, (503, "SHUTTING_DOWN"))],
     ids=["grpc", "rest"],
 )
-def test_an_import_that_a_stop_cuts_off_says_so_and_is_done_when_run_again(
+def test_an_import_that_a_server_stop_interrupts_fails_and_a_repeated_one_finishes(
     services: "Services", site: Site, database: str, tmp_path: Path, call: Callable[[Server], object], expected: object
 ) -> None:
     for name in NAMES:
-        leave(site, archive(1, b"x"), 1, datas3t=name)
+        put_archive(site, archive(1, b"x"), 1, datas3t=name)
     settings = settings_for(services, database, tmp_path / "server", drain=timedelta(seconds=0.2))
     with relay(services.s3.endpoint) as slow, serving(settings) as server, ThreadPoolExecutor(1) as threads:
         slow.always = Fault(delay=0.1)
-        site.move(slow.url)
+        site.set_endpoint(slow.url)
         cut_off = threads.submit(call, server)
-        wait_until(lambda: NAMES[3] in names(site), what="the first rows")
+        wait_until(lambda: NAMES[3] in imported_names(site), what="the first rows")
         assert server.stop() is False
         assert cut_off.result() == (expected, MESSAGE)
-    before = names(site)
+    before = imported_names(site)
     assert len(before) < len(NAMES)
-    site.move(services.s3.endpoint)
-    assert set(imported(site).imported) == set(NAMES) - before
+    site.set_endpoint(services.s3.endpoint)
+    assert set(import_bucket(site).imported) == set(NAMES) - before
     assert all(len(rows(site, name)) == 1 for name in NAMES)
 
 
-def names(site: Site) -> set[str]:
-    """The datas3ts that have a datarange."""
+def imported_names(site: Site) -> set[str]:
+    """Return the names of the datas3ts that have a datarange."""
     return {row.datas3t_name for row in datas3ts.page(site.resources, 0, "")[0] if row.datarange_count}

@@ -1,10 +1,9 @@
-"""Imports while others upload, delete, clear and import: at each step of an import, and all at once."""
+"""Imports that run concurrently with uploads, deletions and other imports."""
 
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +14,7 @@ from datas3t.server import dataranges, imports, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from tests.support.faults import Fault, relay
-from tests.support.importing import imported, leave, leave_many, lost, object_key, rows
+from tests.support.importing import import_bucket, object_key, put_archive, put_archives, rows
 from tests.support.uploads import Site, archive
 
 if TYPE_CHECKING:
@@ -24,115 +23,110 @@ if TYPE_CHECKING:
 ONE = archive(1, b"one", b"two")
 
 
-@pytest.fixture
-def empty(services: "Services", site: Site, migrated_template: str, tmp_path: Path) -> Iterator[Site]:
-    """The site's bucket seen by a server that knows nothing of it."""
-    with lost(site, services, migrated_template, tmp_path) as other:
-        yield other
-
-
 @contextmanager
-def halfway(site: Site, *, checked: bool) -> Iterator[dict[str, str]]:
-    """In the block the import has listed the one datas3t, or has checked what it chose; behind it, it is done. What was
-    skipped is in the dict then."""
+def paused_import(site: Site, *, checked: bool) -> Iterator[dict[str, str]]:
+    """Run the block in the middle of an import: after the listing, or after the check of the chosen archives.
+
+    The import goes on after the block; then the yielded dict has the reasons of the skipped objects.
+    """
     skipped: dict[str, str] = {}
     steps = imports.run(site.resources, "local")
-    assert next(step for step in steps if step.seen).skipped == ()  # a store may still list folders that are empty
+    assert next(step for step in steps if step.seen).skipped == ()  # S3 may list empty folders before
     if checked:
         assert next(steps).skipped == ()
     yield skipped
     skipped.update({each.key: each.reason for step in steps for each in step.skipped})
 
 
-def whole(site: Site) -> bool:
-    """Whether each datarange's objects are there, and nothing else is."""
+def is_clean(site: Site) -> bool:
+    """Run the reaper; return whether the bucket holds two objects for each datarange, and nothing else."""
     site.sweep()
     expected = [key for row in rows(site) for key in (row.data_object_key, row.index_object_key)]
     return sorted(site.objects()) == sorted(expected)
 
 
-def test_an_upload_that_ends_behind_the_listing_is_left_to_itself(site: Site) -> None:
+def test_an_upload_that_completes_after_the_listing_is_not_imported_as_well(site: Site) -> None:
     upload, etags = site.send(ONE)
-    with halfway(site, checked=False) as skipped:
+    with paused_import(site, checked=False) as skipped:
         uploads.complete(site.resources, upload, etags)
     assert (skipped, len(rows(site))) == ({}, 1)
 
 
-def test_an_upload_that_is_cancelled_behind_the_listing_is_not_imported(site: Site) -> None:
+def test_an_upload_that_is_cancelled_after_the_listing_is_not_imported(site: Site) -> None:
     upload, _ = site.send(ONE)
-    with halfway(site, checked=False) as skipped:
+    with paused_import(site, checked=False) as skipped:
         uploads.cancel(site.resources, upload)
     assert skipped == {object_key(ONE, 1): "it is queued for deletion"}
-    assert whole(site)
+    assert is_clean(site)
 
 
-def test_what_is_deleted_behind_the_listing_is_not_imported(site: Site) -> None:
+def test_a_datarange_that_is_deleted_after_the_listing_is_not_imported(site: Site) -> None:
     site.upload(ONE)
     with connection(site.resources.pool) as conn:
-        conn.execute("UPDATE dataranges SET created_at = now() - interval '2 days'")  # or the queue would tell
-    with halfway(site, checked=False) as skipped:
+        conn.execute("UPDATE dataranges SET created_at = now() - interval '2 days'")  # so that no second look is queued
+    with paused_import(site, checked=False) as skipped:
         dataranges.delete(site.resources, "images", 1, 2)
         site.sweep()
     assert skipped == {object_key(ONE, 1): "it was deleted or written again while it was checked; import again"}
-    assert whole(site)
+    assert is_clean(site)
 
 
-def test_an_archive_that_is_overlapped_behind_its_check_is_not_imported(site: Site) -> None:
-    key = leave(site, ONE, 50)
-    with halfway(site, checked=True) as skipped:
+def test_an_archive_that_is_overlapped_after_its_check_is_not_imported(site: Site) -> None:
+    key = put_archive(site, ONE, 50)
+    with paused_import(site, checked=True) as skipped:
         site.upload(archive(2, b"x", b"y"))
     assert skipped == {key: "it overlaps the existing datarange from 2 to 3"}
     assert [(row.first_key, row.last_key) for row in rows(site)] == [(2, 3)]
 
 
-def test_what_another_import_added_behind_the_check_is_added_once(site: Site) -> None:
-    leave(site, ONE, 50)
-    with halfway(site, checked=True) as skipped:
-        assert imported(site).imported == ["images"]
+def test_an_archive_that_another_import_adds_after_the_check_is_added_once(site: Site) -> None:
+    put_archive(site, ONE, 50)
+    with paused_import(site, checked=True) as skipped:
+        assert import_bucket(site).imported == ["images"]
     assert (skipped, len(rows(site))) == ({}, 1)
 
 
-def test_what_another_import_added_and_a_user_deleted_stays_deleted(site: Site) -> None:
-    key = leave(site, ONE, 50)
-    with halfway(site, checked=True) as skipped:
-        imported(site)
+def test_an_archive_that_another_import_added_and_a_user_deleted_stays_deleted(site: Site) -> None:
+    key = put_archive(site, ONE, 50)
+    with paused_import(site, checked=True) as skipped:
+        import_bucket(site)
         dataranges.delete(site.resources, "images", 1, 2)
     assert skipped == {key: "it is queued for deletion"}
     assert rows(site) == []
-    assert whole(site)
+    assert is_clean(site)
 
 
-def test_what_was_imported_deleted_and_removed_behind_the_check_never_gets_a_row(
+def test_an_archive_that_was_imported_cleared_and_deleted_after_the_check_never_gets_a_row(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> None:
-        raise AssertionError("a row without objects was written; a kill here would leave it")
+    def must_not_run(*_: object) -> None:
+        raise AssertionError("a row without objects was written; a crash would leave it there")
 
-    leave(site, ONE, 50)
-    with halfway(site, checked=True) as skipped:
-        imported(site)
+    put_archive(site, ONE, 50)
+    with paused_import(site, checked=True) as skipped:
+        import_bucket(site)
         site.clear()
         site.sweep()
-        monkeypatch.setattr("datas3t.server.imports.steps.remove_rows_without_objects", killed)
+        monkeypatch.setattr("datas3t.server.imports.steps.remove_rows_without_objects", must_not_run)
     assert skipped == {}
     assert rows(site) == []
-    assert whole(site)
+    assert is_clean(site)
 
 
-def test_an_archive_whose_index_vanishes_behind_the_check_is_not_deleted(site: Site) -> None:
-    key = leave(site, ONE, 50)
-    with halfway(site, checked=True) as skipped:
+def test_an_archive_whose_index_is_deleted_after_the_check_is_not_deleted(site: Site) -> None:
+    key = put_archive(site, ONE, 50)
+    with paused_import(site, checked=True) as skipped:
         site.s3.delete_object(Bucket=site.bucket, Key=names.index_key(key))
     assert skipped == {key: "its index was deleted during the import; import again"}
     site.sweep()
     assert site.objects() == [key]
-    assert imported(site).imported == ["images"]
-    assert whole(site)
+    assert import_bucket(site).imported == ["images"]
+    assert is_clean(site)
 
 
-def test_a_datas3t_that_moves_to_another_bucket_behind_the_check_is_left_alone(site: Site) -> None:
-    key = leave(site, ONE, 50)
-    with halfway(site, checked=True) as skipped, connection(site.resources.pool) as conn:
+def test_a_datas3t_that_moves_to_another_bucket_after_the_check_is_skipped(site: Site) -> None:
+    key = put_archive(site, ONE, 50)
+    with paused_import(site, checked=True) as skipped, connection(site.resources.pool) as conn:
         conn.execute("""INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
                         VALUES ('second', 'http://nowhere', 'second', 'x', 'x', 'x')""")
         conn.execute("UPDATE datas3ts SET bucket_id = (SELECT id FROM s3_buckets WHERE name = 'second')")
@@ -140,27 +134,27 @@ def test_a_datas3t_that_moves_to_another_bucket_behind_the_check_is_left_alone(s
     assert rows(site) == []
 
 
-def test_eight_imports_at_once_add_everything_once(empty: Site) -> None:
-    leave_many(empty, [archive(10 * n, *([b"x"] * 10)) for n in range(40)])
-    leave_many(empty, [archive(10 * n, *([b"x"] * 14)) for n in range(20)], datas3t="other")
+def test_eight_concurrent_imports_add_everything_once(empty_site: Site) -> None:
+    put_archives(empty_site, [archive(10 * n, *([b"x"] * 10)) for n in range(40)])
+    put_archives(empty_site, [archive(10 * n, *([b"x"] * 14)) for n in range(20)], datas3t="other")
     with ThreadPoolExecutor(8) as threads:
-        results = list(threads.map(lambda _: imported(empty), range(8)))
-    assert len(rows(empty)) == 40
-    assert len(rows(empty, "other")) == 10
+        results = list(threads.map(lambda _: import_bucket(empty_site), range(8)))
+    assert len(rows(empty_site)) == 40
+    assert len(rows(empty_site, "other")) == 10
     assert {name for result in results for name in result.imported} == {"images", "other"}
-    assert imported(empty).imported == []
+    assert import_bucket(empty_site).imported == []
 
 
-def test_imports_under_uploads_and_deletions_change_nothing(site: Site) -> None:
+def test_imports_during_uploads_and_deletions_change_nothing(site: Site) -> None:
     done = threading.Event()
 
-    def import_on_and_on() -> list[str]:
-        found: list[str] = []
+    def import_repeatedly() -> list[str]:
+        imported: list[str] = []
         while not done.is_set():
-            found += imported(site).imported
-        return found
+            imported += import_bucket(site).imported
+        return imported
 
-    def come_and_go(n: int) -> None:
+    def upload_and_delete(n: int) -> None:
         for _ in range(6):
             site.upload(archive(100 * n, b"x", b"y"))
             dataranges.delete(site.resources, "images", 100 * n, 100 * n + 1)
@@ -168,36 +162,38 @@ def test_imports_under_uploads_and_deletions_change_nothing(site: Site) -> None:
         site.upload(archive(100 * n, b"x"))
 
     with ThreadPoolExecutor(6) as threads:
-        importing = [threads.submit(import_on_and_on) for _ in range(2)]
+        importing = [threads.submit(import_repeatedly) for _ in range(2)]
         try:
-            list(threads.map(come_and_go, range(4)))
+            list(threads.map(upload_and_delete, range(4)))
         finally:
             done.set()
     assert [each.result() for each in importing] == [[], []]
     assert [(row.first_key, row.last_key) for row in rows(site)] == [(100 * n, 100 * n) for n in range(4)]
-    assert whole(site)
+    assert is_clean(site)
 
 
-def test_where_s3_is_away_the_import_fails_and_goes_on_later(site: Site, services: "Services") -> None:
-    leave_many(site, [archive(n, b"x") for n in range(20)])
+def test_an_import_fails_if_s3_is_unavailable_and_a_repeated_one_finishes(site: Site, services: "Services") -> None:
+    put_archives(site, [archive(n, b"x") for n in range(20)])
     with relay(services.s3.endpoint) as between:
-        site.move(between.url)
+        site.set_endpoint(between.url)
         steps = imports.run(site.resources, "local")
         next(steps)
         with between.down(), pytest.raises(Failure) as caught:
             list(steps)
         assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
         assert rows(site) == []
-        assert imported(site).imported == ["images"]
+        assert import_bucket(site).imported == ["images"]
     assert len(rows(site)) == 20
 
 
-def test_credentials_that_may_not_write_import_what_needs_no_new_index(site: Site, services: "Services") -> None:
-    good, bad = leave(site, ONE, 1), leave(site, archive(5, b"x"), 2, index=b"")
+def test_credentials_without_write_access_import_archives_that_need_no_new_index(
+    site: Site, services: "Services"
+) -> None:
+    good, bad = put_archive(site, ONE, 1), put_archive(site, archive(5, b"x"), 2, index=b"")
     with relay(services.s3.endpoint) as between:
         between.always = Fault(status=403, only=b"PUT ")
-        site.move(between.url)
-        result = imported(site)
+        site.set_endpoint(between.url)
+        result = import_bucket(site)
     message = "its index is missing or wrong, and the credentials do not allow writing a new one"
     assert result.skipped == {bad: message}
     assert [row.data_object_key for row in rows(site)] == [good]

@@ -1,4 +1,4 @@
-"""No two dataranges of one datas3t overlap: the database refuses it, whatever runs at the same time."""
+"""No two dataranges of a datas3t overlap: the database refuses it, even in concurrent transactions."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +46,8 @@ def insert(conn: Connection, datas3t: int, first: int, last: int) -> None:
     )
 
 
-def add(pool: Pool, datas3t: int, first: int, last: int) -> bool:
-    """Whether it was taken: refused is refused for overlapping."""
+def try_to_add(pool: Pool, datas3t: int, first: int, last: int) -> bool:
+    """Insert a datarange; return whether it was accepted, or refused because it overlaps."""
     try:
         with transaction(pool, datas3t="images", first=first, last=last) as conn:
             insert(conn, datas3t, first, last)
@@ -63,23 +63,23 @@ def bounds(pool: Pool, datas3t: int) -> list[tuple[int, int]]:
 
 @pytest.mark.parametrize(("first", "last"), [(10, 20), (5, 10), (20, 25), (12, 13), (0, 100), (10, 10), (20, MAX_KEY)])
 def test_a_range_that_shares_a_key_is_refused(pool: Pool, datas3t: int, first: int, last: int) -> None:
-    assert add(pool, datas3t, 10, 20)
-    assert not add(pool, datas3t, first, last)
+    assert try_to_add(pool, datas3t, 10, 20)
+    assert not try_to_add(pool, datas3t, first, last)
     assert bounds(pool, datas3t) == [(10, 20)]
 
 
 def test_neighbours_and_other_datas3ts_do_not_overlap(pool: Pool, datas3t: int) -> None:
     other = add_datas3t(pool, "other")
     for first, last in [(10, 20), (9, 9), (21, 21), (0, 0), (22, MAX_KEY)]:
-        assert add(pool, datas3t, first, last)
-        assert add(pool, other, first, last)
+        assert try_to_add(pool, datas3t, first, last)
+        assert try_to_add(pool, other, first, last)
     assert bounds(pool, datas3t) == [(0, 0), (9, 9), (10, 20), (21, 21), (22, MAX_KEY)]
 
 
-def test_the_greatest_key_has_a_neighbour_and_can_be_looked_up(pool: Pool, datas3t: int) -> None:
-    assert add(pool, datas3t, MAX_KEY, MAX_KEY)
-    assert add(pool, datas3t, MAX_KEY - 1, MAX_KEY - 1)
-    assert not add(pool, datas3t, MAX_KEY - 1, MAX_KEY)
+def test_the_greatest_key_has_a_neighbour_and_can_be_found(pool: Pool, datas3t: int) -> None:
+    assert try_to_add(pool, datas3t, MAX_KEY, MAX_KEY)
+    assert try_to_add(pool, datas3t, MAX_KEY - 1, MAX_KEY - 1)
+    assert not try_to_add(pool, datas3t, MAX_KEY - 1, MAX_KEY)
     with connection(pool) as conn:
         found = dataranges.overlapping(conn, datas3t, MAX_KEY, MAX_KEY)
         everything = dataranges.overlapping(conn, datas3t, 0, MAX_KEY)
@@ -91,23 +91,23 @@ def test_the_second_of_two_open_transactions_waits_and_is_refused(pool: Pool, da
     with ThreadPoolExecutor(1) as threads:
         with transaction(pool) as conn:
             insert(conn, datas3t, 10, 20)
-            second = threads.submit(add, pool, datas3t, 20, 30)
+            second = threads.submit(try_to_add, pool, datas3t, 20, 30)
             with connection(pool) as watcher:
-                while not waiting(watcher):
+                while not is_waiting(watcher):
                     pass
         assert not second.result(timeout=30)
     assert bounds(pool, datas3t) == [(10, 20)]
 
 
-def waiting(conn: Connection) -> bool:
-    """Whether some insert waits for a transaction to end."""
+def is_waiting(conn: Connection) -> bool:
+    """Whether a statement is waiting for another transaction to end."""
     found = conn.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     ).fetchone()
     return found is not None and found[0] > 0
 
 
-def test_the_lookup_uses_the_index_of_the_exclusion(pool: Pool, datas3t: int) -> None:
+def test_finding_overlaps_uses_the_index_of_the_exclusion_constraint(pool: Pool, datas3t: int) -> None:
     with connection(pool) as conn:
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
@@ -123,8 +123,8 @@ def test_the_lookup_uses_the_index_of_the_exclusion(pool: Pool, datas3t: int) ->
     assert [each.first_key for each in found] == [50_000, 50_010]
 
 
-def test_a_refused_overlap_says_which(pool: Pool, datas3t: int) -> None:
-    assert add(pool, datas3t, 10, 20)
+def test_the_message_about_an_overlap_names_the_datapoints(pool: Pool, datas3t: int) -> None:
+    assert try_to_add(pool, datas3t, 10, 20)
     with (
         pytest.raises(Failure, match="datapoints 7 to 11 overlap a datarange of datas3t 'images'") as caught,
         transaction(pool, datas3t="images", first=7, last=11) as conn,
@@ -133,16 +133,16 @@ def test_a_refused_overlap_says_which(pool: Pool, datas3t: int) -> None:
     assert caught.value.metadata == {"datas3t": "images", "first": "7", "last": "11"}
 
 
-def test_a_database_that_goes_away_is_unavailable(pool: Pool, database: str) -> None:
+def test_a_lost_database_connection_raises_database_unavailable(pool: Pool, database: str) -> None:
     with pytest.raises(Failure) as caught:
-        cut_off(pool, database)
+        kill_backend(pool, database)
     assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
     with connection(pool) as conn:
         assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
-def cut_off(pool: Pool, database: str) -> None:
-    """A transaction whose backend is killed in the middle."""
+def kill_backend(pool: Pool, database: str) -> None:
+    """Run a transaction whose connection the database ends in the middle."""
     with transaction(pool) as conn, psycopg.connect(database, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s)", [conn.info.backend_pid])
         conn.execute("SELECT 1")

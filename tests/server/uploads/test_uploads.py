@@ -1,4 +1,4 @@
-"""Uploads: started, sent in one PUT or in parts, resumed, completed or cancelled, each as often as one likes."""
+"""Uploads: started, sent in one PUT or in parts, resumed, completed or cancelled, and each call repeated."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ def bounds(site: Site) -> list[tuple[int, int]]:
     return [(row.first_key, row.last_key) for row in rows]
 
 
-def test_a_small_archive_goes_in_one_put(site: Site) -> None:
+def test_a_small_archive_is_uploaded_in_one_put(site: Site) -> None:
     small = archive(7, b"one", b"", b"three")
     started = site.start(small)
     assert started.data_put_url
@@ -43,7 +43,7 @@ def test_a_small_archive_goes_in_one_put(site: Site) -> None:
     assert sorted(site.objects()) == sorted([row.data_object_key, row.index_object_key])
 
 
-def test_a_large_archive_goes_in_parts(site: Site) -> None:
+def test_a_large_archive_is_uploaded_in_parts(site: Site) -> None:
     large = large_archive(1)
     started = site.start(large)
     assert started.data_put_url == ""
@@ -55,7 +55,7 @@ def test_a_large_archive_goes_in_parts(site: Site) -> None:
     assert site.s3.get_object(Bucket=site.bucket, Key=stored)["Body"].read() == large.data
 
 
-def test_parts_are_20_mib_doubled_until_10000_are_enough(site: Site) -> None:
+def test_parts_have_20_mib_doubled_until_10000_are_enough(site: Site) -> None:
     for size, part_size, count in [
         (20 * MIB - 1, 20 * MIB - 1, 0),
         (20 * MIB, 20 * MIB, 1),
@@ -80,7 +80,7 @@ def test_parts_are_20_mib_doubled_until_10000_are_enough(site: Site) -> None:
         ("data_size", 0, 1, (5 << 40) + 1),
     ],
 )
-def test_a_number_that_does_not_fit_is_refused_by_its_field(
+def test_a_number_out_of_range_is_refused_with_its_field(
     resources: Resources, field: str, first: int, count: int, size: int
 ) -> None:
     with pytest.raises(Failure) as caught:
@@ -89,26 +89,26 @@ def test_a_number_that_does_not_fit_is_refused_by_its_field(
     assert caught.value.metadata == {"field": field}
 
 
-def test_the_greatest_key_goes_up(site: Site) -> None:
+def test_the_greatest_key_can_be_uploaded(site: Site) -> None:
     site.upload(archive(MAX_KEY, b"content"))
     assert bounds(site) == [(MAX_KEY, MAX_KEY)]
 
 
-def test_a_name_that_is_not_there_or_not_allowed_starts_nothing(site: Site) -> None:
+def test_an_unknown_or_invalid_name_is_refused(site: Site) -> None:
     for name, reason in [("nope", v1.ERROR_REASON_DATAS3T_NOT_FOUND), ("a\0b", v1.ERROR_REASON_INVALID_VALUE)]:
         with pytest.raises(Failure) as caught:
             uploads.start(site.resources, name, 1, 1, 2048)
         assert caught.value.reason == reason
 
 
-def test_a_completion_may_be_repeated(site: Site) -> None:
+def test_a_completion_can_be_repeated(site: Site) -> None:
     upload_id, etags = site.send(archive(1, b"content"))
     for _ in range(3):
         uploads.complete(site.resources, upload_id, etags)
     assert bounds(site) == [(1, 1)]
 
 
-def test_a_failed_completion_says_the_same_again(site: Site) -> None:
+def test_a_repeated_completion_fails_with_the_same_message(site: Site) -> None:
     wrong = archive(1, b"content")
     upload_id, etags = site.send(replace(wrong, index=bytes(16)))
     messages = set()
@@ -120,7 +120,7 @@ def test_a_failed_completion_says_the_same_again(site: Site) -> None:
     assert len(messages) == 1
 
 
-def test_an_upload_that_overlaps_loses_at_completion(site: Site) -> None:
+def test_an_upload_that_overlaps_fails_at_completion(site: Site) -> None:
     first, second = site.send(archive(1, b"a", b"b")), site.send(archive(2, b"c"))
     uploads.complete(site.resources, *first)
     for _ in range(2):
@@ -132,14 +132,14 @@ def test_an_upload_that_overlaps_loses_at_completion(site: Site) -> None:
     assert len(site.objects()) == 2
 
 
-def test_etags_count_with_and_without_quotes(site: Site) -> None:
+def test_etags_are_accepted_with_and_without_quotes(site: Site) -> None:
     upload_id, (one, two) = site.send(large_archive(1))
     assert one.startswith('"')
     uploads.complete(site.resources, upload_id, [one, two.strip('"')])
     assert bounds(site) == [(1, 3)]
 
 
-def test_a_part_that_was_sent_again_counts_by_its_etag(site: Site) -> None:
+def test_a_part_that_was_sent_repeatedly_is_chosen_by_its_etag(site: Site) -> None:
     large = large_archive(1)
     started = site.start(large)
     put(started.index_put_url, large.index)
@@ -157,16 +157,16 @@ def test_a_part_that_was_sent_again_counts_by_its_etag(site: Site) -> None:
     ],
     ids=["many", "long"],
 )
-def test_etags_that_cannot_be_are_refused_and_nothing_ends(site: Site, etags: list[str], message: str) -> None:
-    upload_id, right = site.send(large_archive(1))
+def test_impossible_etags_are_refused_and_the_upload_stays_pending(site: Site, etags: list[str], message: str) -> None:
+    upload_id, valid = site.send(large_archive(1))
     with pytest.raises(Failure, match=f"^upload_ids {message}") as caught:
         uploads.complete(site.resources, upload_id, etags)
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
-    uploads.complete(site.resources, upload_id, right)
+    uploads.complete(site.resources, upload_id, valid)
     assert bounds(site) == [(1, 3)]
 
 
-def test_an_upload_that_s3_has_not_opened_yet_is_completed_later(site: Site) -> None:
+def test_an_upload_whose_multipart_upload_is_not_open_yet_can_be_completed_later(site: Site) -> None:
     upload_id, etags = site.send(large_archive(1))
     with connection(site.resources.pool) as conn:
         (opened,) = conn.execute("SELECT s3_upload_id FROM datarange_uploads").fetchone() or ()
@@ -184,7 +184,7 @@ def test_an_upload_that_s3_has_not_opened_yet_is_completed_later(site: Site) -> 
     assert bounds(site) == [(1, 3)]
 
 
-def test_a_single_put_takes_no_etags(site: Site) -> None:
+def test_etags_are_refused_for_an_upload_in_one_put(site: Site) -> None:
     upload_id, _ = site.send(archive(1, b"content"))
     with pytest.raises(Failure) as caught:
         uploads.complete(site.resources, upload_id, ["etag"])
@@ -192,7 +192,7 @@ def test_a_single_put_takes_no_etags(site: Site) -> None:
     uploads.complete(site.resources, upload_id, [])
 
 
-def test_an_interrupted_upload_goes_on_where_it_stopped(site: Site) -> None:
+def test_an_interrupted_upload_resumes_with_the_missing_parts(site: Site) -> None:
     large = large_archive(1)
     started = site.start(large)
     put(started.index_put_url, large.index)
@@ -207,7 +207,7 @@ def test_an_interrupted_upload_goes_on_where_it_stopped(site: Site) -> None:
     assert bounds(site) == [(1, 3)]
 
 
-def test_signing_again_prolongs_an_upload(site: Site) -> None:
+def test_signing_urls_again_extends_an_upload(site: Site) -> None:
     started = site.start(archive(1, b"content"))
     with connection(site.resources.pool) as conn:
         conn.execute("UPDATE datarange_uploads SET expires_at = now()")
@@ -220,14 +220,14 @@ def test_signing_again_prolongs_an_upload(site: Site) -> None:
 
 
 @pytest.mark.parametrize("numbers", [[0], [3], [1, 10_001], [1] * 1001])
-def test_parts_that_an_upload_does_not_have_are_not_signed(site: Site, numbers: list[int]) -> None:
+def test_part_numbers_out_of_range_are_refused(site: Site, numbers: list[int]) -> None:
     started = site.start(large_archive(1))
     with pytest.raises(Failure) as caught:
         uploads.sign_parts(site.resources, started.upload.id, numbers)
     assert caught.value.metadata == {"field": "part_numbers"}
 
 
-def test_a_cancelled_upload_leaves_nothing(site: Site) -> None:
+def test_a_cancelled_upload_leaves_no_objects(site: Site) -> None:
     small, (large, etags) = site.send(archive(1, b"content")), site.send(large_archive(5))
     for upload_id in (small[0], large):
         for _ in range(2):
@@ -244,7 +244,7 @@ def test_a_cancelled_upload_leaves_nothing(site: Site) -> None:
     assert site.multiparts() == []
 
 
-def test_a_complete_upload_is_neither_cancelled_nor_signed(site: Site) -> None:
+def test_a_complete_upload_can_be_neither_cancelled_nor_signed(site: Site) -> None:
     upload_id, etags = site.send(archive(1, b"content"))
     uploads.complete(site.resources, upload_id, etags)
     for call in (
@@ -259,7 +259,7 @@ def test_a_complete_upload_is_neither_cancelled_nor_signed(site: Site) -> None:
 
 
 @pytest.mark.parametrize("upload_id", [0, 12345, MAX_KEY, (1 << 64) - 1])
-def test_an_id_that_never_was_is_not_found(resources: Resources, upload_id: int) -> None:
+def test_an_unknown_id_is_not_found(resources: Resources, upload_id: int) -> None:
     for call in (
         lambda: uploads.complete(resources, upload_id, []),
         lambda: uploads.cancel(resources, upload_id),
@@ -270,9 +270,9 @@ def test_an_id_that_never_was_is_not_found(resources: Resources, upload_id: int)
         assert caught.value.reason == v1.ERROR_REASON_UPLOAD_NOT_FOUND
 
 
-def test_while_s3_is_away_a_completion_is_not_final(site: Site, services: "Services") -> None:
+def test_a_completion_can_be_repeated_after_s3_was_unavailable(site: Site, services: "Services") -> None:
     with relay(services.s3.endpoint) as between:
-        site.move(between.url)
+        site.set_endpoint(between.url)
         upload_id, etags = site.send(archive(1, b"content"))
         with between.down(), pytest.raises(Failure) as caught:
             uploads.complete(site.resources, upload_id, etags)
@@ -281,7 +281,7 @@ def test_while_s3_is_away_a_completion_is_not_final(site: Site, services: "Servi
     assert bounds(site) == [(1, 1)]
 
 
-def test_a_completion_whose_answer_was_lost_in_s3_is_repeated(site: Site) -> None:
+def test_a_completion_can_be_repeated_after_s3_has_joined_the_parts(site: Site) -> None:
     upload_id, etags = site.send(large_archive(1))
     row = UPLOADS.find_pending(site.resources, upload_id)
     parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
@@ -296,8 +296,8 @@ def test_a_completion_whose_answer_was_lost_in_s3_is_repeated(site: Site) -> Non
     assert bounds(site) == [(1, 3)]
 
 
-def test_parts_that_another_completion_is_putting_together_are_not_missed(site: Site) -> None:
-    """S3 has the object before it ends the multipart upload, whose parts are gone by then."""
+def test_a_completion_succeeds_while_another_is_joining_the_parts(site: Site) -> None:
+    """Test the moment when S3 has created the object and removed the parts, but not yet ended the multipart upload."""
     large = large_archive(1)
     started = site.start(large)
     put(started.index_put_url, large.index)
@@ -306,9 +306,9 @@ def test_parts_that_another_completion_is_putting_together_are_not_missed(site: 
     assert bounds(site) == [(1, 3)]
 
 
-def test_where_s3_opens_no_multipart_upload_nothing_is_left(site: Site, services: "Services") -> None:
+def test_an_upload_is_cancelled_if_s3_opens_no_multipart_upload(site: Site, services: "Services") -> None:
     with relay(services.s3.endpoint) as between:
-        site.move(between.url)
+        site.set_endpoint(between.url)
         with between.down(), pytest.raises(Failure) as caught:
             site.start(large_archive(1))
     assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE

@@ -71,7 +71,7 @@ class Intents(Generic[Row]):
     table: IntentTable
 
     def find(self, resources: Resources, intent_id: int) -> Row:
-        """Return the intent in whatever state it is; raise `not_found_reason` if there is none."""
+        """Return the intent in whatever state it is; raise `not_found_reason` if it does not exist."""
         intent = None
         if 0 < intent_id <= MAX_KEY:
             with pool.connection(resources.pool) as conn:
