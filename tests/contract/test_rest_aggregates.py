@@ -118,7 +118,7 @@ def test_a_cancelled_aggregate_leaves_its_sources(server: Server) -> None:
 def test_requests_that_cannot_be_served_are_refused_with_advice(server: Server) -> None:
     upload(server, archive(1, b"one", b"two"))
     upload(server, archive(3, b"three"))
-    assert "the nearest range that can is 1 to 3" in start(server, 2, 3, status=400)["message"]
+    assert "the nearest range that can be aggregated is 1 to 3" in start(server, 2, 3, status=400)["message"]
     assert "last_datapoint_index" in start(server, 3, 2, status=400)["message"]
     post(server, START, 404, datas3t_name="none", first_datapoint_index=1, last_datapoint_index=3)
     assert "plan" in post(server, START, 400, datas3t_name="images", last_datapoint_index=3, plan=True)["message"]
