@@ -17,15 +17,15 @@ import psutil
 import psycopg
 import pytest
 
-from datas3t.embedded import kept_secrets, postgres
-from datas3t.embedded import ports as stack_ports
+from datas3t.embedded import ports, postgres
+from datas3t.embedded.data_dir import load_secrets
 from datas3t.embedded.seaweedfs import SeaweedFS
 from tests.support.stack import Process, living_in, wait_until
 
 _SERVICES = """
 import sys, signal
 from pathlib import Path
-from datas3t.embedded.errors import StackError
+from datas3t.embedded import StackError
 from datas3t.embedded.signals import until_signalled
 from datas3t.embedded.stack import services, write_stack_file
 try:
@@ -76,7 +76,7 @@ def run(tmp_path: Path) -> Iterator[Callable[[], Run]]:
             each.process.terminate()
     wait_until(lambda: not living_in(tmp_path / "data"), what="the end of all processes")
     if (tmp_path / "data/ports.json").exists():
-        SeaweedFS(tmp_path / "data", ports(tmp_path / "data"), "", "").sweep()
+        SeaweedFS(tmp_path / "data", stored_ports(tmp_path / "data"), "", "").remove_sockets()
 
 
 def write(stack: dict[str, Any]) -> None:
@@ -190,15 +190,15 @@ def test_a_taken_s3_port_is_named_and_a_stale_stack_file_goes(run: Callable[[], 
     data = tmp_path / "data"
     data.mkdir()
     (data / "stack.json").write_text("{}")
-    port = stack_ports.of(data)["s3"]
+    port = ports.choose(data)["s3"]
     with socket.create_server(("127.0.0.1", port)):
         refused = run()
         assert refused.process.wait() == 1
-    assert f"port {port}, where bucket configurations expect S3, is taken" in refused.process.log
+    assert f"port {port}, where bucket configurations expect S3, is in use" in refused.process.log
     assert not (data / "stack.json").exists()
 
 
-def ports(data_dir: Path) -> dict[str, int]:
+def stored_ports(data_dir: Path) -> dict[str, int]:
     numbers: dict[str, int] = json.loads((data_dir / "ports.json").read_text())
     return numbers
 
@@ -207,20 +207,22 @@ def test_only_the_port_of_s3_must_stay(run: Callable[[], Run]) -> None:
     first = run()
     write(first.wait_ready())
     first.process.terminate()
-    before = ports(first.data_dir)
+    before = stored_ports(first.data_dir)
     with socket.create_server(("127.0.0.1", before["postgres"])), socket.create_server(("127.0.0.1", before["filer"])):
         assert read(run().wait_ready()) == KEPT
-    after = ports(first.data_dir)
+    after = stored_ports(first.data_dir)
     assert {name for name in before if before[name] != after[name]} == {"postgres", "filer"}
 
 
 def test_a_cluster_of_another_version_is_refused(run: Callable[[], Run], tmp_path: Path) -> None:
-    (tmp_path / "data/postgres").mkdir(parents=True)
-    (tmp_path / "data/postgres/PG_VERSION").write_text("16\n")
-    kept_secrets.of(tmp_path / "data")
+    data = tmp_path / "data"
+    data.mkdir()
+    load_secrets(data)
+    (data / "postgres").mkdir()
+    (data / "postgres/PG_VERSION").write_text("16\n")
     refused = run()
     assert refused.process.wait() == 1
-    assert "was made by PostgreSQL 16 and this is 18" in refused.process.log
+    assert "was created by PostgreSQL 16, and this is PostgreSQL 18" in refused.process.log
     assert living_in(tmp_path / "data") == []
 
 

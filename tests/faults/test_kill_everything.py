@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from datas3t.client import Client, Datas3tError
-from datas3t.embedded.ports import free
+from datas3t.embedded.ports import free_ports
 from tests.support.stack import Process, living_in, wait_until
 from tests.support.tars import archive, contents
 
@@ -72,7 +72,7 @@ def kill_all(data_dir: Path, process: Process) -> None:
 @pytest.mark.timeout(300)
 def test_every_acknowledged_upload_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    data_dir, (port,) = tmp_path / "data", free(1)
+    data_dir, (port,) = tmp_path / "data", free_ports(1)
     url = f"http://127.0.0.1:{port}"
 
     # Kill everything while three threads upload.

@@ -13,7 +13,7 @@ import pytest
 from psycopg import sql
 
 from datas3t import v1
-from datas3t.embedded.ports import free
+from datas3t.embedded.ports import free_ports
 from datas3t.server import buckets
 from datas3t.server.app import Server
 from datas3t.server.errors import Failure
@@ -89,7 +89,7 @@ def test_a_cache_folder_that_cannot_be_created_is_refused_at_start(
 def test_without_a_database_a_server_fails_to_start_without_showing_the_password(
     services: "Services", tmp_path: Path
 ) -> None:
-    unreachable = f"postgres://me:hush@127.0.0.1:{free(1)[0]}/x"
+    unreachable = f"postgres://me:hush@127.0.0.1:{free_ports(1)[0]}/x"
     with pytest.raises(Failure, match="the database does not answer") as caught:
         Server(settings_for(services, unreachable, tmp_path)).start()
     assert "hush" not in str(caught.value)
@@ -181,7 +181,7 @@ def test_sigterm_under_load_loses_no_response_and_exits_0(
 
 
 def test_a_process_that_cannot_start_prints_one_line_with_the_reason(services: "Services", tmp_path: Path) -> None:
-    unreachable = f"postgres://me:hush@127.0.0.1:{free(1)[0]}/x"
+    unreachable = f"postgres://me:hush@127.0.0.1:{free_ports(1)[0]}/x"
     process = ServerProcess(tmp_path, unreachable, services.encryption_key)
     assert process.wait() == 1
     assert process.log.startswith("Error: the database does not answer")

@@ -8,7 +8,7 @@ import pytest
 from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
-from datas3t.embedded.kept_secrets import Secrets
+from datas3t.embedded.data_dir import Secrets
 from datas3t.embedded.stack import S3
 from datas3t.server.db import pool
 from datas3t.server.db.s3_buckets import S3Bucket

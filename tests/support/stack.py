@@ -16,7 +16,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from datas3t.embedded.ports import free
+from datas3t.embedded.ports import free_ports
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -237,7 +237,7 @@ class ServerProcess(Process):
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Returns at once; `wait_ready` tells when it answers. Log and index cache are in `folder`."""
-        self.port = port or free(1)[0]
+        self.port = port or free_ports(1)[0]
         settings = {
             "DB_URL": db_url,
             "ADDR": self.address,

@@ -1,8 +1,8 @@
-"""Child processes that never outlive their parent: started with a parent-death signal, stopped by a ladder of signals.
+"""Child processes that never outlive their parent: they get a signal when it dies, and stop step by step when it asks.
 
-Where the kernel knows no parent-death signal (macOS), or was too slow, `end_leftovers` ends what a killed run left:
-a process is a leftover only if its working directory is one of the folders asked for and its name fits, so folders
-must be held by a lock that the run before has lost.
+Where the kernel has no parent-death signal (macOS) or delivers it too late, `end_leftovers` ends the processes of a
+killed run. A process is a leftover if its working directory is the daemon's folder and its name fits. The caller must
+hold the lock of the data directory, which the earlier run can then no longer hold.
 """
 
 import contextlib
@@ -20,25 +20,26 @@ from pathlib import Path
 
 import psutil
 
-from datas3t.embedded.errors import StackError
+from datas3t.embedded import StackError
 from datas3t.embedded.signals import signals_delayed
 
 _PR_SET_PDEATHSIG = 1
-_POLITE_SECONDS = 5.0
-_LOG_LIMIT = 10 * 2**20
+_LEFTOVER_SECONDS = 5.0  # for leftovers to end after a signal
+_POLL_SECONDS = 0.02
+_MAX_LOG_SIZE = 10 * 2**20  # bytes; a larger log is renamed at the next start
 
 
 @dataclass(frozen=True)
 class Account:
-    """Who runs a program that refuses to run as root."""
+    """The account that runs a program that refuses to run as root."""
 
     name: str
     uid: int
     gid: int
 
 
-def unprivileged() -> Account | None:
-    """`nobody` when this process is root, else None: run as whoever we are."""
+def unprivileged_account() -> Account | None:
+    """Return the account `nobody` if this process is root, otherwise None."""
     if os.geteuid() != 0:
         return None
     entry = pwd.getpwnam("nobody")
@@ -47,10 +48,10 @@ def unprivileged() -> Account | None:
 
 @dataclass
 class Daemon:
-    """One child: where it lives, how it is to be stopped, and its process while it runs.
+    """A child process: how it is started and stopped, and its handle while it runs.
 
-    `folder` is its working directory and what tells its leftovers, whose names are in `names`.
-    `ladder` is tried from the top: a signal, and the seconds to wait for it; SIGKILL comes last by itself.
+    `folder` is its working directory. A process in it whose name is in `names` is a leftover of an earlier run.
+    `stop_signals` are sent in order, each with the seconds to wait for the end of the process. SIGKILL follows.
     """
 
     title: str
@@ -58,13 +59,13 @@ class Daemon:
     log: Path
     names: frozenset[str]
     death_signal: signal.Signals
-    ladder: Sequence[tuple[signal.Signals, float]]
+    stop_signals: Sequence[tuple[signal.Signals, float]]
     account: Account | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def spawn(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
-        """Starts the command. Its parent-death signal is tied to the calling thread: call from one that lives on."""
-        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
+        """Start the command. Call it from a thread that lives on: the end of the thread counts as the parent's death."""
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_SIZE:
             self.log.replace(self.log.with_suffix(".log.1"))
         with append_to(self.log) as log, signals_delayed():
             self.process = popen(
@@ -72,44 +73,44 @@ class Daemon:
             )
 
     def end_leftovers(self) -> None:
-        """Ends what an earlier run left. Only for the holder of the data directory's lock."""
-        left = list(_living_in(self.folder, self.names))
-        for process in left:
+        """End the processes of an earlier run. The caller must hold the lock of the data directory."""
+        leftovers = list(_living_in(self.folder, self.names))
+        for process in leftovers:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.send_signal(self.ladder[0][0])
-        psutil.wait_procs(left, timeout=_POLITE_SECONDS)
-        stubborn = list(_living_in(self.folder, self.names))
-        for process in stubborn:
+                process.send_signal(self.stop_signals[0][0])
+        psutil.wait_procs(leftovers, timeout=_LEFTOVER_SECONDS)
+        remaining = list(_living_in(self.folder, self.names))
+        for process in remaining:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(stubborn, timeout=_POLITE_SECONDS)
+        psutil.wait_procs(remaining, timeout=_LEFTOVER_SECONDS)
 
     @property
     def ended(self) -> bool:
+        """Whether the process does not run."""
         return self.process is None or self.process.poll() is not None
 
     def fail_if_ended(self) -> None:
+        """Raise StackError if the process does not run."""
         if self.ended:
             status = self.process.returncode if self.process else None
-            raise StackError(
-                f"{self.title} ended with status {status}; its log {self.log} says why{last_line(self.log)}"
-            )
+            raise StackError(f"{self.title} ended with status {status}; see its log {self.log}{last_line(self.log)}")
 
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Asks `ready` again and again; a StackError if the process ends before, or the time is over."""
+        """Call `ready` until it returns True. Raises StackError if the process ends, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not ready():
             self.fail_if_ended()
             if time.monotonic() > deadline:
-                raise StackError(f"{self.title} was not ready within {seconds:.0f} seconds; its log is {self.log}")
-            time.sleep(0.02)
+                raise StackError(f"{self.title} was not ready within {seconds:.0f} seconds; see its log {self.log}")
+            time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stops the process, politely as long as the ladder allows. Does nothing if it does not run."""
+        """Stop the process with the stop signals, and with SIGKILL if they have no effect."""
         process, self.process = self.process, None
         if process is None:
             return
-        for signum, seconds in self.ladder:
+        for signum, seconds in self.stop_signals:
             process.send_signal(signum)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(seconds)
@@ -119,7 +120,7 @@ class Daemon:
             process.wait()
 
     def kill(self) -> None:
-        """Ends the process as a crash would: SIGKILL, at once."""
+        """End the process as a crash would, with SIGKILL."""
         process, self.process = self.process, None
         if process is not None:
             process.kill()
@@ -136,9 +137,10 @@ def popen(
     death_signal: signal.Signals,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Starts a child in a session of its own, with nothing of our environment, that gets `death_signal` when we die."""
+    """Start a child in a session of its own, with only `environment`. It gets `death_signal` when this process dies."""
     with warnings.catch_warnings():
-        # Python 3.12 and later warn of a fork beside threads: the child calls prctl and getppid, and no lock.
+        # Python 3.12 and later warn about forks in processes with threads. The child only calls prctl and getppid,
+        # which take no locks.
         warnings.simplefilter("ignore", DeprecationWarning)
         return subprocess.Popen(
             command,
@@ -152,12 +154,13 @@ def popen(
             user=account.uid if account else None,
             group=account.gid if account else None,
             extra_groups=[] if account else None,
-            preexec_fn=_die_with_parent(death_signal),  # noqa: PLW1509 - runs after the change of user, which undoes it
+            preexec_fn=_die_with_parent(death_signal),  # noqa: PLW1509 - must run after the change of user, which resets it
             pass_fds=pass_fds,
         )
 
 
 def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+    """Return a function for the child that asks the kernel for a signal at the parent's death, on Linux."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl
@@ -165,13 +168,14 @@ def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
 
     def before_exec() -> None:
         prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call
+        if os.getppid() != parent:  # the parent died before the call
             os._exit(1)
 
     return before_exec
 
 
 def _living_in(folder: Path, names: frozenset[str]) -> Iterator[psutil.Process]:
+    """Yield the processes with one of these names whose working directory is `folder`."""
     if not folder.exists():
         return
     home = folder.stat()
@@ -179,7 +183,7 @@ def _living_in(folder: Path, names: frozenset[str]) -> Iterator[psutil.Process]:
         with contextlib.suppress(psutil.Error, OSError):
             if process.name() not in names or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            # The link leads to the directory itself: the same path in a container is another directory.
+            # Directories are compared, not paths: the same path inside a container is another directory.
             cwd = f"/proc/{process.pid}/cwd" if sys.platform == "linux" else process.cwd()
             if os.path.samestat(os.stat(cwd), home):
                 yield process
@@ -187,7 +191,7 @@ def _living_in(folder: Path, names: frozenset[str]) -> Iterator[psutil.Process]:
 
 @contextlib.contextmanager
 def append_to(log: Path) -> Iterator[int]:
-    """A log file to add to, as a descriptor for children; only its owner may read it."""
+    """Open a log file, which only its owner can read, for appending. Yields a descriptor for child processes."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         yield descriptor
@@ -196,7 +200,7 @@ def append_to(log: Path) -> Iterator[int]:
 
 
 def last_line(log: Path) -> str:
-    """The log's last line that says something, as the end of a sentence."""
+    """Return the last line of a log that is not blank, in brackets, for the end of an error message."""
     with contextlib.suppress(OSError):
         lines = [line.strip() for line in log.read_text(errors="replace").splitlines()[-20:] if line.strip()]
         if lines:

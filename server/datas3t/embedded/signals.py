@@ -13,11 +13,11 @@ class _Signalled(BaseException):
 
 @dataclass
 class _State:
-    """Signals and delays of the main thread, the only one that handles signals."""
+    """Signals and delays of the main thread, the only one in which Python handles signals."""
 
     handled: list[signal.Signals] = field(default_factory=list)
     delays: int = 0  # blocks of `signals_delayed` that the main thread is in
-    signalled: bool = False  # a signal came during a delay
+    pending: bool = False  # a signal came during a delay
 
 
 _state = _State()
@@ -30,9 +30,9 @@ def until_signalled() -> Iterator[None]:
     Only the first signal counts: further ones are ignored while the block cleans up. Call it from the main thread.
     """
     _state.handled = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup, it stays ignored
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # under nohup it stays ignored
         _state.handled.append(signal.SIGHUP)
-    _state.signalled = False
+    _state.pending = False
     before = {each: signal.signal(each, _handle) for each in _state.handled}
     try:
         yield
@@ -45,29 +45,30 @@ def until_signalled() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_delayed() -> Iterator[None]:
-    """Delay the effect of a signal to the end of the block. Enter it to start a child process and keep its handle.
+    """Delay the effect of a signal to the end of the block, in which a child process is started and its handle stored.
 
-    An exception raised in between would leave a child that nobody stops. Raised in a fork hook, it would even be lost:
-    Python prints and drops the exceptions of fork hooks.
+    An exception in between would leave a child that nobody stops. During the fork it would even be lost, because Python
+    prints and drops the exceptions of its fork hooks.
     """
     _state.delays += 1
     try:
         yield
     finally:
         _state.delays -= 1
-        if _state.signalled and not _state.delays:
+        if _state.pending and not _state.delays:
             _end()
 
 
 def _handle(_signum: int, _frame: FrameType | None) -> None:
     if _state.delays:
-        _state.signalled = True  # ignoring signals has to wait too: the child would inherit that
+        _state.pending = True  # signals are not ignored yet either: the child would inherit that
     else:
         _end()
 
 
 def _end() -> None:
-    _state.signalled = False
+    """Ignore further signals, and end the block of `until_signalled`."""
+    _state.pending = False
     for each in _state.handled:
         signal.signal(each, signal.SIG_IGN)
     raise _Signalled

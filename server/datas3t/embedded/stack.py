@@ -1,4 +1,4 @@
-"""The stack in one data directory: PostgreSQL and SeaweedFS, and for `datas3t up` the server in front of them."""
+"""PostgreSQL and SeaweedFS in one data directory, and for `datas3t up` also the server."""
 
 import contextlib
 import os
@@ -11,9 +11,8 @@ from pathlib import Path
 
 import platformdirs
 
-from datas3t.embedded import kept_secrets, ports
-from datas3t.embedded.errors import StackError
-from datas3t.embedded.lock import held
+from datas3t.embedded import StackError, ports
+from datas3t.embedded.data_dir import load_secrets, locked, write_private
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
 from datas3t.embedded.signals import until_signalled
@@ -23,10 +22,12 @@ DATABASE = "datas3t"
 BUCKET_CONFIGURATION = "local"
 STACK_FILE = "stack.json"
 
+_POLL_SECONDS = 0.2  # between checks that the services still run
+
 _READY = """\
 datas3t is ready at {url}
 
-Next, in another terminal, with FOLDER holding some files:
+Next, in another terminal, with a FOLDER of files:
 
   export DATAS3T_SERVER_URL={url}
   datas3t datas3t add --name first --bucket local
@@ -41,7 +42,7 @@ Ctrl-C stops everything; the data stays in {data_dir}\
 
 @dataclass(frozen=True)
 class S3:
-    """Where objects go. The endpoint stays the same as long as the data directory lives."""
+    """The bucket of the services. The endpoint is the same at every start in a data directory."""
 
     endpoint: str
     bucket: str
@@ -51,7 +52,7 @@ class S3:
 
 @dataclass(frozen=True)
 class Services:
-    """What runs, and how to reach it. The two daemons can be stopped, killed and started again."""
+    """The running services, with their addresses and keys. Tests stop, kill and restart the two daemons."""
 
     data_dir: Path
     db_url: str = field(repr=False)
@@ -63,21 +64,29 @@ class Services:
 
 @contextlib.contextmanager
 def services(data_dir: Path, *, durable: bool = True) -> Iterator[Services]:
-    """Runs both in `data_dir`, made if need be, until the block ends; the data stays. StackError if that cannot be.
+    """Run PostgreSQL and SeaweedFS for the duration of the block. The data stays in `data_dir`.
 
-    Call it from a thread that lives as long as the services should: on Linux they end with it.
-    `durable=False` is for tests: what PostgreSQL acknowledged is safe from kill -9, but not from a power cut.
+    Call it from a thread that lives as long as the services: on Linux, they end with it.
+
+    Args:
+        data_dir: The folder that stores everything. It is created if it does not exist.
+        durable: False for tests: what PostgreSQL has committed survives kill -9, but not a power cut.
+
+    Raises:
+        StackError: A service cannot start, or another process uses the directory.
     """
     data_dir = data_dir.absolute()
-    with held(data_dir):
+    with locked(data_dir):
         stack_file = data_dir / STACK_FILE
-        stack_file.unlink(missing_ok=True)  # of a run that was killed
-        known = _secrets(data_dir)
-        postgres = Postgres(data_dir, 0, known.db_password, durable=durable)
-        seaweedfs = SeaweedFS(data_dir, {}, known.s3_access_key, known.s3_secret_key)
+        stack_file.unlink(missing_ok=True)  # left by a run that was killed
+        secrets = load_secrets(data_dir)
+        postgres = Postgres(data_dir, 0, secrets.db_password, durable=durable)
+        seaweedfs = SeaweedFS(data_dir, {}, secrets.s3_access_key, secrets.s3_secret_key)
+        # Ports are chosen after the end of leftovers, which may hold them.
         for daemon in (postgres, seaweedfs):
-            daemon.end_leftovers()  # before ports are looked at
+            daemon.end_leftovers()
         postgres.port, seaweedfs.ports = _ports(data_dir)
+        # Both start concurrently.
         with contextlib.ExitStack() as running:
             running.callback(seaweedfs.stop)
             seaweedfs.start()
@@ -90,17 +99,17 @@ def services(data_dir: Path, *, durable: bool = True) -> Iterator[Services]:
             yield Services(
                 data_dir=data_dir,
                 db_url=postgres.url(DATABASE),
-                encryption_key=known.encryption_key,
-                s3=S3(seaweedfs.endpoint, BUCKET, known.s3_access_key, known.s3_secret_key),
+                encryption_key=secrets.encryption_key,
+                s3=S3(seaweedfs.endpoint, BUCKET, secrets.s3_access_key, secrets.s3_secret_key),
                 postgres=postgres,
                 seaweedfs=seaweedfs,
             )
 
 
 def write_stack_file(running: Services, server_url: str) -> None:
-    """Writes `stack.json`, for scripts: how to reach all three. It goes when the services stop.
+    """Write `stack.json`, which has the addresses and keys of all three services for scripts.
 
-    It holds secrets, so only its owner may read it.
+    Only its owner can read it. It is removed when the services stop.
     """
     content = {
         "server_url": server_url,
@@ -113,19 +122,22 @@ def write_stack_file(running: Services, server_url: str) -> None:
             "secret_key": running.s3.secret_key,
         },
     }
-    kept_secrets.write_private(running.data_dir / STACK_FILE, content)
+    write_private(running.data_dir / STACK_FILE, content)
 
 
 def up(data_dir: Path | None, addr: str) -> int:
-    """Runs the whole stack until Ctrl-C or SIGTERM; returns the exit code. Main thread only.
+    """Run the services and the server until Ctrl-C or SIGTERM, and return the exit code. Call it from the main thread.
 
-    `data_dir=None` is `default_data_dir()`. `addr` is the server's, as in `datas3t server`. When all is ready, standard
-    output says so, and `stack.json` is there for as long as that holds. If one of the services ends, so does all.
+    When everything is ready, the address is printed, and `stack.json` exists until the end. If a service ends, all do.
+
+    Args:
+        data_dir: The folder that stores everything, or None for `default_data_dir()`.
+        addr: The address of the server, as for `datas3t server`.
     """
-    from datas3t.server.settings import Address, SettingsError  # noqa: PLC0415 - only who starts it needs it
+    from datas3t.server.settings import Address, SettingsError  # noqa: PLC0415 - only needed here
 
     try:
-        Address.parse(addr)  # wrong usage need not wait for a database
+        Address.parse(addr)  # check the usage before a database is started
     except SettingsError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
@@ -139,11 +151,13 @@ def up(data_dir: Path | None, addr: str) -> int:
 
 
 def default_data_dir() -> Path:
+    """Return the data directory of root or of the user."""
     return Path("/var/lib/datas3t") if os.geteuid() == 0 else Path(platformdirs.user_data_dir("datas3t", False))
 
 
 def _serve(running: Services, addr: str) -> None:
-    from datas3t.server import buckets, logs  # noqa: PLC0415 - half a second
+    """Run the server until a signal or the end of a service."""
+    from datas3t.server import buckets, logs  # noqa: PLC0415 - takes half a second
     from datas3t.server.app import Server, allow_many_connections  # noqa: PLC0415
     from datas3t.server.db.migrate import MigrationEdited  # noqa: PLC0415
     from datas3t.server.errors import Failure  # noqa: PLC0415
@@ -180,18 +194,10 @@ def _serve(running: Services, addr: str) -> None:
         while True:
             running.postgres.fail_if_ended()
             running.seaweedfs.fail_if_ended()
-            time.sleep(0.2)
-
-
-def _secrets(data_dir: Path) -> kept_secrets.Secrets:
-    if (data_dir / "postgres").exists() and not kept_secrets.file_in(data_dir).exists():
-        raise StackError(
-            f"{kept_secrets.file_in(data_dir)} is missing, and without it the data in {data_dir} cannot be opened;"
-            " put it back, or choose another data directory"
-        )
-    return kept_secrets.of(data_dir)
+            time.sleep(_POLL_SECONDS)
 
 
 def _ports(data_dir: Path) -> tuple[int, dict[str, int]]:
-    chosen = ports.of(data_dir)
+    """Return the port of PostgreSQL and the ports of SeaweedFS."""
+    chosen = ports.choose(data_dir)
     return chosen["postgres"], {name: port for name, port in chosen.items() if name != "postgres"}

@@ -22,7 +22,7 @@ from datas3t.client import (
     NotFound,
     Unavailable,
 )
-from datas3t.embedded.ports import free
+from datas3t.embedded.ports import free_ports
 from tests.client.archives import sample
 from tests.client.sites import Site
 from tests.support.faults import Fault, relay
@@ -77,7 +77,7 @@ def test_the_error_for_an_unknown_name_contains_the_name(client: Client) -> None
 
 def test_the_error_for_an_unavailable_server_contains_its_url() -> None:
     with (
-        Client(f"http://127.0.0.1:{free(1)[0]}") as client,
+        Client(f"http://127.0.0.1:{free_ports(1)[0]}") as client,
         pytest.raises(Unavailable, match=r"http://127.*datas3t up"),
     ):
         client.list_buckets()
