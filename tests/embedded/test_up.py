@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 import pytest
 
@@ -22,25 +23,20 @@ from datas3t.embedded.stack import up
 sys.exit(up(Path(sys.argv[1]), sys.argv[2]))
 """
 
-# Python drops exceptions that are raised while a fork hook runs.
+# Python drops exceptions that are raised while it runs a fork hook.
 _SIGNAL_DURING_FORK = """
 import os, signal
 os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
 """
 
 
-def start(data_dir: Path, addr: str = "127.0.0.1:0") -> Process:
-    return Process(["-c", _UP, str(data_dir), addr], data_dir.with_suffix(".out"))
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    return tmp_path / "data"
+def start(data_dir: Path, addr: str = "127.0.0.1:0", program: str = _UP) -> Process:
+    return Process(["-c", program, str(data_dir), addr], data_dir.with_suffix(".out"))
 
 
 @contextlib.contextmanager
 def running(data_dir: Path) -> Iterator[tuple[Process, dict[str, Any]]]:
-    """A stack that is ready, with what its stack.json says. Told to end with the block, if it still runs."""
+    """Start `datas3t up` and yield its process and the content of stack.json. It is stopped after the block."""
     up = start(data_dir)
     try:
         file = data_dir / "stack.json"
@@ -57,26 +53,24 @@ def get(url: str) -> Any:
         return json.load(answer)
 
 
-def test_a_bucket_configuration_is_there_and_the_next_run_has_it_too(data_dir: Path) -> None:
+def test_the_first_run_adds_a_bucket_configuration_that_the_next_run_has_too(new_data_dir: Path) -> None:
     for signum in (signal.SIGINT, signal.SIGTERM):
-        with running(data_dir) as (up, stack):
+        with running(new_data_dir) as (up, stack):
             expected = [{"name": "local", "endpoint": stack["s3"]["endpoint"], "bucket": stack["s3"]["bucket"]}]
             assert get(stack["server_url"] + "/api/bucket") == expected
             assert up.terminate(signum) == 0
-        assert not (data_dir / "stack.json").exists()
+        assert not (new_data_dir / "stack.json").exists()
 
 
-def test_it_says_where_it_is_and_how_to_go_on(data_dir: Path) -> None:
+def test_addresses_and_keys_are_printed_for_people_and_stored_for_scripts(data_dir: Path) -> None:
     with running(data_dir) as (up, stack):
+        # People read addresses and the next commands, but no secrets.
         wait_until(lambda: "Ctrl-C" in up.log)
         assert up.log.startswith(f"datas3t is ready at {stack['server_url']}\n")
         assert f"export DATAS3T_SERVER_URL={stack['server_url']}\n" in up.log
         assert f"{data_dir}/stack.json" in up.log
         assert not [secret for secret in (stack["encryption_key"], stack["s3"]["secret_key"]) if secret in up.log]
-
-
-def test_stack_json_holds_what_scripts_need_for_its_owner_alone(data_dir: Path) -> None:
-    with running(data_dir) as (_, stack):
+        # Scripts of the same user read everything from the file.
         assert list(stack) == ["server_url", "db_url", "encryption_key", "s3"]
         assert list(stack["s3"]) == ["endpoint", "bucket", "access_key", "secret_key"]
         assert stat.S_IMODE((data_dir / "stack.json").stat().st_mode) == 0o600
@@ -84,9 +78,9 @@ def test_stack_json_holds_what_scripts_need_for_its_owner_alone(data_dir: Path) 
             assert connection.execute("SELECT name FROM s3_buckets").fetchall() == [("local",)]
 
 
-def test_an_address_that_is_taken_is_an_error_of_one_line_and_nothing_is_left(data_dir: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        addr = f"127.0.0.1:{taken.getsockname()[1]}"
+def test_an_address_in_use_is_an_error_of_one_line_and_nothing_is_left(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        addr = f"127.0.0.1:{listener.getsockname()[1]}"
         up = start(data_dir, addr)
         assert up.wait(60) == 1
     assert up.log.startswith("Error: ")
@@ -95,7 +89,7 @@ def test_an_address_that_is_taken_is_an_error_of_one_line_and_nothing_is_left(da
     assert not living_in(data_dir)
 
 
-def test_if_a_service_ends_so_does_everything_and_it_says_which(data_dir: Path) -> None:
+def test_the_end_of_a_service_ends_everything_and_is_named(data_dir: Path) -> None:
     with running(data_dir) as (up, _):
         (weed,) = [process for process in living_in(data_dir) if process.name() == "weed"]
         weed.kill()
@@ -104,14 +98,24 @@ def test_if_a_service_ends_so_does_everything_and_it_says_which(data_dir: Path) 
     assert not living_in(data_dir)
 
 
-def test_a_signal_while_it_starts_ends_it_cleanly(data_dir: Path) -> None:
-    up = start(data_dir)
-    wait_until(lambda: bool(living_in(data_dir)), what="the first service")
-    assert up.terminate() == 0
-    assert not living_in(data_dir)
+@pytest.mark.parametrize("service", ["weed", "initdb"])
+def test_a_signal_during_a_start_ends_it_cleanly(new_data_dir: Path, service: str) -> None:
+    up = start(new_data_dir)
+    wait_until(lambda: service in names_of(new_data_dir), what=service)
+    assert up.terminate() == 0, up.log
+    assert not living_in(new_data_dir)
 
 
-def test_a_signal_during_a_fork_ends_it_cleanly(data_dir: Path) -> None:
-    up = Process(["-c", _SIGNAL_DURING_FORK + _UP, str(data_dir), "127.0.0.1:0"], data_dir.with_suffix(".out"))
+def names_of(data_dir: Path) -> list[str]:
+    """Return the names of the processes of a data directory."""
+    names = []
+    for process in living_in(data_dir):
+        with contextlib.suppress(psutil.Error):
+            names.append(process.name())
+    return names
+
+
+def test_a_signal_during_a_fork_ends_the_start_cleanly(new_data_dir: Path) -> None:
+    up = start(new_data_dir, program=_SIGNAL_DURING_FORK + _UP)
     assert up.wait() == 0, up.log
-    assert not living_in(data_dir)
+    assert not living_in(new_data_dir)

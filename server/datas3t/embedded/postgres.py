@@ -31,7 +31,7 @@ _READY_SECONDS = 120.0  # after a crash, PostgreSQL first replays its log
 
 
 class Postgres(Daemon):
-    """A cluster in `data_dir/postgres` on 127.0.0.1. With `durable=False`, its commits survive kill -9 but no power cut."""
+    """A cluster in `data_dir/postgres` on 127.0.0.1. If not `durable`, commits survive kill -9, but no power cut."""
 
     def __init__(self, data_dir: Path, port: int, password: str, *, durable: bool = True) -> None:
         super().__init__(

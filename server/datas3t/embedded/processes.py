@@ -64,7 +64,7 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def spawn(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
-        """Start the command. Call it from a thread that lives on: the end of the thread counts as the parent's death."""
+        """Start the command. On Linux, the end of the calling thread counts as the death of the parent."""
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_SIZE:
             self.log.replace(self.log.with_suffix(".log.1"))
         with append_to(self.log) as log, signals_delayed():
