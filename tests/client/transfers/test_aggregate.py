@@ -177,7 +177,7 @@ def test_the_error_for_an_unfit_range_names_the_nearest_fit_range(
 ) -> None:
     for n, sizes in [(1, [1, 2]), (3, [3, 4]), (6, [5]), (20, [6, 7])]:
         site.upload(sample(tmp_path / f"{n}.tar", n, *sizes))
-    with pytest.raises(InvalidArgument, match=rf"the nearest range that can is {nearest[0]} to {nearest[1]}") as caught:
+    with pytest.raises(InvalidArgument, match=rf"the nearest range that can be aggregated is {nearest[0]} to {nearest[1]}") as caught:
         site.client.aggregate(site.name, first, last)
     assert caught.value.reason == "AGGREGATE_RANGE_UNFIT"
     assert (caught.value.metadata["nearest_first"], caught.value.metadata["nearest_last"]) == ("1", "4")
@@ -219,7 +219,7 @@ def test_an_overwritten_source_that_s3_copies_raises_object_changed(site: Site, 
     other = bytearray(first.data)
     other[1 * MIB] ^= 1
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=bytes(other))
-    with pytest.raises(ObjectChanged, match="not the one that was committed"):
+    with pytest.raises(ObjectChanged, match="is missing or was changed"):
         site.client.aggregate(site.name, 1, 2)
 
 

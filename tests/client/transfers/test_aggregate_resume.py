@@ -102,7 +102,7 @@ def test_after_a_crash_that_follows_the_completion_nothing_is_done_twice(
     again = site.client.aggregate(site.name, 1, 3)
     assert (again.size, again.bytes_copied, again.bytes_moved) == (first.size, 0, 0)
     assert_merged(site, samples)
-    with pytest.raises(InvalidArgument, match="two at least"):
+    with pytest.raises(InvalidArgument, match="at least two are needed"):
         site.client.aggregate(site.name, 1, 3)
 
 
