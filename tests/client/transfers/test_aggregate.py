@@ -177,7 +177,9 @@ def test_the_error_for_an_unfit_range_names_the_nearest_fit_range(
 ) -> None:
     for n, sizes in [(1, [1, 2]), (3, [3, 4]), (6, [5]), (20, [6, 7])]:
         site.upload(sample(tmp_path / f"{n}.tar", n, *sizes))
-    with pytest.raises(InvalidArgument, match=rf"the nearest range that can be aggregated is {nearest[0]} to {nearest[1]}") as caught:
+    with pytest.raises(
+        InvalidArgument, match=rf"the nearest range that can be aggregated is {nearest[0]} to {nearest[1]}"
+    ) as caught:
         site.client.aggregate(site.name, first, last)
     assert caught.value.reason == "AGGREGATE_RANGE_UNFIT"
     assert (caught.value.metadata["nearest_first"], caught.value.metadata["nearest_last"]) == ("1", "4")
