@@ -16,12 +16,12 @@ server knows of every object and multipart upload there, even if a process is ki
     completed   the objects were checked, and the datarange was inserted in the transaction that ended the intent
     cancelled   by a call, because the datas3t was cleared or deleted, because S3 opened no multipart upload,
                 or by the reaper after `expires_at`
-    failed      a completion found what no repetition can change: wrong objects, an overlap, other sources
+    failed      a completion found a problem that a repetition cannot solve: wrong objects, an overlap, changed sources
 
-These three states are final. A call that is repeated has the same outcome again; the reaper forgets the row after a
-month. The statement that cancels or fails an intent also queues its objects for deletion, twice: now, and when no PUT
-can arrive any more, because its URLs have expired. No transaction is open while S3 is called: each transition checks
-that the intent is still pending, and does nothing if it is not.
+These three states are final. A repeated call has the same outcome as the first, until the reaper deletes the row after
+30 days. The statement that cancels or fails an intent also queues its objects for deletion, twice: at once, and after
+its URLs have expired, when no PUT can arrive any more. No transaction is open while S3 is called. So each transition
+checks that the intent is still pending, and does nothing if it is not.
 """
 
 from datas3t.server.intents.states import AGGREGATES, UPLOADS, Intent, Intents
