@@ -63,7 +63,7 @@ def loopback(size: int) -> Iterator[Loopback]:
             for _ in range(size // _PIECE):
                 file.write(os.urandom(_PIECE))
         small = stack.enter_context(_small_server(path))
-        url = stack.enter_context(nginx.serving(_SERVER, root=folder)) if nginx.found() else small
+        url = stack.enter_context(nginx.serving(_SERVER, root=folder)) if nginx.is_installed() else small
         etag, kind = _etag_and_server(url)
         yield Loopback(f"{url}/object", etag, path, size, f"{small}/sink", f"{small}/hashing", kind)
 

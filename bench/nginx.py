@@ -22,7 +22,7 @@ http {{
 """
 
 
-def found() -> bool:
+def is_installed() -> bool:
     """Return whether nginx is installed."""
     return shutil.which("nginx") is not None
 

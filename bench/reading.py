@@ -67,7 +67,7 @@ def _about(rounds: int) -> str:
     """Return a description of the machine and of how to read the tables."""
     libcurl = pycurl.version.partition(" OpenSSL")[0]
     front = "without nginx, so only SeaweedFS was measured"
-    if nginx.found():
+    if nginx.is_installed():
         front = subprocess.run(["nginx", "-v"], capture_output=True, text=True, check=True).stderr.split()[-1]
     return (
         f"{os.cpu_count()} cores, {platform.machine()}, load {os.getloadavg()[0]:.1f} at the start, Python "

@@ -117,6 +117,6 @@ def running_stand(folder: Path | None) -> Iterator[Stand]:
         running = stack.enter_context(services(own / "stack"))
         server = stack.enter_context(running_server(own / "server", running.db_url, running.encryption_key))
         s3 = Access(running.s3.endpoint, running.s3.bucket, running.s3.access_key, running.s3.secret_key)
-        fast = stack.enter_context(front.fast(s3.endpoint, memory / "root")) if nginx.found() else None
+        fast = stack.enter_context(front.fast(s3.endpoint, memory / "root")) if nginx.is_installed() else None
         client = stack.enter_context(Client(server.url))
         yield Stand(client, server, running.db_url, running.encryption_key, s3, fast, own, memory)

@@ -57,14 +57,14 @@ def failed_call(code: grpc.StatusCode, message: str, reason: str = "", **metadat
 @pytest.mark.parametrize("kind", KINDS)
 def test_pickling_keeps_everything(kind: type[Datas3tError]) -> None:
     error = kind("no 'such' thing", reason="SOME_REASON", metadata={"field": "name"})
-    again = pickle.loads(pickle.dumps(error))
-    assert type(again) is kind
-    assert (str(again), again.reason, again.metadata) == ("no 'such' thing", "SOME_REASON", {"field": "name"})
+    restored = pickle.loads(pickle.dumps(error))
+    assert type(restored) is kind
+    assert (str(restored), restored.reason, restored.metadata) == ("no 'such' thing", "SOME_REASON", {"field": "name"})
 
 
 def test_pickling_keeps_the_key_of_a_missing_datapoint() -> None:
-    again = pickle.loads(pickle.dumps(errors.DatapointNotFound("images has no datapoint 7", key=7)))
-    assert (again.key, str(again)) == (7, "images has no datapoint 7")
+    restored = pickle.loads(pickle.dumps(errors.DatapointNotFound("images has no datapoint 7", key=7)))
+    assert (restored.key, str(restored)) == (7, "images has no datapoint 7")
 
 
 @pytest.mark.parametrize(("kind", "builtin"), BUILTINS)

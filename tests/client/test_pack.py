@@ -52,11 +52,11 @@ def test_the_archive_is_valid(tmp_path: Path) -> None:
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     source = write_files(tmp_path / "in", a=b"1", b=b"22")
-    once = pack([source], tmp_path / "1.tar")
+    first = pack([source], tmp_path / "1.tar")
     os.utime(source / "a", (1, 1))
     (source / "b").chmod(0o600)
-    again = pack([source], tmp_path / "2.tar")
-    assert once.archive.read_bytes() == again.archive.read_bytes()
+    second = pack([source], tmp_path / "2.tar")
+    assert first.archive.read_bytes() == second.archive.read_bytes()
 
 
 @pytest.mark.parametrize(

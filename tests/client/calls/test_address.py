@@ -18,8 +18,8 @@ from datas3t.client.errors import InvalidArgument
     ],
 )
 def test_the_scheme_decides_tls_and_the_default_port(url: str, target: str, tls: bool) -> None:
-    found = resolve_address(url)
-    assert (found.target, found.tls) == (target, tls)
+    resolved = resolve_address(url)
+    assert (resolved.target, resolved.tls) == (target, tls)
 
 
 def test_without_a_url_the_environment_counts_and_then_the_default(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,11 +135,11 @@ def test_many_threads_use_one_client(client: Client, datas3t: str) -> None:
 
 def test_a_client_can_be_pickled_and_used_after_close(client: Client) -> None:
     before = client.list_buckets()
-    again = pickle.loads(pickle.dumps(client))
-    assert (again.url, again.list_buckets()) == (client.url, before)
+    restored = pickle.loads(pickle.dumps(client))
+    assert (restored.url, restored.list_buckets()) == (client.url, before)
     client.close()
     assert client.list_buckets() == before
-    again.close()
+    restored.close()
 
 
 def test_closing_a_client_ends_the_calls_in_flight(client: Client) -> None:

@@ -19,11 +19,11 @@ def upload_three(site: Site, folder: Path) -> None:
 
 def test_dataranges_are_listed_by_first_key_with_their_objects(site: Site, tmp_path: Path) -> None:
     upload_three(site, tmp_path)
-    found = site.client.list_dataranges(site.name)
-    assert [(each.first, each.last, each.datapoints) for each in found] == [(0, 2, 3), (3, 4, 2), (10, 10, 1)]
-    assert isinstance(found[0], Datarange)
-    assert found[0].size == len((tmp_path / "0.tar").read_bytes())
-    assert sorted(key for each in found for key in (each.object_key, each.index_object_key)) == site.objects()
+    listing = site.client.list_dataranges(site.name)
+    assert [(each.first, each.last, each.datapoints) for each in listing] == [(0, 2, 3), (3, 4, 2), (10, 10, 1)]
+    assert isinstance(listing[0], Datarange)
+    assert listing[0].size == len((tmp_path / "0.tar").read_bytes())
+    assert sorted(key for each in listing for key in (each.object_key, each.index_object_key)) == site.objects()
 
 
 def test_several_dataranges_are_deleted_if_the_ends_match(site: Site, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_several_dataranges_are_deleted_if_the_ends_match(site: Site, tmp_path: 
 @pytest.mark.parametrize(("first", "last"), [(0, 3), (1, 4), (0, 9), (2, 10)])
 def test_a_range_that_cuts_through_a_datarange_is_refused(site: Site, tmp_path: Path, first: int, last: int) -> None:
     upload_three(site, tmp_path)
-    with pytest.raises(InvalidArgument, match="whole dataranges there are"):
+    with pytest.raises(InvalidArgument, match="to include them whole"):
         site.client.delete_dataranges(site.name, first, last)
     assert len(site.client.list_dataranges(site.name)) == 3
 
@@ -48,10 +48,10 @@ def test_dataranges_that_were_merged_before_their_deletion_raise_aborted(
     listed = dataranges.list_all
 
     def merge_after_listing(connection: Connection, name: str) -> list[Datarange]:
-        found = listed(connection, name)
-        if len(found) == 3:
+        listing = listed(connection, name)
+        if len(listing) == 3:
             site.client.aggregate(name, 0, 4)
-        return found
+        return listing
 
     monkeypatch.setattr(dataranges, "list_all", merge_after_listing)
     with pytest.raises(Aborted, match="replaced concurrently"):

@@ -21,12 +21,12 @@ COPY = b"x-amz-copy-source"
 
 def upload_all(site: Site, folder: Path, *archives: list[int]) -> list[Sample]:
     """Upload archives of datapoints of these sizes, numbered without gaps."""
-    made, first = [], 1
+    samples, first = [], 1
     for sizes in archives:
-        made.append(sample(folder / f"{first}.tar", first, *sizes))
+        samples.append(sample(folder / f"{first}.tar", first, *sizes))
         first += len(sizes)
-        site.upload(made[-1])
-    return made
+        site.upload(samples[-1])
+    return samples
 
 
 def merged(samples: list[Sample]) -> bytes:

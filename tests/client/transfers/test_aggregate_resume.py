@@ -99,8 +99,8 @@ def test_after_a_crash_that_follows_the_completion_nothing_is_done_twice(
     with monkeypatch.context() as crash:
         crash.setattr(Journal, "remove", lambda journal: None)
         first = site.client.aggregate(site.name, 1, 3)
-    again = site.client.aggregate(site.name, 1, 3)
-    assert (again.size, again.bytes_copied, again.bytes_moved) == (first.size, 0, 0)
+    second = site.client.aggregate(site.name, 1, 3)
+    assert (second.size, second.bytes_copied, second.bytes_moved) == (first.size, 0, 0)
     assert_merged(site, samples)
     with pytest.raises(InvalidArgument, match="at least two are needed"):
         site.client.aggregate(site.name, 1, 3)

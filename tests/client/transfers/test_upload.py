@@ -54,7 +54,7 @@ def test_progress_reports_phase_after_phase_and_never_decreases(site: Site, tmp_
     assert list(dict.fromkeys(phase for phase, _, _ in seen)) == ["index", "upload", "complete"]
     assert thread == {threading.get_ident()}
     for phase in ("index", "upload", "complete"):
-        steps = [(current, total) for found, current, total in seen if found == phase]
+        steps = [(current, total) for name, current, total in seen if name == phase]
         assert steps == sorted(steps)
         assert steps[0][0] == 0
         assert steps[-1][0] == steps[-1][1]
@@ -198,8 +198,8 @@ def test_many_threads_upload_concurrently(site: Site, tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert failures == []
-    found = site.client.list_dataranges(site.name)
-    assert [site.object(each.object_key) for each in found] == [each.data for each in samples]
+    listing = site.client.list_dataranges(site.name)
+    assert [site.object(each.object_key) for each in listing] == [each.data for each in samples]
 
 
 def test_an_upload_works_without_a_state_folder(site: Site, tmp_path: Path, state_home: Path) -> None:

@@ -102,7 +102,7 @@ def _check_ends(name: str, chosen: list[Datarange], first: int, last: int) -> No
     if chosen[0].first != first or chosen[-1].last != last:
         raise InvalidArgument(
             f"{first} to {last} cuts through dataranges of {name!r}; "
-            f"the whole dataranges there are {chosen[0].first} to {chosen[-1].last}"
+            f"use {chosen[0].first} to {chosen[-1].last} to include them whole"
         )
 
 

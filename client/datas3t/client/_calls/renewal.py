@@ -5,7 +5,7 @@ two cases:
 
 - Its end is near: no request should start with a URL that ends before the request does.
 - S3 refused one of its URLs (status 403), because the local clock is wrong or the signing credentials were replaced.
-  The engine then asks for the URL again with `refused` set. All requests under way use the same batch and are refused
+  The engine then asks for the URL again with `refused` set. All requests in flight use the same batch and are refused
   at about the same time, so the first refusal renews the batch, and the others get its new URLs.
 
 If S3 also refuses the new URLs, the engine gives up after as many renewals as a request has retries.
@@ -44,7 +44,7 @@ class Lifetime:
 
     @classmethod
     def until(cls, *expires_at: Timestamp) -> "Lifetime":
-        """Return the lifetime of URLs that were signed just now, given when they end: one time for each answer."""
+        """Return the lifetime of URLs that were signed just now, given when they end: one time for each response."""
         end = min(each.ToMicroseconds() for each in expires_at) / 1e6
         left = end - time.time()
         return cls(time.monotonic(), end - min(_MARGIN, left / 10) if left > 0 else math.inf, end)
@@ -65,7 +65,7 @@ class SignedParts(Generic[T]):
 
     Args:
         sign: Has the server sign the parts with these numbers, and returns them by number, with their lifetime. There
-            may be no numbers: the answer then renews only what is signed beside the parts, such as an index's URL.
+            may be no numbers: the response then renews only what is signed with every part, such as an index's URL.
     """
 
     def __init__(self, sign: Callable[[Sequence[int]], tuple[dict[int, T], Lifetime]]) -> None:
@@ -87,7 +87,7 @@ class SignedParts(Generic[T]):
         return self._parts[number]
 
     def renew_if_over(self, refused: bool = False) -> None:
-        """Renew what is signed beside the parts, if its end is near or S3 has refused it."""
+        """Renew what is signed with every part, if its end is near or S3 has refused it."""
         if self._is_over(refused):
             self.sign((), renew=True)
 
@@ -105,8 +105,3 @@ class SignedParts(Generic[T]):
 
     def _is_over(self, refused: bool = False) -> bool:
         return self._lifetime is None or self._lifetime.is_over(refused)
-
-
-def stale_at(expires_at: Timestamp) -> float:
-    """Return when to stop using URLs that were signed just now, in seconds since the epoch."""
-    return Lifetime.until(expires_at).stale_at

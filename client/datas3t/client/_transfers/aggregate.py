@@ -61,7 +61,7 @@ class _AggregateTask(Task[OpenAggregate, Aggregated]):
         )
     )
     restart_reasons = closed_reasons
-    hopeless = (TransferRefused, ObjectChanged, Aborted)
+    final_errors = (TransferRefused, ObjectChanged, Aborted)
 
     def __init__(
         self, session: Session, name: str, first: int, last: int, tuning: Tuning, progress: Progress | None

@@ -136,7 +136,7 @@ def download_tar(
     connection = session.connection
     with resumable(f"the download to {path}"):
         plan = Plan(connection, name, first, last)
-        with closing(UnfinishedDownload(path)) as unfinished, _removed_if_hopeless(unfinished):
+        with closing(UnfinishedDownload(path)) as unfinished, _removed_on_final_error(unfinished):
             for phase in _PHASES:
                 with suppress(PlanChanged), output_file.os_errors_as_file_error(path):
                     _fetch(connection.engine, plan, unfinished, chunk_size, phase, tuning=tuning, progress=progress)
@@ -147,8 +147,8 @@ def download_tar(
 
 
 @contextmanager
-def _removed_if_hopeless(unfinished: UnfinishedDownload) -> Iterator[None]:
-    """Remove the unfinished file after an error that running the download again would not help against."""
+def _removed_on_final_error(unfinished: UnfinishedDownload) -> Iterator[None]:
+    """Remove the unfinished file after an error that a second run would only repeat."""
     try:
         yield
     except (NotFound, ObjectChanged):

@@ -94,36 +94,38 @@ class OpenTransfer(Protocol):
         ...
 
 
-O = TypeVar("O", bound=OpenTransfer)  # noqa: E741
-R = TypeVar("R")
+Opened = TypeVar("Opened", bound=OpenTransfer)
+Result = TypeVar("Result")
 
 
-class Task(ABC, Generic[O, R]):
+class Task(ABC, Generic[Opened, Result]):
     """One upload or aggregate, with the journal from which a later run resumes it.
 
     Attributes:
         closed_reasons: The server's reasons that mean that the task has ended and cannot be resumed.
         restart_reasons: Those of them after which a task that an earlier run has sent is started over.
-        hopeless: The errors after which running the call again would not help, so that the task is cancelled.
+        final_errors: The errors after which running the call again would not help, so that the task is cancelled.
     """
 
     closed_reasons: ClassVar[frozenset[str]]
     restart_reasons: ClassVar[frozenset[str]]
-    hopeless: ClassVar[tuple[type[Datas3tError], ...]]
+    final_errors: ClassVar[tuple[type[Datas3tError], ...]]
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
-    def run(self, progress: Progress | None) -> R:
+    def run(self, progress: Progress | None) -> Result:
         """Do what remains of the task, and return its result.
 
         Raise the error that ended it. The journal then remains only if running the call again can help.
         """
+        # Complete what an earlier run has sent.
         entry = self._journal.read()
         result = self._complete_earlier(entry) if entry and entry.sent else None
+        # Otherwise send what is missing of what it has started, or of a new one, and complete that.
         if result is None:
             opened, uploaded = (entry and self._resumed(entry)) or (self._started(), [])
-            with self._cancelled_if_hopeless(opened):
+            with self._cancelled_on_final_error(opened):
                 etags, result = self.transfer(opened, uploaded)
             self._journal.write(JournalEntry(opened.id, True, tuple(etags)))
             self._complete(opened, etags)
@@ -132,30 +134,30 @@ class Task(ABC, Generic[O, R]):
         return result
 
     @abstractmethod
-    def start(self) -> O:
+    def start(self) -> Opened:
         """Have the server start it."""
 
     @abstractmethod
-    def reopen(self, upload_id: int) -> O:
+    def reopen(self, upload_id: int) -> Opened:
         """Return what an earlier run has started; no call is made."""
 
     @abstractmethod
-    def transfer(self, opened: O, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], R]:
+    def transfer(self, opened: Opened, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], Result]:
         """Send what is missing, given the parts that S3 already has.
 
         Return the ETags of all parts, in order, and the result.
         """
 
     @abstractmethod
-    def committed(self) -> R | None:
+    def committed(self) -> Result | None:
         """Return the result of an earlier run that was completed, or None if it no longer exists on the server."""
 
-    def _started(self) -> O:
+    def _started(self) -> Opened:
         opened = self.start()
         self._journal.write(JournalEntry(opened.id))
         return opened
 
-    def _resumed(self, entry: JournalEntry) -> tuple[O, list[v1.UploadedPart]] | None:
+    def _resumed(self, entry: JournalEntry) -> tuple[Opened, list[v1.UploadedPart]] | None:
         """Return what an earlier run started and the parts that S3 has, or None if it has ended since."""
         opened = self.reopen(entry.upload_id)
         try:
@@ -165,7 +167,7 @@ class Task(ABC, Generic[O, R]):
                 raise
             return None
 
-    def _complete_earlier(self, entry: JournalEntry) -> R | None:
+    def _complete_earlier(self, entry: JournalEntry) -> Result | None:
         """Complete what an earlier run has sent. Return its result, or None if the task must be started over.
 
         The earlier run may have completed it already, and the result may have been deleted or replaced since.
@@ -178,7 +180,7 @@ class Task(ABC, Generic[O, R]):
             return None
         return self.committed()
 
-    def _complete(self, opened: O, etags: Sequence[str]) -> None:
+    def _complete(self, opened: Opened, etags: Sequence[str]) -> None:
         try:
             retry_while_unavailable(lambda: opened.complete(etags))
         except Datas3tError as error:
@@ -187,11 +189,11 @@ class Task(ABC, Generic[O, R]):
             raise
 
     @contextmanager
-    def _cancelled_if_hopeless(self, opened: O) -> Iterator[None]:
-        """Cancel the task if the block raises one of the hopeless errors, so that the server can delete its objects."""
+    def _cancelled_on_final_error(self, opened: Opened) -> Iterator[None]:
+        """Cancel the task if the block raises one of `final_errors`, so that the server can delete its objects."""
         try:
             yield
-        except self.hopeless:
+        except self.final_errors:
             with suppress(Datas3tError):
                 opened.cancel()
             self._journal.remove()

@@ -70,7 +70,7 @@ def _scan(source: Source, progress: Progress | None) -> Contents:
 class _UploadTask(Task[OpenUpload, Uploaded]):
     restart_reasons = frozenset(("UPLOAD_NOT_FOUND", "UPLOAD_CANCELLED"))
     closed_reasons = restart_reasons | {"UPLOAD_INVALID", "UPLOAD_COMPLETED", "DATARANGE_OVERLAPS"}
-    hopeless = (FileError, TransferRefused)
+    final_errors = (FileError, TransferRefused)
 
     def __init__(
         self,
