@@ -135,6 +135,7 @@ def download_tar(
     path = output_file.resolve(output)
     connection = session.connection
     with resumable(f"the download to {path}"):
+        # The plan comes first: without datapoints to download, no file should appear.
         plan = Plan(connection, name, first, last)
         with closing(UnfinishedDownload(path)) as unfinished, _removed_on_final_error(unfinished):
             for phase in _PHASES:

@@ -29,8 +29,8 @@ def send(
     """Send the archive and the index.
 
     Args:
-        engine: What sends.
-        upload: Where to send to.
+        engine: The engine that sends.
+        upload: The upload, which has the URLs.
         source: The archive.
         index: The archive's index.
         uploaded: The parts that S3 already has. Those with other bytes than the file are sent again.
@@ -40,10 +40,12 @@ def send(
     Returns:
         The ETags of all parts, in order; empty for a direct upload.
     """
+    # Find out what need not be sent.
     etags = _unchanged_parts(upload, source, uploaded, progress)
     done = sum(len(upload.part(number)) for number in etags)
     reporter = Reporter(progress, "upload", source.size + len(index), done)
 
+    # Send the rest.
     numbers: dict[Request, int] = {}  # of the requests that send parts
 
     def on_done(request: Request, response: Response) -> None:
