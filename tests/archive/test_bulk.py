@@ -111,7 +111,20 @@ MIXED = {
         (pax({b"mtime": b"1.5"}) if key % 2 else b"") + entry(NAME % key) for key in range(90)
     ],
     "names of all extensions": [entry(NAME % key + b"x" * (key % 70)) for key in range(90)],
-    "several PAX headers now and then": [pax({b"mtime": b"1"}) * (key % 7) + entry(NAME % key) for key in range(60)],
+    "two PAX headers before a late entry": [
+        pax({b"mtime": b"1"}) * (1 + (key == 70)) + entry(NAME % key) for key in range(90)
+    ],
+    "a path that is set twice": [
+        pax({b"mtime": b"1"} if key != 70 else {b"path": NAME % key}, {b"path": NAME % key} if key == 70 else {})
+        + entry(NAME % key)
+        for key in range(90)
+    ],
+    "a global header behind a PAX header": [
+        pax({b"mtime": b"1"}) + pax({b"a": b"b"}, kind=b"g") * (key == 70) + entry(NAME % key) for key in range(90)
+    ],
+    "a late PAX header that is too large": [
+        pax({b"mtime": b"1" if key != 70 else b"1" * 2**20}) + entry(NAME % key) for key in range(90)
+    ],
     "a PAX path now and then": [
         entry(NAME % key) if key % 9 else pax({b"path": NAME % key}) + entry(b"short") for key in range(90)
     ],
@@ -148,6 +161,10 @@ REFUSED = {
     "a key that wraps around 2^64": "18446744073709551686.bin' has a key above",
     "a sparse file after PAX times": "00000000000000000070.bin' is a sparse file",
     "a PAX record that does not end": "has a malformed record",
+    "two PAX headers before a late entry": "has two PAX headers",
+    "a path that is set twice": "sets 'path' twice",
+    "a global header behind a PAX header": "follows other headers of the entry",
+    "a late PAX header that is too large": "has extended headers of more than 1048576 bytes",
 }
 
 

@@ -69,9 +69,9 @@ def test_a_record_has_the_documented_bytes() -> None:
     assert index.encode([Entry(0x0102030405060708, 3, 0x0A0B0C0D0E0F)]).hex() == "01020304050607080003" + "0a0b0c0d0e0f"
 
 
-@pytest.mark.parametrize("entry", [Entry(0, 1, 2**48), Entry(0, 65_536, 0), Entry(0, 0, 1), Entry(0, 1, -1)])
+@pytest.mark.parametrize("entry", [Entry(0, 1, 2**48), Entry(0, 2_057, 0), Entry(0, 0, 1), Entry(0, 1, -1)])
 def test_an_entry_that_does_not_fit_a_record_is_refused(entry: Entry) -> None:
-    with pytest.raises(IndexFormatError, match="the limits are 65535 blocks"):
+    with pytest.raises(IndexFormatError, match="the limits are 2056 blocks"):
         index.encode([entry])
 
 
@@ -100,6 +100,14 @@ def test_a_long_index_is_checked_with_numpy() -> None:
     entries[7] = entries[7]._replace(header_blocks=1)
     with pytest.raises(IndexFormatError, match="index entry 8 starts at"):
         index.check(index.encode(entries), size)
+
+
+@pytest.mark.parametrize("count", [3, 60_000])
+def test_an_index_entry_with_more_header_blocks_than_allowed_is_refused(count: int) -> None:
+    records = [index.RECORD.pack(512 * number, 1, 0, 0) for number in range(count - 1)]
+    raw = b"".join(records) + index.RECORD.pack(512 * (count - 1), 65_535, 0, 0)
+    with pytest.raises(IndexFormatError, match=f"entry {count - 1} has 65535 header blocks, but an entry has at most"):
+        index.check(raw, 2**40)
 
 
 @pytest.mark.parametrize(

@@ -67,11 +67,11 @@ def entry(name: bytes, content: bytes = b"x", **fields: bytes) -> bytes:
     return raw_header(name, len(content), **fields) + content + bytes(-len(content) % 512)
 
 
-def pax(records: dict[bytes, bytes], *, kind: bytes = b"x") -> bytes:
-    """Return an extended header with these records."""
+def pax(*records: dict[bytes, bytes], kind: bytes = b"x") -> bytes:
+    """Return an extended header with these records. A record that is in several of the dictionaries is repeated."""
     payload = b""
-    for key, value in records.items():
+    for key, value in (record for each in records for record in each.items()):
         rest = b" %s=%s\n" % (key, value)
-        digits = next(count for count in range(1, 6) if len(str(len(rest) + count)) == count)
+        digits = next(count for count in range(1, 9) if len(str(len(rest) + count)) == count)
         payload += b"%d%s" % (len(rest) + digits, rest)
     return entry(b"PaxHeaders/x", payload, kind=kind)

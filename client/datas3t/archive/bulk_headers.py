@@ -217,10 +217,9 @@ def _learn(payload: bytes) -> tuple[Words, Words, Words] | None:
     equal, and the mask of the digits. Other digits in these places cannot make the payload affect its entry.
     """
     try:
-        records = header.pax_records(payload, 0)
+        if header.pax_records(payload, 0):
+            return None
     except ArchiveError:
-        return None
-    if any(header.changes_entry(key) for key in records):
         return None
 
     # Replace the digits in the value of each record, `<length> <key>=<value>`.

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from zlib import adler32
 
 from datas3t.archive import ArchiveError, names
-from datas3t.archive.index import BLOCK, MAX_HEADER_BLOCKS, MAX_SIZE, Entry, padded
+from datas3t.archive.index import BLOCK, MAX_EXTENDED, MAX_HEADER_BLOCKS, MAX_SIZE, Entry, padded
 
 Read = Callable[[int, int], bytes]
 """A function that returns exactly the bytes from `start` up to `stop` of an archive."""
@@ -19,7 +19,13 @@ _UNKNOWN_SIZE = 1 << 65  # stands for the size of an archive where nothing is ch
 _FIELDS = struct.Struct("100s24x12s12x8s1s100s6s82x155s12x")
 _BLANK_CHECKSUM = 8 * ord(" ")
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
-_EXTENSIONS = frozenset((_PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK))
+_EXTENSIONS = {
+    _PAX: "PAX headers",
+    _PAX_GLOBAL: "global PAX headers",
+    _LONG_NAME: "GNU long names",
+    _LONG_LINK: "GNU long links",
+}
+_SPARSE = b"GNU.sparse"  # stands for all records that make a file sparse
 _REGULAR = frozenset((b"0", b"\0"))
 _KINDS = {
     b"1": "a hard link",
@@ -73,6 +79,8 @@ def read_entry(read: Read, position: int, size: int) -> NamedEntry | None:
     """
     start = position
     override: dict[bytes, bytes] = {}  # values from extended headers, which replace those of the main header
+    seen: list[bytes] = []  # the types of the extended headers
+    extended = 0  # bytes of their contents
     while True:
         if position + BLOCK > size:
             if position == 0:
@@ -90,8 +98,17 @@ def read_entry(read: Read, position: int, size: int) -> NamedEntry | None:
         kind = fields[3]
         if kind not in _EXTENSIONS:
             break
+        if kind in seen or (kind == _PAX_GLOBAL and seen):
+            raise ArchiveError(_ambiguous(start, position, kind))
+        seen.append(kind)
         length = _number(fields[1], position)
-        position = _read_extension(read, position, kind, length, size, start, override)
+        extended += length
+        if extended > MAX_EXTENDED:
+            raise ArchiveError(
+                f"the entry at byte {start} has extended headers of more than {MAX_EXTENDED} bytes; "
+                f"pack the files again without their extended attributes"
+            )
+        position = _read_extension(read, position, kind, length, size, override)
     return _entry(start, position, fields, override, size)
 
 
@@ -135,13 +152,13 @@ def check_entry(headers: bytes, entry: Entry, key: int) -> str:
 
 
 def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
-    r"""Return the records of a PAX extended header, by key.
+    r"""Return the records of a PAX extended header that affect how its entry is read, by key.
 
-    A record is `<length> <key>=<value>\n`; the length counts the whole record. `position` is the byte at which the
-    header starts, for messages.
+    A record is `<length> <key>=<value>\n`; the length counts the whole record. Other records are checked and forgotten,
+    so the memory is bounded however many there are. `position` is the byte at which the header starts, for messages.
 
     Raises:
-        ArchiveError: A record is malformed.
+        ArchiveError: A record is malformed, or one that counts is repeated.
     """
     records: dict[bytes, bytes] = {}
     at = 0
@@ -152,23 +169,22 @@ def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
         equals = payload.find(b"=", blank, stop)
         if stop > len(payload) or equals < 0 or payload[stop - 1 : stop] != b"\n":
             raise ArchiveError(f"the extended header at byte {position} has a malformed record")
-        records[payload[blank + 1 : equals]] = payload[equals + 1 : stop - 1]
+        key = payload[blank + 1 : equals]
+        if key in (b"path", b"size"):
+            if key in records:
+                raise ArchiveError(f"the extended header at byte {position} sets {key.decode()!r} twice")
+            records[key] = payload[equals + 1 : stop - 1]
+        elif key.startswith((_SPARSE, b"SCHILY.realsize")):
+            records[_SPARSE] = b""
         at = stop
     return records
 
 
-def changes_entry(key: bytes) -> bool:
-    """Whether a PAX record with this key affects how an entry is read. Other records are ignored."""
-    return key in (b"path", b"size") or key.startswith(b"GNU.sparse")
-
-
 def _read_extension(
-    read: Read, position: int, kind: bytes, length: int, size: int, start: int, override: dict[bytes, bytes]
+    read: Read, position: int, kind: bytes, length: int, size: int, override: dict[bytes, bytes]
 ) -> int:
     """Add the values of an extended header to `override` and return the byte at which the next header starts."""
     following = position + BLOCK + padded(length)
-    if (following - start) // BLOCK + 1 > MAX_HEADER_BLOCKS:
-        raise ArchiveError(f"the entry at byte {start} has more than {MAX_HEADER_BLOCKS} header blocks")
     if following > size:
         raise ArchiveError(f"the extended header at byte {position} is truncated: the archive ends at byte {size}")
     payload = read(position + BLOCK, position + BLOCK + length)
@@ -183,8 +199,17 @@ def _read_extension(
                 raise ArchiveError(
                     f"the global header at byte {position} sets {key.decode()!r}, which only an entry's header may set"
                 )
-        override.update({key: value for key, value in records.items() if key.startswith(b"GNU.sparse")})
+        override.update(records)
     return following
+
+
+def _ambiguous(start: int, position: int, kind: bytes) -> str:
+    """Return the message for an extended header that other programs would apply differently, or not at all."""
+    if kind == _PAX_GLOBAL:
+        what = f"the global header at byte {position} follows other headers of the entry at byte {start}"
+    else:
+        what = f"the entry at byte {start} has two {_EXTENSIONS[kind]}"
+    return f"{what}, which programs read differently; pack the files again with another program"
 
 
 def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[bytes, bytes], size: int) -> NamedEntry:
@@ -194,13 +219,18 @@ def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[
     name = raw_name.partition(b"\0")[0]
     if magic == b"ustar\0" and prefix[0]:
         name = prefix.partition(b"\0")[0] + b"/" + name
+    if b"path" in override and b"GNU.name" in override:
+        raise ArchiveError(
+            f"the entry at byte {start} has a GNU long name and a PAX path, of which programs choose differently; "
+            f"pack the files again with another program"
+        )
     name = override.get(b"path", override.get(b"GNU.name", name))
 
     # Only regular files may be datapoints.
     if kind not in _REGULAR:
         what = _KINDS.get(kind, f"of type {kind.decode('latin-1')!r}")
         raise ArchiveError(f"entry {names.quoted(name)} is {what}, but only regular files may be datapoints")
-    if any(key.startswith(b"GNU.sparse") for key in override):
+    if _SPARSE in override:
         raise ArchiveError(f"entry {names.quoted(name)} is a sparse file, but only regular files may be datapoints")
 
     # The numbers: they must fit a record of the index, and the content must be within the archive.

@@ -20,7 +20,8 @@ RECORD = struct.Struct(">QHHI")  # the 48-bit size as its high 16 and low 32 bit
 RECORD_SIZE = RECORD.size
 END_SIZE = 2 * BLOCK
 MAX_SIZE = (1 << 48) - 1
-MAX_HEADER_BLOCKS = (1 << 16) - 1
+MAX_EXTENDED = 1 << 20  # bytes in all extended headers of an entry
+MAX_HEADER_BLOCKS = 2_056  # what these bytes need in four extended headers, the headers themselves, and the main header
 
 _MAX_POSITION = (1 << 63) - 1  # numpy's sums of int64 turn negative above this byte
 _NUMPY_FROM = 50_000  # records from which numpy is faster, including the 0.2 s to import it
@@ -133,7 +134,8 @@ def check_records(raw: Buffer, position: int, number: int) -> int:
         The byte after the piece's last entry.
 
     Raises:
-        IndexFormatError: An entry does not start where the one before it ends.
+        IndexFormatError: An entry does not start where the one before it ends, or its header blocks are too few or
+            too many.
     """
     count = count_of(raw)
     if count < _NUMPY_FROM:
@@ -182,7 +184,7 @@ def columns(raw: Buffer) -> "tuple[NDArray[np.int64], NDArray[np.int64], NDArray
 
 def _check_in_python(raw: Buffer, position: int, number: int) -> int:
     for offset, (start, blocks, high, low) in enumerate(RECORD.iter_unpack(raw)):
-        if start != position or not blocks:
+        if start != position or not 0 < blocks <= MAX_HEADER_BLOCKS:
             raise _error(number + offset, start, blocks, position)
         position += BLOCK * blocks + padded(high << 32 | low)
     return position
@@ -199,9 +201,8 @@ def _check_with_numpy(raw: Buffer, position: int, number: int) -> int:
     expected[0] = position
     np.cumsum(lengths[:-1], out=expected[1:])
     expected[1:] += position
-    wrong = np.flatnonzero(
-        (positions != expected) | (blocks == 0) | (expected < 0)
-    )  # a sum above 2^63 becomes negative
+    # A sum above 2^63 becomes negative.
+    wrong = np.flatnonzero((positions != expected) | (blocks == 0) | (blocks > MAX_HEADER_BLOCKS) | (expected < 0))
     if len(wrong):
         at = int(wrong[0])
         raise _error(number + at, int(positions[at]), int(blocks[at]), int(expected[at]))
@@ -212,6 +213,10 @@ def _error(number: int, start: int, blocks: int, expected: int) -> IndexFormatEr
     """Return the error for an entry that is wrong; a negative `expected` stands for a byte above 2^63."""
     if not blocks:
         return IndexFormatError(f"index entry {number} has no header block")
+    if blocks > MAX_HEADER_BLOCKS:
+        return IndexFormatError(
+            f"index entry {number} has {blocks} header blocks, but an entry has at most {MAX_HEADER_BLOCKS}"
+        )
     if expected < 0:
         return IndexFormatError(f"index entry {number} starts beyond the largest possible archive")
     return IndexFormatError(f"index entry {number} starts at byte {start}, but the one before it ends at {expected}")
