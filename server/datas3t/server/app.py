@@ -134,9 +134,9 @@ class Server:
         return ended
 
     def _check_database(self, seconds: float = _READY_SECONDS) -> None:
-        """Raise if the database does not respond within `seconds`: the pool tests a connection before it lends it."""
-        with self._resources.pool.connection(timeout=seconds):
-            pass
+        """Raise if the database does not respond within `seconds`."""
+        with self._resources.pool.connection(timeout=seconds) as conn:
+            conn.execute("")
 
     def _metrics(self) -> Metrics:
         metrics = Metrics()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datas3t.server.credentials import Cipher
+from datas3t.server.database_url import DatabaseUrl
 
 DEFAULT_PORT = 8765
 _LEVELS = ("debug", "info", "warning", "error")
@@ -80,7 +81,10 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.db_url:
             raise SettingsError("no database; set --db-url or DB_URL to postgres://user:password@host:port/name")
-        _check_url(self.db_url)
+        try:
+            DatabaseUrl.parse(self.db_url)
+        except ValueError as error:
+            raise SettingsError(str(error)) from None
         if not self.encryption_key:
             raise SettingsError(
                 "no encryption key; set --encryption-key or ENCRYPTION_KEY (`datas3t keygen` makes one)"
@@ -95,19 +99,3 @@ class Settings:
             raise SettingsError("presigned URLs must be valid for 1 second to 7 days, the longest that S3 allows")
         if self.log_level not in _LEVELS:
             raise SettingsError(f"the log level {self.log_level!r} is not one of {', '.join(_LEVELS)}")
-
-
-def _check_url(db_url: str) -> None:
-    """Raise SettingsError if libpq cannot parse the URL. Its own message may repeat the password, so it is dropped."""
-    from psycopg import ProgrammingError  # noqa: PLC0415 - importing it takes a third of a second
-    from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
-
-    if not db_url.startswith(("postgres://", "postgresql://")):
-        raise SettingsError("the database URL must begin with postgres:// or postgresql://")
-    try:
-        conninfo_to_dict(db_url)
-    except ProgrammingError:
-        raise SettingsError(
-            "the database URL cannot be read; write postgres://user:password@host:port/name, with special characters in"
-            " the password percent-encoded"
-        ) from None

@@ -1,13 +1,16 @@
 """Migrations: each runs once, whoever starts at the same time, and stays as it was written."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from datas3t import v1
-from datas3t.server.db.migrate import MigrationEdited, migrate
+from datas3t.server.db.migrate import _LOCK, MigrationEdited, migrate
 from datas3t.server.errors import Failure
 
 TABLES = {"s3_buckets", "datas3ts", "dataranges", "datarange_uploads", "aggregate_uploads", "keys_to_delete"}
@@ -55,3 +58,82 @@ def test_a_database_that_is_away_is_a_failure_without_the_password() -> None:
     assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
     assert "try again" in caught.value.message
     assert "hidden" not in caught.value.message
+
+
+def test_a_wrong_password_is_told_as_what_it_is(empty_database: str) -> None:
+    url = urlsplit(empty_database)
+    wrong = url._replace(netloc=f"{url.username}:hidden@{url.hostname}:{url.port}").geturl()
+    message = failed_start(wrong)
+    assert "password authentication failed" in message
+    assert "correct the user and the password in DB_URL" in message
+    assert "hidden" not in message
+
+
+@pytest.mark.parametrize(
+    ("query", "cause", "advice"),
+    [
+        ("sslmode=require", "does not support SSL", "correct sslmode"),
+        ("sslmode=nonsense", 'invalid sslmode value: "nonsense"', "correct sslmode"),
+        ("target_session_attrs=standby", "standby", "try again"),
+    ],
+)
+def test_a_parameter_that_does_not_fit_the_database_is_told_as_what_it_is(
+    empty_database: str, query: str, cause: str, advice: str
+) -> None:
+    message = failed_start(f"{empty_database}?{query}")
+    assert cause in message
+    assert advice in message
+
+
+def test_a_database_that_does_not_exist_is_told_as_what_it_is(empty_database: str) -> None:
+    message = failed_start(empty_database.rpartition("/")[0] + "/nowhere")
+    assert 'database "nowhere" does not exist; create the database' in message
+
+
+def test_a_user_who_may_not_create_tables_is_told_so(empty_database: str) -> None:
+    url = urlsplit(empty_database)
+    user = f"guest_{url.path.removeprefix('/')}"
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'hidden'").format(sql.Identifier(user)))
+        try:
+            guest = url._replace(netloc=f"{user}:hidden@{url.hostname}:{url.port}").geturl()
+            message = failed_start(guest)
+            assert "refuses the server's user a privilege" in message
+            assert "permission denied for schema public" in message
+            migrate(empty_database)
+            admin.execute(sql.SQL("GRANT SELECT ON schema_migrations TO {}").format(sql.Identifier(user)))
+            assert migrate(guest) == [], "where nothing is missing, nothing needs to be created"
+        finally:
+            admin.execute(sql.SQL("DROP OWNED BY {name}; DROP ROLE {name}").format(name=sql.Identifier(user)))
+
+
+def failed_start(url: str) -> str:
+    with pytest.raises(Failure) as caught:
+        migrate(url)
+    assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_an_older_server_refuses_a_newer_schema(empty_database: str, tmp_path: Path) -> None:
+    first = tmp_path / "0001_first.sql"
+    first.write_text("CREATE TABLE a (id int)")
+    second = tmp_path / "0002_second.sql"
+    second.write_text("CREATE TABLE b (id int)")
+    migrate(empty_database, tmp_path)
+    second.unlink()
+    with pytest.raises(MigrationEdited, match="by a newer server: this one does not know 0002_second"):
+        migrate(empty_database, tmp_path)
+
+
+def test_waiting_for_another_servers_migration_has_an_end(empty_database: str) -> None:
+    with psycopg.connect(empty_database) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        with pytest.raises(Failure, match="another server has been migrating the database for 0 seconds"):
+            migrate(empty_database, lock_wait=timedelta(milliseconds=50))
+
+
+def test_a_migrated_database_needs_no_lock(database: str) -> None:
+    with psycopg.connect(database) as other:
+        other.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
+        assert migrate(database, lock_wait=timedelta(milliseconds=50)) == []

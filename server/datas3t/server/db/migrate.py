@@ -1,14 +1,19 @@
 """Brings a database to the schema of this server: numbered files, each once, whoever starts at the same time."""
 
+from collections.abc import Sequence
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
 import psycopg
 
-from datas3t.server.db.pool import unavailable
+from datas3t.server.db import faults
+from datas3t.server.db.pool import Connection, connect
+from datas3t.server.errors import Failure
 
 _FOLDER = Path(__file__).with_name("migrations")
 _LOCK = 0x6461746173337400  # "datas3t"
+_LOCK_WAIT = timedelta(minutes=2)
 
 _LEDGER = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -18,37 +23,95 @@ _LEDGER = """
     )
 """
 
+# For the transaction alone: a pooler may give its connection to others afterwards. Migrations may take long, but a
+# server that stands still between two of them must not keep the others from starting.
+_LIMITS = """
+    SET LOCAL client_min_messages = warning;
+    SET LOCAL statement_timeout = 0;
+    SET LOCAL idle_in_transaction_session_timeout = '1min'
+"""
+
 
 class MigrationEdited(RuntimeError):  # noqa: N818 - it says what happened
-    """A migration's file is not the one that ran on this database."""
+    """The database was migrated by other migrations than this server's: edited ones, or those of a newer server."""
 
 
-def migrate(db_url: str, folder: Path = _FOLDER) -> list[str]:
-    """Runs the migrations that this database has not seen, in order, each in its own transaction; returns their names.
+def migrate(db_url: str, folder: Path = _FOLDER, lock_wait: timedelta = _LOCK_WAIT) -> list[str]:
+    """Run the migrations that this database has not seen, in order, and return their names.
 
-    Raises Failure where the database does not answer, and MigrationEdited.
+    One transaction runs them all, so that a lock of that transaction keeps others out, also behind a pooler. If one
+    fails, those before it stay.
+
+    Raises:
+        Failure: if the database does not answer, or cannot be used.
+        MigrationEdited: if the database was migrated by other migrations.
     """
+    files = sorted(folder.glob("[0-9]*.sql"))
     try:
-        with psycopg.connect(db_url, autocommit=True, connect_timeout=10, application_name="datas3t") as conn:
-            conn.execute("SET client_min_messages = warning")
-            conn.execute("SELECT pg_advisory_lock(%s)", [_LOCK])  # ends with the connection
-            return _run(conn, folder)
-    except psycopg.OperationalError as error:
-        raise unavailable(str(error).partition("\n")[0]) from error
+        with connect(db_url) as conn:
+            if not _missing(conn, files):  # no lock, and no privilege to create tables, is needed
+                return []
+            return _run(conn, files, lock_wait)
+    except psycopg.Error as error:
+        failure = faults.start_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
 
 
-def _run(conn: psycopg.Connection, folder: Path) -> list[str]:
-    conn.execute(_LEDGER)
-    ledger: dict[str, str] = dict(conn.execute("SELECT version, sha256 FROM schema_migrations").fetchall())
+def _run(conn: Connection, files: Sequence[Path], lock_wait: timedelta) -> list[str]:
     ran = []
-    for path in sorted(folder.glob("[0-9]*.sql")):
-        text = path.read_bytes()
-        digest = sha256(text).hexdigest()
-        if (known := ledger.get(path.stem)) is None:
-            with conn.transaction():
-                conn.execute(text)
-                conn.execute("INSERT INTO schema_migrations (version, sha256) VALUES (%s, %s)", [path.stem, digest])
+    failed = None
+    with conn.transaction():
+        conn.execute(_LIMITS)
+        _lock(conn, lock_wait)
+        conn.execute(_LEDGER)
+        for path in _missing(conn, files):
+            text = path.read_bytes()
+            try:
+                with conn.transaction():
+                    conn.execute(text)
+                    row = [path.stem, sha256(text).hexdigest()]
+                    conn.execute("INSERT INTO schema_migrations (version, sha256) VALUES (%s, %s)", row)
+            except psycopg.Error as error:
+                if conn.closed:
+                    raise
+                failed = error
+                break
             ran.append(path.stem)
-        elif known != digest:
-            raise MigrationEdited(f"migration {path.name} was edited after it ran here; add a new one instead")
+    if failed is not None:
+        raise failed
     return ran
+
+
+def _lock(conn: Connection, wait: timedelta) -> None:
+    """Keep other servers from migrating until the transaction ends; raise Failure if one does for longer than `wait`.
+
+    The limit stays, for the tables that migrations change: calls of other servers use them.
+    """
+    conn.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait // timedelta(milliseconds=1)}ms"])
+    try:
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    except psycopg.errors.LockNotAvailable as error:
+        failure = faults.failure(error, {})
+        assert failure is not None
+        message = f"another server has been migrating the database for {wait.total_seconds():.0f} seconds"
+        raise Failure(failure.reason, f"{message}; start this one again when it is done") from error
+
+
+def _missing(conn: Connection, files: Sequence[Path]) -> list[Path]:
+    """Return the migrations that this database has not seen; raise MigrationEdited if it has seen others."""
+    there = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
+    if there != (True,):
+        return list(files)
+    ledger: dict[str, str] = dict(conn.execute("SELECT version, sha256 FROM schema_migrations").fetchall())
+    if newer := sorted(ledger.keys() - {path.stem for path in files}):
+        raise MigrationEdited(
+            f"the database was migrated by a newer server: this one does not know {', '.join(newer[:3])};"
+            " install the datas3t of the newest server that used this database, or a later one"
+        )
+    for path in files:
+        known = ledger.get(path.stem)
+        if known is not None and known != sha256(path.read_bytes()).hexdigest():
+            raise MigrationEdited(f"migration {path.name} was edited after it ran here; add a new one instead")
+    return [path for path in files if path.stem not in ledger]

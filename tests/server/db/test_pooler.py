@@ -1,0 +1,129 @@
+"""The server behind a pooler in transaction mode, and without one: nothing that outlives a transaction is relied on."""
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from datas3t.server import buckets, datas3ts, downloads, reaper, uploads
+from datas3t.server.db import dataranges
+from datas3t.server.db.migrate import migrate
+from datas3t.server.db.pool import connection, open_pool, transaction
+from datas3t.server.resources import Resources
+from tests.support import pgbouncer
+from tests.support.uploads import Site, add_bucket, archive, open_resources
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
+
+needs_pgbouncer = pytest.mark.skipif(pgbouncer.program() is None, reason=pgbouncer.MISSING)
+
+# What a session can keep from one transaction to the next.
+_STATE = {
+    "settings": "SELECT name FROM pg_settings WHERE source = 'session'",
+    "prepared statements": "SELECT statement FROM pg_prepared_statements",
+    "advisory locks": "SELECT objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()",
+    "channels": "SELECT pg_listening_channels()",
+    "cursors": "SELECT name FROM pg_cursors WHERE is_holdable",
+    "temporary tables": "SELECT relname FROM pg_class WHERE relpersistence = 't' AND pg_table_is_visible(oid)",
+}
+
+
+@pytest.fixture
+def behind_pooler(services: "Services", database: str, bucket: str, s3: "S3Client", tmp_path: Path) -> Iterator[Site]:
+    """A datas3t whose server reaches the database by PgBouncer, which has three connections for twenty."""
+    with (
+        pgbouncer.running(database, pool_size=3) as url,
+        open_resources(url, services.encryption_key, tmp_path / "cache") as resources,
+    ):
+        add_bucket(resources, services.s3, bucket)
+        site = Site(resources, "images", bucket, s3)
+        site.add()
+        yield site
+
+
+def work(site: Site, number: int) -> None:
+    """Do every kind of call about keys of its own, with statements that recur more often than psycopg counts."""
+    first = number * 100
+    for offset in range(8):
+        started = site.start(archive(first + offset, b"content"))
+        assert started.upload.first_key == first + offset
+        uploads.sign_parts(site.resources, started.upload.id, [])
+        uploads.cancel(site.resources, started.upload.id)
+        found, _, _ = downloads.presign(site.resources, "images", 1, 1)
+        assert len(found) == 1
+        listed, _ = buckets.page(site.resources, 10, "")
+        assert [row.name for row in listed] == ["local"]
+        summaries, _ = datas3ts.page(site.resources, 10, "")
+        assert [(row.datas3t_name, row.datarange_count) for row in summaries] == [("images", 1)]
+
+
+@needs_pgbouncer
+def test_calls_behind_a_pooler_in_transaction_mode_run_their_own_statements(behind_pooler: Site) -> None:
+    site = behind_pooler
+    site.upload(archive(1, b"content"))
+    with ThreadPoolExecutor(8) as threads:
+        for done in [threads.submit(work, site, number) for number in range(1, 9)]:
+            done.result()
+    assert site.sweep() == 2 * 8 * 8
+    site.clear()
+    site.delete()
+
+
+@needs_pgbouncer
+def test_ten_servers_migrate_once_behind_a_pooler_with_one_connection(empty_database: str) -> None:
+    with pgbouncer.running(empty_database, pool_size=1) as url, ThreadPoolExecutor(10) as threads:
+        ran = sorted(threads.map(lambda _: migrate(url), range(10)), key=len)
+    assert ran[:9] == [[]] * 9
+    assert ran[9]
+
+
+def test_no_connection_of_the_server_has_a_state_after_its_calls(site: Site) -> None:
+    site.upload(archive(1, b"content"))
+    work(site, 1)
+    reaper.backlog(site.resources)
+    site.sweep()
+    site.clear()
+    assert state(site.resources) == {name: set() for name in _STATE}
+
+
+def state(resources: Resources) -> dict[str, set[str]]:
+    """Return what the sessions of all connections of a pool keep."""
+    found: dict[str, set[str]] = {name: set() for name in _STATE}
+    with contextlib.ExitStack() as borrowed:
+        for _ in range(resources.pool.get_stats()["pool_size"]):
+            conn = borrowed.enter_context(resources.pool.connection())
+            for name, query in _STATE.items():
+                found[name] |= {str(value) for (value,) in conn.execute(query)}
+    return found
+
+
+def test_a_migration_leaves_no_state(empty_database: str) -> None:
+    """Another server's migration is not kept out by a lock that outlived its transaction."""
+    with psycopg.connect(empty_database, autocommit=True) as other:
+        migrate(empty_database)
+        assert other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_statements_are_prepared_only_where_the_url_asks_for_it(database: str) -> None:
+    for url, expected in ((database, 0), (f"{database}?prepare_threshold=0", 1)):
+        with open_pool(url) as pool, connection(pool) as conn:
+            dataranges.count(conn, 1)
+            prepared = conn.execute(
+                "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT count(*) FROM dataranges %'"
+            )
+            assert prepared.fetchone() == (expected,)
+
+
+def test_a_transaction_has_its_time_limits_from_the_database(site: Site) -> None:
+    with transaction(site.resources.pool) as conn:
+        limits = conn.execute(
+            "SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')"
+        ).fetchone()
+    assert limits == ("2min", "1min")
