@@ -194,7 +194,7 @@ def test_a_bucket_whose_objects_wait_for_their_urls_to_end_stays(site: Site) -> 
     site.delete()
     with connection(site.resources.pool) as conn:
         row = buckets.find(site.resources, "local", "bucket")
-        keys_to_delete.queue(conn, row.id, ["replaced"], due_at=site.resources.expiry())
+        keys_to_delete.queue(conn, row.id, ["replaced"], after=site.resources.url_lifetime)
     with pytest.raises(Failure, match="still to be deleted"):
         buckets.delete(site.resources, "local")
 

@@ -1,7 +1,7 @@
 """The reaper: expired uploads are cancelled, queued objects are deleted, and failed deletions are retried."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,7 +101,7 @@ def test_an_object_that_is_due_later_stays_until_then(site: Site) -> None:
     site.s3.put_object(Bucket=site.bucket, Key="a", Body=b"x")
     row = buckets.find(site.resources, "local", "bucket")
     with connection(site.resources.pool) as conn:
-        keys_to_delete.queue(conn, row.id, ["a"], due_at=datetime.now(UTC) + timedelta(hours=1))
+        keys_to_delete.queue(conn, row.id, ["a"], after=timedelta(hours=1))
     assert site.sweep() == 0
     assert site.objects() == ["a"]
     make_all_due(site)

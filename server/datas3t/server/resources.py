@@ -33,7 +33,10 @@ class Resources:
     deletions: Event = field(default_factory=Event)
 
     def expiry(self) -> datetime:
-        """Return when URLs that are signed now expire."""
+        """Return when URLs that are signed now expire, by this machine's clock, which signs them.
+
+        It is for clients. What rows say about time is made by the database, whose clock may differ.
+        """
         return datetime.now(UTC) + self.url_lifetime
 
     @property

@@ -21,9 +21,10 @@ from datas3t.server.s3.bucket import PartInfo
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A new upload: `data_put_url` for one PUT, or `part_urls` from part 1 on."""
+    """A new upload: `data_put_url` for one PUT, or `part_urls` from part 1 on; and when these URLs expire."""
 
     upload: Upload
+    expires_at: datetime
     data_put_url: str
     part_urls: list[str]
     index_put_url: str
@@ -51,13 +52,14 @@ def start(resources: Resources, name: str, first: int, count: int, data_size: in
     last = values.count("number_of_datapoints", count, first)
     values.archive_size("data_size", data_size)
     datas3t, upload = _insert(resources, name, first, last, data_size)
-    bucket = datas3ts.bucket_of(resources, datas3t)
+    bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
     if upload.multipart:
         upload = replace(upload, s3_upload_id=UPLOADS.open_multipart(resources, bucket, upload))
     numbers = range(1, len(urls.part_sizes(upload)) + 1)
     signed = urls.for_parts(resources, bucket, upload, numbers if all_urls else numbers[: urls.MAX_PART_URLS])
     return Started(
         upload,
+        expires_at,
         data_put_url=urls.for_archive(resources, bucket, upload),
         part_urls=[url for _, url in signed],
         index_put_url=urls.for_index(resources, bucket, upload),
@@ -113,7 +115,7 @@ def _insert(resources: Resources, name: str, first: int, last: int, data_size: i
             index_key=names.index_key(key),
             part_size=parts.part_size(data_size) if multipart else data_size,
             multipart=multipart,
-            expires_at=resources.expiry(),
+            lifetime=resources.url_lifetime,
         )
     return datas3t, upload
 

@@ -5,6 +5,7 @@ Sources may change while S3 is called. The swap notices it, and then changes not
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
 from datas3t import v1
@@ -29,9 +30,13 @@ from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A new aggregate: `data_put_url` for one PUT, or `part_urls` from part 1 on; a planned one has no URLs yet."""
+    """A new aggregate: `data_put_url` for one PUT, or `part_urls` from part 1 on; and when these URLs expire.
+
+    A planned one has no URLs yet.
+    """
 
     aggregate: Aggregate
+    expires_at: datetime
     sources: list[Presigned]
     part_count: int
     data_put_url: str = ""
@@ -50,16 +55,17 @@ def start(
     values.name("datas3t_name", name)
     values.span("first_datapoint_index", first, "last_datapoint_index", last)
     datas3t, sources, aggregate = _insert(resources, name, first, last, planned)
-    bucket = datas3ts.bucket_of(resources, datas3t)
+    bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
     if aggregate.multipart:
         aggregate = replace(aggregate, s3_upload_id=AGGREGATES.open_multipart(resources, bucket, aggregate))
     signed_sources = signed(resources, bucket, sources) if all_urls else []
     if planned:
-        return Started(aggregate, signed_sources, len(plan_parts(sources)))
+        return Started(aggregate, expires_at, signed_sources, len(plan_parts(sources)))
     count = len(urls.part_sizes(aggregate))
     numbers = range(1, (count if all_urls else min(count, urls.MAX_PART_URLS)) + 1)
     return Started(
         aggregate,
+        expires_at,
         signed_sources,
         count,
         data_put_url=urls.for_archive(resources, bucket, aggregate),
@@ -105,7 +111,7 @@ def _insert(
             index_key=names.index_key(key),
             part_size=0 if planned else parts.part_size(size) if multipart else size,
             multipart=multipart,
-            expires_at=resources.expiry(),
+            lifetime=resources.url_lifetime,
         )
     return datas3t, sources, aggregate
 
@@ -174,4 +180,4 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
             index_etag=checked.index_etag,
         )
         keys = [key for row in replaced for key in (row.data_object_key, row.index_object_key)]
-        keys_to_delete.queue(conn, datas3t.bucket_id, keys, due_at=resources.expiry() + resources.put_grace)
+        keys_to_delete.queue(conn, datas3t.bucket_id, keys, after=resources.url_lifetime + resources.put_grace)

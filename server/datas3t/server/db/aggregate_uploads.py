@@ -6,7 +6,7 @@ What they have in common with uploads is in `intents`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import LiteralString
 
 from psycopg.rows import class_row
@@ -51,7 +51,7 @@ _INSERT: LiteralString = f"""
     INSERT INTO aggregate_uploads (datas3t_id, first_key, last_key, data_size, source_ids, planned, data_object_key,
                                    index_object_key, part_size, multipart, expires_at)
     VALUES (%(datas3t_id)s, %(first)s, %(last)s, %(data_size)s, %(source_ids)s, %(planned)s, %(data_key)s,
-            %(index_key)s, %(part_size)s, %(multipart)s, %(expires_at)s)
+            %(index_key)s, %(part_size)s, %(multipart)s, now() + %(lifetime)s)
     RETURNING {_COLUMNS}
 """
 
@@ -69,12 +69,12 @@ def insert(
     index_key: str,
     part_size: int,
     multipart: bool,
-    expires_at: datetime,
+    lifetime: timedelta,
 ) -> Aggregate:
-    """Insert a pending aggregate."""
+    """Insert a pending aggregate, which expires when `lifetime` has passed by the database's clock."""
     row = {"datas3t_id": datas3t_id, "first": first, "last": last, "source_ids": list(source_ids), "planned": planned}
     archive = {"data_size": data_size, "data_key": data_key, "index_key": index_key}
-    parts = {"part_size": part_size, "multipart": multipart, "expires_at": expires_at}
+    parts = {"part_size": part_size, "multipart": multipart, "lifetime": lifetime}
     with conn.cursor(row_factory=class_row(Aggregate)) as cur:
         aggregate = cur.execute(_INSERT, {**row, **archive, **parts}).fetchone()
     assert aggregate is not None

@@ -4,7 +4,7 @@ The states and their transitions are described in `datas3t.server.intents`. Each
 """
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Literal, LiteralString
 
 from datas3t.server.db.pool import Connection
@@ -46,7 +46,7 @@ class IntentTable:
             UPDATE {table} SET s3_upload_id = %s WHERE id = %s AND state = 'pending'
         """
         self._extend: LiteralString = f"""
-            UPDATE {table} SET expires_at = greatest(expires_at, %s) WHERE id = %s AND state = 'pending'
+            UPDATE {table} SET expires_at = greatest(expires_at, now() + %s) WHERE id = %s AND state = 'pending'
         """
         self._complete: LiteralString = f"""
             UPDATE {table} SET state = 'completed', finished_at = now() WHERE id = %s AND state = 'pending'
@@ -57,9 +57,9 @@ class IntentTable:
         """Store the id that S3 has given the intent's multipart upload."""
         return conn.execute(self._set_s3_upload_id, [s3_upload_id, intent_id]).rowcount == 1
 
-    def extend(self, conn: Connection, intent_id: int, expires_at: datetime) -> bool:
-        """Move the time of expiry to `expires_at`, unless it is later already."""
-        return conn.execute(self._extend, [expires_at, intent_id]).rowcount == 1
+    def extend(self, conn: Connection, intent_id: int, lifetime: timedelta) -> bool:
+        """Let the intent expire when `lifetime` has passed from now, unless it expires later already."""
+        return conn.execute(self._extend, [lifetime, intent_id]).rowcount == 1
 
     def complete(self, conn: Connection, intent_id: int) -> bool:
         """Mark the intent as completed; the caller inserts its datarange in the same transaction."""

@@ -44,13 +44,13 @@ class Backlog:
 _QUEUE: LiteralString = """
     INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since)
     SELECT %(bucket_id)s, object_key, due_at, due_at
-      FROM coalesce(%(due_at)s::timestamptz, now()) AS due_at, unnest(%(keys)s::text[]) AS objects (object_key)
+      FROM CAST(now() + %(after)s AS timestamptz) AS due_at, unnest(%(keys)s::text[]) AS objects (object_key)
 """
 
 
-def queue(conn: Connection, bucket_id: int, keys: Sequence[str], *, due_at: datetime | None = None) -> None:
-    """Queue objects for deletion at `due_at`, by default at once."""
-    conn.execute(_QUEUE, {"bucket_id": bucket_id, "keys": list(keys), "due_at": due_at})
+def queue(conn: Connection, bucket_id: int, keys: Sequence[str], *, after: timedelta = timedelta()) -> None:
+    """Queue objects for deletion when `after` has passed, by default at once."""
+    conn.execute(_QUEUE, {"bucket_id": bucket_id, "keys": list(keys), "after": after})
 
 
 _QUEUED: LiteralString = "SELECT object_key FROM keys_to_delete WHERE bucket_id = %s AND object_key = ANY(%s)"

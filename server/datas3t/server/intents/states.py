@@ -116,7 +116,7 @@ class Intents(Generic[Row]):
         """Keep the intent until URLs that are signed now expire, and return when that is; raise as `find_pending`."""
         expires_at = resources.expiry()
         with pool.connection(resources.pool) as conn:
-            pending = self.table.extend(conn, intent.id, expires_at)
+            pending = self.table.extend(conn, intent.id, resources.url_lifetime)
         if not pending:
             self.find_pending(resources, intent.id)
         return expires_at

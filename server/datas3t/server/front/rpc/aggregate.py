@@ -37,7 +37,7 @@ class AggregateServicer(AggregateServiceServicer):
             part_size=aggregate.part_size,
             part_count=started.part_count,
             data_size=aggregate.data_size,
-            expires_at=timestamp(aggregate.expires_at),
+            expires_at=timestamp(started.expires_at),
         )
 
     def SignAggregateParts(self, request: v1.SignAggregatePartsRequest, _: Any) -> v1.SignAggregatePartsResponse:

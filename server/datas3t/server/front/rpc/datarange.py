@@ -33,7 +33,7 @@ class DatarangeServicer(DatarangeServiceServicer):
             presigned_multipart_upload_urls=started.part_urls,
             presigned_index_put_url=started.index_put_url,
             part_size=upload.part_size,
-            expires_at=timestamp(upload.expires_at),
+            expires_at=timestamp(started.expires_at),
         )
 
     def SignUploadParts(self, request: v1.SignUploadPartsRequest, _: Any) -> v1.SignUploadPartsResponse:
