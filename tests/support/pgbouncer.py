@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 import psycopg
 
-from datas3t.embedded.ports import free
+from datas3t.embedded.ports import free_ports
 from tests.support.stack import wait_until
 
 MISSING = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
@@ -29,7 +29,7 @@ def running(database: str, pool_size: int) -> Iterator[str]:
     found = program()
     assert found is not None, MISSING
     server = urlsplit(database)
-    (port,) = free(1)
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="datas3t-pgbouncer-") as name:
         folder = Path(name)
         folder.chmod(0o755)

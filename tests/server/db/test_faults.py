@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from datas3t import v1
-from datas3t.embedded.ports import free
+from datas3t.embedded.ports import free_ports
 from datas3t.server.db.pool import LimitedConnection, Pool, connection, open_pool, transaction
 from datas3t.server.errors import Failure
 from tests.support.stack import wait_until
@@ -133,7 +133,7 @@ def test_why_the_pool_cannot_connect_is_in_the_log_and_not_in_the_failure(
 
 
 def test_one_cause_is_logged_once_however_often_it_recurs(caplog: "LogCaptureFixture") -> None:
-    with caplog.at_level(logging.WARNING), open_pool(f"postgres://u:hidden@127.0.0.1:{free(1)[0]}/d") as pool:
+    with caplog.at_level(logging.WARNING), open_pool(f"postgres://u:hidden@127.0.0.1:{free_ports(1)[0]}/d") as pool:
         for _ in range(3):
             pool.timeout = 0.1
             with pytest.raises(Failure), connection(pool):

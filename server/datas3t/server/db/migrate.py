@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 
+from datas3t import v1
 from datas3t.server.db import faults
 from datas3t.server.db.pool import Connection, connect
 from datas3t.server.errors import Failure
@@ -93,10 +94,10 @@ def _lock(conn: Connection, wait: timedelta) -> None:
     try:
         conn.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
     except psycopg.errors.LockNotAvailable as error:
-        failure = faults.failure(error, {})
-        assert failure is not None
         message = f"another server has been migrating the database for {wait.total_seconds():.0f} seconds"
-        raise Failure(failure.reason, f"{message}; start this one again when it is done") from error
+        raise Failure(
+            v1.ERROR_REASON_DATABASE_UNAVAILABLE, f"{message}; start this one again when it is done"
+        ) from error
 
 
 def _missing(conn: Connection, files: Sequence[Path]) -> list[Path]:
