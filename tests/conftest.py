@@ -3,17 +3,35 @@
 import signal
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
+from pytest_postgresql import factories
 
 from tests.support.stack import BucketPool, DatabasePool, new_database
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from pytest_postgresql.executors import NoopExecutor
 
     from datas3t.embedded.stack import Services
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """How pytest-postgresql reaches a server that already runs."""
+
+    port: int
+    password: str
+    host: str = "127.0.0.1"
+    user: str = "postgres"
+    options: str = ""
+    maintenance_dbname: str = "postgres"
+    template_dbname: str = "template0"
+
 
 # A background job of a shell, or nohup, ignores Ctrl-C, and so would every process that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -40,13 +58,25 @@ def services() -> Iterator["Services"]:
 
 
 @pytest.fixture(scope="session")
-def migrated_template(services: "Services") -> Iterator[str]:
-    """The name of a database with the server's schema, to make others from."""
+def postgresql_server(services: "Services") -> PostgresServer:
+    """The session's PostgreSQL, for the fixtures of pytest-postgresql."""
+    return PostgresServer(services.postgres.port, services.postgres.password)
+
+
+def _migrate(*, port: int, dbname: str, password: str, **_: object) -> None:
     from datas3t.server.db.migrate import migrate
 
-    with new_database(services) as url:
-        migrate(url)
-        yield url.rpartition("/")[2]
+    migrate(f"postgresql://postgres:{quote(password)}@127.0.0.1:{port}/{dbname}")
+
+
+# Creates a template database with the server's schema.
+migrated_postgresql = factories.postgresql_noproc(dbname="migrated", load=[_migrate], depends_on="postgresql_server")
+
+
+@pytest.fixture(scope="session")
+def migrated_template(migrated_postgresql: "NoopExecutor") -> str:
+    """The name of a database with the server's schema, to make others from."""
+    return migrated_postgresql.template_dbname
 
 
 @pytest.fixture(scope="session")

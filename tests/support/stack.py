@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 import psycopg
 from psycopg import sql
+from pytest_postgresql.janitor import DatabaseJanitor
 
 from datas3t.embedded.ports import free_ports
 
@@ -29,12 +30,8 @@ _numbers = itertools.count(1)
 @contextlib.contextmanager
 def new_database(services: "Services", template: str = "template0") -> Iterator[str]:
     """Create a database, yield its URL, and drop the database after the block."""
-    name = f"test_{next(_numbers)}"
-    _create_database(services, name, template)
-    try:
-        yield services.postgres.url(name)
-    finally:
-        _drop_database(services, name)
+    with _janitor(services, template) as janitor:
+        yield services.postgres.url(janitor.dbname)
 
 
 class DatabasePool:
@@ -48,7 +45,7 @@ class DatabasePool:
     def __init__(self, services: "Services", template: str) -> None:
         self._services = services
         self._template = template
-        self._idle: list[str] = []
+        self._idle: list[DatabaseJanitor] = []
         with psycopg.connect(services.postgres.url(template)) as connection:
             self._schema = _schema(connection)
             self._delete_rows = sql.SQL("; ").join(_delete_rows(connection))
@@ -57,17 +54,17 @@ class DatabasePool:
     def lend(self) -> Iterator[str]:
         """Yield the URL of an empty database."""
         if self._idle:
-            name = self._idle.pop()
+            janitor = self._idle.pop()
         else:
-            name = f"test_{next(_numbers)}"
-            _create_database(self._services, name, self._template)
+            janitor = _janitor(self._services, self._template)
+            janitor.init()
         try:
-            yield self._services.postgres.url(name)
+            yield self._services.postgres.url(janitor.dbname)
         finally:
-            if self._empties(name):
-                self._idle.append(name)
+            if self._empties(janitor.dbname):
+                self._idle.append(janitor)
             else:
-                _drop_database(self._services, name)
+                janitor.drop()
 
     def _empties(self, name: str) -> bool:
         """Delete all rows, and return whether the database is as good as a new one."""
@@ -108,16 +105,24 @@ def _delete_rows(connection: psycopg.Connection) -> Iterator[sql.Composable]:
         yield sql.SQL("SELECT setval({}, 1, false)").format(sql.Literal(sequence))
 
 
-def _create_database(services: "Services", name: str, template: str) -> None:
-    # Copying files takes less time than logging each page.
-    create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY")
-    with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template)))
+class _Janitor(DatabaseJanitor):
+    """Creates a database by copying the files of its template, which takes less time than logging each page."""
+
+    def _build_create_database_sql(self) -> sql.Composed:
+        return super()._build_create_database_sql() + sql.SQL(" STRATEGY FILE_COPY")
 
 
-def _drop_database(services: "Services", name: str) -> None:
-    with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+def _janitor(services: "Services", template: str) -> DatabaseJanitor:
+    """Return what creates and drops a new database."""
+    server = services.postgres
+    return _Janitor(
+        user="postgres",
+        host="127.0.0.1",
+        port=server.port,
+        password=server.password,
+        dbname=f"test_{next(_numbers)}",
+        template_dbname=template,
+    )
 
 
 def empty_bucket(s3: "S3Client", bucket: str) -> int:

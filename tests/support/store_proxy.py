@@ -1,0 +1,189 @@
+"""A proxy in front of an S3 server that gives it the ways of other stores.
+
+It understands HTTP and S3's operations, unlike the relay of `faults`, which passes bytes on. The Host header stays as
+the client wrote it, so signatures hold for the proxy's address.
+"""
+
+import contextlib
+import http.client
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+from urllib.parse import parse_qs, urlsplit
+
+_HOP_BY_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"))
+_PART_NUMBER = re.compile(rb"<PartNumber>(\d+)</PartNumber>")
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How a store differs from Amazon's. Every field is named after what the proxy does."""
+
+    equal_parts_only: bool = False  # R2, B2: all parts but the last must have one size
+    no_copy: bool = False  # UploadPartCopy is not implemented
+    no_bulk_delete: bool = False  # older Google Cloud Storage: DeleteObjects is InvalidArgument
+    no_list_parts: bool = False  # s3rver, s3s-fs
+    no_list_uploads: bool = False  # s3rver, localbucket
+    ranges_as_200: bool = False  # rclone serve s3, lakeFS: status 200 with the right Content-Range
+    weak_etags: bool = False  # W/"..." on every response
+    no_etags: bool = False  # responses to GET and HEAD have none
+    expired_as_400: bool = False  # rclone: an expired URL is a bad request
+    completion_seconds: float = 0.0  # before the response to CompleteMultipartUpload
+    completion_forgets: bool = False  # StorageGRID: while a completion runs, its upload id is unknown
+
+
+class StoreProxy:
+    """Listens on 127.0.0.1. `requests` holds method and target of every request, in order of arrival."""
+
+    def __init__(self, endpoint: str, ways: Ways) -> None:
+        self.ways = ways
+        self.requests: list[tuple[str, str]] = []
+        self.target = urlsplit(endpoint).netloc
+        self.part_sizes: dict[str, dict[int, int]] = {}  # by upload id
+        self.completing: set[str] = set()
+        handler = type("Handler", (_Handler,), {"proxy": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The endpoint to configure."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def store_proxy(endpoint: str, ways: Ways) -> Iterator[StoreProxy]:
+    """Run a proxy until the block ends."""
+    proxy = StoreProxy(endpoint, ways)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    proxy: ClassVar[StoreProxy]
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def handle_one_request(self) -> None:
+        """Serve one request of any method."""
+        self.raw_requestline = self.rfile.readline(65537)
+        if not self.raw_requestline or not self.parse_request():
+            self.close_connection = True
+            return
+        with contextlib.suppress(ConnectionError):
+            self._serve()
+            return
+        self.close_connection = True
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Print nothing."""
+
+    def _serve(self) -> None:
+        proxy, ways = self.proxy, self.proxy.ways
+        query = {
+            name: values[0] for name, values in parse_qs(urlsplit(self.path).query, keep_blank_values=True).items()
+        }
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        proxy.requests.append((self.command, self.path))
+        upload_id = query.get("uploadId", "")
+        if refusal := self._refusal(query, body):
+            return self._send(refusal[0], _headers(), _error(refusal[1]))
+        if self.command == "PUT" and "partNumber" in query:
+            self._note_part(upload_id, int(query["partNumber"]), len(body))
+        completes = self.command == "POST" and bool(upload_id)
+        if completes and ways.completion_forgets:
+            proxy.completing.add(upload_id)
+        status, headers, answer = self._forward(body)
+        if completes and ways.completion_seconds:
+            time.sleep(ways.completion_seconds)
+        if ways.expired_as_400 and status == 403 and b"xpired" in answer:
+            status = 400
+        if ways.ranges_as_200 and status == 206:
+            status = 200
+        return self._send(status, self._changed(headers), answer)
+
+    def _refusal(self, query: dict[str, str], body: bytes) -> tuple[int, str] | None:
+        """Return status and code where the store does not do what was asked for."""
+        proxy, ways, request = self.proxy, self.proxy.ways, self.command
+        upload_id = query.get("uploadId", "")
+        refusals = (
+            (ways.no_copy and "x-amz-copy-source" in self.headers, (501, "NotImplemented")),
+            (ways.no_bulk_delete and request == "POST" and "delete" in query, (400, "InvalidArgument")),
+            (ways.no_list_parts and request == "GET" and upload_id, (501, "NotImplemented")),
+            (ways.no_list_uploads and request == "GET" and "uploads" in query, (501, "NotImplemented")),
+            (upload_id in proxy.completing, (404, "NoSuchUpload")),
+            (
+                ways.equal_parts_only and request == "POST" and self._has_unequal_parts(upload_id, body),
+                (400, "InvalidPart"),
+            ),
+        )
+        return next((answer for applies, answer in refusals if applies), None)
+
+    def _has_unequal_parts(self, upload_id: str, body: bytes) -> bool:
+        sizes = [self.proxy.part_sizes.get(upload_id, {}).get(int(number), 0) for number in _PART_NUMBER.findall(body)]
+        return len(set(sizes[:-1])) > 1 or (len(sizes) > 1 and sizes[-1] > sizes[0])
+
+    def _note_part(self, upload_id: str, number: int, size: int) -> None:
+        if copied := self.headers.get("x-amz-copy-source-range"):
+            start, _, last = copied.removeprefix("bytes=").partition("-")
+            size = int(last) + 1 - int(start)
+        self.proxy.part_sizes.setdefault(upload_id, {})[number] = size
+
+    def _forward(self, body: bytes) -> tuple[int, Message, bytes]:
+        connection = http.client.HTTPConnection(self.proxy.target, timeout=60)
+        try:
+            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in _HOP_BY_HOP and name.lower() != "expect":
+                    connection.putheader(name, value)
+            connection.endheaders(body or None)
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def _changed(self, headers: Message) -> Message:
+        ways = self.proxy.ways
+        etag = headers.get("ETag")
+        if etag and ways.weak_etags:
+            headers.replace_header("ETag", etag if etag.startswith("W/") else f"W/{etag}")
+        if etag and ways.no_etags and self.command in ("GET", "HEAD"):
+            del headers["ETag"]
+        return headers
+
+    def _send(self, status: int, headers: Message, body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in _HOP_BY_HOP and name.lower() != "content-length":
+                self.send_header(name, value)
+        length = headers.get("Content-Length") if self.command == "HEAD" else None
+        if status != 204:
+            self.send_header("Content-Length", length or str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+
+def _headers() -> Message:
+    headers = Message()
+    headers["Content-Type"] = "application/xml"
+    return headers
+
+
+def _error(code: str) -> bytes:
+    return f"<Error><Code>{code}</Code><Message>this store does not do that</Message></Error>".encode()
