@@ -1,4 +1,4 @@
-"""One real PostgreSQL and S3 server for the whole session; for each test a database and a bucket of its own."""
+"""A real PostgreSQL and a real S3 server for the whole session, with a database and a bucket for each test."""
 
 import signal
 import tempfile
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """How pytest-postgresql reaches a server that already runs."""
+    """The address of a running server, with the attributes that pytest-postgresql expects."""
 
     port: int
     password: str
@@ -33,7 +33,7 @@ class PostgresServer:
     template_dbname: str = "template0"
 
 
-# A background job of a shell, or nohup, ignores Ctrl-C, and so would every process that a test starts and interrupts.
+# Background jobs of a shell and nohup ignore Ctrl-C, which processes that a test starts and interrupts would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def services() -> Iterator["Services"]:
-    """PostgreSQL and SeaweedFS, started at their first use. Who stops or kills them must not use these but its own."""
+    """Yield PostgreSQL and SeaweedFS, started at their first use. Tests that stop or kill services start their own."""
     from datas3t.embedded.stack import services
 
     with (
@@ -59,7 +59,7 @@ def services() -> Iterator["Services"]:
 
 @pytest.fixture(scope="session")
 def postgresql_server(services: "Services") -> PostgresServer:
-    """The session's PostgreSQL, for the fixtures of pytest-postgresql."""
+    """Return the session's PostgreSQL for the fixtures of pytest-postgresql."""
     return PostgresServer(services.postgres.port, services.postgres.password)
 
 
@@ -75,33 +75,33 @@ migrated_postgresql = factories.postgresql_noproc(dbname="migrated", load=[_migr
 
 @pytest.fixture(scope="session")
 def migrated_template(migrated_postgresql: "NoopExecutor") -> str:
-    """The name of a database with the server's schema, to make others from."""
+    """Return the name of a database with the server's schema, which others are copied from."""
     return migrated_postgresql.template_dbname
 
 
 @pytest.fixture(scope="session")
 def databases(services: "Services", migrated_template: str) -> DatabasePool:
-    """Databases with the server's schema, for tests that need several."""
+    """Return databases with the server's schema, for tests that need several."""
     return DatabasePool(services, migrated_template)
 
 
 @pytest.fixture
 def database(databases: DatabasePool) -> Iterator[str]:
-    """The URL of a database with the server's schema and no rows, for this test alone."""
+    """Yield the URL of a database with the server's schema and no rows, which no other test uses."""
     with databases.lend() as url:
         yield url
 
 
 @pytest.fixture
 def empty_database(services: "Services") -> Iterator[str]:
-    """The URL of a fresh database without any table."""
+    """Yield the URL of a new database without tables."""
     with new_database(services) as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def s3(services: "Services") -> Iterator["S3Client"]:
-    """A boto3 client of the session's S3 server."""
+    """Yield a boto3 client of the session's S3 server."""
     client = services.seaweedfs.client()
     yield client
     client.close()
@@ -109,12 +109,12 @@ def s3(services: "Services") -> Iterator["S3Client"]:
 
 @pytest.fixture(scope="session")
 def buckets(s3: "S3Client") -> BucketPool:
-    """For tests that need several buckets."""
+    """Return buckets for tests that need several."""
     return BucketPool(s3)
 
 
 @pytest.fixture
 def bucket(buckets: BucketPool) -> Iterator[str]:
-    """The name of an empty bucket on the session's S3 server, for this test alone."""
+    """Yield the name of an empty bucket on the session's S3 server, which no other test uses."""
     with buckets.lend() as name:
         yield name

@@ -1,4 +1,4 @@
-"""A data directory that has been used before, so that most starts need not create a cluster first."""
+"""Data directories that have been used before, so that most starts need not create a cluster first."""
 
 import subprocess
 from pathlib import Path

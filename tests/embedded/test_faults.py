@@ -1,4 +1,4 @@
-"""The relay: each fault is what it says, and what is not planned passes untouched, signatures included."""
+"""The relay of the tests: it causes the planned faults and passes on everything else unchanged, with signatures."""
 
 import http.client
 import os
@@ -29,7 +29,7 @@ def between(services: "Services") -> Iterator[Relay]:
 
 @pytest.fixture
 def path(services: "Services", s3: "S3Client", bucket: str, between: Relay) -> str:
-    """The presigned path and query of an object, signed for the relay's address."""
+    """Return the presigned path and query of an object, signed for the relay's address."""
     s3.put_object(Bucket=bucket, Key="object", Body=CONTENT)
     far = services.seaweedfs.client(endpoint=between.url)
     url = far.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "object"})
@@ -41,13 +41,13 @@ def get(between: Relay, path: str, connection: http.client.HTTPConnection | None
     connection = connection or http.client.HTTPConnection(between.address, timeout=1)
     try:
         connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
+        response = connection.getresponse()
+        return response.status, response.read()
     finally:
         connection.close()
 
 
-def test_without_a_plan_everything_passes_untouched(between: Relay, path: str) -> None:
+def test_without_a_plan_everything_is_passed_on_unchanged(between: Relay, path: str) -> None:
     connection = http.client.HTTPConnection(between.address)
     for _ in range(3):  # on one connection
         connection.request("GET", path)
@@ -57,7 +57,7 @@ def test_without_a_plan_everything_passes_untouched(between: Relay, path: str) -
     wait_until(lambda: between.bytes_to_client > 3 * len(CONTENT), what="the last count")  # counted after sending
 
 
-def test_an_answer_is_cut_where_planned_and_the_next_one_is_whole(between: Relay, path: str) -> None:
+def test_a_response_is_cut_where_planned_and_the_next_one_is_whole(between: Relay, path: str) -> None:
     between.plan(Fault(cut_after=0), Fault(cut_after=5_000))
     with pytest.raises(http.client.RemoteDisconnected):
         get(between, path)
@@ -78,7 +78,7 @@ def test_each_request_of_a_kept_connection_has_its_own_fault(between: Relay, pat
     connection.close()
 
 
-def test_a_planned_status_is_answered_without_the_server(between: Relay, path: str) -> None:
+def test_a_planned_status_is_returned_without_the_server(between: Relay, path: str) -> None:
     between.plan(Fault(status=503), Fault(status=503))
     assert [get(between, path)[0] for _ in range(3)] == [503, 503, 200]
 
@@ -90,20 +90,20 @@ def test_a_refused_request_is_a_reset_connection(between: Relay, path: str) -> N
     assert get(between, path) == (200, CONTENT)
 
 
-def test_a_stalled_answer_never_ends(between: Relay, path: str) -> None:
+def test_a_stalled_response_never_ends(between: Relay, path: str) -> None:
     between.plan(Fault(stall_after=1_000))
     with pytest.raises(TimeoutError):
         get(between, path)
 
 
-def test_a_delay_comes_before_the_first_byte(between: Relay, path: str) -> None:
+def test_a_delay_is_before_the_first_byte(between: Relay, path: str) -> None:
     between.always = Fault(delay=0.2)
     before = time.monotonic()
     assert get(between, path) == (200, CONTENT)
     assert time.monotonic() - before >= 0.2
 
 
-def test_a_fault_meant_for_others_waits_for_them(between: Relay, path: str) -> None:
+def test_a_fault_for_other_requests_waits_for_them(between: Relay, path: str) -> None:
     between.plan(Fault(status=503, only=b"PUT "))
     assert get(between, path) == (200, CONTENT)
     assert between.planned == 1
@@ -121,13 +121,13 @@ def test_a_torn_request_leaves_no_object(services: "Services", s3: "S3Client", b
     assert [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["whole"]
 
 
-def test_while_it_is_away_nobody_listens_and_afterwards_the_address_is_the_same(between: Relay, path: str) -> None:
+def test_a_stopped_relay_refuses_connections_and_has_the_same_address_afterwards(between: Relay, path: str) -> None:
     with between.down(), pytest.raises(ConnectionRefusedError):
         get(between, path)
     assert get(between, path) == (200, CONTENT)
 
 
-def test_a_connection_that_is_one_exchange_counts_all_its_bytes() -> None:
+def test_a_fault_of_a_whole_connection_counts_the_bytes_of_all_its_messages() -> None:
     with socket.create_server(("127.0.0.1", 0)) as echo:
         threading.Thread(target=_echo, args=[echo], daemon=True).start()
         with relay(f"127.0.0.1:{echo.getsockname()[1]}", per_connection=True) as between:

@@ -1,4 +1,4 @@
-"""The fixtures themselves: every test has a database and a bucket to itself."""
+"""The fixtures of the tests: each test has a database and a bucket that no other test uses."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A service on the test's own database and bucket, without any server process around it."""
+"""The server's functions on a database and a bucket for each test, without a server process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def resources(services: "Services", database: str, tmp_path: Path) -> Iterator["Resources"]:
-    """A service on a fresh database."""
+    """Yield the server's resources on an empty database."""
     from tests.support.uploads import open_resources
 
     with open_resources(database, services.encryption_key, tmp_path / "cache") as opened:
@@ -25,7 +25,7 @@ def resources(services: "Services", database: str, tmp_path: Path) -> Iterator["
 
 @pytest.fixture
 def site(services: "Services", resources: "Resources", bucket: str, s3: "S3Client") -> "Site":
-    """The service with bucket configuration `local` on a fresh bucket, and a datas3t `images` there."""
+    """Return resources with the bucket configuration `local` on an empty bucket, and the datas3t `images` on it."""
     from tests.support.uploads import Site, add_bucket
 
     add_bucket(resources, services.s3, bucket)

@@ -90,7 +90,7 @@ def test_without_a_database_a_server_fails_to_start_without_showing_the_password
     services: "Services", tmp_path: Path
 ) -> None:
     unreachable = f"postgres://me:hush@127.0.0.1:{free_ports(1)[0]}/x"
-    with pytest.raises(Failure, match="the database does not answer") as caught:
+    with pytest.raises(Failure, match="the database does not respond") as caught:
         Server(settings_for(services, unreachable, tmp_path)).start()
     assert "hush" not in str(caught.value)
 
@@ -184,7 +184,7 @@ def test_a_process_that_cannot_start_prints_one_line_with_the_reason(services: "
     unreachable = f"postgres://me:hush@127.0.0.1:{free_ports(1)[0]}/x"
     process = ServerProcess(tmp_path, unreachable, services.encryption_key)
     assert process.wait() == 1
-    assert process.log.startswith("Error: the database does not answer")
+    assert process.log.startswith("Error: the database does not respond")
     assert len(process.log.splitlines()) == 1
     assert "hush" not in process.log
 

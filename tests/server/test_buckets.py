@@ -1,4 +1,4 @@
-"""Bucket configurations: shown to work before they are stored, known again, never taken from under a datas3t."""
+"""Bucket configurations: tested before they are stored, added again without effect, and kept while they are used."""
 
 import dataclasses
 from concurrent.futures import ThreadPoolExecutor
@@ -32,32 +32,33 @@ SETTINGS = {
 
 
 def rows(resources: Resources) -> list[tuple[object, ...]]:
+    """Return the stored configurations."""
     with connection(resources.pool) as conn:
         return conn.execute("SELECT name, endpoint, bucket, access_key, secret_key FROM s3_buckets").fetchall()
 
 
-def somebody_waits(resources: Resources) -> bool:
+def a_lock_is_awaited(resources: Resources) -> bool:
     with connection(resources.pool) as conn:
         return conn.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchone() == (True,)
 
 
 def test_credentials_are_stored_encrypted_and_never_listed(site: Site, services: "Services") -> None:
-    listed, following = buckets.page(site.resources, 0, "")
+    listed, token = buckets.page(site.resources, 0, "")
     assert [(row.name, row.endpoint, row.bucket) for row in listed] == [("local", services.s3.endpoint, site.bucket)]
-    assert following == ""
+    assert token == ""
     assert services.s3.secret_key not in str(rows(site.resources))
     assert services.s3.access_key not in str(rows(site.resources))
     assert listed[0].secret_key not in repr(listed[0])
 
 
-def test_the_same_again_changes_nothing(site: Site, services: "Services") -> None:
+def test_adding_the_same_configuration_again_changes_nothing(site: Site, services: "Services") -> None:
     before = rows(site.resources)
     add_bucket(site.resources, services.s3, site.bucket, endpoint=services.s3.endpoint.upper().replace("HTTP", "http"))
     add_bucket(site.resources, services.s3, site.bucket, endpoint=services.s3.endpoint + "/")
     assert rows(site.resources) == before
 
 
-def test_other_settings_under_the_same_name_are_refused(site: Site, services: "Services") -> None:
+def test_other_settings_under_the_same_name_are_an_error(site: Site, services: "Services") -> None:
     other = dataclasses.replace(services.s3, secret_key="forgotten")
     with pytest.raises(Failure, match="'local' exists with other settings") as caught:
         add_bucket(site.resources, other, site.bucket)
@@ -65,7 +66,7 @@ def test_other_settings_under_the_same_name_are_refused(site: Site, services: "S
     assert "forgotten" not in caught.value.message
 
 
-def test_a_bucket_has_one_configuration(site: Site, services: "Services") -> None:
+def test_a_bucket_has_only_one_configuration(site: Site, services: "Services") -> None:
     with pytest.raises(Failure, match="another bucket configuration already has") as caught:
         add_bucket(site.resources, services.s3, site.bucket, name="twice")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_EXISTS
@@ -79,7 +80,7 @@ def test_a_bucket_has_one_configuration(site: Site, services: "Services") -> Non
         ({"endpoint": "http://127.0.0.1:1"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE),
     ],
 )
-def test_what_does_not_work_is_not_added(
+def test_a_configuration_that_does_not_work_is_not_added(
     resources: Resources, services: "Services", bucket: str, change: dict[str, str], reason: int
 ) -> None:
     with pytest.raises(Failure) as caught:
@@ -88,7 +89,7 @@ def test_what_does_not_work_is_not_added(
     assert rows(resources) == []
 
 
-def test_a_bucket_that_is_not_there_is_not_added(resources: Resources, services: "Services") -> None:
+def test_a_bucket_that_does_not_exist_is_not_added(resources: Resources, services: "Services") -> None:
     with pytest.raises(Failure) as caught:
         add_bucket(resources, services.s3, "no-such-bucket")
     assert caught.value.reason == v1.ERROR_REASON_S3_BUCKET_NOT_FOUND
@@ -120,7 +121,7 @@ def test_a_bucket_that_is_not_there_is_not_added(resources: Resources, services:
         ("secret_key", "a\0b"),
     ],
 )
-def test_a_value_that_is_not_allowed_is_refused_by_its_field(resources: Resources, field: str, value: str) -> None:
+def test_an_invalid_value_is_an_error_that_names_its_field(resources: Resources, field: str, value: str) -> None:
     with pytest.raises(Failure) as caught:
         buckets.add(resources, **{**SETTINGS, field: value})
     assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
@@ -128,8 +129,8 @@ def test_a_value_that_is_not_allowed_is_refused_by_its_field(resources: Resource
     assert "hidden" not in caught.value.message
 
 
-def test_an_endpoint_without_scheme_is_told_so(resources: Resources) -> None:
-    with pytest.raises(Failure, match="must begin with its scheme: https://"):
+def test_the_error_for_an_endpoint_without_scheme_names_the_schemes(resources: Resources) -> None:
+    with pytest.raises(Failure, match="must begin with https://"):
         buckets.add(resources, **{**SETTINGS, "endpoint": "s3.example.com"})
 
 
@@ -142,11 +143,11 @@ def test_an_endpoint_without_scheme_is_told_so(resources: Resources) -> None:
         ("http://s3_local:443", "http://s3_local:443"),
     ],
 )
-def test_an_endpoint_has_one_spelling(given: str, stored: str) -> None:
+def test_an_endpoint_is_stored_in_one_spelling(given: str, stored: str) -> None:
     assert buckets._endpoint(given) == stored
 
 
-def test_listings_are_paged_by_name(resources: Resources) -> None:
+def test_listings_have_pages_in_order_of_names(resources: Resources) -> None:
     with connection(resources.pool) as conn:
         conn.execute(
             """INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
@@ -160,7 +161,7 @@ def test_listings_are_paged_by_name(resources: Resources) -> None:
     assert pages == [["-", "A"], ["B", "a"], ["b"]]
 
 
-def test_new_credentials_are_tried_before_they_are_stored(site: Site, services: "Services") -> None:
+def test_new_credentials_are_tested_before_they_are_stored(site: Site, services: "Services") -> None:
     before = rows(site.resources)
     with pytest.raises(Failure) as caught:
         buckets.update(site.resources, "local", services.s3.access_key, "wrong")
@@ -171,14 +172,14 @@ def test_new_credentials_are_tried_before_they_are_stored(site: Site, services: 
     site.upload(archive(1, b"content"))
 
 
-def test_a_bucket_in_use_stays(site: Site) -> None:
+def test_a_bucket_that_a_datas3t_uses_is_not_deleted(site: Site) -> None:
     with pytest.raises(Failure, match="'local' is used by a datas3t") as caught:
         buckets.delete(site.resources, "local")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
     assert caught.value.metadata == {"bucket": "local"}
 
 
-def test_a_bucket_with_deletions_stays_until_they_are_done(site: Site) -> None:
+def test_a_bucket_is_not_deleted_before_its_objects_are(site: Site) -> None:
     site.upload(archive(1, b"content"))
     site.clear()
     site.delete()
@@ -190,7 +191,7 @@ def test_a_bucket_with_deletions_stays_until_they_are_done(site: Site) -> None:
     assert rows(site.resources) == []
 
 
-def test_a_bucket_whose_objects_wait_for_their_urls_to_end_stays(site: Site) -> None:
+def test_a_bucket_with_objects_to_delete_later_is_not_deleted(site: Site) -> None:
     site.delete()
     with connection(site.resources.pool) as conn:
         row = buckets.find(site.resources, "local", "bucket")
@@ -199,7 +200,7 @@ def test_a_bucket_whose_objects_wait_for_their_urls_to_end_stays(site: Site) -> 
         buckets.delete(site.resources, "local")
 
 
-def test_a_bucket_whose_objects_wait_for_a_second_look_alone_is_deleted(site: Site) -> None:
+def test_a_bucket_with_nothing_but_second_looks_is_deleted(site: Site) -> None:
     started = site.start(archive(1, b"content"))
     uploads.cancel(site.resources, started.upload.id)
     site.delete()
@@ -209,27 +210,29 @@ def test_a_bucket_whose_objects_wait_for_a_second_look_alone_is_deleted(site: Si
     assert backlog(site.resources).later == 0
 
 
-@pytest.mark.parametrize("what", ["due_at = due_since - interval '1 s', due_since = now()", "multipart = true"])
-def test_a_second_look_that_is_under_way_or_at_a_multipart_upload_holds_a_bucket(site: Site, what: str) -> None:
+@pytest.mark.parametrize("change", ["due_at = due_since - interval '1 s', due_since = now()", "multipart = true"])
+def test_a_bucket_with_a_claimed_second_look_or_one_at_a_multipart_upload_is_not_deleted(
+    site: Site, change: str
+) -> None:
     started = site.start(archive(1, b"content"))
     uploads.cancel(site.resources, started.upload.id)
     site.delete()
     assert site.sweep() == 2
     with connection(site.resources.pool) as conn:
-        conn.execute(f"UPDATE keys_to_delete SET {what}")
+        conn.execute(f"UPDATE keys_to_delete SET {change}")
     with pytest.raises(Failure, match="still to be deleted") as caught:
         buckets.delete(site.resources, "local")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
 
 
-def test_a_bucket_that_is_deleted_while_a_datas3t_is_added_is_not_found(site: Site) -> None:
+def test_a_datas3t_is_not_added_to_a_bucket_that_is_deleted_concurrently(site: Site) -> None:
     site.delete()
     row = buckets.find(site.resources, "local", "bucket")
     with ThreadPoolExecutor(1) as threads:
         with transaction(site.resources.pool) as conn:
             s3_buckets.locked(conn, "local")
             adding = threads.submit(datas3ts.add, site.resources, "new", "local")
-            wait_until(lambda: somebody_waits(site.resources), what="the insert")
+            wait_until(lambda: a_lock_is_awaited(site.resources), what="the insert")
             s3_buckets.delete(conn, row.id)
         with pytest.raises(Failure, match="there is no bucket configuration 'local' any more") as caught:
             adding.result()
@@ -247,7 +250,7 @@ def test_an_unknown_bucket_is_not_found(resources: Resources) -> None:
         assert caught.value.reason == v1.ERROR_REASON_BUCKET_NOT_FOUND
 
 
-def test_credentials_of_another_encryption_key_are_told_so(site: Site, database: str) -> None:
+def test_credentials_of_another_encryption_key_are_an_error(site: Site, database: str) -> None:
     with psycopg.connect(database) as conn:
         conn.execute("UPDATE s3_buckets SET secret_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'")
     with pytest.raises(Failure, match="cannot be decrypted") as caught:

@@ -1,4 +1,4 @@
-"""Credentials at rest, byte by byte as documented."""
+"""Encryption of stored credentials, with the bytes that the documentation describes."""
 
 import base64
 import hashlib
@@ -12,7 +12,7 @@ from datas3t.server.credentials import Cipher, keygen
 
 
 @given(st.binary(min_size=1, max_size=100), st.text())
-def test_what_was_encrypted_comes_back_under_keys_of_any_length(key: bytes, text: str) -> None:
+def test_encrypted_text_is_decrypted_with_keys_of_any_length(key: bytes, text: str) -> None:
     cipher = Cipher(base64.b64encode(key).decode())
     assert cipher.decrypt(cipher.encrypt(text)) == text
 
@@ -24,13 +24,13 @@ def test_the_stored_value_is_nonce_ciphertext_and_tag_under_the_hash_of_the_key(
     assert aes.decrypt(stored[:12], stored[12:], None) == b"secret"
 
 
-def test_the_same_text_is_never_stored_alike() -> None:
+def test_the_same_text_is_encrypted_differently_each_time() -> None:
     cipher = Cipher(keygen())
     assert len({cipher.encrypt("same") for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("key", ["", " ", "====", "not base64!", "YQ"])
-def test_what_is_no_key_is_refused(key: str) -> None:
+def test_an_invalid_key_is_an_error(key: str) -> None:
     with pytest.raises(ValueError, match="must be base64 of at least one byte"):
         Cipher(key)
 
@@ -38,7 +38,7 @@ def test_what_is_no_key_is_refused(key: str) -> None:
 @pytest.mark.parametrize(
     "change", [lambda raw: raw[:-1], lambda raw: raw[:5], lambda raw: b"", lambda raw: bytes([raw[0] ^ 1]) + raw[1:]]
 )
-def test_another_key_or_a_changed_value_is_told(change: object) -> None:
+def test_another_key_or_a_changed_value_is_an_error(change: object) -> None:
     stored = Cipher("YQ==").encrypt("secret")
     with pytest.raises(ValueError, match="cannot be decrypted"):
         Cipher("Yg==").decrypt(stored)
@@ -47,7 +47,7 @@ def test_another_key_or_a_changed_value_is_told(change: object) -> None:
         Cipher("YQ==").decrypt(changed)
 
 
-def test_a_cipher_shows_nothing_of_its_key() -> None:
+def test_the_repr_of_a_cipher_does_not_show_its_key() -> None:
     key = keygen()
     assert key not in repr(Cipher(key))
     assert len(base64.b64decode(key, validate=True)) == 32

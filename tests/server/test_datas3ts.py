@@ -1,4 +1,4 @@
-"""Datas3ts: added, listed with what they hold, cleared, deleted; their counters only ever grow."""
+"""Datas3ts: added, listed, cleared and deleted. Their upload counters never go back."""
 
 from typing import TYPE_CHECKING
 
@@ -19,18 +19,18 @@ MAX_KEY = (1 << 63) - 1
 
 
 def counter(site: Site) -> int:
-    """The counter in the object key of a new upload."""
+    """Start an upload and return the counter in its object key."""
     key = site.start(archive(1, b"content")).upload.data_object_key
     return int(key.removesuffix(".tar").rpartition("-")[2])
 
 
-def test_a_new_datas3t_counts_from_one_and_adding_it_again_changes_nothing(site: Site) -> None:
+def test_a_new_datas3t_counts_uploads_from_one_and_adding_it_again_changes_nothing(site: Site) -> None:
     assert counter(site) == 1
     site.add()
     assert counter(site) == 2
 
 
-def test_another_bucket_under_the_same_name_is_refused(site: Site, services: "Services") -> None:
+def test_a_datas3t_cannot_be_added_on_another_bucket(site: Site, services: "Services") -> None:
     site.s3.create_bucket(Bucket=f"{site.bucket}-b")
     add_bucket(site.resources, services.s3, f"{site.bucket}-b", name="other")
     with pytest.raises(Failure, match="'images' is on another bucket configuration") as caught:
@@ -39,7 +39,7 @@ def test_another_bucket_under_the_same_name_is_refused(site: Site, services: "Se
     site.s3.delete_bucket(Bucket=f"{site.bucket}-b")
 
 
-def test_the_counter_goes_on_when_a_deleted_datas3t_comes_back(site: Site) -> None:
+def test_the_counter_goes_on_when_a_deleted_datas3t_is_added_again(site: Site) -> None:
     assert [counter(site) for _ in range(3)] == [1, 2, 3]
     site.delete()
     with pytest.raises(Failure):
@@ -48,7 +48,7 @@ def test_the_counter_goes_on_when_a_deleted_datas3t_comes_back(site: Site) -> No
     assert counter(site) == 4
 
 
-def test_the_counter_starts_above_what_stands_in_the_bucket(site: Site) -> None:
+def test_the_counter_starts_above_those_of_objects_in_the_bucket(site: Site) -> None:
     for key in (
         f"datas3t/fresh/dataranges/{1:020d}-{5:020d}-{41:012d}.tar",
         f"datas3t/fresh/dataranges/{1:020d}-{5:020d}-{12:012d}.index",
@@ -61,19 +61,19 @@ def test_the_counter_starts_above_what_stands_in_the_bucket(site: Site) -> None:
     assert started.upload.data_object_key.endswith(f"-{42:012d}.tar")
 
 
-def test_a_listing_says_what_each_holds(site: Site) -> None:
+def test_a_listing_has_the_numbers_and_sizes_of_each_datas3t(site: Site) -> None:
     a, b = archive(10, b"one", b"two"), archive(100, b"three")
     site.upload(a)
     site.upload(b)
     datas3ts.add(site.resources, "empty", "local")
-    rows, following = datas3ts.page(site.resources, 0, "")
+    rows, token = datas3ts.page(site.resources, 0, "")
     size = len(a.data) + len(b.data)
     assert rows == [Summary("empty", "local", 0, 0, 0, 0, 0), Summary("images", "local", 2, 3, 10, 100, size)]
-    assert following == ""
+    assert token == ""
     assert datas3ts.page(site.resources, 1, "empty") == (rows[1:], "")
 
 
-def test_the_numbers_hold_at_the_greatest_keys(site: Site) -> None:
+def test_the_numbers_are_right_at_the_greatest_keys(site: Site) -> None:
     with connection(site.resources.pool) as conn:
         conn.execute(
             """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
@@ -92,7 +92,7 @@ def test_a_datas3t_with_dataranges_is_not_deleted(site: Site) -> None:
     assert caught.value.metadata == {"datas3t": "images", "dataranges": "1"}
 
 
-def test_clear_takes_everything_and_ends_what_is_open(site: Site) -> None:
+def test_clear_deletes_all_dataranges_and_cancels_open_uploads(site: Site) -> None:
     site.upload(archive(1, b"content"))
     site.upload(archive(2, b"content"))
     upload_id, etags = site.send(archive(3, b"content"))
@@ -105,7 +105,7 @@ def test_clear_takes_everything_and_ends_what_is_open(site: Site) -> None:
     assert site.clear() == (0, 0)
 
 
-def test_delete_ends_what_is_open(site: Site) -> None:
+def test_delete_cancels_open_uploads(site: Site) -> None:
     upload_id, etags = site.send(archive(3, b"content"))
     site.delete()
     with pytest.raises(Failure) as caught:
@@ -115,7 +115,7 @@ def test_delete_ends_what_is_open(site: Site) -> None:
     assert site.objects() == []
 
 
-def test_the_bitmap_is_made_of_the_keys_present(site: Site) -> None:
+def test_the_bitmap_has_the_keys_of_all_datapoints(site: Site) -> None:
     assert datas3ts.bitmap(site.resources, "images") == bytes(8)
     site.upload(archive(10, *[b"x"] * 5))
     site.upload(archive(15, b"x"))

@@ -1,4 +1,4 @@
-"""Downloads and listings: the entries' own bytes for each span, signed; pages that lose no key."""
+"""Downloads and listings: exactly the bytes of the entries in a span, and pages that leave out no key."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -24,13 +24,14 @@ C = archive(100, b"hundred")
 
 @pytest.fixture
 def filled(site: Site) -> Site:
+    """Return a site with the dataranges A, B and C."""
     for each in (C, A, B):
         site.upload(each)
     return site
 
 
 def entries(archive: Archive, first: int, last: int) -> bytes:
-    """The bytes of some entries, by the archive's index."""
+    """Return the bytes of some entries of an archive, found with its index."""
     positions = [int.from_bytes(archive.index[i : i + 8], "big") for i in range(0, len(archive.index), 16)]
     end = archive.data.rindex(b"\0" * 1024, 0, len(archive.data))
     last_size = int.from_bytes(archive.index[-6:], "big")
@@ -40,13 +41,13 @@ def entries(archive: Archive, first: int, last: int) -> bytes:
 
 
 def download(site: Site, first: int, last: int, size: int = 0) -> list[bytes]:
-    """What the segments of a span hold, over all pages."""
-    found, token = [], ""
+    """Download the segments of a span, of all pages."""
+    contents, token = [], ""
     while True:
         segments, token, _ = downloads.presign(site.resources, site.datas3t, first, last, size=size, token=token)
-        found += [get(segment.url, segment.start, segment.stop) for segment in segments]
+        contents += [get(segment.url, segment.start, segment.stop) for segment in segments]
         if not token:
-            return found
+            return contents
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
@@ -61,7 +62,9 @@ def download(site: Site, first: int, last: int, size: int = 0) -> list[bytes]:
         (15, 5000, [entries(B, 15, 15), entries(C, 100, 100)]),
     ],
 )
-def test_a_span_is_the_entries_own_bytes(filled: Site, first: int, last: int, expected: list[bytes], size: int) -> None:
+def test_a_span_is_downloaded_as_the_bytes_of_its_entries(
+    filled: Site, first: int, last: int, expected: list[bytes], size: int
+) -> None:
     assert download(filled, first, last, size) == expected
 
 
@@ -76,7 +79,7 @@ def test_an_index_is_fetched_once(filled: Site) -> None:
     assert caught.value.reason == v1.ERROR_REASON_OBJECT_CHANGED
 
 
-def test_an_index_that_is_not_the_committed_one_is_told(filled: Site) -> None:
+def test_an_index_that_was_overwritten_is_an_error(filled: Site) -> None:
     (row,), _, _ = dataranges.presign(filled.resources, "images", 10, 13)
     filled.s3.put_object(Bucket=filled.bucket, Key=row.datarange.index_object_key, Body=bytes(64))
     with pytest.raises(Failure) as caught:
@@ -85,16 +88,16 @@ def test_an_index_that_is_not_the_committed_one_is_told(filled: Site) -> None:
     assert caught.value.metadata == {"object_key": row.datarange.index_object_key}
 
 
-class Meanwhile(IndexCache):
-    """An index cache that has something happen before it is first looked into."""
+class HookedIndexCache(IndexCache):
+    """An index cache that calls a function before its first read."""
 
-    def __init__(self, folder: Path, happens: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, before_first_read: Callable[[], None]) -> None:
         super().__init__(folder, 1 << 20)
-        self._happens = [happens]
+        self._hooks = [before_first_read]
 
     def entry(self, *args: Any, **kwargs: Any) -> Entry:
-        while self._happens:
-            self._happens.pop()()
+        while self._hooks:
+            self._hooks.pop()()
         return super().entry(*args, **kwargs)
 
 
@@ -103,34 +106,35 @@ def remove(site: Site, first: int, last: int) -> None:
     assert site.sweep() == 2
 
 
-def test_what_is_deleted_while_it_is_signed_is_not_found(filled: Site, tmp_path: Path) -> None:
-    late = filled.with_resources(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
+def test_a_datarange_that_is_deleted_during_a_call_is_not_found(filled: Site, tmp_path: Path) -> None:
+    hooked = filled.with_resources(index_cache=HookedIndexCache(tmp_path, lambda: remove(filled, 10, 13)))
     with pytest.raises(Failure) as caught:
-        download(late, 11, 12)
+        download(hooked, 11, 12)
     assert caught.value.reason == v1.ERROR_REASON_DATAPOINTS_NOT_FOUND
 
 
-def test_of_a_span_that_is_deleted_in_part_while_it_is_signed_the_rest_comes(filled: Site, tmp_path: Path) -> None:
-    late = filled.with_resources(index_cache=Meanwhile(tmp_path, lambda: remove(filled, 10, 13)))
-    assert download(late, 11, 100) == [entries(B, 14, 15), entries(C, 100, 100)]
+def test_the_rest_of_a_span_is_returned_if_a_datarange_is_deleted_during_the_call(filled: Site, tmp_path: Path) -> None:
+    hooked = filled.with_resources(index_cache=HookedIndexCache(tmp_path, lambda: remove(filled, 10, 13)))
+    assert download(hooked, 11, 100) == [entries(B, 14, 15), entries(C, 100, 100)]
 
 
-def test_what_takes_the_place_of_a_deleted_datarange_while_it_is_signed_comes_instead(
-    filled: Site, tmp_path: Path
-) -> None:
+def test_a_datarange_that_replaces_another_during_a_call_is_returned(filled: Site, tmp_path: Path) -> None:
     new = archive(10, b"new", b"newer", b"newest", b"last")
 
     def replace() -> None:
         remove(filled, 10, 13)
         filled.upload(new)
 
-    late = filled.with_resources(index_cache=Meanwhile(tmp_path, replace))
-    assert download(late, 11, 12) == [entries(new, 11, 12)]
+    hooked = filled.with_resources(index_cache=HookedIndexCache(tmp_path, replace))
+    assert download(hooked, 11, 12) == [entries(new, 11, 12)]
 
 
-def test_a_datas3t_that_is_cleared_while_it_is_signed_has_no_segments(site: Site, tmp_path: Path) -> None:
+def test_a_datas3t_that_is_cleared_during_a_call_has_no_segments(site: Site, tmp_path: Path) -> None:
     site.upload(A)
-    assert download(site.with_resources(index_cache=Meanwhile(tmp_path, lambda: remove(site, 10, 13))), 11, 12) == []
+    assert (
+        download(site.with_resources(index_cache=HookedIndexCache(tmp_path, lambda: remove(site, 10, 13))), 11, 12)
+        == []
+    )
 
 
 def test_a_span_without_datapoints_is_not_found(filled: Site) -> None:
@@ -144,7 +148,7 @@ def test_an_empty_datas3t_has_no_segments(site: Site) -> None:
     assert download(site, 0, MAX_KEY) == []
 
 
-def test_the_greatest_key_comes_down(site: Site) -> None:
+def test_the_greatest_key_can_be_downloaded(site: Site) -> None:
     top = archive(MAX_KEY - 1, b"last but one", b"last")
     site.upload(top)
     assert download(site, MAX_KEY, MAX_KEY) == [entries(top, MAX_KEY, MAX_KEY)]
@@ -161,7 +165,7 @@ def test_the_greatest_key_comes_down(site: Site) -> None:
         (0, 1, 0, "9" * 19, "page_token"),
     ],
 )
-def test_a_request_that_does_not_fit_is_refused_by_its_field(
+def test_an_invalid_request_is_an_error_that_names_its_field(
     filled: Site, *, first: int, last: int, size: int, token: str, field: str
 ) -> None:
     for call in (downloads.presign, dataranges.presign):
@@ -171,7 +175,7 @@ def test_a_request_that_does_not_fit_is_refused_by_its_field(
         assert caught.value.metadata == {"field": field}
 
 
-def test_whole_dataranges_are_signed_in_key_order(filled: Site) -> None:
+def test_all_dataranges_have_urls_in_key_order(filled: Site) -> None:
     signed, token, expires_at = dataranges.presign(filled.resources, "images", None, None)
     assert [each.datarange.first_key for each in signed] == [10, 14, 100]
     assert token == ""
@@ -183,7 +187,7 @@ def test_whole_dataranges_are_signed_in_key_order(filled: Site) -> None:
 
 
 @pytest.mark.parametrize(("first", "last", "expected"), [(13, 14, [10, 14]), (None, 9, []), (16, None, [100])])
-def test_of_a_span_only_its_dataranges_are_signed(
+def test_only_the_dataranges_of_a_span_are_returned(
     filled: Site, first: int | None, last: int | None, expected: list[int]
 ) -> None:
     signed, _, _ = dataranges.presign(filled.resources, "images", first, last)
@@ -191,7 +195,7 @@ def test_of_a_span_only_its_dataranges_are_signed(
 
 
 @pytest.mark.parametrize("access_key", ["k" * 1024, "%" * 1024], ids=["long", "quoted"])
-def test_no_page_passes_the_limit_of_a_message_however_long_its_urls_are(site: Site, access_key: str) -> None:
+def test_a_page_fits_a_message_however_long_its_urls_are(site: Site, access_key: str) -> None:
     with connection(site.resources.pool) as conn:
         conn.execute("UPDATE s3_buckets SET access_key = %s", [site.resources.cipher.encrypt(access_key)])
         conn.execute(
@@ -212,7 +216,7 @@ def test_no_page_passes_the_limit_of_a_message_however_long_its_urls_are(site: S
 
 
 def pages(call: Callable[[Any, None], Any], request: Any) -> list[Any]:
-    """The answers of a paged call, up to the last."""
+    """Return the responses with all pages of a listing."""
     found = [call(request, None)]
     while token := found[-1].next_page_token:
         request.page_token = token
@@ -220,7 +224,7 @@ def pages(call: Callable[[Any, None], Any], request: Any) -> list[Any]:
     return found
 
 
-def test_a_merge_between_two_pages_loses_no_key(filled: Site) -> None:
+def test_a_merge_between_two_pages_leaves_out_no_key(filled: Site) -> None:
     page, token, _ = dataranges.presign(filled.resources, "images", None, None, size=1)
     assert [each.datarange.last_key for each in page] == [13]
     with connection(filled.resources.pool) as conn:
@@ -232,7 +236,7 @@ def test_a_merge_between_two_pages_loses_no_key(filled: Site) -> None:
     assert [row.first_key for row in listed] == [100]
 
 
-def test_a_datarange_is_deleted_by_exactly_its_keys(filled: Site) -> None:
+def test_a_datarange_is_deleted_only_by_exactly_its_keys(filled: Site) -> None:
     for first, last in [(10, 12), (11, 13), (10, 14), (0, 0)]:
         with pytest.raises(Failure) as caught:
             dataranges.delete(filled.resources, "images", first, last)

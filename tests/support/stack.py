@@ -1,4 +1,4 @@
-"""The real things tests run against: databases and buckets of the services, and server processes to kill."""
+"""Databases and buckets of the services, and processes that tests start and kill."""
 
 import contextlib
 import itertools
@@ -126,12 +126,12 @@ def _janitor(services: "Services", template: str) -> DatabaseJanitor:
 
 
 def empty_bucket(s3: "S3Client", bucket: str) -> int:
-    """Deletes all objects and open multipart uploads of a bucket; the bytes that the objects had."""
+    """Delete all objects and multipart uploads of a bucket, and return the total size of the objects."""
     size = 0
     for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        if found := page.get("Contents"):
-            size += sum(item["Size"] for item in found)
-            s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in found]})
+        if objects := page.get("Contents"):
+            size += sum(item["Size"] for item in objects)
+            s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": item["Key"]} for item in objects]})
     for uploads in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
         for upload in uploads.get("Uploads", []):
             s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -139,9 +139,12 @@ def empty_bucket(s3: "S3Client", bucket: str) -> int:
 
 
 class BucketPool:
-    """Buckets, lent one at a time and empty. They are used again: the first object of a new one takes 0.2 seconds."""
+    """Empty buckets. Each is lent to one test at a time.
 
-    _KEPT = 64 * 2**20  # deleted bytes stay on disk until their bucket goes
+    They are used again, because the first object of a new bucket takes 0.2 seconds.
+    """
+
+    _MAX_DELETED = 64 * 2**20  # bytes of deleted objects, which stay on disk until their bucket is deleted
 
     def __init__(self, s3: "S3Client") -> None:
         self._s3 = s3
@@ -149,42 +152,43 @@ class BucketPool:
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[str]:
+        """Yield the name of an empty bucket."""
         if self._idle:
             name = self._idle.pop()
         else:
             name = f"bucket-{next(_numbers)}"
             self._s3.create_bucket(Bucket=name)
-        empty_bucket(self._s3, name)  # of what came late from a test before
+        empty_bucket(self._s3, name)  # late requests of an earlier test may have created objects
         try:
             yield name
         finally:
-            if empty_bucket(self._s3, name) < self._KEPT:
+            if empty_bucket(self._s3, name) < self._MAX_DELETED:
                 self._idle.append(name)
             else:
                 self._s3.delete_bucket(Bucket=name)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0, what: str = "the condition") -> None:
-    """Waits for a condition, and fails the test if it does not come true in time."""
+    """Wait for a condition, and fail the test if it is not true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not come within {seconds:.0f} seconds")
+            raise AssertionError(f"waited {seconds:.0f} seconds for {what}")
         time.sleep(0.02)
 
 
 def living_in(data_dir: Path) -> list[psutil.Process]:
-    """Processes whose working directory is in a data directory. Those that only wait to be reaped live no more."""
-    found = []
+    """Return the processes, other than zombies, whose working directory is in a data directory."""
+    living = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(data_dir):
-                found.append(process)
-    return found
+                living.append(process)
+    return living
 
 
 class Process:
-    """A real child process whose output goes to a file, to be killed or told to end."""
+    """A Python process that writes its output to a file, and that tests kill or terminate."""
 
     def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
@@ -199,37 +203,40 @@ class Process:
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self._process.pid
 
     @property
     def running(self) -> bool:
+        """Whether the process runs."""
         return self._process.poll() is None
 
     @property
     def log(self) -> str:
-        """All it has written, to standard output and standard error."""
+        """Everything that it has written to standard output and standard error."""
         return self._log.read_text()
 
     def kill(self) -> None:
-        """Ends it as a crash would."""
+        """End the process as a crash would, with SIGKILL."""
         self._process.kill()
         self._process.wait()
 
     def terminate(self, signum: signal.Signals = signal.SIGTERM, seconds: float = 30.0) -> int:
-        """Asks it to end, and returns its exit code; fails the test if it does not end in time."""
+        """Send a signal and return the exit code. Fails the test if the process does not end in time."""
         self._process.send_signal(signum)
         return self.wait(seconds)
 
     def wait(self, seconds: float = 30.0) -> int:
+        """Wait for the end of the process and return the exit code. Fails the test if it does not end in time."""
         try:
             return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"it did not end within {seconds:.0f} seconds:\n{self.log}") from None
+            raise AssertionError(f"the process did not end within {seconds:.0f} seconds:\n{self.log}") from None
 
 
 class ServerProcess(Process):
-    """A real `datas3t server` in a process of its own. Started again with the same `port`, it has the same address."""
+    """A `datas3t server` in a process of its own. Started again with the same `port`, it has the same address."""
 
     def __init__(
         self,
@@ -241,7 +248,7 @@ class ServerProcess(Process):
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Returns at once; `wait_ready` tells when it answers. Log and index cache are in `folder`."""
+        """Start the process, with log and index cache in `folder`. `wait_ready` waits until it accepts calls."""
         self.port = port or free_ports(1)[0]
         settings = {
             "DB_URL": db_url,
@@ -254,19 +261,22 @@ class ServerProcess(Process):
 
     @property
     def address(self) -> str:
+        """Host and port."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
+        """The URL of the server."""
         return f"http://{self.address}"
 
     def wait_ready(self, seconds: float = 30.0) -> None:
-        wait_until(lambda: not self.running or self._answers(), seconds, "the server's readiness")
+        """Wait until the server accepts calls."""
+        wait_until(lambda: not self.running or self._is_ready(), seconds, "the server")
         assert self.running, f"the server ended:\n{self.log}"
 
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as response:
+            return bool(response.status == 200)
         return False
 
 
@@ -274,7 +284,7 @@ class ServerProcess(Process):
 def running_server(
     folder: Path, db_url: str, encryption_key: str, options: Sequence[str] = ()
 ) -> Iterator[ServerProcess]:
-    """A server process that is ready, and killed at the end of the block if it still runs."""
+    """Start a server process, yield it when it is ready, and kill it after the block."""
     server = ServerProcess(folder, db_url, encryption_key, options=options)
     try:
         server.wait_ready()

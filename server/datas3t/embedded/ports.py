@@ -25,7 +25,7 @@ NAMES = (
     "admin_grpc",
 )
 
-# Below the ports that systems assign to outgoing connections, one of which could have ours at a restart.
+# Below the ports that systems assign to outgoing connections: such a connection could have our port at a restart.
 _RANGE = range(20_000, 32_000)
 _RELEASE_SECONDS = 2.0  # a process that was just killed holds its port a little longer than it can be seen
 

@@ -1,10 +1,10 @@
-"""Bucket configurations: added after a real call has shown that they work, stored with encrypted credentials."""
+"""Bucket configurations. They are tested with a call to S3 before they are stored; credentials are encrypted."""
 
 import re
 from urllib.parse import urlsplit
 
 from datas3t import v1
-from datas3t.server import values
+from datas3t.server import pages, values
 from datas3t.server.db import keys_to_delete, pool, s3_buckets
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
@@ -17,18 +17,21 @@ DEFAULT_REGION = "us-east-1"
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
-_PORTS = {"http": 80, "https": 443}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def add(
     resources: Resources, name: str, endpoint: str, bucket: str, region: str | None, access_key: str, secret_key: str
 ) -> None:
-    """Adds a configuration; with the settings it already has, nothing happens."""
+    """Add a configuration. Adding it again with the same settings has no effect.
+
+    Raises the failures of `check.check`, BUCKET_EXISTS, or INVALID_VALUE.
+    """
     values.name("name", name)
     location = Location(
         _endpoint(endpoint),
-        _matching(_BUCKET, "bucket", bucket, "is not the name of a bucket"),
-        _matching(_REGION, "region", region or DEFAULT_REGION, "is not the name of a region"),
+        _matching(_BUCKET, "bucket", bucket, "is not a valid name of a bucket"),
+        _matching(_REGION, "region", region or DEFAULT_REGION, "is not a valid name of a region"),
         _credential("access_key", access_key),
         _credential("secret_key", secret_key),
     )
@@ -43,15 +46,15 @@ def add(
 
 
 def page(resources: Resources, size: int, token: str) -> tuple[list[S3Bucket], str]:
-    """By name; with the token of the next page, empty at the last."""
-    size = values.page_size(size, 1000, 1000)
+    """Return configurations in order of their names, and the token of the next page, which is empty after the last."""
+    size = pages.size(size, 1000, 1000)
     with pool.connection(resources.pool) as conn:
-        rows = s3_buckets.page(conn, values.page_name(token), size + 1)
+        rows = s3_buckets.page(conn, pages.after_name(token), size + 1)
     return rows[:size], rows[size - 1].name if len(rows) > size else ""
 
 
 def update(resources: Resources, name: str, access_key: str, secret_key: str) -> None:
-    """Gives a configuration new credentials, if they work."""
+    """Replace the credentials of a configuration, if the new ones work."""
     row = find(resources, name, "name")
     access_key, secret_key = _credential("access_key", access_key), _credential("secret_key", secret_key)
     check.check(Location(row.endpoint, row.bucket, row.region, access_key, secret_key))
@@ -62,10 +65,11 @@ def update(resources: Resources, name: str, access_key: str, secret_key: str) ->
 
 
 def delete(resources: Resources, name: str) -> None:
-    """Removes a configuration that no datas3t uses and no deletion waits for.
+    """Delete a configuration that no datas3t uses and that no deletion needs.
 
-    Objects that are gone, and only wait for the second look, do not hold it up: whatever a client still PUTs by a URL
-    signed before stays in the bucket, which the server has no access to then. Multipart uploads that were cancelled do.
+    Raises BUCKET_IN_USE while objects or cancelled multipart uploads are still to be deleted. Objects that were deleted
+    and only wait for the second look do not count: the server loses access to the bucket, so an object that a client
+    still PUTs with an earlier URL stays there.
     """
     values.name("name", name)
     with pool.transaction(resources.pool, bucket=name) as conn:
@@ -81,7 +85,7 @@ def delete(resources: Resources, name: str) -> None:
 
 
 def find(resources: Resources, name: str, field: str) -> S3Bucket:
-    """The row of a configuration; raises BUCKET_NOT_FOUND."""
+    """Return the row of a configuration. Raises BUCKET_NOT_FOUND."""
     values.name(field, name)
     with pool.connection(resources.pool) as conn:
         row = s3_buckets.by_name(conn, name)
@@ -90,26 +94,27 @@ def find(resources: Resources, name: str, field: str) -> S3Bucket:
     return row
 
 
-def opened(resources: Resources, row: S3Bucket) -> Bucket:
-    """The bucket in S3; raises CREDENTIALS_UNREADABLE. No call is made."""
+def open_bucket(resources: Resources, row: S3Bucket) -> Bucket:
+    """Return the bucket in S3, without a call. Raises CREDENTIALS_UNREADABLE."""
     return resources.s3.at(_location(resources, row))
 
 
 def _location(resources: Resources, row: S3Bucket) -> Location:
+    """Return the location of the bucket, with decrypted credentials."""
     try:
         access_key, secret_key = resources.cipher.decrypt(row.access_key), resources.cipher.decrypt(row.secret_key)
     except ValueError as error:
         raise Failure(
             v1.ERROR_REASON_CREDENTIALS_UNREADABLE,
             f"the credentials of bucket configuration {row.name!r} cannot be decrypted; "
-            "start the server with the encryption key they were stored with, or update the configuration",
+            "start the server with the encryption key with which they were stored, or update the configuration",
             bucket=row.name,
         ) from error
     return Location(row.endpoint, row.bucket, row.region, access_key, secret_key)
 
 
 def _is_added(resources: Resources, name: str, location: Location) -> bool:
-    """Raises BUCKET_EXISTS where the name has other settings."""
+    """Return whether the configuration exists. Raises BUCKET_EXISTS if the name has other settings."""
     with pool.connection(resources.pool) as conn:
         row = s3_buckets.by_name(conn, name)
     if row is None:
@@ -117,7 +122,7 @@ def _is_added(resources: Resources, name: str, location: Location) -> bool:
     if _location(resources, row) != location:
         raise Failure(
             v1.ERROR_REASON_BUCKET_EXISTS,
-            f"bucket configuration {name!r} exists with other settings; use it as it is, or another name",
+            f"bucket configuration {name!r} exists with other settings; use it unchanged, or use another name",
             bucket=name,
         )
     return True
@@ -138,30 +143,34 @@ def _insert(resources: Resources, name: str, location: Location) -> None:
 
 
 def _endpoint(value: str) -> str:
-    """Scheme, host and port in one spelling, so that an endpoint is known again."""
+    """Return scheme, host and port in one spelling, so that the same endpoint is recognized."""
     try:
         url = urlsplit(value)
         port = url.port
     except ValueError as error:
-        raise values.invalid("endpoint", "is not an address") from error
+        raise values.invalid("endpoint", "is not a URL") from error
     scheme = url.scheme.lower()
-    if scheme not in _PORTS or "://" not in value:
-        raise values.invalid("endpoint", "must begin with its scheme: https:// for TLS, or http://")
+    if scheme not in _DEFAULT_PORTS or "://" not in value:
+        raise values.invalid("endpoint", "must begin with https://, or with http:// for no TLS")
     host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname or ""
     if url.username is not None or url.path.strip("/") or url.query or url.fragment or not _HOST.fullmatch(host):
-        raise values.invalid("endpoint", "must be scheme, host and port alone, such as https://s3.example.com:9000")
-    return f"{scheme}://{host}" if port in (None, _PORTS[scheme]) else f"{scheme}://{host}:{port}"
+        raise values.invalid(
+            "endpoint", "must have only scheme, host and port, for example https://s3.example.com:9000"
+        )
+    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
 
 
 def _matching(pattern: re.Pattern[str], field: str, value: str, message: str) -> str:
+    """Return the value of a field if it matches the pattern."""
     if not pattern.fullmatch(value):
         raise values.invalid(field, message)
     return value
 
 
 def _credential(field: str, value: str) -> str:
+    """Return an access key or a secret key if it is valid."""
     if not (0 < len(value) <= 1024 and value.isascii() and value.isprintable() and " " not in value):
-        raise values.invalid(field, "must be 1 to 1,024 printable ASCII characters without blanks")
+        raise values.invalid(field, "must be 1 to 1,024 printable ASCII characters without spaces")
     return value
 
 
@@ -170,5 +179,5 @@ def _in_use(message: str, name: str) -> Failure:
 
 
 def _not_found(name: str) -> Failure:
-    message = f"there is no bucket configuration {name!r}; add it, or list those there are"
+    message = f"there is no bucket configuration {name!r}; add it, or list the existing ones"
     return Failure(v1.ERROR_REASON_BUCKET_NOT_FOUND, message, bucket=name)

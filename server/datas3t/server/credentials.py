@@ -1,4 +1,4 @@
-"""Credentials at rest: AES-256-GCM under the SHA-256 of the encryption key, each value with a nonce of its own."""
+"""Encryption of stored credentials: AES-256-GCM under the SHA-256 of the encryption key, with a nonce per value."""
 
 import base64
 import binascii
@@ -8,32 +8,33 @@ import os
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-_NONCE_SIZE = 12
-_KEY_SIZE = 32
+_NONCE_SIZE = 12  # bytes, as GCM recommends
+_KEY_SIZE = 32  # bytes of a new encryption key
 
 
 class Cipher:
-    """Encrypts and decrypts under one key, which is base64 of one byte at least. Raises ValueError for another."""
+    """Encrypts and decrypts with one encryption key. Its repr does not show the key."""
 
     def __init__(self, encryption_key: str) -> None:
+        """Take a key of at least one byte in base64. Raises ValueError if it is not one."""
         try:
             decoded = base64.b64decode(encryption_key.strip(), validate=True)
         except (binascii.Error, ValueError):
             decoded = b""
         if not decoded:
-            raise ValueError("the encryption key must be base64 of at least one byte; `datas3t keygen` makes one")
+            raise ValueError("the encryption key must be base64 of at least one byte; `datas3t keygen` creates one")
         self._aes = AESGCM(hashlib.sha256(decoded).digest())
 
     def __repr__(self) -> str:
         return "Cipher(...)"
 
     def encrypt(self, text: str) -> str:
-        """Base64 of the nonce, the ciphertext and its tag: another one each time."""
+        """Return base64 of a random nonce, the ciphertext and its tag. It differs at each call."""
         nonce = os.urandom(_NONCE_SIZE)
         return base64.b64encode(nonce + self._aes.encrypt(nonce, text.encode(), None)).decode()
 
     def decrypt(self, stored: str) -> str:
-        """What was encrypted. Raises ValueError where the key is another one, or the value was changed."""
+        """Return the text that was encrypted. Raises ValueError if the key differs or the value was changed."""
         try:
             raw = base64.b64decode(stored, validate=True)
             return self._aes.decrypt(raw[:_NONCE_SIZE], raw[_NONCE_SIZE:], None).decode()
@@ -42,5 +43,5 @@ class Cipher:
 
 
 def keygen() -> str:
-    """A new encryption key: 32 random bytes in base64."""
+    """Return a new encryption key: 32 random bytes in base64."""
     return base64.b64encode(os.urandom(_KEY_SIZE)).decode()

@@ -1,4 +1,4 @@
-"""The URL of the database: what libpq is told, and the one parameter that is ours."""
+"""The URL of the database: the parameters of libpq, and one parameter of the server."""
 
 import re
 from typing import NamedTuple, Self
@@ -10,10 +10,10 @@ _ENCODE = "write postgres://user:password@host:port/name, with special character
 
 
 class DatabaseUrl(NamedTuple):
-    """The parameters of libpq, and after how many runs a statement is prepared on the server (None: never).
+    """The parameters of libpq, and the number of runs after which a statement is prepared (None: never).
 
-    A pooler in transaction mode gives each transaction another connection, so nothing is prepared unless the URL asks
-    for it with `?prepare_threshold=5`.
+    A pooler in transaction mode may execute each transaction on another connection, so statements are only prepared if
+    the URL has `?prepare_threshold=5`.
     """
 
     parameters: dict[str, str]
@@ -21,12 +21,12 @@ class DatabaseUrl(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Read a URL of the database.
+        """Parse a URL of the database.
 
         Raises:
-            ValueError: if it cannot be read. The message never repeats a part of it, which could be the password.
+            ValueError: The URL is not valid. The message repeats no part of it, which could be the password.
         """
-        from psycopg import ProgrammingError  # noqa: PLC0415 - importing it takes a third of a second
+        from psycopg import ProgrammingError  # noqa: PLC0415 - takes a third of a second
         from psycopg.conninfo import conninfo_to_dict  # noqa: PLC0415
 
         if not url.startswith(_SCHEMES):
@@ -41,9 +41,9 @@ class DatabaseUrl(NamedTuple):
 
 
 def _check_encoding(url: str) -> None:
-    """Raise ValueError if a part of the password would be taken for the host, the port or the name of the database.
+    """Raise ValueError if libpq would take a part of the password for the host, the port or the database.
 
-    A message about that host or port would repeat the password.
+    Its message about that host or port would contain the password.
     """
     authority, _, rest = url.partition("://")[2].partition("?")[0].partition("/")
     hosts = authority.rpartition("@")[2]
@@ -53,13 +53,13 @@ def _check_encoding(url: str) -> None:
 
 
 def _split_threshold(url: str) -> tuple[str, int | None]:
-    """Return the URL without our parameter, and the value of that."""
+    """Return the URL without `prepare_threshold`, and its value."""
     base, _, query = url.partition("?")
     if f"{_PREPARE}=" not in query:
         return url, None
     pairs = parse_qsl(query, keep_blank_values=True)
     value = dict(pairs)[_PREPARE]
     if not re.fullmatch(r"[0-9]{1,9}", value):
-        raise ValueError(f"{_PREPARE} in the database URL must be a number of runs, such as 5")
+        raise ValueError(f"{_PREPARE} in the database URL must be a number, for example 5")
     others = urlencode([(name, text) for name, text in pairs if name != _PREPARE])
     return f"{base}?{others}" if others else base, int(value)

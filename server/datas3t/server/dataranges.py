@@ -1,4 +1,4 @@
-"""Dataranges of a datas3t: listed, deleted, and signed whole for readers that plan their byte ranges themselves."""
+"""Dataranges of a datas3t: listings, deletion, and URLs for readers that choose byte ranges themselves."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from datas3t.server.s3.bucket import Bucket
 
 @dataclass(frozen=True, slots=True)
 class Presigned:
-    """A datarange with one GET URL for any range of its archive, and one for its index."""
+    """A datarange with a GET URL for any range of its archive, and one for its index."""
 
     datarange: Datarange
     data_url: str
@@ -25,22 +25,24 @@ class Presigned:
 
 
 def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[Datarange], str]:
-    """In key order; with the token of the next page, empty at the last."""
-    size = values.page_size(size, 1000, 1000)
-    after = values.page_key(token)
+    """Return dataranges in key order, and the token of the next page, which is empty after the last."""
+    size = pages.size(size, 1000, 1000)
+    after = pages.after_key(token)
     datas3t = datas3ts.find(resources, name)
     with pool.connection(resources.pool) as conn:
         rows = dataranges.page(conn, datas3t.id, after, size + 1)
-    return rows[:size], pages.following(rows, size)
+    return rows[:size], pages.next_token(rows, size)
 
 
 def delete(resources: Resources, name: str, first: int, last: int) -> None:
-    """Removes the datarange with exactly these keys; its objects go. Where it is so young that a PUT may still come by
-    a URL of its upload, they are looked at once more when that has ended."""
+    """Delete the datarange with exactly these keys and queue its objects for deletion.
+
+    If a URL of its upload may still be valid, the reaper deletes the objects once more after it has expired.
+    """
     values.span("first_datapoint_key", first, "last_datapoint_key", last)
     datas3t = datas3ts.find(resources, name)
     with pool.transaction(resources.pool) as conn:
-        bucket_id = datas3t_rows.removed(conn, datas3t.id)
+        bucket_id = datas3t_rows.record_removal(conn, datas3t.id)
         last_put = resources.url_lifetime + resources.put_grace
         if bucket_id is None or not dataranges.delete(conn, datas3t.id, bucket_id, first, last, last_put):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
@@ -51,26 +53,30 @@ def delete(resources: Resources, name: str, first: int, last: int) -> None:
 def presign(
     resources: Resources, name: str, first: int | None, last: int | None, *, size: int = 0, token: str = ""
 ) -> tuple[list[Presigned], str, datetime]:
-    """Those with a key in the span, in key order; with the token of the next page, and when the URLs end."""
+    """Return the dataranges with keys in the span, in key order, with URLs.
+
+    Also returns the token of the next page, which is empty after the last, and when the URLs expire.
+    """
     span = values.span(
         "first_datapoint", 0 if first is None else first, "last_datapoint", MAX_KEY if last is None else last
     )
-    size = values.page_size(size, 2000, 1000)
-    after = values.page_key(token)
+    size = pages.size(size, 2000, 1000)
+    after = pages.after_key(token)
     datas3t = datas3ts.find(resources, name)
     with pool.connection(resources.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, *span, after=after, limit=size + 1)
     bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
-    shown = list(pages.that_fit(_signed(resources, bucket, rows[:size]), _size))
-    return shown, pages.following(rows, len(shown)), expires_at
+    shown = list(pages.fitting(_signed(resources, bucket, rows[:size]), _size))
+    return shown, pages.next_token(rows, len(shown)), expires_at
 
 
 def signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> list[Presigned]:
-    """These dataranges with their URLs."""
+    """Return these dataranges with their URLs."""
     return list(_signed(resources, bucket, rows))
 
 
 def _signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> Iterator[Presigned]:
+    """Sign the URLs of one datarange at a time, so that none are signed for rows that do not fit a page."""
     lifetime = resources.url_lifetime
     for row in rows:
         data_url, index_url = (bucket.get_url(key, lifetime) for key in (row.data_object_key, row.index_object_key))
@@ -78,4 +84,5 @@ def _signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> 
 
 
 def _size(presigned: Presigned) -> int:
-    return len(presigned.data_url) + len(presigned.index_url) + pages.BESIDE_URLS
+    """Return the most bytes that a datarange takes in a response."""
+    return len(presigned.data_url) + len(presigned.index_url) + pages.OTHER_FIELDS

@@ -4,7 +4,7 @@ from pyroaring import BitMap64
 
 from datas3t import v1
 from datas3t.archive import names
-from datas3t.server import buckets, values
+from datas3t.server import buckets, pages, values
 from datas3t.server.db import dataranges, datas3ts, intents, pool, s3_buckets
 from datas3t.server.db.datas3ts import Datas3t, Summary
 from datas3t.server.errors import Failure
@@ -13,48 +13,50 @@ from datas3t.server.s3.bucket import Bucket
 
 
 def add(resources: Resources, name: str, bucket: str) -> None:
-    """Adds a datas3t; on the bucket that it already has, nothing happens.
+    """Add a datas3t. Adding it again on the same bucket configuration has no effect.
 
-    Its counter starts above all that stand in the bucket, so that no object is ever overwritten.
+    Its upload counter starts above those of all objects in the bucket, so that no object is ever overwritten.
     """
     values.name("name", name)
     row = buckets.find(resources, bucket, "bucket")
     with pool.connection(resources.pool) as conn:
-        present = datas3ts.by_name(conn, name)
-    if present is None:
-        counter = _greatest_counter(buckets.opened(resources, row), name)
+        existing = datas3ts.by_name(conn, name)
+    if existing is None:
+        counter = _greatest_counter(buckets.open_bucket(resources, row), name)
         with pool.transaction(resources.pool, bucket=bucket) as conn:
-            present = datas3ts.add(conn, name, row.id, counter)
-    if present is None or present.bucket_id != row.id:
-        message = f"datas3t {name!r} is on another bucket configuration; use another name"
+            existing = datas3ts.add(conn, name, row.id, counter)
+    if existing is None or existing.bucket_id != row.id:
+        message = f"datas3t {name!r} is on another bucket configuration; use that one, or another name"
         raise Failure(v1.ERROR_REASON_DATAS3T_EXISTS, message, datas3t=name)
 
 
 def page(resources: Resources, size: int, token: str) -> tuple[list[Summary], str]:
-    """By name; with the token of the next page, empty at the last."""
-    size = values.page_size(size, 1000, 1000)
+    """Return datas3ts in order of their names, and the token of the next page, which is empty after the last."""
+    size = pages.size(size, 1000, 1000)
     with pool.connection(resources.pool) as conn:
-        rows = datas3ts.page(conn, values.page_name(token), size + 1)
+        rows = datas3ts.page(conn, pages.after_name(token), size + 1)
     return rows[:size], rows[size - 1].datas3t_name if len(rows) > size else ""
 
 
 def clear(resources: Resources, name: str) -> tuple[int, int]:
-    """Removes all dataranges, as one is deleted, and ends what is open; how many dataranges are gone, and how many of
-    their objects go."""
+    """Delete all dataranges and cancel all open uploads and aggregates.
+
+    Returns the number of deleted dataranges, and of their objects, which the reaper deletes.
+    """
     values.name("name", name)
     with pool.transaction(resources.pool) as conn:
         datas3t = datas3ts.locked(conn, name)
         if datas3t is None:
             raise not_found(name)
         intents.cancel_all(conn, datas3t.id, resources.put_grace)
-        datas3ts.removed(conn, datas3t.id)
+        datas3ts.record_removal(conn, datas3t.id)
         objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, resources.url_lifetime + resources.put_grace)
     resources.deletions.set()
     return objects // 2, objects
 
 
 def delete(resources: Resources, name: str) -> None:
-    """Removes an empty datas3t, and ends what is open."""
+    """Delete a datas3t without dataranges, and cancel its open uploads and aggregates."""
     values.name("name", name)
     with pool.transaction(resources.pool) as conn:
         datas3t = datas3ts.locked(conn, name)
@@ -64,12 +66,12 @@ def delete(resources: Resources, name: str) -> None:
             message = f"datas3t {name!r} contains {count} dataranges; clear it first"
             raise Failure(v1.ERROR_REASON_DATAS3T_NOT_EMPTY, message, datas3t=name, dataranges=count)
         intents.cancel_all(conn, datas3t.id, resources.put_grace)
-        datas3ts.bury(conn, datas3t.id)
+        datas3ts.delete(conn, datas3t.id)
     resources.deletions.set()
 
 
 def bitmap(resources: Resources, name: str) -> bytes:
-    """The keys present, as a 64-bit Roaring bitmap in the portable format. Made of runs, whatever they hold."""
+    """Return the keys of all datapoints as a 64-bit Roaring bitmap in the portable format, made of runs."""
     datas3t = find(resources, name)
     with pool.connection(resources.pool) as conn:
         bounds = dataranges.bounds(conn, datas3t.id)
@@ -81,7 +83,7 @@ def bitmap(resources: Resources, name: str) -> bytes:
 
 
 def find(resources: Resources, name: str, field: str = "datas3t_name") -> Datas3t:
-    """The row of a datas3t; raises DATAS3T_NOT_FOUND."""
+    """Return the row of a datas3t. Raises DATAS3T_NOT_FOUND."""
     values.name(field, name)
     with pool.connection(resources.pool) as conn:
         datas3t = datas3ts.by_name(conn, name)
@@ -91,22 +93,25 @@ def find(resources: Resources, name: str, field: str = "datas3t_name") -> Datas3
 
 
 def bucket_of(resources: Resources, datas3t: Datas3t) -> Bucket:
-    """The bucket in S3 that a datas3t lives in. No call to S3 is made."""
+    """Return the bucket in S3 that stores a datas3t, without a call to S3."""
     with pool.connection(resources.pool) as conn:
         rows = s3_buckets.by_ids(conn, [datas3t.bucket_id])
-    if not rows:  # deleted since
+    if not rows:  # it was deleted since
         raise not_found(datas3t.name)
-    return buckets.opened(resources, rows[0])
+    return buckets.open_bucket(resources, rows[0])
 
 
 def not_found(name: str) -> Failure:
-    """DATAS3T_NOT_FOUND."""
-    message = f"there is no datas3t {name!r}; add it, or list those there are"
+    """Return DATAS3T_NOT_FOUND."""
+    message = f"there is no datas3t {name!r}; add it, or list the existing ones"
     return Failure(v1.ERROR_REASON_DATAS3T_NOT_FOUND, message, datas3t=name)
 
 
 def _greatest_counter(bucket: Bucket, name: str) -> int:
-    found = 0
-    for listed in bucket.objects(names.prefix(name)):
-        found = max(found, *(parsed.counter for each in listed if (parsed := names.parse(each.key))), 0)
-    return found
+    """Return the greatest upload counter in the keys of a datas3t's objects, or 0."""
+    greatest = 0
+    for page in bucket.objects(names.prefix(name)):
+        for listed in page:
+            if parsed := names.parse(listed.key):
+                greatest = max(greatest, parsed.counter)
+    return greatest

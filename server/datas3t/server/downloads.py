@@ -1,4 +1,4 @@
-"""Downloads: a span of keys becomes one signed byte range for each datarange, by two entries of its index."""
+"""Downloads: a span of keys becomes a byte range with a URL for each datarange."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
-_TRIES = 5  # where dataranges are deleted while their indices are looked into
+_MAX_ATTEMPTS = 5  # at a page, if dataranges are deleted while their indices are read
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Bytes `start` up to `stop` of one archive, which has this ETag."""
+    """Bytes `start` up to `stop` of an archive with this ETag."""
 
     url: str
     start: int
@@ -30,29 +30,30 @@ class Segment:
 def presign(
     resources: Resources, name: str, first: int, last: int, *, size: int = 0, token: str = ""
 ) -> tuple[list[Segment], str, datetime]:
-    """The segments of the span in key order; with the token of the next page, and when the URLs end."""
+    """Return the segments of a span in key order, the token of the next page, and when the URLs expire."""
     span = values.span("first_datapoint", first, "last_datapoint", last)
-    size = values.page_size(size, 2000, 2000)
-    after = values.page_key(token)
+    size = pages.size(size, 2000, 2000)
+    after = pages.after_key(token)
     datas3t = datas3ts.find(resources, name)
     bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
-    rows, tries = _rows(resources, datas3t, *span, after, size + 1), _TRIES
+    rows, attempts = _rows(resources, datas3t, *span, after, size + 1), _MAX_ATTEMPTS
     while True:
         try:
-            # An aggregation between two pages may make a datarange with keys of the page before: not sent twice.
+            # If an aggregate was made between two pages, its datarange may start with keys of the earlier page.
             segments = list(_segments(resources, bucket, rows[:size], max(first, after + 1), last))
-            return segments, pages.following(rows, len(segments)), expires_at
+            return segments, pages.next_token(rows, len(segments)), expires_at
         except Failure as failure:
-            tries -= 1
-            if failure.reason != v1.ERROR_REASON_OBJECT_CHANGED or not tries:
+            attempts -= 1
+            if failure.reason != v1.ERROR_REASON_OBJECT_CHANGED or not attempts:
                 raise
-            seen, rows = rows, _rows(resources, datas3t, *span, after, size + 1)
-            if rows == seen:
-                raise  # else a datarange was deleted, and its index is gone already
+            # Dataranges may have been deleted since, with their indices. If so, sign those that exist now.
+            previous, rows = rows, _rows(resources, datas3t, *span, after, size + 1)
+            if rows == previous:
+                raise
 
 
 def _rows(resources: Resources, datas3t: Datas3t, first: int, last: int, after: int, limit: int) -> list[Datarange]:
-    """Raises DATAPOINTS_NOT_FOUND where the datas3t has others, and none of the whole span."""
+    """Return the dataranges of a span. Raises DATAPOINTS_NOT_FOUND if there are none, but the datas3t is not empty."""
     with pool.connection(resources.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, first, last, after=after, limit=limit)
         if not rows and after < 0 and dataranges.page(conn, datas3t.id, -1, 1):
@@ -64,28 +65,29 @@ def _rows(resources: Resources, datas3t: Datas3t, first: int, last: int, after: 
 def _segments(
     resources: Resources, bucket: Bucket, rows: Sequence[Datarange], first: int, last: int
 ) -> Iterator[Segment]:
-    made = (_segment(resources, bucket, row, first, last) for row in rows)
-    return pages.that_fit(made, lambda segment: len(segment.url) + pages.BESIDE_URLS)
+    """Return as many segments as fit a page."""
+    segments = (_segment(resources, bucket, row, first, last) for row in rows)
+    return pages.fitting(segments, lambda segment: len(segment.url) + pages.OTHER_FIELDS)
 
 
 def _segment(resources: Resources, bucket: Bucket, row: Datarange, first: int, last: int) -> Segment:
-    """A datarange that is wanted whole needs no look into its index: of a span at most the first and the last do."""
+    """Return the segment of a datarange. The index is read only if a part is requested, at either end of a span."""
     start = _entry(resources, bucket, row, first).position if first > row.first_key else 0
     stop = _entry(resources, bucket, row, last).stop if last < row.last_key else row.entries_size_bytes
     return Segment(bucket.get_url(row.data_object_key, resources.url_lifetime), start, stop, row.data_etag)
 
 
 def _entry(resources: Resources, bucket: Bucket, row: Datarange, key: int) -> Entry:
-    """Where a datapoint lies, by 16 bytes of the cached index."""
+    """Return where a datapoint is in its archive, from the cached index."""
     location = bucket.location
-    named = location.endpoint, location.bucket, row.index_object_key, row.index_etag
+    identity = location.endpoint, location.bucket, row.index_object_key, row.index_etag
     try:
         return resources.index_cache.entry(
-            *named,
+            *identity,
             key - row.first_key,
             row.count,
             lambda start, stop: bucket.stream(row.index_object_key, start, stop, etag=row.index_etag),
         )
     except (ObjectMissing, ObjectChanged) as error:
-        message = f"the index {row.index_object_key} is not the one that was committed; import the bucket anew"
+        message = f"the index {row.index_object_key} is not the one that was committed; import the bucket again"
         raise Failure(v1.ERROR_REASON_OBJECT_CHANGED, message, object_key=row.index_object_key) from error

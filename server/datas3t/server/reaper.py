@@ -103,7 +103,7 @@ def _delete(resources: Resources, claims: Sequence[Claim]) -> int:
 def _delete_from(resources: Resources, row: S3Bucket, claims: Sequence[Claim]) -> int:
     """Delete the objects of one bucket in S3, with no transaction open, then store what became of each."""
     try:
-        bucket = buckets.opened(resources, row)
+        bucket = buckets.open_bucket(resources, row)
         errors_by_key = _abort_multiparts(bucket, [claim.object_key for claim in claims if claim.multipart])
         errors_by_key = bucket.delete([claim.object_key for claim in claims]) | errors_by_key
     except Failure as failure:

@@ -1,4 +1,4 @@
-"""Whatever the database says, a call ends with a Failure that tells what happened, and the log has the cause."""
+"""Errors of the database: a call raises a Failure that says what happened, and the log has the cause."""
 
 import logging
 from collections.abc import Iterator
@@ -28,13 +28,13 @@ def pool(database: str) -> Iterator[Pool]:
 
 
 @pytest.mark.parametrize(
-    ("setting", "statement", "words", "cause"),
+    ("setting", "statement", "message", "cause"),
     [
-        ("statement_timeout = '20ms'", "SELECT pg_sleep(5)", "took too long for a statement", "QueryCanceled"),
-        ("lock_timeout = '20ms'", "LOCK TABLE datas3ts", "another transaction holds", "LockNotAvailable"),
+        ("statement_timeout = '20ms'", "SELECT pg_sleep(5)", "a statement took too long", "QueryCanceled"),
+        ("lock_timeout = '20ms'", "LOCK TABLE datas3ts", "another transaction holds a lock", "LockNotAvailable"),
         ("transaction_read_only = on", INSERT, "DB_URL must name the primary", "ReadOnlySqlTransaction"),
         ("transaction_timeout = '20ms'", "SELECT pg_sleep(5)", "transaction that took too long", "TransactionTimeout"),
-        ("role = pg_monitor", INSERT, "refuses the server's user a privilege", "InsufficientPrivilege"),
+        ("role = pg_monitor", INSERT, "the server's user lacks a privilege", "InsufficientPrivilege"),
         (
             "temp_file_limit = '1kB', work_mem = '64kB'".replace(", ", "; SET LOCAL "),
             "SELECT count(*) FROM (SELECT DISTINCT n FROM generate_series(1, 200000) AS n ORDER BY n OFFSET 1) AS s",
@@ -43,12 +43,12 @@ def pool(database: str) -> Iterator[Pool]:
         ),
     ],
 )
-def test_what_the_database_says_is_a_failure_and_its_cause_is_logged(
-    pool: Pool, database: str, caplog: "LogCaptureFixture", setting: str, statement: str, words: str, cause: str
+def test_an_error_of_the_database_is_a_failure_and_its_cause_is_logged(
+    pool: Pool, database: str, caplog: "LogCaptureFixture", setting: str, statement: str, message: str, cause: str
 ) -> None:
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE datas3ts IN ROW EXCLUSIVE MODE")
-        with pytest.raises(Failure, match=words) as caught:
+        with pytest.raises(Failure, match=message) as caught:
             run(pool, f"SET LOCAL {setting}", statement)
     assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
     assert "SELECT" not in caught.value.message
@@ -58,39 +58,42 @@ def test_what_the_database_says_is_a_failure_and_its_cause_is_logged(
 
 
 def run(pool: Pool, *statements: str) -> None:
+    """Execute statements in one transaction."""
     with transaction(pool) as conn:
         for statement in statements:
             conn.execute(statement.encode())
 
 
-def test_a_transaction_that_the_database_ended_because_it_stood_still_is_a_failure(pool: Pool, database: str) -> None:
-    with pytest.raises(Failure, match="ended a transaction that stood still") as caught:
-        stand_still(pool, database)
+def test_an_idle_transaction_that_the_database_ended_is_a_failure(pool: Pool, database: str) -> None:
+    with pytest.raises(Failure, match="ended a transaction that was idle") as caught:
+        stay_idle(pool, database)
     assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
 
 
-def stand_still(pool: Pool, database: str) -> None:
+def stay_idle(pool: Pool, database: str) -> None:
+    """Stay idle in a transaction until the database ends it."""
     with psycopg.connect(database, autocommit=True) as other, transaction(pool) as conn:
         conn.execute("SET LOCAL idle_in_transaction_session_timeout = '20ms'")
         backend = conn.info.backend_pid
-        wait_until(lambda: not alive(other, backend), what="the end of the session")
+        wait_until(lambda: not is_alive(other, backend), what="the end of the session")
         conn.execute("SELECT 1")
 
 
-def alive(other: psycopg.Connection, backend: int) -> bool:
+def is_alive(other: psycopg.Connection, backend: int) -> bool:
+    """Return whether a process of the database exists."""
     return other.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone() is not None
 
 
-def test_two_transactions_in_each_others_way_are_a_failure_of_one(pool: Pool, database: str) -> None:
+def test_a_deadlock_is_a_failure_of_one_transaction(pool: Pool, database: str) -> None:
     with psycopg.connect(database, autocommit=True) as other, ThreadPoolExecutor(1) as threads:
         other.execute("INSERT INTO datas3ts (name) VALUES ('a'), ('b')")
         other.execute("SET deadlock_timeout = '1min'")  # so that the database ends the transaction of the pool
-        with pytest.raises(Failure, match="in the way of another"):
-            meet(pool, other, threads)
+        with pytest.raises(Failure, match="conflicted with another"):
+            deadlock(pool, other, threads)
 
 
-def meet(pool: Pool, other: psycopg.Connection, threads: ThreadPoolExecutor) -> None:
-    """Lock two rows in another order than a transaction that runs at the same time."""
+def deadlock(pool: Pool, other: psycopg.Connection, threads: ThreadPoolExecutor) -> None:
+    """Lock two rows in another order than a concurrent transaction."""
     update = "UPDATE datas3ts SET upload_counter = 1 WHERE name = %s"
     with transaction(pool) as conn:
         conn.execute("SET LOCAL deadlock_timeout = '50ms'")
@@ -99,40 +102,41 @@ def meet(pool: Pool, other: psycopg.Connection, threads: ThreadPoolExecutor) -> 
         other.execute(update, ["b"])
         threads.submit(other.execute, update, ["a"])
         waiting = "SELECT FROM pg_locks WHERE NOT granted"
-        wait_until(lambda: conn.execute(waiting).fetchone() is not None, what="the other transaction's wait")
+        wait_until(lambda: conn.execute(waiting).fetchone() is not None, what="the other transaction to wait")
         conn.execute(update, ["b"])
 
 
-def test_a_statement_that_is_not_answered_is_given_up_and_cancelled(pool: Pool, database: str) -> None:
-    with pytest.raises(Failure, match="does not answer"):
+def test_a_statement_without_response_is_cancelled(pool: Pool, database: str) -> None:
+    with pytest.raises(Failure, match="does not respond"):
         sleep_beyond_the_limit(pool)
-    asleep = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
+    sleeping = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
     with psycopg.connect(database, autocommit=True) as other:
-        wait_until(lambda: other.execute(asleep).fetchone() is None, what="the end of the statement")
+        wait_until(lambda: other.execute(sleeping).fetchone() is None, what="the end of the statement")
 
 
 def sleep_beyond_the_limit(pool: Pool) -> None:
+    """Execute a statement that takes longer than a connection waits."""
     with connection(pool) as conn:
         assert isinstance(conn, LimitedConnection)
         conn.seconds = 0.2
         conn.execute("SELECT pg_sleep(60)")
 
 
-def test_why_the_pool_cannot_connect_is_in_the_log_and_not_in_the_failure(
+def test_the_cause_of_failed_connections_is_in_the_log_and_not_in_the_failure(
     database: str, caplog: "LogCaptureFixture"
 ) -> None:
     url = urlsplit(database)
     wrong = url._replace(netloc=f"{url.username}:hidden@{url.hostname}:{url.port}").geturl()
     with open_pool(wrong) as pool:
         pool.timeout = 0.5
-        with pytest.raises(Failure, match="the database does not answer") as caught, connection(pool):
+        with pytest.raises(Failure, match="the database does not respond") as caught, connection(pool):
             pass
     assert "password authentication failed" in caplog.text
     assert "password" not in caught.value.message
     assert "hidden" not in caplog.text
 
 
-def test_one_cause_is_logged_once_however_often_it_recurs(caplog: "LogCaptureFixture") -> None:
+def test_the_same_cause_is_logged_only_once_in_a_while(caplog: "LogCaptureFixture") -> None:
     with caplog.at_level(logging.WARNING), open_pool(f"postgres://u:hidden@127.0.0.1:{free_ports(1)[0]}/d") as pool:
         for _ in range(3):
             pool.timeout = 0.1
@@ -142,7 +146,7 @@ def test_one_cause_is_logged_once_however_often_it_recurs(caplog: "LogCaptureFix
 
 
 @pytest.mark.parametrize("url", ["postgres://u:hid/den@h/d", "postgres://u:hid@den@h/d", "postgres://hid:den/d"])
-def test_a_password_that_is_not_encoded_is_never_taken_for_a_host(url: str) -> None:
+def test_a_password_that_is_not_encoded_is_an_error_that_does_not_show_it(url: str) -> None:
     with pytest.raises(ValueError, match="percent-encoded") as caught, open_pool(url):
         pass
     assert "den" not in str(caught.value).replace("percent-encoded", "")

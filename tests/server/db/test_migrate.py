@@ -1,4 +1,4 @@
-"""Migrations: each runs once, whoever starts at the same time, and stays as it was written."""
+"""Migrations: each runs once, even if servers start concurrently, and its file must not change."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -16,7 +16,7 @@ from datas3t.server.errors import Failure
 TABLES = {"s3_buckets", "datas3ts", "dataranges", "datarange_uploads", "aggregate_uploads", "keys_to_delete"}
 
 
-def test_ten_servers_that_start_at_once_migrate_once(empty_database: str) -> None:
+def test_ten_servers_that_start_concurrently_migrate_once(empty_database: str) -> None:
     with ThreadPoolExecutor(10) as threads:
         ran = list(threads.map(lambda _: migrate(empty_database), range(10)))
     assert sorted(len(each) for each in ran) == [0] * 9 + [max(map(len, ran))]
@@ -26,7 +26,7 @@ def test_ten_servers_that_start_at_once_migrate_once(empty_database: str) -> Non
     assert found == TABLES | {"schema_migrations"}
 
 
-def test_a_migration_that_was_edited_is_refused(empty_database: str, tmp_path: Path) -> None:
+def test_an_edited_migration_is_an_error(empty_database: str, tmp_path: Path) -> None:
     first = tmp_path / "0001_first.sql"
     first.write_text("CREATE TABLE a (id int)")
     assert migrate(empty_database, tmp_path) == ["0001_first"]
@@ -35,7 +35,7 @@ def test_a_migration_that_was_edited_is_refused(empty_database: str, tmp_path: P
         migrate(empty_database, tmp_path)
 
 
-def test_a_migration_that_fails_changes_nothing(empty_database: str, tmp_path: Path) -> None:
+def test_a_failed_migration_changes_nothing(empty_database: str, tmp_path: Path) -> None:
     (tmp_path / "0001_first.sql").write_text("CREATE TABLE a (id int)")
     broken = tmp_path / "0002_second.sql"
     broken.write_text("CREATE TABLE b (id int); SELECT nonsense")
@@ -45,14 +45,14 @@ def test_a_migration_that_fails_changes_nothing(empty_database: str, tmp_path: P
     assert migrate(empty_database, tmp_path) == ["0002_second"]
 
 
-def test_both_spellings_of_the_scheme_are_known(empty_database: str) -> None:
+def test_both_schemes_of_database_urls_work(empty_database: str) -> None:
     scheme, _, rest = empty_database.partition("://")
     assert scheme in ("postgres", "postgresql")
     assert migrate(f"postgres://{rest}")
     assert migrate(f"postgresql://{rest}") == []
 
 
-def test_a_database_that_is_away_is_a_failure_without_the_password() -> None:
+def test_an_unreachable_database_is_a_failure_that_does_not_show_the_password() -> None:
     with pytest.raises(Failure) as caught:
         migrate("postgresql://someone:hidden@127.0.0.1:1/nowhere")
     assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
@@ -60,7 +60,7 @@ def test_a_database_that_is_away_is_a_failure_without_the_password() -> None:
     assert "hidden" not in caught.value.message
 
 
-def test_a_wrong_password_is_told_as_what_it_is(empty_database: str) -> None:
+def test_a_wrong_password_is_an_error_about_the_password(empty_database: str) -> None:
     url = urlsplit(empty_database)
     wrong = url._replace(netloc=f"{url.username}:hidden@{url.hostname}:{url.port}").geturl()
     message = failed_start(wrong)
@@ -77,7 +77,7 @@ def test_a_wrong_password_is_told_as_what_it_is(empty_database: str) -> None:
         ("target_session_attrs=standby", "standby", "try again"),
     ],
 )
-def test_a_parameter_that_does_not_fit_the_database_is_told_as_what_it_is(
+def test_a_wrong_parameter_is_an_error_about_that_parameter(
     empty_database: str, query: str, cause: str, advice: str
 ) -> None:
     message = failed_start(f"{empty_database}?{query}")
@@ -85,12 +85,14 @@ def test_a_parameter_that_does_not_fit_the_database_is_told_as_what_it_is(
     assert advice in message
 
 
-def test_a_database_that_does_not_exist_is_told_as_what_it_is(empty_database: str) -> None:
+def test_a_missing_database_is_an_error_that_names_it(empty_database: str) -> None:
     message = failed_start(empty_database.rpartition("/")[0] + "/nowhere")
     assert 'database "nowhere" does not exist; create the database' in message
 
 
-def test_a_user_who_may_not_create_tables_is_told_so(empty_database: str) -> None:
+def test_a_user_without_the_privilege_to_create_tables_can_only_start_on_a_migrated_database(
+    empty_database: str,
+) -> None:
     url = urlsplit(empty_database)
     user = f"guest_{url.path.removeprefix('/')}"
     with psycopg.connect(empty_database, autocommit=True) as admin:
@@ -98,16 +100,17 @@ def test_a_user_who_may_not_create_tables_is_told_so(empty_database: str) -> Non
         try:
             guest = url._replace(netloc=f"{user}:hidden@{url.hostname}:{url.port}").geturl()
             message = failed_start(guest)
-            assert "refuses the server's user a privilege" in message
+            assert "the server's user lacks a privilege" in message
             assert "permission denied for schema public" in message
             migrate(empty_database)
             admin.execute(sql.SQL("GRANT SELECT ON schema_migrations TO {}").format(sql.Identifier(user)))
-            assert migrate(guest) == [], "where nothing is missing, nothing needs to be created"
+            assert migrate(guest) == [], "no privilege is needed if no migration is missing"
         finally:
             admin.execute(sql.SQL("DROP OWNED BY {name}; DROP ROLE {name}").format(name=sql.Identifier(user)))
 
 
 def failed_start(url: str) -> str:
+    """Return the message of the failure that migrating raises."""
     with pytest.raises(Failure) as caught:
         migrate(url)
     assert caught.value.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE
@@ -115,18 +118,18 @@ def failed_start(url: str) -> str:
     return caught.value.message
 
 
-def test_an_older_server_refuses_a_newer_schema(empty_database: str, tmp_path: Path) -> None:
+def test_an_older_server_does_not_start_on_a_newer_schema(empty_database: str, tmp_path: Path) -> None:
     first = tmp_path / "0001_first.sql"
     first.write_text("CREATE TABLE a (id int)")
     second = tmp_path / "0002_second.sql"
     second.write_text("CREATE TABLE b (id int)")
     migrate(empty_database, tmp_path)
     second.unlink()
-    with pytest.raises(MigrationEdited, match="by a newer server: this one does not know 0002_second"):
+    with pytest.raises(MigrationEdited, match="by a newer server, because this one does not have 0002_second"):
         migrate(empty_database, tmp_path)
 
 
-def test_waiting_for_another_servers_migration_has_an_end(empty_database: str) -> None:
+def test_the_wait_for_another_servers_migration_is_limited(empty_database: str) -> None:
     with psycopg.connect(empty_database) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [_LOCK])
         with pytest.raises(Failure, match="another server has been migrating the database for 0 seconds"):

@@ -1,4 +1,4 @@
-"""The server behind a pooler in transaction mode, and without one: nothing that outlives a transaction is relied on."""
+"""The server behind a pooler in transaction mode: it relies on nothing that outlives a transaction."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 needs_pgbouncer = pytest.mark.skipif(pgbouncer.program() is None, reason=pgbouncer.MISSING)
 
-# What a session can keep from one transaction to the next.
+# The state that a session can keep between transactions.
 _STATE = {
     "settings": "SELECT name FROM pg_settings WHERE source = 'session'",
     "prepared statements": "SELECT statement FROM pg_prepared_statements",
@@ -37,7 +37,7 @@ _STATE = {
 
 @pytest.fixture
 def behind_pooler(services: "Services", database: str, bucket: str, s3: "S3Client", tmp_path: Path) -> Iterator[Site]:
-    """A datas3t whose server reaches the database by PgBouncer, which has three connections for twenty."""
+    """Yield a datas3t whose server reaches the database through PgBouncer, with three connections for twenty."""
     with (
         pgbouncer.running(database, pool_size=3) as url,
         open_resources(url, services.encryption_key, tmp_path / "cache") as resources,
@@ -48,16 +48,16 @@ def behind_pooler(services: "Services", database: str, bucket: str, s3: "S3Clien
         yield site
 
 
-def work(site: Site, number: int) -> None:
-    """Do every kind of call about keys of its own, with statements that recur more often than psycopg counts."""
+def call_everything(site: Site, number: int) -> None:
+    """Make every kind of call, for other keys per number, so often that psycopg would prepare the statements."""
     first = number * 100
     for offset in range(8):
         started = site.start(archive(first + offset, b"content"))
         assert started.upload.first_key == first + offset
         uploads.sign_parts(site.resources, started.upload.id, [])
         uploads.cancel(site.resources, started.upload.id)
-        found, _, _ = downloads.presign(site.resources, "images", 1, 1)
-        assert len(found) == 1
+        segments, _, _ = downloads.presign(site.resources, "images", 1, 1)
+        assert len(segments) == 1
         listed, _ = buckets.page(site.resources, 10, "")
         assert [row.name for row in listed] == ["local"]
         summaries, _ = datas3ts.page(site.resources, 10, "")
@@ -69,8 +69,8 @@ def test_calls_behind_a_pooler_in_transaction_mode_run_their_own_statements(behi
     site = behind_pooler
     site.upload(archive(1, b"content"))
     with ThreadPoolExecutor(8) as threads:
-        for done in [threads.submit(work, site, number) for number in range(1, 9)]:
-            done.result()
+        for call in [threads.submit(call_everything, site, number) for number in range(1, 9)]:
+            call.result()
     assert site.sweep() == 2 * 8 * 8
     site.clear()
     site.delete()
@@ -84,9 +84,9 @@ def test_ten_servers_migrate_once_behind_a_pooler_with_one_connection(empty_data
     assert ran[9]
 
 
-def test_no_connection_of_the_server_has_a_state_after_its_calls(site: Site) -> None:
+def test_connections_keep_no_state_after_calls(site: Site) -> None:
     site.upload(archive(1, b"content"))
-    work(site, 1)
+    call_everything(site, 1)
     reaper.backlog(site.resources)
     site.sweep()
     site.clear()
@@ -94,24 +94,23 @@ def test_no_connection_of_the_server_has_a_state_after_its_calls(site: Site) -> 
 
 
 def state(resources: Resources) -> dict[str, set[str]]:
-    """Return what the sessions of all connections of a pool keep."""
-    found: dict[str, set[str]] = {name: set() for name in _STATE}
+    """Return the state of the sessions of all connections of a pool."""
+    kept: dict[str, set[str]] = {name: set() for name in _STATE}
     with contextlib.ExitStack() as borrowed:
         for _ in range(resources.pool.get_stats()["pool_size"]):
             conn = borrowed.enter_context(resources.pool.connection())
             for name, query in _STATE.items():
-                found[name] |= {str(value) for (value,) in conn.execute(query)}
-    return found
+                kept[name] |= {str(value) for (value,) in conn.execute(query)}
+    return kept
 
 
-def test_a_migration_leaves_no_state(empty_database: str) -> None:
-    """Another server's migration is not kept out by a lock that outlived its transaction."""
+def test_a_migration_releases_its_lock(empty_database: str) -> None:
     with psycopg.connect(empty_database, autocommit=True) as other:
         migrate(empty_database)
         assert other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
 
 
-def test_statements_are_prepared_only_where_the_url_asks_for_it(database: str) -> None:
+def test_statements_are_prepared_only_if_the_url_asks_for_it(database: str) -> None:
     for url, expected in ((database, 0), (f"{database}?prepare_threshold=0", 1)):
         with open_pool(url) as pool, connection(pool) as conn:
             dataranges.count(conn, 1)
@@ -121,7 +120,7 @@ def test_statements_are_prepared_only_where_the_url_asks_for_it(database: str) -
             assert prepared.fetchone() == (expected,)
 
 
-def test_a_transaction_has_its_time_limits_from_the_database(site: Site) -> None:
+def test_the_database_has_time_limits_for_transactions(site: Site) -> None:
     with transaction(site.resources.pool) as conn:
         limits = conn.execute(
             "SELECT current_setting('statement_timeout'), current_setting('idle_in_transaction_session_timeout')"

@@ -1,4 +1,4 @@
-"""Calls to a real S3, and what its answers and its absence mean."""
+"""Calls to a real S3, and the translation of its errors."""
 
 import logging
 import time
@@ -34,7 +34,7 @@ def real(location: Location) -> Bucket:
     return Buckets().at(location)
 
 
-def test_objects_are_written_read_looked_at_listed_and_deleted(real: Bucket) -> None:
+def test_objects_are_written_read_listed_and_deleted(real: Bucket) -> None:
     etag = real.put("a/1", b"0123456789")
     assert (found := real.head("a/1"))
     assert (found.size, found.etag) == (10, etag)
@@ -49,7 +49,7 @@ def test_objects_are_written_read_looked_at_listed_and_deleted(real: Bucket) -> 
     assert real.head("a/1") is None
 
 
-def test_what_is_not_as_expected_is_told(real: Bucket) -> None:
+def test_a_missing_or_changed_object_raises_its_exception(real: Bucket) -> None:
     with pytest.raises(ObjectMissing):
         real.get("never", 0, 1)
     real.put("a", b"0123456789")
@@ -62,17 +62,18 @@ def test_what_is_not_as_expected_is_told(real: Bucket) -> None:
 
 
 def send_part(real: Bucket, upload: str, number: int, body: bytes) -> str:
-    answer = real._client.upload_part(
+    """Upload a part and return its ETag."""
+    response = real._client.upload_part(
         Bucket=real.location.bucket, Key="m", UploadId=upload, PartNumber=number, Body=body
     )
-    return answer["ETag"].strip('"')
+    return response["ETag"].strip('"')
 
 
-def test_parts_are_listed_once_each_the_latest_where_sent_twice(real: Bucket) -> None:
+def test_a_part_that_was_sent_twice_is_listed_once_as_the_latest(real: Bucket) -> None:
     upload = real.create_multipart("m")
     send_part(real, upload, 1, b"1" * PART)
     sent = int(time.time())
-    wait_until(lambda: time.time() > sent + 1)  # S3 tells them apart by the second
+    wait_until(lambda: time.time() > sent + 1)  # S3 stores times in whole seconds
     first, second = send_part(real, upload, 1, b"2" * PART), send_part(real, upload, 2, b"end")
     assert [(key, found) for key, found, _ in real.list_multiparts("m")] == [("m", upload)]
     parts = real.list_parts("m", upload)
@@ -85,7 +86,7 @@ def test_parts_are_listed_once_each_the_latest_where_sent_twice(real: Bucket) ->
 
 
 @pytest.mark.parametrize("chosen", range(3))
-def test_of_a_part_sent_often_at_once_that_is_listed_whose_etag_is_given(real: Bucket, chosen: int) -> None:
+def test_a_part_that_was_sent_often_in_one_second_is_listed_with_the_given_etag(real: Bucket, chosen: int) -> None:
     upload = real.create_multipart("m")
     etags = [send_part(real, upload, 1, body) for body in (b"first", b"second", b"third!!")]
     last = send_part(real, upload, 2, b"end")
@@ -93,7 +94,7 @@ def test_of_a_part_sent_often_at_once_that_is_listed_whose_etag_is_given(real: B
     assert [(part.etag, part.size) for part in parts] == [(etags[chosen], 5 + chosen), (last, 3)]
 
 
-def test_a_multipart_upload_that_is_gone_is_told_and_aborting_it_again_is_fine(real: Bucket) -> None:
+def test_an_aborted_multipart_upload_is_missing_and_may_be_aborted_again(real: Bucket) -> None:
     upload = real.create_multipart("m")
     real.abort_multipart("m", upload)
     real.abort_multipart("m", upload)
@@ -103,23 +104,23 @@ def test_a_multipart_upload_that_is_gone_is_told_and_aborting_it_again_is_fine(r
         real.complete_multipart("m", upload, ["0" * 32])
 
 
-def test_where_s3_is_away_it_says_so_and_what_to_do(location: Location) -> None:
-    away = Buckets().at(replace(location, endpoint="http://127.0.0.1:1"))
+def test_an_unreachable_s3_is_a_failure_that_says_what_to_do(location: Location) -> None:
+    unreachable = Buckets().at(replace(location, endpoint="http://127.0.0.1:1"))
     calls: list[Callable[[], object]] = [
-        lambda: away.head("a"),
-        lambda: away.get("a", 0, 1),
-        lambda: away.put("a", b""),
-        lambda: list(away.objects("")),
-        lambda: away.create_multipart("a"),
-        lambda: away.delete(["a"]),
+        lambda: unreachable.head("a"),
+        lambda: unreachable.get("a", 0, 1),
+        lambda: unreachable.put("a", b""),
+        lambda: list(unreachable.objects("")),
+        lambda: unreachable.create_multipart("a"),
+        lambda: unreachable.delete(["a"]),
     ]
     for call in calls:
-        with pytest.raises(Failure, match=r"http://127.0.0.1:1 does not answer .* try again") as caught:
+        with pytest.raises(Failure, match=r"http://127.0.0.1:1 does not respond .* try again") as caught:
             call()
         assert caught.value.reason == v1.ERROR_REASON_S3_UNAVAILABLE
 
 
-def test_an_answer_of_s3_that_is_a_fault_is_tried_again(location: Location) -> None:
+def test_a_request_is_retried_after_an_error_of_s3(location: Location) -> None:
     with relay(location.endpoint) as between:
         bucket = Buckets().at(replace(location, endpoint=between.url))
         between.plan(Fault(status=503), Fault(cut_after=0))
@@ -131,7 +132,7 @@ def test_an_answer_of_s3_that_is_a_fault_is_tried_again(location: Location) -> N
 
 
 @pytest.mark.parametrize("wrong", [{"secret_key": "wrong"}, {"access_key": "wrong"}, {"bucket": "no-such-bucket"}])
-def test_credentials_that_no_longer_work_are_refused_without_being_named(
+def test_credentials_that_no_longer_work_are_a_failure_that_does_not_show_them(
     location: Location, wrong: dict[str, str]
 ) -> None:
     bucket = Buckets().at(replace(location, **wrong))
@@ -142,7 +143,7 @@ def test_credentials_that_no_longer_work_are_refused_without_being_named(
     assert location.secret_key not in caught.value.message
 
 
-def test_one_client_serves_a_location(location: Location) -> None:
+def test_a_location_has_one_client(location: Location) -> None:
     buckets = Buckets()
     assert buckets.at(location)._client is buckets.at(location)._client
     assert buckets.at(location)._client is not buckets.at(replace(location, region="eu-west-1"))._client
@@ -154,20 +155,20 @@ REDIRECTS = [
 ]
 
 
-@pytest.mark.parametrize("answer", REDIRECTS, ids=lambda answer: str(answer.status))
-def test_no_other_region_is_signed_for_than_that_of_the_urls(location: Location, answer: CannedResponse) -> None:
-    with canned_server(lambda _: answer) as (endpoint, asked):
+@pytest.mark.parametrize("response", REDIRECTS, ids=lambda response: str(response.status))
+def test_redirects_to_another_region_are_not_followed(location: Location, response: CannedResponse) -> None:
+    with canned_server(lambda _: response) as (endpoint, requests):
         with pytest.raises(Failure) as caught:
             Buckets().at(replace(location, endpoint=endpoint)).get("a", 0, 1)
-        assert len(asked) == 1
+        assert len(requests) == 1
     assert caught.value.reason == v1.ERROR_REASON_S3_REFUSED
 
 
 @pytest.mark.parametrize(
-    "answer", [CannedResponse(404, "<p>", "text/html"), CannedResponse(body="<p>", content_type="text/html")]
+    "response", [CannedResponse(404, "<p>", "text/html"), CannedResponse(body="<p>", content_type="text/html")]
 )
-def test_what_answers_instead_of_s3_does_not_make_objects_missing(location: Location, answer: CannedResponse) -> None:
-    with canned_server(lambda _: answer) as (endpoint, _):
+def test_a_404_of_another_server_is_not_a_missing_object(location: Location, response: CannedResponse) -> None:
+    with canned_server(lambda _: response) as (endpoint, _):
         bucket = Buckets().at(replace(location, endpoint=endpoint))
         calls: list[Callable[[], object]] = [
             lambda: bucket.get("a", 0, 1),
@@ -182,20 +183,20 @@ def test_what_answers_instead_of_s3_does_not_make_objects_missing(location: Loca
             assert getattr(caught.value, "reason", v1.ERROR_REASON_S3_UNAVAILABLE) == v1.ERROR_REASON_S3_UNAVAILABLE
 
 
-def test_an_s3_that_cannot_delete_many_at_once_deletes_one_by_one(location: Location) -> None:
+def test_objects_are_deleted_one_by_one_if_the_store_requires_a_content_md5(location: Location) -> None:
     def old_s3(request: str) -> CannedResponse:
         if request.startswith("POST"):
             return s3_error("MissingContentMD5", 400)
         return s3_error("AccessDenied", 403) if request.endswith("/kept") else CannedResponse(204)
 
-    with canned_server(old_s3) as (endpoint, asked):
+    with canned_server(old_s3) as (endpoint, requests):
         refused = Buckets().at(replace(location, endpoint=endpoint)).delete(["a", "kept", "b"])
-        assert [each.rpartition("/")[2] for each in asked if each.startswith("DELETE")] == ["a", "kept", "b"]
+        assert [each.rpartition("/")[2] for each in requests if each.startswith("DELETE")] == ["a", "kept", "b"]
     assert list(refused) == ["kept"]
     assert "AccessDenied" in refused["kept"]
 
 
-def test_what_could_not_be_deleted_is_told_but_for_what_is_gone(location: Location) -> None:
+def test_objects_that_could_not_be_deleted_are_returned_except_missing_ones(location: Location) -> None:
     refused = "".join(
         f"<Error><Key>{key}</Key><Code>{code}</Code></Error>"
         for key, code in (("gone", "NoSuchKey"), ("kept", "AccessDenied"))
@@ -205,9 +206,7 @@ def test_what_could_not_be_deleted_is_told_but_for_what_is_gone(location: Locati
         assert bucket.delete(["gone", "kept", "a"]) == {"kept": "AccessDenied"}
 
 
-def test_the_libraries_cannot_log_requests_even_where_all_is_logged(
-    real: Bucket, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_libraries_log_no_requests_even_at_debug(real: Bucket, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         real.put("a", b"x")
         real.get_url("a", timedelta(hours=1))

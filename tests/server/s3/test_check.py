@@ -1,4 +1,4 @@
-"""The check of a new bucket names what is wrong: endpoint, bucket, region or credentials."""
+"""The test of a new bucket configuration names what is wrong: endpoint, bucket, region or credentials."""
 
 import socket
 import threading
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Reason: TypeAlias = v1.ErrorReason.ValueType
 
-NOWHERE = Location("http://127.0.0.1:1", "my-bucket", "us-east-1", "THE-ACCESS-KEY", "THE-SECRET-KEY")
+UNREACHABLE = Location("http://127.0.0.1:1", "my-bucket", "us-east-1", "THE-ACCESS-KEY", "THE-SECRET-KEY")
 
 
 @pytest.fixture
@@ -27,7 +27,8 @@ def location(services: "Services", bucket: str) -> Location:
     return Location(s3.endpoint, bucket, "us-east-1", s3.access_key, s3.secret_key)
 
 
-def refusal(location: Location) -> Failure:
+def failure_of(location: Location) -> Failure:
+    """Return the failure that checking the location raises, whose message is one line without secrets."""
     with pytest.raises(Failure) as caught:
         check(location)
     assert "\n" not in caught.value.message
@@ -36,7 +37,7 @@ def refusal(location: Location) -> Failure:
     return caught.value
 
 
-def test_what_works_passes_whether_the_bucket_is_empty_or_not(location: Location, services: "Services") -> None:
+def test_a_working_location_passes_whether_its_bucket_is_empty_or_not(location: Location, services: "Services") -> None:
     check(location)
     services.seaweedfs.client().put_object(Bucket=location.bucket, Key="a", Body=b"x")
     check(location)
@@ -46,26 +47,27 @@ WRONG: list[tuple[dict[str, str], Reason, str]] = [
     ({"bucket": "no-such-bucket"}, v1.ERROR_REASON_S3_BUCKET_NOT_FOUND, "there is no bucket 'no-such-bucket'"),
     ({"secret_key": "wrong"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the secret key is wrong"),
     ({"access_key": "unknown"}, v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the access key is unknown"),
-    ({"endpoint": "http://127.0.0.1:1"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "nothing answers there"),
-    ({"endpoint": "http://no-such-host.invalid"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "nothing answers there"),
+    ({"endpoint": "http://127.0.0.1:1"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "no server responds"),
+    ({"endpoint": "http://no-such-host.invalid"}, v1.ERROR_REASON_ENDPOINT_UNREACHABLE, "no server responds"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "reason", "said"), WRONG, ids=lambda value: str(value)[:40])
-def test_a_real_s3_says_what_is_wrong(location: Location, changes: dict[str, str], reason: Reason, said: str) -> None:
-    with pytest.raises(Failure, match=said) as caught:
+@pytest.mark.parametrize(("changes", "reason", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_a_wrong_setting_is_found_with_a_real_s3(
+    location: Location, changes: dict[str, str], reason: Reason, message: str
+) -> None:
+    with pytest.raises(Failure, match=message) as caught:
         check(replace(location, **changes))
     assert caught.value.reason == reason
     assert location.secret_key not in caught.value.message
 
 
-def test_tls_where_there_is_none_is_told(location: Location) -> None:
-    assert (
-        "TLS fails there" in refusal(replace(location, endpoint=location.endpoint.replace("http:", "https:"))).message
-    )
+def test_https_for_a_server_without_tls_is_an_error_about_tls(location: Location) -> None:
+    failure = failure_of(replace(location, endpoint=location.endpoint.replace("http:", "https:")))
+    assert "TLS fails" in failure.message
 
 
-NO_S3 = [
+NOT_S3 = [
     CannedResponse(body="<!doctype html><p>Welcome", content_type="text/html"),
     CannedResponse(body='{"status": "ok"}', content_type="application/json"),
     CannedResponse(body="<a/>"),
@@ -77,15 +79,15 @@ NO_S3 = [
 ]
 
 
-@pytest.mark.parametrize("answer", NO_S3, ids=lambda answer: f"{answer.status} {answer.body[:8]}")
-def test_what_is_no_s3_is_known(answer: CannedResponse) -> None:
-    with canned_server(lambda _: answer) as (endpoint, _):
-        failure = refusal(replace(NOWHERE, endpoint=endpoint))
+@pytest.mark.parametrize("response", NOT_S3, ids=lambda response: f"{response.status} {response.body[:8]}")
+def test_a_server_that_does_not_speak_s3_is_recognized(response: CannedResponse) -> None:
+    with canned_server(lambda _: response) as (endpoint, _):
+        failure = failure_of(replace(UNREACHABLE, endpoint=endpoint))
     assert failure.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE
-    assert "no S3" in failure.message
+    assert "does not speak S3" in failure.message
 
 
-S3_SAYS: list[tuple[CannedResponse, Reason, str]] = [
+S3_ERRORS: list[tuple[CannedResponse, Reason, str]] = [
     (
         s3_error("PermanentRedirect", 301, x_amz_bucket_region="eu-west-1"),
         v1.ERROR_REASON_S3_BUCKET_NOT_FOUND,
@@ -97,7 +99,7 @@ S3_SAYS: list[tuple[CannedResponse, Reason, str]] = [
         v1.ERROR_REASON_S3_BUCKET_NOT_FOUND,
         "it is in region eu-west-1",
     ),
-    (s3_error("AccessDenied", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "may not list the bucket"),
+    (s3_error("AccessDenied", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "no permission to list the bucket"),
     (s3_error("RequestTimeTooSkewed", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "the clocks"),
     (s3_error("AccountProblem", 403), v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, "AccountProblem"),
     (s3_error("InternalError", 500), v1.ERROR_REASON_S3_UNAVAILABLE, "InternalError"),
@@ -106,23 +108,25 @@ S3_SAYS: list[tuple[CannedResponse, Reason, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "reason", "said"), S3_SAYS, ids=lambda value: str(value)[:60])
-def test_what_no_s3_at_hand_says_is_understood(answer: CannedResponse, reason: Reason, said: str) -> None:
-    with canned_server(lambda _: answer) as (endpoint, _):
-        failure = refusal(replace(NOWHERE, endpoint=endpoint))
+@pytest.mark.parametrize(("response", "reason", "message"), S3_ERRORS, ids=lambda value: str(value)[:60])
+def test_errors_that_only_other_stores_return_are_understood(
+    response: CannedResponse, reason: Reason, message: str
+) -> None:
+    with canned_server(lambda _: response) as (endpoint, _):
+        failure = failure_of(replace(UNREACHABLE, endpoint=endpoint))
     assert failure.reason == reason
-    assert said in failure.message
+    assert message in failure.message
 
 
-def test_a_server_that_ends_the_connection_is_told() -> None:
+def test_a_server_that_closes_the_connection_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def hang_up() -> None:
-            for _ in range(2):  # the call and its one repetition
+            for _ in range(2):  # the request and its retry
                 listener.accept()[0].close()
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        failure = refusal(replace(NOWHERE, endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        failure = failure_of(replace(UNREACHABLE, endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}"))
         thread.join()
     assert failure.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE

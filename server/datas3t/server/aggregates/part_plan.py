@@ -68,7 +68,7 @@ def sign_parts(resources: Resources, aggregate_id: int, numbers: Sequence[int]) 
     else:
         signed = _parts(resources, bucket, aggregate, sizes, numbers)
     return Signed(
-        list(pages.that_fit(signed, _response_size, MAX_RESPONSE)),
+        list(pages.fitting(signed, _response_size, MAX_RESPONSE)),
         len(sizes),
         uploaded,
         data_put_url=urls.for_archive(resources, bucket, aggregate),

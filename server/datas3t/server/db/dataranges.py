@@ -1,4 +1,4 @@
-"""Dataranges. Two of one datas3t never overlap: the exclusion constraint is the judge, its index serves the lookups."""
+"""The table of dataranges. An exclusion constraint prevents overlaps within a datas3t, and its index finds keys."""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from datas3t.server.db.pool import Connection
 
 @dataclass(frozen=True, slots=True)
 class Datarange:
-    """A row. Sizes are bytes; ETags are without quotes."""
+    """A row. Sizes are in bytes. ETags have no quotes."""
 
     id: int
     first_key: int
@@ -27,7 +27,7 @@ class Datarange:
 
     @property
     def count(self) -> int:
-        """How many datapoints it holds."""
+        """The number of datapoints."""
         return self.last_key - self.first_key + 1
 
 
@@ -57,12 +57,15 @@ def insert(
     data_etag: str,
     index_etag: str,
 ) -> int:
-    """Its id. Raises, by the transaction, DATARANGE_OVERLAPS (about: datas3t, first, last)."""
+    """Insert a datarange and return its id.
+
+    Raises DATARANGE_OVERLAPS through the transaction (fields: datas3t, first, last).
+    """
     row = {"datas3t_id": datas3t_id, "first": first, "last": last, "data_key": data_key, "index_key": index_key}
     sizes = {"size": size, "entries_size": entries_size, "data_etag": data_etag, "index_etag": index_etag}
-    found = conn.execute(_INSERT, {**row, **sizes}).fetchone()
-    assert found is not None
-    return int(found[0])
+    inserted = conn.execute(_INSERT, {**row, **sizes}).fetchone()
+    assert inserted is not None
+    return int(inserted[0])
 
 
 _PAGE: LiteralString = f"""
@@ -73,8 +76,11 @@ _PAGE: LiteralString = f"""
 
 
 def page(conn: Connection, datas3t_id: int, after: int, limit: int) -> list[Datarange]:
-    """In key order, those whose last key is above `after` (-1: from the first). The order of last keys is that of first
-    keys, and a datarange that an aggregation made meanwhile is not passed over."""
+    """Return up to `limit` dataranges whose last key is above `after`, in key order. -1 starts at the first.
+
+    Last keys are in the same order as first keys. With first keys, a datarange that an aggregate creates between two
+    pages could be left out.
+    """
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
         return cur.execute(_PAGE, [datas3t_id, after, limit]).fetchall()
 
@@ -91,38 +97,42 @@ _OVERLAPPING: LiteralString = f"""
 def overlapping(
     conn: Connection, datas3t_id: int, first: int, last: int, *, after: int = -1, limit: int | None = None
 ) -> list[Datarange]:
-    """In key order, those with a key from `first` to `last`, and of these the ones whose last key is above `after`."""
-    wanted = {"id": datas3t_id, "first": first, "last": last, "after": after, "limit": limit}
+    """Return the dataranges with a key from `first` to `last` and a last key above `after`, in key order."""
+    parameters = {"id": datas3t_id, "first": first, "last": last, "after": after, "limit": limit}
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_OVERLAPPING, wanted).fetchall()
+        return cur.execute(_OVERLAPPING, parameters).fetchall()
 
 
 _COUNT: LiteralString = "SELECT count(*) FROM dataranges WHERE datas3t_id = %s"
 
 
 def count(conn: Connection, datas3t_id: int) -> int:
-    found = conn.execute(_COUNT, [datas3t_id]).fetchone()
-    assert found is not None
-    return int(found[0])
+    """Return the number of dataranges of a datas3t."""
+    row = conn.execute(_COUNT, [datas3t_id]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 _BOUNDS: LiteralString = "SELECT first_key, last_key FROM dataranges WHERE datas3t_id = %s ORDER BY first_key"
 
 
 def bounds(conn: Connection, datas3t_id: int) -> list[tuple[int, int]]:
-    """First and last keys, in key order: runs that touch are not joined."""
+    """Return the first and the last key of each datarange, in key order. Adjacent dataranges are not joined."""
     return conn.execute(_BOUNDS, [datas3t_id]).fetchall()
 
 
-def _remove(which: LiteralString) -> LiteralString:
-    """Both objects are queued, with a second look where a PUT may still come by a URL that was signed before."""
+def _remove(condition: LiteralString) -> LiteralString:
+    """Return a statement that deletes dataranges and queues both objects of each.
+
+    `look_again_at` is when no PUT with a URL of the upload can arrive any more: then the reaper deletes once more.
+    """
     return f"""
-        WITH gone AS (
-            DELETE FROM dataranges WHERE datas3t_id = %(datas3t_id)s {which}
+        WITH deleted AS (
+            DELETE FROM dataranges WHERE datas3t_id = %(datas3t_id)s {condition}
             RETURNING data_object_key, index_object_key, created_at + %(last_put)s AS look_again_at)
         INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at)
         SELECT %(bucket_id)s, object_key, look_again_at
-          FROM gone CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
+          FROM deleted CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
     """
 
 
@@ -130,21 +140,22 @@ _DELETE = _remove("AND first_key = %(first)s AND last_key = %(last)s")
 
 
 def delete(conn: Connection, datas3t_id: int, bucket_id: int, first: int, last: int, last_put: timedelta) -> bool:
-    """Deletes the one with exactly these keys and queues its objects; whether it was there. `last_put`: how long
-    after the commit a PUT of its upload may come."""
-    keys = {"first": first, "last": last}
-    return (
-        conn.execute(_DELETE, {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "last_put": last_put, **keys}).rowcount
-        > 0
-    )
+    """Delete the datarange with exactly these keys, queue its objects, and return whether it existed.
+
+    `last_put` is how long after the commit a PUT of its upload can arrive.
+    """
+    parameters = {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "first": first, "last": last, "last_put": last_put}
+    return conn.execute(_DELETE, parameters).rowcount > 0
 
 
 _CLEAR = _remove("")
 
 
 def clear(conn: Connection, datas3t_id: int, bucket_id: int, last_put: timedelta) -> int:
-    """Deletes all of a datas3t and queues their objects; how many objects that are, two for each datarange. `last_put`
-    as above."""
+    """Delete all dataranges of a datas3t, queue their objects, and return the number of objects, two per datarange.
+
+    `last_put` is as in `delete`.
+    """
     return conn.execute(_CLEAR, {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "last_put": last_put}).rowcount
 
 
@@ -152,7 +163,7 @@ _DATA_KEYS: LiteralString = "SELECT data_object_key FROM dataranges WHERE datas3
 
 
 def data_keys(conn: Connection, datas3t_id: int) -> list[str]:
-    """The object keys of all archives of a datas3t."""
+    """Return the object keys of all archives of a datas3t."""
     return [key for (key,) in conn.execute(_DATA_KEYS, [datas3t_id])]
 
 
@@ -168,7 +179,7 @@ _INSERT_FITTING: LiteralString = f"""
 
 
 def insert_fitting(conn: Connection, datas3t_id: int, rows: Sequence[Datarange]) -> list[Datarange]:
-    """Inserts, but for those that overlap one which is there; answers those inserted. Their ids are the database's."""
+    """Insert the dataranges that do not overlap existing ones, and return the inserted rows, with their new ids."""
     columns = [
         [row.first_key for row in rows],
         [row.last_key for row in rows],
@@ -187,6 +198,6 @@ _DELETE_BY_IDS: LiteralString = f"DELETE FROM dataranges WHERE id = ANY(%s) RETU
 
 
 def delete_by_ids(conn: Connection, ids: Sequence[int]) -> list[Datarange]:
-    """Those that were still there; the caller queues their objects."""
+    """Delete dataranges and return the deleted rows. The caller queues their objects."""
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
         return cur.execute(_DELETE_BY_IDS, [list(ids)]).fetchall()

@@ -1,4 +1,4 @@
-"""Datas3ts. A deleted one keeps its row, without a bucket: its upload counter goes on if the name comes back."""
+"""The table of datas3ts. A deleted one keeps its row, without a bucket, for the counter if it is added again."""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from datas3t.server.db.pool import Connection
 
 @dataclass(frozen=True, slots=True)
 class Datas3t:
-    """A row that has a bucket: a deleted datas3t is never answered."""
+    """A row of a datas3t that is not deleted."""
 
     id: int
     name: str
@@ -21,7 +21,7 @@ class Datas3t:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A datas3t and what it holds. The keys are 0 where it is empty; sizes are bytes."""
+    """A datas3t and what it contains. The keys are 0 if it is empty. Sizes are in bytes."""
 
     datas3t_name: str
     bucket_name: str
@@ -35,18 +35,21 @@ class Summary:
 _COLUMNS: LiteralString = "id, name, bucket_id, upload_counter"
 
 _ADD: LiteralString = f"""
-    INSERT INTO datas3ts AS present (name, bucket_id, upload_counter)
+    INSERT INTO datas3ts AS existing (name, bucket_id, upload_counter)
     VALUES (%(name)s, %(bucket_id)s, %(counter)s)
     ON CONFLICT (name) DO UPDATE
        SET bucket_id = excluded.bucket_id,
-           upload_counter = greatest(present.upload_counter, excluded.upload_counter)
-     WHERE present.bucket_id IS NULL OR present.bucket_id = excluded.bucket_id
+           upload_counter = greatest(existing.upload_counter, excluded.upload_counter)
+     WHERE existing.bucket_id IS NULL OR existing.bucket_id = excluded.bucket_id
     RETURNING {_COLUMNS}
 """
 
 
 def add(conn: Connection, name: str, bucket_id: int, counter: int) -> Datas3t | None:
-    """Adds or revives a datas3t whose counter is at least `counter`; None where the name is on another bucket."""
+    """Add a datas3t, or a deleted one again, with at least this counter.
+
+    Returns its row, also if it exists on this bucket; None if it exists on another bucket.
+    """
     with conn.cursor(row_factory=class_row(Datas3t)) as cur:
         return cur.execute(_ADD, {"name": name, "bucket_id": bucket_id, "counter": counter}).fetchone()
 
@@ -55,6 +58,7 @@ _BY_NAME: LiteralString = f"SELECT {_COLUMNS} FROM datas3ts WHERE name = %s AND 
 
 
 def by_name(conn: Connection, name: str) -> Datas3t | None:
+    """Return the datas3t with this name, or None."""
     with conn.cursor(row_factory=class_row(Datas3t)) as cur:
         return cur.execute(_BY_NAME, [name]).fetchone()
 
@@ -63,6 +67,7 @@ _BY_ID: LiteralString = f"SELECT {_COLUMNS} FROM datas3ts WHERE id = %s AND buck
 
 
 def by_id(conn: Connection, datas3t_id: int) -> Datas3t | None:
+    """Return the datas3t with this id, or None."""
     with conn.cursor(row_factory=class_row(Datas3t)) as cur:
         return cur.execute(_BY_ID, [datas3t_id]).fetchone()
 
@@ -71,7 +76,10 @@ _LOCKED: LiteralString = f"{_BY_NAME} FOR NO KEY UPDATE"
 
 
 def locked(conn: Connection, name: str) -> Datas3t | None:
-    """Holds the datas3t until the transaction ends. Whoever locks several rows takes this one first."""
+    """Return a datas3t and lock its row until the transaction ends.
+
+    A transaction that locks rows of several tables locks this one first, so that no two wait for each other.
+    """
     with conn.cursor(row_factory=class_row(Datas3t)) as cur:
         return cur.execute(_LOCKED, [name]).fetchone()
 
@@ -84,7 +92,10 @@ _DRAW: LiteralString = f"""
 
 
 def draw_counter(conn: Connection, name: str) -> Datas3t | None:
-    """The datas3t with a counter that nobody else has; holds it until the transaction ends."""
+    """Increment the upload counter and return the datas3t with its new value, which no other upload has.
+
+    Locks the row until the transaction ends.
+    """
     with conn.cursor(row_factory=class_row(Datas3t)) as cur:
         return cur.execute(_DRAW, [name]).fetchone()
 
@@ -93,21 +104,21 @@ _REMOVALS: LiteralString = "SELECT coalesce(max(removals), 0) FROM datas3ts WHER
 
 
 def removals(conn: Connection, name: str) -> int:
-    """How often dataranges of this name were removed, also before it was deleted and came back."""
-    found = conn.execute(_REMOVALS, [name]).fetchone()
-    assert found is not None
-    return int(found[0])
+    """Return how often dataranges of this name have been removed, also before it was last deleted."""
+    row = conn.execute(_REMOVALS, [name]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
-_REMOVED: LiteralString = "UPDATE datas3ts SET removals = removals + 1 WHERE id = %s RETURNING bucket_id"
+_RECORD_REMOVAL: LiteralString = "UPDATE datas3ts SET removals = removals + 1 WHERE id = %s RETURNING bucket_id"
 
 
-def removed(conn: Connection, datas3t_id: int) -> int | None:
-    """Counts a removal of dataranges; holds the datas3t until the transaction ends. Goes before the removal itself.
+def record_removal(conn: Connection, datas3t_id: int) -> int | None:
+    """Count a removal of dataranges and lock the row until the transaction ends. Call it before the removal itself.
 
-    Answers the bucket that it is on now; None where it was deleted meanwhile.
+    Returns the id of the current bucket, or None if the datas3t was deleted.
     """
-    row = conn.execute(_REMOVED, [datas3t_id]).fetchone()
+    row = conn.execute(_RECORD_REMOVAL, [datas3t_id]).fetchone()
     return None if row is None or row[0] is None else int(row[0])
 
 
@@ -128,16 +139,16 @@ _PAGE: LiteralString = """
 
 
 def page(conn: Connection, after: str, limit: int) -> list[Summary]:
-    """By name, those behind `after`."""
+    """Return up to `limit` datas3ts after the name `after`, in order of their names."""
     with conn.cursor(row_factory=class_row(Summary)) as cur:
         rows = cur.execute(_PAGE, [after, limit]).fetchall()
-    # PostgreSQL's sums are numeric, which arrives as Decimal; that of all keys does not fit a bigint
+    # PostgreSQL returns sums as numeric, which psycopg reads as Decimal. The sum of all keys does not fit a bigint.
     return [replace(row, total_datapoints=int(row.total_datapoints), total_bytes=int(row.total_bytes)) for row in rows]
 
 
-_BURY: LiteralString = "UPDATE datas3ts SET bucket_id = NULL WHERE id = %s"
+_DELETE: LiteralString = "UPDATE datas3ts SET bucket_id = NULL WHERE id = %s"
 
 
-def bury(conn: Connection, datas3t_id: int) -> None:
-    """Deletes the datas3t: it loses its bucket and keeps its counter."""
-    conn.execute(_BURY, [datas3t_id])
+def delete(conn: Connection, datas3t_id: int) -> None:
+    """Mark a datas3t as deleted by removing its bucket. The row keeps the upload counter."""
+    conn.execute(_DELETE, [datas3t_id])

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this server: numbered files, each once, whoever starts at the same time."""
+"""Migrations: numbered SQL files, each executed once per database, even if several servers start concurrently."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -13,8 +13,8 @@ from datas3t.server.db.pool import Connection, connect
 from datas3t.server.errors import Failure
 
 _FOLDER = Path(__file__).with_name("migrations")
-_LOCK = 0x6461746173337400  # "datas3t"
-_LOCK_WAIT = timedelta(minutes=2)
+_LOCK = 0x6461746173337400  # the advisory lock of migrations: "datas3t" in ASCII
+_LOCK_WAIT = timedelta(minutes=2)  # for another server to finish its migrations
 
 _LEDGER = """
     CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -24,8 +24,8 @@ _LEDGER = """
     )
 """
 
-# For the transaction alone: a pooler may give its connection to others afterwards. Migrations may take long, but a
-# server that stands still between two of them must not keep the others from starting.
+# Set for the transaction only, because a pooler may give its connection to others afterwards. A migration may take any
+# time, but a server that is stopped between two of them must not keep the others from starting.
 _LIMITS = """
     SET LOCAL client_min_messages = warning;
     SET LOCAL statement_timeout = 0;
@@ -33,24 +33,24 @@ _LIMITS = """
 """
 
 
-class MigrationEdited(RuntimeError):  # noqa: N818 - it says what happened
-    """The database was migrated by other migrations than this server's: edited ones, or those of a newer server."""
+class MigrationEdited(RuntimeError):  # noqa: N818 - it names what happened
+    """The migrations of the database are not those of this server: they were edited, or are those of a newer server."""
 
 
 def migrate(db_url: str, folder: Path = _FOLDER, lock_wait: timedelta = _LOCK_WAIT) -> list[str]:
-    """Run the migrations that this database has not seen, in order, and return their names.
+    """Run the migrations that have not run on this database, in order, and return their names.
 
-    One transaction runs them all, so that a lock of that transaction keeps others out, also behind a pooler. If one
-    fails, those before it stay.
+    All run in one transaction, whose lock excludes other servers even behind a pooler. If a migration fails, the ones
+    before it are kept.
 
     Raises:
-        Failure: if the database does not answer, or cannot be used.
-        MigrationEdited: if the database was migrated by other migrations.
+        Failure: The database does not respond or cannot be used.
+        MigrationEdited: The database has other migrations.
     """
     files = sorted(folder.glob("[0-9]*.sql"))
     try:
         with connect(db_url) as conn:
-            if not _missing(conn, files):  # no lock, and no privilege to create tables, is needed
+            if not _missing(conn, files):  # neither the lock nor the privilege to create tables is needed
                 return []
             return _run(conn, files, lock_wait)
     except psycopg.Error as error:
@@ -61,6 +61,7 @@ def migrate(db_url: str, folder: Path = _FOLDER, lock_wait: timedelta = _LOCK_WA
 
 
 def _run(conn: Connection, files: Sequence[Path], lock_wait: timedelta) -> list[str]:
+    """Run the missing migrations under the lock, and return their names."""
     ran = []
     failed = None
     with conn.transaction():
@@ -70,7 +71,7 @@ def _run(conn: Connection, files: Sequence[Path], lock_wait: timedelta) -> list[
         for path in _missing(conn, files):
             text = path.read_bytes()
             try:
-                with conn.transaction():
+                with conn.transaction():  # a savepoint
                     conn.execute(text)
                     row = [path.stem, sha256(text).hexdigest()]
                     conn.execute("INSERT INTO schema_migrations (version, sha256) VALUES (%s, %s)", row)
@@ -86,9 +87,9 @@ def _run(conn: Connection, files: Sequence[Path], lock_wait: timedelta) -> list[
 
 
 def _lock(conn: Connection, wait: timedelta) -> None:
-    """Keep other servers from migrating until the transaction ends; raise Failure if one does for longer than `wait`.
+    """Lock out other servers until the transaction ends. Raises Failure if one holds the lock for longer than `wait`.
 
-    The limit stays, for the tables that migrations change: calls of other servers use them.
+    The limit also applies to the locks on tables that migrations change, because calls of other servers use them.
     """
     conn.execute("SELECT set_config('lock_timeout', %s, true)", [f"{wait // timedelta(milliseconds=1)}ms"])
     try:
@@ -101,15 +102,15 @@ def _lock(conn: Connection, wait: timedelta) -> None:
 
 
 def _missing(conn: Connection, files: Sequence[Path]) -> list[Path]:
-    """Return the migrations that this database has not seen; raise MigrationEdited if it has seen others."""
-    there = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
-    if there != (True,):
+    """Return the migrations that have not run on this database. Raises MigrationEdited if others have."""
+    ledger_exists = conn.execute("SELECT to_regclass('schema_migrations') IS NOT NULL").fetchone()
+    if ledger_exists != (True,):
         return list(files)
     ledger: dict[str, str] = dict(conn.execute("SELECT version, sha256 FROM schema_migrations").fetchall())
     if newer := sorted(ledger.keys() - {path.stem for path in files}):
         raise MigrationEdited(
-            f"the database was migrated by a newer server: this one does not know {', '.join(newer[:3])};"
-            " install the datas3t of the newest server that used this database, or a later one"
+            f"the database was migrated by a newer server, because this one does not have {', '.join(newer[:3])};"
+            " install the version of datas3t that used this database last, or a later one"
         )
     for path in files:
         known = ledger.get(path.stem)

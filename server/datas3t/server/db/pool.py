@@ -1,7 +1,7 @@
-"""Connections to PostgreSQL. They have no state that outlives a transaction, so a pooler may be in between.
+"""Connections to PostgreSQL. They keep no state between transactions, so a pooler may be in between.
 
-A pooler in transaction mode (PgBouncer and its like) gives each transaction another connection of its own. So nothing
-here is set for a session: no SET, no prepared statement, no lock, no temporary table, no LISTEN.
+A pooler in transaction mode, such as PgBouncer, may execute each transaction on another connection. Therefore nothing
+is set for a session: no SET, no prepared statements, no locks, no temporary tables, no LISTEN.
 """
 
 import logging
@@ -24,13 +24,14 @@ T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
 Pool = ConnectionPool[Connection]
 
-# One round trip. The database ends a statement that is stuck, and a transaction that its client left open.
+# Sent as one request. Unless something is stuck, no statement takes two minutes, and no transaction waits a minute for
+# its client.
 _BEGIN = "BEGIN; SET LOCAL statement_timeout = '2min'; SET LOCAL idle_in_transaction_session_timeout = '1min'"
-_STATEMENT_SECONDS = 150.0  # the client's own limit: for a database that hangs, and for statements outside transactions
-_CHECK_SECONDS = 5.0  # for a connection to show that it works
-_CANCEL_SECONDS = 2.0  # for the database to take note that a statement was given up
-_FRESH_SECONDS = 1.0  # a connection that was used within this time is lent without a check, which takes a round trip
-_REPEAT_SECONDS = 30.0  # the same reason for a failed connection is logged once in this time
+_STATEMENT_SECONDS = 150.0  # the limit on this side, for a database that hangs and for statements outside transactions
+_CHECK_SECONDS = 5.0  # for the response of a connection that is checked
+_CANCEL_SECONDS = 2.0  # for the database to accept the cancellation of a statement
+_FRESH_SECONDS = 1.0  # a connection that was used within this time is not checked, which saves a request
+_REPEAT_SECONDS = 30.0  # before the same cause of failed connections is logged again
 
 _CONNECT = {
     "connect_timeout": "5",
@@ -43,12 +44,12 @@ _log = logging.getLogger(__name__)
 
 
 class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that is closed when the database does not answer within `seconds`. None stands for no limit."""
+    """A connection that is closed if a statement takes more than `seconds`. None is no limit."""
 
     seconds: float | None = _STATEMENT_SECONDS
 
     def wait(self, gen: PQGen[T], interval: float = 0.1, timeout: float | None = None) -> T:
-        """Run a statement to its end, or give it up and close the connection."""
+        """Wait for the result of a statement, or cancel it and close the connection after the limit."""
         started = time.monotonic()
         limit = self.seconds if timeout is None else timeout
         try:
@@ -58,12 +59,12 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
                 with suppress(psycopg.Error):
                     self.cancel_safe(timeout=_CANCEL_SECONDS)
                 self.pgconn.finish()
-                raise psycopg.OperationalError(f"no answer within {limit:.0f} seconds") from error
+                raise psycopg.OperationalError(f"no response within {limit:.0f} seconds") from error
             raise
 
 
 class _PooledConnection(LimitedConnection):
-    """A connection of the pool, which knows when it was used last."""
+    """A connection of the pool, with the time at which it was last used."""
 
     used = float("-inf")
     _last_logged = ("", float("-inf"))
@@ -71,7 +72,7 @@ class _PooledConnection(LimitedConnection):
 
     @classmethod
     def connect(cls, conninfo: str = "", **parameters: Any) -> Self:
-        """Connect, and log why that fails: the pool itself only says that it has no connection."""
+        """Connect, and log the cause of a failure: the pool only raises that it has no connection."""
         try:
             return super().connect(conninfo, **parameters)
         except psycopg.Error as error:
@@ -80,6 +81,7 @@ class _PooledConnection(LimitedConnection):
 
     @classmethod
     def _log_cause(cls, cause: str) -> None:
+        """Log the cause of a failed connection, unless it was logged a short time ago."""
         with cls._logging:
             logged, when = _PooledConnection._last_logged
             if logged == cause and time.monotonic() - when < _REPEAT_SECONDS:
@@ -89,17 +91,17 @@ class _PooledConnection(LimitedConnection):
 
 
 def connect(url: str) -> Connection:
-    """Return a connection of its own, in autocommit mode; the caller closes it. No statement has a time limit."""
+    """Return a connection outside the pool in autocommit mode, without a time limit. The caller closes it."""
     parameters, _ = DatabaseUrl.parse(url)
     conninfo = make_conninfo(**{**_CONNECT, **parameters})
-    made = LimitedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
-    made.seconds = None
-    return made
+    opened = LimitedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+    opened.seconds = None
+    return opened
 
 
 def open_pool(url: str, *, max_size: int = 16) -> Pool:
-    """Return a pool on `postgres://…` or `postgresql://…`; the caller closes it. It connects in the background."""
-    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings repeat the connection's parameters
+    """Open a pool on `postgres://…` or `postgresql://…`. It connects in the background. The caller closes it."""
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # its warnings contain the connection's parameters
     parameters, prepare_threshold = DatabaseUrl.parse(url)
     return ConnectionPool(
         "",
@@ -116,25 +118,28 @@ def open_pool(url: str, *, max_size: int = 16) -> Pool:
 
 @contextmanager
 def connection(pool: Pool) -> Iterator[Connection]:
-    """Lend a connection for single statements, each its own transaction."""
+    """Yield a connection for single statements. Each is a transaction.
+
+    Raises DATABASE_UNAVAILABLE if the database does not respond.
+    """
     with _failures({}), pool.connection() as conn:
         yield conn
 
 
 @contextmanager
-def transaction(pool: Pool, **about: object) -> Iterator[Connection]:
-    """Run a short transaction: all or nothing. `about` names what a broken constraint's message speaks of.
+def transaction(pool: Pool, **fields: object) -> Iterator[Connection]:
+    """Yield a connection in a transaction, which is committed after the block, or rolled back by an exception.
 
-    Raises:
-        Failure: for broken constraints that callers can cause, and DATABASE_UNAVAILABLE if there is no answer.
+    `fields` are the fields of the messages for violated constraints, in `faults`. Raises these failures, and
+    DATABASE_UNAVAILABLE if the database does not respond.
     """
-    with _failures(about), pool.connection() as conn:  # which commits at the end, or rolls back
+    with _failures(fields), pool.connection() as conn:  # it commits or rolls back
         conn.execute(_BEGIN)
         yield conn
 
 
 def _check(conn: Connection) -> None:
-    """Raise if a connection does not work any more."""
+    """Raise psycopg's error if a connection no longer works."""
     assert isinstance(conn, _PooledConnection)
     if time.monotonic() - conn.used < _FRESH_SECONDS and not conn.closed:
         return
@@ -146,16 +151,18 @@ def _check(conn: Connection) -> None:
 
 
 def _note_use(conn: Connection) -> None:
+    """Store the time at which a connection was returned to the pool."""
     assert isinstance(conn, _PooledConnection)
     conn.used = time.monotonic()
 
 
 @contextmanager
-def _failures(about: dict[str, object]) -> Iterator[None]:
+def _failures(fields: dict[str, object]) -> Iterator[None]:
+    """Raise psycopg's errors as failures. The others are defects and pass."""
     try:
         yield
     except psycopg.Error as error:
-        failure = faults.failure(error, about)
+        failure = faults.failure(error, fields)
         if failure is None:
             raise
         if failure.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE:

@@ -1,4 +1,4 @@
-"""Bucket configurations. Credentials are stored encrypted; this module never sees them in the clear."""
+"""The table of bucket configurations. It stores credentials encrypted; this module neither encrypts nor decrypts."""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ _INSERT: LiteralString = """
 def insert(
     conn: Connection, *, name: str, endpoint: str, bucket: str, region: str, access_key: str, secret_key: str
 ) -> None:
-    """Raises, by the transaction, BUCKET_EXISTS."""
+    """Insert a configuration. Raises BUCKET_EXISTS through the transaction (fields: bucket)."""
     row = {"name": name, "endpoint": endpoint, "bucket": bucket, "region": region}
     conn.execute(_INSERT, {**row, "access_key": access_key, "secret_key": secret_key})
 
@@ -42,6 +42,7 @@ _BY_NAME: LiteralString = f"SELECT {_COLUMNS} FROM s3_buckets WHERE name = %s"
 
 
 def by_name(conn: Connection, name: str) -> S3Bucket | None:
+    """Return the configuration with this name, or None."""
     with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
         return cur.execute(_BY_NAME, [name]).fetchone()
 
@@ -50,6 +51,7 @@ _BY_IDS: LiteralString = f"SELECT {_COLUMNS} FROM s3_buckets WHERE id = ANY(%s)"
 
 
 def by_ids(conn: Connection, ids: list[int]) -> list[S3Bucket]:
+    """Return those of these configurations that exist, in any order."""
     with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
         return cur.execute(_BY_IDS, [ids]).fetchall()
 
@@ -58,7 +60,7 @@ _PAGE: LiteralString = f"SELECT {_COLUMNS} FROM s3_buckets WHERE name > %s ORDER
 
 
 def page(conn: Connection, after: str, limit: int) -> list[S3Bucket]:
-    """By name, those behind `after`."""
+    """Return up to `limit` configurations after the name `after`, in order of their names."""
     with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
         return cur.execute(_PAGE, [after, limit]).fetchall()
 
@@ -67,7 +69,7 @@ _UPDATE: LiteralString = "UPDATE s3_buckets SET access_key = %s, secret_key = %s
 
 
 def set_credentials(conn: Connection, bucket_id: int, access_key: str, secret_key: str) -> bool:
-    """Whether the row is still there."""
+    """Replace the encrypted credentials, and return whether the configuration exists."""
     return conn.execute(_UPDATE, [access_key, secret_key, bucket_id]).rowcount == 1
 
 
@@ -75,7 +77,7 @@ _LOCKED: LiteralString = f"{_BY_NAME} FOR UPDATE"
 
 
 def locked(conn: Connection, name: str) -> S3Bucket | None:
-    """Holds the configuration until the transaction ends: whoever is about to refer to it waits."""
+    """Return a configuration and lock its row: inserts of rows that refer to it wait until the transaction ends."""
     with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
         return cur.execute(_LOCKED, [name]).fetchone()
 
@@ -94,5 +96,5 @@ _DELETE: LiteralString = "DELETE FROM s3_buckets WHERE id = %s"
 
 
 def delete(conn: Connection, bucket_id: int) -> None:
-    """Deletes one that is locked and unused."""
+    """Delete a configuration, which the caller has locked and found unused."""
     conn.execute(_DELETE, [bucket_id])

@@ -53,7 +53,7 @@ class _Import:
     def __init__(self, resources: Resources, row: S3Bucket, threads: ThreadPoolExecutor) -> None:
         self._resources = resources
         self._row = row
-        self._bucket = buckets.opened(resources, row)
+        self._bucket = buckets.open_bucket(resources, row)
         self._threads = threads
         self._seen = 0
         self._imported = 0

@@ -1,6 +1,6 @@
-"""S3: calls, presigned URLs, and the check of a new bucket.
+"""S3: calls, presigned URLs, and the test of a new bucket configuration.
 
-The loggers of botocore and its HTTP library write requests whole, signatures and all, at DEBUG. They never may.
+At DEBUG, botocore and its HTTP library log whole requests with their signatures, so their loggers are set to WARNING.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""A bucket in S3: every call that the server makes to it, and the URLs that it signs. ETags are without quotes."""
+"""A bucket in S3: every call that the server makes to it, and the URLs that it signs. ETags have no quotes."""
 
 import threading
 from collections import OrderedDict
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Bucket", "Buckets", "InvalidParts", "Location", "ObjectChanged", "ObjectMissing", "UploadMissing"]
 
-_CLIENTS = 256
-_DELETE_AT_ONCE = 1000  # S3's limit
-_WANTS_MD5 = ("NotImplemented", "MissingContentMD5", "InvalidRequest")
+_MAX_CLIENTS = 256  # that are kept; each has its own connections and takes 5 ms to create
+_MAX_DELETES = 1000  # objects per request: the limit of S3
+_CHUNK_SIZE = 1 << 20  # bytes
+_MD5_REQUIRED = ("NotImplemented", "MissingContentMD5", "InvalidRequest")  # codes of stores that need a Content-MD5
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """An object that is there; its size in bytes."""
+    """The size of an object in bytes, and its ETag."""
 
     size: int
     etag: str
@@ -44,7 +45,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object of a listing."""
+    """An object in a listing, with its size in bytes."""
 
     key: str
     size: int
@@ -54,7 +55,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class PartInfo:
-    """A part that S3 has."""
+    """A part that S3 has received, with its size in bytes."""
 
     number: int
     etag: str
@@ -62,7 +63,7 @@ class PartInfo:
 
 
 class CopyUrl(NamedTuple):
-    """A URL for UploadPartCopy and the two headers that are signed with it."""
+    """A URL for UploadPartCopy, and the two headers that are signed with it."""
 
     url: str
     copy_source: str
@@ -70,24 +71,27 @@ class CopyUrl(NamedTuple):
 
 
 class Buckets:
-    """The buckets that are in use: one session, one client per location, made when first asked for."""
+    """The clients of buckets, one per location, which are created when they are first needed."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._clients: OrderedDict[Location, S3Client] = OrderedDict()
 
     def at(self, location: Location) -> "Bucket":
-        """The bucket there. No call is made."""
+        """Return the bucket at a location, without a call."""
         with self._lock:
             client = self._clients.pop(location, None) or client_for(location)
             self._clients[location] = client
-            if len(self._clients) > _CLIENTS:
+            if len(self._clients) > _MAX_CLIENTS:
                 self._clients.popitem(last=False)
         return Bucket(location, client)
 
 
 class Bucket:
-    """Calls raise Failure (S3_UNAVAILABLE, S3_REFUSED) where S3 is away or refuses us; what else, they say."""
+    """A bucket at a location.
+
+    All calls raise the failures S3_UNAVAILABLE and S3_REFUSED. Other exceptions are named at the methods.
+    """
 
     def __init__(self, location: Location, client: "S3Client") -> None:
         self.location = location
@@ -95,37 +99,43 @@ class Bucket:
         self._name = location.bucket
 
     def head(self, key: str) -> ObjectInfo | None:
-        """The object, or None where it is not there."""
+        """Return size and ETag of an object, or None if it does not exist."""
         try:
             with translated(self.location):
-                found = self._client.head_object(Bucket=self._name, Key=key)
-                return ObjectInfo(found["ContentLength"], found["ETag"].strip('"'))
+                response = self._client.head_object(Bucket=self._name, Key=key)
+                return ObjectInfo(response["ContentLength"], response["ETag"].strip('"'))
         except ObjectMissing:
             return None
 
     def get(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
-        """Exactly these bytes. Raises ObjectMissing, or ObjectChanged where ETag or length are not as expected."""
+        """Return the bytes from `start` up to `stop`.
+
+        Raises ObjectMissing, or ObjectChanged if the object has another ETag or fewer bytes.
+        """
         if start >= stop:
             return b""
-        with translated(self.location), self._opened(key, start, stop, etag) as body:
+        with translated(self.location), self._body(key, start, stop, etag) as body:
             return body.read()
 
     def stream(self, key: str, start: int, stop: int, *, etag: str | None = None) -> Iterator[bytes]:
-        """As `get`, in pieces of at most 1 MiB."""
+        """Yield the bytes that `get` returns, in pieces of at most 1 MiB."""
         if start >= stop:
             return
-        with translated(self.location), self._opened(key, start, stop, etag) as body:
-            yield from body.iter_chunks(1 << 20)
+        with translated(self.location), self._body(key, start, stop, etag) as body:
+            yield from body.iter_chunks(_CHUNK_SIZE)
 
     def put(self, key: str, data: bytes | IO[bytes]) -> str:
-        """Writes an object of at most 5 GiB, from memory or from the whole of a file; its ETag."""
+        """Write an object of at most 5 GiB from memory or from a whole file, and return its ETag."""
         if not isinstance(data, bytes):
             data.seek(0)
         with translated(self.location):
             return self._client.put_object(Bucket=self._name, Key=key, Body=data)["ETag"].strip('"')
 
     def objects(self, prefix: str, *, start_after: str = "") -> Iterator[list[Listed]]:
-        """The objects whose keys begin with `prefix`, a page at a time, in order only within one folder."""
+        """Yield the pages of the listing of all keys that begin with `prefix`.
+
+        The keys of one folder are in order. Some stores order folders differently from S3.
+        """
         pages = self._client.get_paginator("list_objects_v2")
         after = {"StartAfter": start_after} if start_after else {}
         with translated(self.location):
@@ -136,28 +146,29 @@ class Bucket:
                 ]
 
     def folders(self, prefix: str) -> Iterator[list[str]]:
-        """The keys' next steps behind `prefix`, up to and with the slash, a page at a time."""
+        """Yield the pages of the listing of folders in `prefix`. Names begin with `prefix` and end with a slash."""
         pages = self._client.get_paginator("list_objects_v2")
         with translated(self.location):
             for page in pages.paginate(Bucket=self._name, Prefix=prefix, Delimiter="/"):
                 yield [each["Prefix"] for each in page.get("CommonPrefixes", ())]
 
     def create_multipart(self, key: str) -> str:
-        """Opens the only multipart upload of a key; its id in S3."""
+        """Start a multipart upload of a key that has no other one, and return its id."""
         with translated(self.location):
-            answer = self._client.create_multipart_upload(Bucket=self._name, Key=key)
-            upload_id = answer["UploadId"]
-        if answer["ResponseMetadata"]["RetryAttempts"]:  # of an answer that was lost, an upload may be left
-            for found, other, _ in self.list_multiparts(key):
-                if found == key and other != upload_id:
-                    self.abort_multipart(key, other)
+            response = self._client.create_multipart_upload(Bucket=self._name, Key=key)
+            upload_id = response["UploadId"]
+        # If the response to an earlier attempt was lost, that attempt may have started an upload as well.
+        if response["ResponseMetadata"]["RetryAttempts"]:
+            for other_key, other_id, _ in self.list_multiparts(key):
+                if other_key == key and other_id != upload_id:
+                    self.abort_multipart(key, other_id)
         return upload_id
 
     def list_parts(self, key: str, upload_id: str, etags: Sequence[str] = ()) -> list[PartInfo]:
-        """The parts that S3 has, by number. Raises UploadMissing.
+        """Return the parts that S3 has received, in order of their numbers. Raises UploadMissing.
 
-        Some list every one where a part was sent more than once, by the second and in no order: that which has the
-        ETag of its number in `etags` counts, else the latest.
+        Some stores list a part several times if it was sent several times, in any order and with times in whole
+        seconds. Of these, the one whose ETag is in `etags` is returned, otherwise the latest.
         """
         chosen: dict[int, tuple[bool, datetime, PartInfo]] = {}
         pages = self._client.get_paginator("list_parts")
@@ -165,26 +176,26 @@ class Bucket:
             for page in pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id):
                 for each in page.get("Parts", ()):
                     part = PartInfo(each["PartNumber"], each["ETag"].strip('"'), each["Size"])
-                    meant = part.etag in etags[part.number - 1 : part.number]
-                    known = chosen.get(part.number)
-                    if known is None or (meant, each["LastModified"]) >= known[:2]:
-                        chosen[part.number] = (meant, each["LastModified"], part)
+                    expected = part.etag in etags[part.number - 1 : part.number]
+                    other = chosen.get(part.number)
+                    if other is None or (expected, each["LastModified"]) >= other[:2]:
+                        chosen[part.number] = (expected, each["LastModified"], part)
         return [chosen[number][2] for number in sorted(chosen)]
 
     def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> str:
-        """Puts parts 1 to n together; the object's ETag. Raises UploadMissing, InvalidParts."""
+        """Join the parts, numbered from 1, and return the ETag of the object. Raises UploadMissing or InvalidParts."""
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         with translated(self.location):
-            done = self._client.complete_multipart_upload(
+            response = self._client.complete_multipart_upload(
                 Bucket=self._name,
                 Key=key,
                 UploadId=upload_id,
                 MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
             )
-            return done["ETag"].strip('"')
+            return response["ETag"].strip('"')
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
-        """Ends a multipart upload; one that is gone is fine."""
+        """Abort a multipart upload. One that does not exist is not an error."""
         try:
             with translated(self.location):
                 self._client.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id)
@@ -192,7 +203,7 @@ class Bucket:
             return
 
     def list_multiparts(self, prefix: str) -> list[tuple[str, str, datetime]]:
-        """The open multipart uploads of keys that begin with `prefix`: key, id, and when each was opened."""
+        """Return key, id and start time of the multipart uploads whose keys begin with `prefix`."""
         pages = self._client.get_paginator("list_multipart_uploads")
         with translated(self.location):
             return [
@@ -202,61 +213,67 @@ class Bucket:
             ]
 
     def delete(self, keys: Sequence[str]) -> dict[str, str]:
-        """Deletes objects; those that are gone already count. Answers what could not be deleted, and why."""
+        """Delete objects, and return the reasons by the keys of those that could not be deleted.
+
+        Objects that do not exist count as deleted.
+        """
         refused: dict[str, str] = {}
-        for start in range(0, len(keys), _DELETE_AT_ONCE):
-            refused.update(self._delete_some(keys[start : start + _DELETE_AT_ONCE]))
+        for start in range(0, len(keys), _MAX_DELETES):
+            refused.update(self._delete_some(keys[start : start + _MAX_DELETES]))
         return refused
 
     def get_url(self, key: str, lifetime: timedelta) -> str:
-        """GETs any range of the object."""
+        """Return a URL to GET any range of an object."""
         return presign(self.location, "GET", key, lifetime)
 
     def put_url(self, key: str, lifetime: timedelta) -> str:
-        """PUTs the object."""
+        """Return a URL to PUT an object."""
         return presign(self.location, "PUT", key, lifetime)
 
     def part_url(self, key: str, upload_id: str, number: int, lifetime: timedelta) -> str:
-        """PUTs a part."""
+        """Return a URL to PUT a part of a multipart upload."""
         query = {"partNumber": str(number), "uploadId": upload_id}
         return presign(self.location, "PUT", key, lifetime, query=query)
 
     def copy_part_url(
         self, key: str, upload_id: str, number: int, source_key: str, start: int, stop: int, lifetime: timedelta
     ) -> CopyUrl:
-        """Has S3 copy bytes `start` up to `stop` of another object of this bucket into a part."""
+        """Return a URL that makes S3 copy bytes `start` up to `stop` of another object of this bucket to a part."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        source, wanted = quote(f"{self._name}/{source_key}", safe="/-._~"), f"bytes={start}-{stop - 1}"
-        headers = {"x-amz-copy-source": source, "x-amz-copy-source-range": wanted}
+        source, source_range = quote(f"{self._name}/{source_key}", safe="/-._~"), f"bytes={start}-{stop - 1}"
+        headers = {"x-amz-copy-source": source, "x-amz-copy-source-range": source_range}
         url = presign(self.location, "PUT", key, lifetime, query=query, headers=headers)
-        return CopyUrl(url, source, wanted)
+        return CopyUrl(url, source, source_range)
 
     @contextmanager
-    def _opened(self, key: str, start: int, stop: int, etag: str | None) -> "Iterator[StreamingBody]":
+    def _body(self, key: str, start: int, stop: int, etag: str | None) -> "Iterator[StreamingBody]":
+        """Yield the body of a GET of a range. Raises ObjectChanged if it has another length."""
         match = {"IfMatch": f'"{etag}"'} if etag else {}
-        wanted = f"bytes={start}-{stop - 1}"
-        found = self._client.get_object(Bucket=self._name, Key=key, Range=wanted, **match)  # type: ignore[arg-type]
-        with closing(found["Body"]) as body:
-            if found["ContentLength"] != stop - start:
+        byte_range = f"bytes={start}-{stop - 1}"
+        response = self._client.get_object(Bucket=self._name, Key=key, Range=byte_range, **match)  # type: ignore[arg-type]
+        with closing(response["Body"]) as body:
+            if response["ContentLength"] != stop - start:
                 raise ObjectChanged
             yield body
 
     def _delete_some(self, keys: Sequence[str]) -> dict[str, str]:
+        """Delete objects with one request, or one by one if the store requires a Content-MD5 for that."""
         objects = [{"Key": key} for key in keys]
         with translated(self.location):
             try:
-                done = self._client.delete_objects(
+                response = self._client.delete_objects(
                     Bucket=self._name,
                     Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item]
                 )
             except ClientError as error:
-                if error.response.get("Error", {}).get("Code") not in _WANTS_MD5:
+                if error.response.get("Error", {}).get("Code") not in _MD5_REQUIRED:
                     raise
-                return self._delete_singly(keys)  # an old S3, which wants a Content-MD5
-        refused = ((each.get("Key", ""), each.get("Code", "unknown")) for each in done.get("Errors", ()))
+                return self._delete_one_by_one(keys)
+        refused = ((each.get("Key", ""), each.get("Code", "unknown")) for each in response.get("Errors", ()))
         return {key: code for key, code in refused if code != "NoSuchKey"}
 
-    def _delete_singly(self, keys: Sequence[str]) -> dict[str, str]:
+    def _delete_one_by_one(self, keys: Sequence[str]) -> dict[str, str]:
+        """Delete objects with a request each."""
         refused: dict[str, str] = {}
         for key in keys:
             try:

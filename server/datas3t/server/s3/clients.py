@@ -22,7 +22,7 @@ CONFIG = Config(
     max_pool_connections=32,
     tcp_keepalive=True,
 )
-_creating = threading.Lock()  # a session may not create two clients concurrently
+_creating = threading.Lock()  # one client at a time: sessions are not thread-safe
 
 
 @dataclass(frozen=True, slots=True)

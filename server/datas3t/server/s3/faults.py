@@ -1,4 +1,4 @@
-"""The one place that knows botocore's errors: what they mean for a call, in words that hold no secret and no query."""
+"""Translation of botocore's errors, in messages without secrets and without queries of URLs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +12,20 @@ from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import Location
 
 
-class ObjectMissing(Exception):  # noqa: N818 - an answer of S3, which the caller asked for
-    """The object is not there."""
+class ObjectMissing(Exception):  # noqa: N818 - a response of S3 that callers handle
+    """The object does not exist."""
 
 
 class ObjectChanged(Exception):  # noqa: N818
-    """The object has another ETag, or another size, than was asked for."""
+    """The object has another ETag or another size than expected."""
 
 
 class UploadMissing(Exception):  # noqa: N818
-    """The multipart upload is not open: never was, was completed, or was aborted."""
+    """The multipart upload does not exist, or it was completed or aborted."""
 
 
 class InvalidParts(Exception):  # noqa: N818
-    """S3 does not put the parts together; the message says why, in S3's words."""
+    """S3 cannot join the parts. The message has S3's reason."""
 
 
 _CHANGED = frozenset(("PreconditionFailed", "412", "InvalidRange", "416"))
@@ -51,7 +51,10 @@ _REFUSED = frozenset(
 
 @contextmanager
 def translated(location: Location) -> Iterator[None]:
-    """Raises ObjectMissing, ObjectChanged, UploadMissing or InvalidParts; Failure where S3 is away or refuses us."""
+    """Raise botocore's errors of the block as ObjectMissing, ObjectChanged, UploadMissing, InvalidParts or Failure.
+
+    The failures are S3_UNAVAILABLE and S3_REFUSED.
+    """
     try:
         yield
     except ClientError as error:
@@ -59,11 +62,11 @@ def translated(location: Location) -> Iterator[None]:
     except (BotoCoreError, ResponseParserError) as error:
         raise unavailable(location, type(error).__name__) from None
     except KeyError as error:
-        raise unavailable(location, f"its answer lacks {error}") from None
+        raise unavailable(location, f"its response has no {error}") from None
 
 
 def translate(error: ClientError, location: Location) -> Exception:
-    """What an answer of S3 means."""
+    """Return the exception for an error response of S3."""
     details: Any = error.response.get("Error", {})
     code = str(details.get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
@@ -74,11 +77,13 @@ def translate(error: ClientError, location: Location) -> Exception:
     if code in _REFUSED or status in (401, 403):
         return Failure(
             v1.ERROR_REASON_S3_REFUSED,
-            f"S3 at {location.endpoint} refuses bucket {location.bucket!r} ({code or status}); "
-            "update the bucket configuration, then call again",
+            f"S3 at {location.endpoint} refuses access to bucket {location.bucket!r} ({code or status}); "
+            "update the bucket configuration, then try again",
             endpoint=location.endpoint,
         )
-    if code == "NoSuchKey" or (status == 404 and error.operation_name == "HeadObject"):  # whose answer has no code
+    if code == "NoSuchKey" or (
+        status == 404 and error.operation_name == "HeadObject"
+    ):  # a HEAD response has no body, so no code
         return ObjectMissing()
     if code in _CHANGED or status in (412, 416):
         return ObjectChanged()
@@ -86,13 +91,14 @@ def translate(error: ClientError, location: Location) -> Exception:
 
 
 def unavailable(location: Location, cause: str) -> Failure:
-    """S3 does not answer, or with an error of its own."""
+    """Return S3_UNAVAILABLE: S3 does not respond, or has an internal error."""
     return Failure(
         v1.ERROR_REASON_S3_UNAVAILABLE,
-        f"S3 at {location.endpoint} does not answer as it should ({cause}); nothing is lost, try again shortly",
+        f"S3 at {location.endpoint} does not respond as expected ({cause}); nothing is lost, try again shortly",
         endpoint=location.endpoint,
     )
 
 
 def _line(text: object) -> str:
+    """Return a text on one line, with at most 200 characters."""
     return " ".join(str(text).split())[:200]
