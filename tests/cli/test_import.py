@@ -49,3 +49,18 @@ def test_an_unknown_bucket_configuration_is_a_one_line_error(run: Run, url: str)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: there is no bucket configuration 'nowhere'")
     assert done.stderr.count("\n") == 1
+
+
+def test_names_from_the_bucket_change_no_terminal_and_forge_no_line(
+    run: Run, url: str, bucket: str, s3: "S3Client"
+) -> None:
+    key = f"{_FOLDER}/\x1b]0;title\x07\nError: forged \u202egnp.tar"
+    s3.put_object(Bucket=bucket, Key=key, Body=b"")
+    done = run("datas3t", "import", "--bucket", "local", "--server-url", url)
+    as_json = run("datas3t", "import", "--bucket", "local", "--json", "--server-url", url)
+    s3.delete_object(Bucket=bucket, Key=key)  # no XML can name it, so it is not deleted with others
+    assert done.returncode == 0
+    assert r"\x1b]0;title\x07\nError: forged \u202egnp.tar" in done.stderr
+    assert not {"\x1b", "\x07", "\u202e"} & set(done.stderr + as_json.stdout)
+    assert "\nError" not in done.stderr
+    assert json.loads(as_json.stdout)["skipped"][0]["object_key"] == key

@@ -60,6 +60,13 @@ def test_wrong_usage_exits_2(run: Run, arguments: tuple[str, ...]) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_wrong_usage_is_shown_without_changing_the_terminal(run: Run) -> None:
+    done = run("datas3t", "\x1b[31m\nError: forged")
+    assert done.returncode == 2
+    assert r"\x1b[31m\nError: forged" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 def test_an_unreachable_server_is_named_in_the_error(run: Run) -> None:
     done = run("datas3t", "list", "--server-url", UNUSED_URL)
     assert done.returncode == 1

@@ -88,3 +88,39 @@ def test_the_s3_libraries_do_not_log_requests_at_debug(capsys: pytest.CaptureFix
     assert "our own" in written
     assert "Canonical" not in written
     assert "GET /k" not in written
+
+
+FOREIGN = "x\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2J\u202e"
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("object %s", (FOREIGN,)),
+        ("object %r", (FOREIGN,)),
+        ("failed: %s", (ValueError(FOREIGN),)),
+        ("object %(name)s", ({"name": FOREIGN},)),
+        (f"object {FOREIGN}", ()),
+    ],
+)
+def test_no_text_from_elsewhere_forges_a_line_or_changes_the_terminal(
+    capsys: pytest.CaptureFixture[str], message: str, arguments: tuple[object, ...]
+) -> None:
+    logs.configure("info")
+    logging.getLogger("datas3t.server").info(message, *arguments)
+    written = capsys.readouterr().err
+    assert "forged" in written
+    assert "\n2026" not in written
+    assert not {"\r", "\x1b", "\u202e"} & set(written)
+
+
+def test_a_traceback_is_shown_as_lines_that_belong_to_the_entry_above(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info")
+    try:
+        int(FOREIGN)
+    except ValueError:
+        logging.getLogger("datas3t.server").exception("number %d failed\n%s", 7, logs.Lines("first\nsecond"))
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first.endswith("ERROR datas3t.server number 7 failed")
+    assert others[:3] == ["    first", "    second", "    Traceback (most recent call last):"]
+    assert all(line.startswith("    ") for line in others)

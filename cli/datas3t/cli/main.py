@@ -59,8 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.UsageError as error:
-        error.show()
-        return output.USAGE
+        return output.report_usage(error)
     except BaseException as error:
         return output.report(error)
     return result if isinstance(result, int) else output.DONE

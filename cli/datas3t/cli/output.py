@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from datas3t.text import escaped, escaped_json
+
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Progress = Callable[[str, int, int], None]
@@ -36,14 +38,14 @@ _EXTRAS = {
 def result(text: str) -> None:
     """Print a line of the result to standard output.
 
-    File names in it are written as their original bytes, even if these are not valid Unicode.
+    Bytes of a file's name that are no Unicode stay as they are in a pipe, and are escaped on a terminal.
     """
-    click.echo(os.fsencode(text))
+    click.echo(os.fsencode(escaped(text, keep_bytes=not sys.stdout.isatty())))
 
 
 def note(text: str) -> None:
     """Print a line for the user to standard error."""
-    click.echo(text, err=True)
+    click.echo(escaped(text), err=True)
 
 
 def contents(pieces: Iterable[bytes]) -> int:
@@ -58,12 +60,12 @@ def contents(pieces: Iterable[bytes]) -> int:
 
 def as_json(value: Any) -> None:
     """Print a result as JSON, indented by 2 spaces."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    click.echo(escaped_json(json.dumps(value, indent=2, ensure_ascii=False)))
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[object]], nothing: str) -> None:
     """Print rows under headings, with numbers aligned right; without rows, print the note `nothing` instead."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[escaped(str(cell)) for cell in row] for row in rows]
     if not cells:
         note(nothing)
         return
@@ -94,7 +96,7 @@ def confirmed(question: str, *, force: bool) -> bool:
     """
     if force:
         return True
-    click.echo(f"{question} [y/N] ", nl=False, err=True)
+    click.echo(f"{escaped(question)} [y/N] ", nl=False, err=True)
     if _read_answer().strip().lower() in (b"y", b"yes"):
         return True
     note("Nothing was changed.")
@@ -155,9 +157,20 @@ def report(error: BaseException) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     if os.environ.get("DATAS3T_DEBUG"):
-        traceback.print_exception(error)
+        click.echo(escaped("".join(traceback.format_exception(error)), keep="\n"), err=True)
     note(f"Error: {_message(error)}")
     return FAILED
+
+
+def report_usage(error: click.UsageError) -> int:
+    """Print what is wrong with the command line, and return the exit code."""
+    if error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+        if error.ctx.command.get_help_option(error.ctx) is not None:
+            note(f"Try '{error.ctx.command_path} {error.ctx.help_option_names[0]}' for help.")
+            click.echo(err=True)
+    note(f"Error: {error.format_message()}")
+    return USAGE
 
 
 def _message(error: BaseException) -> str:

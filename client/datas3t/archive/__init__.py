@@ -3,9 +3,14 @@
 No module of this package needs a network or a database.
 """
 
+from datas3t.text import escaped
+
 
 class FormatError(ValueError):
     """An archive or an index breaks a rule; the message names the place and the rule, in one line."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(escaped(message))
 
 
 class ArchiveError(FormatError):

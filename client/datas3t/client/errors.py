@@ -8,6 +8,8 @@ If Python has a builtin exception for it, the class is derived from that too. Pr
 
 from collections.abc import Mapping
 
+from datas3t.text import escaped
+
 
 class Datas3tError(Exception):
     """The base class of all errors of this package.
@@ -19,7 +21,7 @@ class Datas3tError(Exception):
     """
 
     def __init__(self, message: str, *, reason: str = "", metadata: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
+        super().__init__(escaped(message))
         self.reason = reason
         self.metadata = dict(metadata or {})
 

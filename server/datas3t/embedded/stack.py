@@ -16,6 +16,7 @@ from datas3t.embedded.data_dir import load_secrets, locked, write_private
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
 from datas3t.embedded.signals import until_signalled
+from datas3t.text import escaped
 
 BUCKET = "datas3t"
 DATABASE = "datas3t"
@@ -139,13 +140,13 @@ def up(data_dir: Path | None, addr: str) -> int:
     try:
         Address.parse(addr)  # check the usage before a database is started
     except SettingsError as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {escaped(str(error))}", file=sys.stderr)
         return 2
     try:
         with until_signalled(), services(data_dir or default_data_dir()) as running:
             _serve(running, addr)
     except (StackError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {escaped(str(error))}", file=sys.stderr)
         return 1
     return 0
 
@@ -190,7 +191,8 @@ def _serve(running: Services, addr: str) -> None:
         except (SettingsError, Failure, MigrationEdited) as error:
             raise StackError(str(error)) from error
         write_stack_file(running, server.url)
-        print(_READY.format(url=server.url, data_dir=running.data_dir, stack_file=STACK_FILE), flush=True)
+        data_dir = escaped(str(running.data_dir))
+        print(_READY.format(url=server.url, data_dir=data_dir, stack_file=STACK_FILE), flush=True)
         while True:
             running.postgres.fail_if_ended()
             running.seaweedfs.fail_if_ended()

@@ -24,6 +24,7 @@ from datas3t.server.metrics import Metrics
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 from datas3t.server.settings import Settings, SettingsError
+from datas3t.text import escaped
 
 _log = logging.getLogger(__name__)
 _OPEN_FILES = 65_536  # a relayed gRPC connection takes two
@@ -184,7 +185,7 @@ def run(settings: Settings) -> int:
     try:
         server.start()
     except (SettingsError, Failure, MigrationEdited) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        print(f"Error: {escaped(str(error))}", file=sys.stderr)
         return 1
     signals.get()
     _log.info("stopping: new calls are refused, running calls have %s to end", settings.drain)

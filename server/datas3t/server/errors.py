@@ -1,6 +1,7 @@
 """The exception that ends a call with a reason of the contract; errors.proto sets the code and the HTTP status."""
 
 from datas3t import v1
+from datas3t.text import escaped
 
 
 class Failure(Exception):  # noqa: N818 - not an error of ours: it tells the caller why the call cannot be done
@@ -13,7 +14,7 @@ class Failure(Exception):  # noqa: N818 - not an error of ours: it tells the cal
     """
 
     def __init__(self, reason: v1.ErrorReason.ValueType, message: str, **metadata: object) -> None:
-        super().__init__(message)
+        self.message = escaped(message)
+        super().__init__(self.message)
         self.reason = reason
-        self.message = message
         self.metadata = {name: str(value) for name, value in metadata.items()}

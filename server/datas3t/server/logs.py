@@ -1,9 +1,17 @@
-"""The log: one line per event on standard error, with anything that looks like a secret removed as a last resort."""
+"""The log: one line per event on standard error, with anything that looks like a secret removed as a last resort.
 
+What a line says about the world, its arguments, is escaped: no name of an object forges a line. Lines that begin with
+blanks belong to the event above them.
+"""
+
+import copy
 import logging
 import re
 import sys
 import time
+from collections.abc import Mapping
+
+from datas3t.text import escaped
 
 _LEVEL_OF = {
     "boto3": "WARNING",
@@ -46,10 +54,39 @@ def redacted(text: str) -> str:
     return text
 
 
+class Lines(str):
+    """An argument of a log entry whose line feeds are meant, such as a traceback."""
+
+    __slots__ = ()
+
+
 class _Redacting(logging.Formatter):
-    """Redacts the whole record, its traceback included."""
+    """Redacts and escapes the whole record, its traceback included."""
 
     converter = staticmethod(time.gmtime)
 
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+        record = copy.copy(record)
+        if isinstance(record.args, Mapping):
+            record.args = {name: _argument(value) for name, value in record.args.items()}
+        elif record.args:
+            record.args = tuple(_argument(value) for value in record.args)
+        lines = redacted(super().format(record)).split("\n")
+        return "\n    ".join(escaped(line) for line in lines)
+
+
+class _Shown:
+    """Any object, which is escaped when it is formatted: not before, because formatting may be the expensive part."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return escaped(str(self._value))
+
+    def __repr__(self) -> str:
+        return escaped(repr(self._value))
+
+
+def _argument(value: object) -> object:
+    return value if isinstance(value, (int, float, Lines)) else _Shown(value)

@@ -14,6 +14,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from datas3t import v1
 from datas3t.server.errors import Failure
+from datas3t.server.logs import Lines
 
 DOMAIN = "datas3t"
 _PREFIX = "ERROR_REASON_"
@@ -64,7 +65,7 @@ def failure_status(failure: Failure) -> status_pb2.Status:
 def unexpected_status(error: BaseException, method: str, request_id: str = "") -> status_pb2.Status:
     """Log a defect under a new id, without the parts that may be secret, and return a status with only that id."""
     log_id = uuid.uuid4().hex[:12]
-    _log.error("log_id=%s method=%s request_id=%s %s", log_id, method, request_id or "-", _trace(error))
+    _log.error("log_id=%s method=%s request_id=%s %s", log_id, method, request_id or "-", Lines(_trace(error)))
     message = f"the server failed; its log has the details under {log_id}"
     return failure_status(Failure(v1.ERROR_REASON_INTERNAL, message, log_id=log_id))
 
