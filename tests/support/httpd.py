@@ -110,6 +110,11 @@ class Httpd:
         with self._lock:
             self._planned.extend(faults)
 
+    def plan_nothing(self) -> None:
+        """Forget the faults that were planned and not caused."""
+        with self._lock:
+            self._planned.clear()
+
     def seen(self, path: str) -> list[Seen]:
         """Return the requests for this path."""
         return [request for request in self.requests if request.path == path]

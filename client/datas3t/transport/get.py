@@ -1,5 +1,6 @@
 """GET: bytes of an object, into a sink or into memory, and never other bytes than those that were requested."""
 
+from collections.abc import Callable
 from itertools import chain
 
 import pycurl
@@ -8,6 +9,7 @@ from datas3t.transport.handle import MAX_ERROR_BODY, Options, Transfer
 from datas3t.transport.head import etag_of, is_other_object, is_range, parse_head
 from datas3t.transport.messages import SMALL, Response, TransferError
 from datas3t.transport.policy import Meaning
+from datas3t.transport.shield import shielded
 
 _BATCH = 256 << 10  # bytes per call of a sink; libcurl delivers 16 KiB at a time, which costs more calls
 
@@ -29,11 +31,13 @@ class Get(Transfer):
         "_pending",
         "_received",
         "_resumed_etag",
+        "_take",
     )
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, raised: list[BaseException]) -> None:
         self._collected: list[bytes] = []  # of a large body without a sink, from all tries
-        super().__init__(options)
+        super().__init__(options, raised)
+        self._take: Callable[[bytes], int | None] = shielded(self._receive, -1, raised)
         self._is_small = True
         self._etag_set = b""
         self._headers_set: list[bytes] = []
@@ -82,7 +86,7 @@ class Get(Transfer):
             raise ValueError(f"bytes {start} to {stop} are an empty range; stop must be greater than start")
         is_small = stop is not None and stop - start <= SMALL and request.sink is None
         if is_small is not self._is_small:
-            curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append if is_small else self._receive)
+            curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append if is_small else self._take)
             self._is_small = is_small
         etag = (request.etag or self._resumed_etag or "").encode()
         if etag != self._etag_set or request.headers or self._headers_set:
@@ -111,7 +115,7 @@ class Get(Transfer):
             self._limit_set = limit
 
     def _receive(self, piece: bytes) -> int | None:
-        """Take a piece from libcurl. Returning -1 ends the try."""
+        """Take a piece from libcurl. Returning -1 ends the try, and None continues."""
         self._pieces.append(piece)
         self._pending += len(piece)
         if self._pending < _BATCH or self._deliver():

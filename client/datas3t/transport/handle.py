@@ -37,6 +37,7 @@ class Options(NamedTuple):
 class Transfer(ABC):
     """A handle with its present request, from the first try to the last. `taken` counts the remedies since the first.
 
+    What its callbacks raise is added to `raised`, and ends the transfer; its multi raises it.
     Options that are expensive to set are only set when they differ from those of the request before.
     """
 
@@ -48,6 +49,7 @@ class Transfer(ABC):
         "_on_progress",
         "_options",
         "_pieces",
+        "_raised",
         "_stall_timeout",
         "_url",
         "curl",
@@ -55,8 +57,9 @@ class Transfer(ABC):
         "taken",
     )
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, raised: list[BaseException]) -> None:
         self.curl = new_handle(options)
+        self._raised = raised
         self.taken: Counter[Remedy] = Counter()
         self._options = options
         self._url = ""

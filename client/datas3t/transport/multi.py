@@ -25,14 +25,18 @@ Ended: TypeAlias = tuple[Transfer, int, str]
 class Multi:
     """A libcurl multi with its handles. Belongs to one thread at a time, and to the process that created it.
 
-    `connections` is the most connections that it may have; `running` are its transfers, by handle.
+    `connections` is the most connections that it may have; `running` are its transfers, by handle. `settled` is False
+    while a call works on it, and stays False if an exception ends that work halfway: the multi may then not be used
+    again, because nobody knows what it has done.
     """
 
     def __init__(self, options: Options) -> None:
         self.process = os.getpid()
+        self.settled = True
         self.connections = 0
         self.running: dict[pycurl.Curl, Transfer] = {}
         self._options = options
+        self._raised: list[BaseException] = []  # by the callbacks of transfers
         self._curl = pycurl.CurlMulti()
         self._allow_connections(_MIN_CONNECTIONS)
         self._idle: dict[str, list[Transfer]] = {method: [] for method in _TRANSFER_TYPES}
@@ -42,7 +46,7 @@ class Multi:
     def start(self, request: Request, on_progress: Callable[[int], None] | None) -> None:
         """Start a request; `on_progress` is as in Transfer.begin."""
         idle = self._idle[request.method]
-        transfer = idle.pop() if idle else _TRANSFER_TYPES[request.method](self._options)
+        transfer = idle.pop() if idle else _TRANSFER_TYPES[request.method](self._options, self._raised)
         transfer.begin(request, on_progress)
         self._add(transfer)
 
@@ -55,11 +59,13 @@ class Multi:
         """Send and receive what can be, and return the transfers that ended.
 
         If none has, waits until there is more to do, or for `timeout` seconds. Each transfer that is returned must then
-        be retried or released.
+        be retried or released. Raises what a callback has raised.
         """
         if os.getpid() != self.process:
             raise RuntimeError("a transfer cannot continue in a forked process; start a new one there")
         self._curl.perform()
+        if self._raised:
+            raise self._raised[0]
         ended = self._take_ended()
         if not ended and timeout > 0:
             self._wait(len(self.running), timeout)
@@ -73,25 +79,34 @@ class Multi:
 
     def sweep(self, ranges: Sequence[Range], on_body: OnBody, parallelism: int) -> tuple[list[int], float | None]:
         """Do small GETs quickly, as far as they give no trouble; see Sweep.run."""
+        self.settled = False
         self._allow_connections(min(parallelism, len(ranges)))
-        return self._sweep.run(ranges, on_body, parallelism, self._wait)
+        outcome = self._sweep.run(ranges, on_body, parallelism, self._wait)
+        self.settled = True
+        return outcome
 
     def abandon(self) -> None:
-        """Give up what is still running, as after an error. Connections with a request under way are closed."""
+        """Give up what is still running, as after an error. Connections with a request under way are closed.
+
+        The multi must be settled.
+        """
         for transfer in self.running.values():
             self._curl.remove_handle(transfer.curl)
             self.release(transfer)
         self.running.clear()
-        self._sweep.abandon()
         self._must_poll = False  # the next call may get smaller file descriptors
 
     def close(self) -> None:
-        """Close all connections, and free the handles."""
+        """Close all connections, and free the handles. The multi must be settled."""
         self.abandon()
         for transfers in self._idle.values():
             for transfer in transfers:
                 transfer.curl.close()
         self._sweep.close()
+        self._curl.close()
+
+    def discard(self) -> None:
+        """Close all connections after an exception has left the multi in an unknown state."""
         self._curl.close()
 
     def _add(self, transfer: Transfer) -> None:

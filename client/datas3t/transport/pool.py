@@ -6,9 +6,9 @@ A forked child starts with an empty pool: a connection that two processes use wo
 import ctypes
 import os
 import resource
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from weakref import WeakSet
 
 import pycurl
 
@@ -19,7 +19,7 @@ from datas3t.transport.policy import Meaning
 
 _MAX_IDLE = 16  # multis kept per engine; a call that ends after so many others closes its own
 _MAX_CONNECTIONS = 512  # per engine by default; half of 1,024, the usual limit of file descriptors
-_pools: "weakref.WeakSet[Pool]" = weakref.WeakSet()
+_pools: "WeakSet[Pool]" = WeakSet()
 
 
 class Pool:
@@ -32,7 +32,9 @@ class Pool:
         self._options = options
         self._connections = connections or _default_connections()
         self._idle: list[Multi] = []  # the one that was used last is the last
-        self._lent: dict[Multi, int] = {}  # with the connections that each may have
+        # With the connections that each may have. If a generator that has borrowed a multi is garbage collected, this
+        # keeps the multi from being finalized with it.
+        self._lent: dict[Multi, int] = {}
         _pools.add(self)
 
     @contextmanager
@@ -83,6 +85,9 @@ class Pool:
         # A child that was forked within a call leaves the call here. Its multi is the parent's.
         if multi.process != os.getpid():
             _never_free(multi)
+            return
+        if not multi.settled:
+            multi.discard()
             return
         multi.abandon()
         if len(self._idle) < _MAX_IDLE and multi.connections <= self._unused():

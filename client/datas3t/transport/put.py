@@ -7,6 +7,7 @@ from datas3t.transport.handle import MAX_ERROR_BODY, Options, Transfer
 from datas3t.transport.head import parse_head
 from datas3t.transport.messages import Response, TransferError
 from datas3t.transport.policy import meaning_of_curl_error
+from datas3t.transport.shield import shielded
 
 _MAX_RESPONSE = 16 * MAX_ERROR_BODY  # bytes; S3's responses to PUTs, also to copies of parts, have about 1 KiB
 _NO_BODY = MemoryRange(b"")
@@ -15,13 +16,15 @@ _NO_BODY = MemoryRange(b"")
 class Put(Transfer):
     """PUTs on one handle."""
 
-    __slots__ = ("_body", "_sent")
+    __slots__ = ("_body", "_rewinds", "_sent")
 
-    def __init__(self, options: Options) -> None:
-        super().__init__(options)
+    def __init__(self, options: Options, raised: list[BaseException]) -> None:
+        self._rewinds: dict[int, int] = {}  # the position that libcurl wants to continue at, until the next read
+        super().__init__(options, raised)
         self.curl.setopt(pycurl.UPLOAD, 1)
-        self.curl.setopt(pycurl.READFUNCTION, self._read)
-        self.curl.setopt(pycurl.SEEKFUNCTION, self._seek)
+        self.curl.setopt(pycurl.READFUNCTION, shielded(self._read, pycurl.READFUNC_ABORT, raised))
+        # libcurl seeks when an idle connection turns out to be closed.
+        self.curl.setopt(pycurl.SEEKFUNCTION, self._rewinds.__setitem__)
         self.curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
         self.curl.setopt(pycurl.MAXFILESIZE_LARGE, _MAX_RESPONSE)
 
@@ -30,6 +33,7 @@ class Put(Transfer):
         super().release()
         self._body: Body = _NO_BODY
         self._sent = 0
+        self._rewinds.clear()
 
     def outcome(self, error: int, message: str) -> Response | TransferError:
         """Return the response, or the error."""
@@ -49,19 +53,17 @@ class Put(Transfer):
         self._pieces.clear()
         self._body = self.request.content()
         self._sent = 0
+        self._rewinds.clear()
         extra = self.request.headers or {}
         self.curl.setopt(pycurl.INFILESIZE_LARGE, self._body.size)
         # Without the empty Expect, libcurl would wait for "100 Continue" before it sends a body.
         self.curl.setopt(pycurl.HTTPHEADER, ["Expect:", *(f"{name}: {value}" for name, value in extra.items())])
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, size: int) -> bytes | int:
         """Return the next bytes to send, at most `size`."""
+        if self._rewinds:
+            self._sent, _ = self._rewinds.popitem()
         piece = self._body.read(self._sent, min(self._sent + size, self._body.size))
         self._sent += len(piece)
         self._report_progress(self._sent)
         return piece
-
-    def _seek(self, offset: int, _origin: int) -> int:
-        """Continue at another byte. libcurl calls this when an idle connection turns out to be closed."""
-        self._sent = offset
-        return int(pycurl.SEEKFUNC_OK)

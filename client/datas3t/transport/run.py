@@ -57,6 +57,7 @@ class Run:
         Returns whether any request is left. Raises what `finish` raises.
         """
         multi = self._multi
+        multi.settled = False
         if is_left := self._start_some():
             for transfer, error, message in multi.step(min(timeout, self._time_to_next_try())):
                 outcome = transfer.outcome(error, message)
@@ -69,6 +70,7 @@ class Run:
                 if self._on_done:
                     self._on_done(request, outcome)
             self._report_bytes()
+        multi.settled = True
         return is_left
 
     def _start_some(self) -> bool:
@@ -97,6 +99,7 @@ class Run:
         request, taken = transfer.request, transfer.taken
         remedy = choose_remedy(error.meaning, taken, self._retries, renewable=request.renewable)
         if remedy is Remedy.GIVE_UP:
+            self._multi.settled = True
             raise error
         if remedy is Remedy.RENEW_URL:
             request.renew()

@@ -34,7 +34,6 @@ class Sweep:
         self._multi = multi
         self._options = options
         self._handles: list[_SweepHandle] = []
-        self._running = False
 
     def run(
         self, ranges: Sequence[Range], on_body: OnBody, parallelism: int, wait: Wait
@@ -59,7 +58,6 @@ class Sweep:
         perform, add, remove = self._multi.perform, self._multi.add_handle, self._multi.remove_handle
         upcoming, done = enumerate(ranges), bytearray(len(ranges))
         first_byte: float | None = None
-        self._running = True
         now = checked = time.monotonic()
         newest = 0.0  # when the latest of the requests with a response was sent
         slowest = 0.0  # the most seconds that one of them took
@@ -112,14 +110,7 @@ class Sweep:
                 deadline = now - max(_MIN_SILENCE, _SILENCE_FACTOR * slowest)
                 running -= self._give_up(handles.values(), min(newest, deadline))
 
-        self._running = False
         return [number for number, is_done in enumerate(done) if not is_done], first_byte
-
-    def abandon(self) -> None:
-        """Give up the requests of a sweep that was left by an exception; their connections are closed."""
-        if self._running:
-            self._running = False
-            self._remove(handle for handle in self._handles if handle.is_running)
 
     def close(self) -> None:
         """Free the handles."""
