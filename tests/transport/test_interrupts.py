@@ -144,6 +144,10 @@ def test_no_signal_is_lost(server: Httpd, operation: Operation, capfd: pytest.Ca
     assert capfd.readouterr().err == ""
 
 
+def _fail(_number: int, _body: bytes) -> None:
+    raise ZeroDivisionError
+
+
 class _BadBody:
     """A body that fails while it is read."""
 
@@ -174,6 +178,6 @@ def test_only_the_connections_of_an_interrupted_call_are_closed(server: Httpd) -
         small(engine, server)
         assert server.connections == opened
         with pytest.raises(ZeroDivisionError):
-            engine.each([Range(server.url + "/a", etag_of("/a"), 0, 9)], lambda *_: 1 // 0, parallelism=1)
+            engine.each([Range(server.url + "/a", etag_of("/a"), 0, 9)], _fail, parallelism=1)
         small(engine, server)
         assert server.connections > opened

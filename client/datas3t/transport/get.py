@@ -1,6 +1,6 @@
 """GET: bytes of an object, into a sink or into memory, and never other bytes than those that were requested."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 
 import pycurl
@@ -30,6 +30,7 @@ class Get(Transfer):
         "_limit_set",
         "_pending",
         "_received",
+        "_resumed_at",
         "_resumed_etag",
         "_take",
     )
@@ -54,7 +55,6 @@ class Get(Transfer):
 
     def outcome(self, error: int, message: str) -> Response | TransferError:
         """Return the response if it is what was requested, otherwise the error."""
-        request = self.request
         status, headers = parse_head(self._lines)
         if status >= 300:
             return self._refused(status, headers)
@@ -65,7 +65,7 @@ class Get(Transfer):
             if not self._is_small and not self._deliver():
                 return self._error("the response is longer than the requested range", Meaning.TEMPORARY)
         # The connection may break after the last byte that was requested: then nothing is missing.
-        size = None if request.stop is None else request.stop - request.start
+        size = self._size(headers)
         if (error and (self._is_small or self._received != size)) or status < 200:
             return self._disconnected(error, message)
         body = b"".join(chain(self._collected, self._pieces))
@@ -74,6 +74,14 @@ class Get(Transfer):
             return self._error(f"received {received} bytes instead of {size}", Meaning.TEMPORARY)
         self._report_progress(received)
         return self._accepted(status, body)
+
+    def _size(self, headers: Mapping[str, str]) -> int | None:
+        """Return how many bytes the request asks for; without a `stop`, those that the response declares, if any."""
+        request = self.request
+        if request.stop is not None:
+            return request.stop - request.start
+        declared = headers.get("content-length", "")
+        return self._resumed_at + int(declared) if declared.isdigit() and "content-encoding" not in headers else None
 
     def _prepare_method(self) -> None:
         """Set method, headers and range for the bytes that are still missing."""
@@ -92,6 +100,7 @@ class Get(Transfer):
         if etag != self._etag_set or request.headers or self._headers_set:
             self._set_headers(etag)
         self._set_limit(stop and stop - start)
+        self._resumed_at = self._received
         start += self._received
         if stop is not None:
             curl.setopt(pycurl.RANGE, f"{start}-{stop - 1}")

@@ -28,6 +28,6 @@ def _calls(function: Callable[[T], R], failed: R, raised: list[BaseException]) -
                 answer = function((yield answer))
         except GeneratorExit:
             return
-        except BaseException as error:  # noqa: BLE001 - the multi raises it when libcurl has returned
+        except BaseException as error:  # the multi raises it when libcurl has returned
             raised.append(error)
             answer = failed

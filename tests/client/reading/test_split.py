@@ -6,7 +6,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from datas3t.archive import names
@@ -15,6 +15,12 @@ from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
 from tests.client.archives import sample, tar
 from tests.client.reading.archive_host import ArchiveHost, catalogue_of
 from tests.client.sites import Site
+
+
+def _datarange(number: int, first: int, last: int, blocks: int) -> SignedDatarange:
+    """Return a datarange of datapoints that have this many blocks of 512 bytes each."""
+    size = blocks * 512 * (last - first + 1)
+    return SignedDatarange(number, first, last, size + 1024, size, "", "", "", "")
 
 
 @st.composite
@@ -30,9 +36,7 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
     lasts = accumulate(hole + count for hole, count, _ in sizes)
     return catalogue_of(
         [
-            SignedDatarange(
-                number, last - count, last - 1, size * 512 * count + 1024, size * 512 * count, "", "", "", ""
-            )
+            _datarange(number, last - count, last - 1, size)
             for number, (last, (_, count, size)) in enumerate(zip(lasts, sizes, strict=True))
         ]
     )
@@ -50,6 +54,7 @@ def test_spans_contain_each_existing_key_once_and_none_is_empty(
     assert all(catalogue.count(*span) > 0 for span in spans)
 
 
+@example(catalogue_of([_datarange(0, 0, 0, 53), _datarange(1, 1, 5, 13)]), 10)  # fewer datapoints than parts
 @given(catalogues(), st.integers(1, 20))
 def test_spans_have_about_the_same_number_of_bytes(catalogue: Catalogue, parts: int) -> None:
     means = [each.entries_end / each.count for each in catalogue.dataranges]
@@ -60,9 +65,10 @@ def test_spans_have_about_the_same_number_of_bytes(catalogue: Catalogue, parts: 
             (min(each.last, last) - max(each.first, first) + 1) * (each.entries_end / each.count) for each in chosen
         )
 
-    whole = size(0, names.MAX_KEY)
+    # A span has at least one datapoint, so there cannot be more shares than datapoints.
+    share = size(0, names.MAX_KEY) / min(parts, len(catalogue))
     for span in catalogue.split(0, names.MAX_KEY, parts):
-        assert size(*span) <= whole / parts + max(means) + 1
+        assert size(*span) <= share + max(means) + 1
 
 
 def test_the_number_of_parts_must_be_positive(host: ArchiveHost) -> None:
