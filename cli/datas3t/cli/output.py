@@ -16,7 +16,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Progress = Callable[[str, int, int], None]
 
-_NOT_IN_BYTES = frozenset(("plan",))  # the phases whose progress counts items, not bytes
+_NOT_IN_BYTES = frozenset(("plan", "check"))  # the phases whose progress counts items, not bytes
 
 # The extra that installs a module: commands that need more than the client name it in their error.
 _EXTRAS = {

@@ -4,6 +4,7 @@ S3 is called and no transaction is open. An object that is wrong raises InvalidU
 not respond, that is a Failure, and the call may be repeated.
 """
 
+import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from datas3t.server.s3.bucket import Bucket, InvalidParts, ObjectChanged, Object
 WHOLE_ARCHIVE = 4 << 20  # bytes; up to this size every header is checked, and the archive is read in one request
 SAMPLE = 32  # headers of a larger archive that are checked: one small request each
 
+_RANDOM = random.SystemRandom()
 _INDEX_PIECE = 1 << 18  # records of an index in memory at a time: 4 MiB
 _THREADS = 4  # requests for headers at a time, for one completion
 _MAX_ETAG = 100  # characters of a client's ETag that are repeated in a message
@@ -73,7 +75,8 @@ def check_objects(
     """Check that an archive of `count` datapoints from key `first` on is stored, and that its index describes it.
 
     A small archive is read whole, and all of its headers are checked. For a larger one these are checked: the positions
-    in the whole index, a sample of the headers, and the end marker. `data_size` is in bytes; None stands for any size.
+    in the whole index, a random sample of the headers, and the end marker. So whoever passes its bytes on checks every
+    header that it passes on. `data_size` is in bytes; None stands for any size.
     """
     data = find_object(bucket, data_key, "archive", data_size)
     stored_index = find_object(bucket, index_key, "index", RECORD_SIZE * count)
@@ -106,23 +109,26 @@ def check_index(read: Read, count: int, data_size: int, sample_size: int = SAMPL
     Raises:
         IndexFormatError: An entry is not where the one before it ends, or the archive is too small.
     """
-    sample = {}
-    wanted = evenly_spaced(count, sample_size)
+    found = {}
+    wanted = sample(count, sample_size)
     position = 0
     for start in range(0, count, _INDEX_PIECE):
         stop = min(start + _INDEX_PIECE, count)
         piece = read(start * RECORD_SIZE, stop * RECORD_SIZE)
         position = index.check_records(piece, position, start)
-        sample.update({number: index.entry_at(piece, number - start) for number in wanted if start <= number < stop})
+        found.update({number: index.entry_at(piece, number - start) for number in wanted if start <= number < stop})
     index.check_room(position, data_size)
-    return position, sample
+    return position, found
 
 
-def evenly_spaced(count: int, limit: int) -> list[int]:
-    """Return at most `limit` of the numbers from 0 to `count` - 1, always with the first and the last of them."""
+def sample(count: int, limit: int) -> list[int]:
+    """Return at most `limit` of the numbers from 0 to `count` - 1, in order: the first, the last, and random others.
+
+    No client can foresee them, so none can place a wrong entry where nobody looks.
+    """
     if count <= limit:
         return list(range(count))
-    return sorted({(count - 1) * number // (limit - 1) for number in range(limit)})
+    return [0, *sorted(_RANDOM.sample(range(1, count - 1), limit - 2)), count - 1]
 
 
 def _check_and_join(
@@ -163,14 +169,14 @@ def _check_whole(read: Read, read_index: Read, first: int, count: int, data_size
 
 def _check_sample(read: Read, read_index: Read, first: int, count: int, data_size: int) -> int:
     """Check an index, a sample of the headers and the end marker; return where the entries end."""
-    stop, sample = check_index(read_index, count, data_size)
+    stop, entries = check_index(read_index, count, data_size)
 
     def check_entry(number: int) -> None:
-        entry = sample[number]
+        entry = entries[number]
         tar.check_entry(read(entry.position, entry.content.start), entry, first + number)
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(check_entry, sample):
+        for _ in threads.map(check_entry, entries):
             pass
     tar.check_end(read, stop, data_size)
     return stop

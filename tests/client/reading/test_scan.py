@@ -13,7 +13,7 @@ import pytest
 
 from datas3t.archive import names
 from datas3t.client import Datapoint
-from datas3t.client._reading import fetching, scanning
+from datas3t.client._reading import fetching, headers, scanning
 from tests.client.archives import MIB, sample, tar
 from tests.client.reading.archive_host import ArchiveHost, set_max_request
 from tests.client.sites import Site
@@ -91,7 +91,7 @@ def test_sizes_of_requests_and_buffers_do_not_change_the_result(
     contents = seeded(0, *[700] * 100)
     handle = host.handle(tar(contents))
     for records, request, ahead in ((1, 1, 1), (7, 5000, 1), (1000, 5000, 20_000), (30, 1, 1 << 20)):
-        monkeypatch.setattr(scanning, "_RECORDS_AT_ONCE", records)
+        monkeypatch.setattr(headers, "_RECORDS_AT_ONCE", records)
         monkeypatch.setattr(scanning, "_REQUEST_SIZE", request)
         monkeypatch.setattr(scanning, "_READ_AHEAD", ahead)
         assert list(handle.scan()) == datapoints(contents)

@@ -67,7 +67,7 @@ def test_small_archives_between_large_ones_are_moved(site: Site, tmp_path: Path)
     assert_merged(site, samples)
     assert done.bytes_copied + done.bytes_moved == done.size == len(merged(samples))
     assert done.bytes_copied > 2 * MIB
-    assert list(seen) == ["plan", "copy", "move", "complete"]
+    assert list(seen) == ["check", "plan", "copy", "move", "complete"]
     assert all(current == total for current, total in seen.values())
 
 
@@ -221,7 +221,7 @@ def test_an_overwritten_source_that_s3_copies_raises_object_changed(site: Site, 
     other = bytearray(first.data)
     other[1 * MIB] ^= 1
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=bytes(other))
-    with pytest.raises(ObjectChanged, match="is missing or was changed"):
+    with pytest.raises(ObjectChanged):
         site.client.aggregate(site.name, 1, 2)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from datas3t import v1
-from datas3t.server import dataranges, uploads
+from datas3t.server import checks, dataranges, uploads
 from datas3t.server.errors import Failure
 from tests.support.uploads import Archive, Site, archive, large_archive, put, put_data
 
@@ -176,3 +176,21 @@ def test_an_aborted_multipart_upload_is_refused(site: Site) -> None:
     (s3_upload_id,) = site.multiparts()
     site.s3.abort_multipart_upload(Bucket=site.bucket, Key=site.key(upload_id), UploadId=s3_upload_id)
     assert_refused(site, upload_id, etags, "the multipart upload no longer exists")
+
+
+def test_wrong_entries_that_an_evenly_spaced_sample_would_miss_are_found(site: Site) -> None:
+    announced = medium_archive()
+    data = bytearray(announced.data)
+    looked_at = {599 * number // 31 for number in range(32)}
+    for number in set(range(600)) - looked_at:
+        data[number * (512 + 8192) + 148] ^= 1
+    assert_other_bytes_refused(site, announced, bytes(data), announced.index, "has a wrong checksum")
+
+
+def test_a_sample_has_both_ends_and_cannot_be_foreseen() -> None:
+    assert checks.sample(5, 32) == [0, 1, 2, 3, 4]
+    samples = [checks.sample(1000, 32) for _ in range(200)]
+    for each in samples:
+        assert each == sorted(set(each))
+        assert (each[0], each[-1], len(each)) == (0, 999, 32)
+    assert len({number for each in samples for number in each}) > 900

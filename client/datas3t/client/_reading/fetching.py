@@ -115,15 +115,22 @@ class Fetcher:
                 del part
         return whole.getvalue()
 
-    def stream(self, jobs: Iterable[tuple[Job, Piece]], unpack: Unpack[Job, T], ahead: int) -> Iterator[T]:
+    def stream(
+        self,
+        jobs: Iterable[tuple[Job, Piece]],
+        unpack: Unpack[Job, T],
+        ahead: int,
+        parallelism: int = _STREAM_PARALLELISM,
+    ) -> Iterator[T]:
         """Yield what `unpack` makes of each job's bytes, in the order of `jobs`.
 
         Args:
             jobs: Pairs of a job, which is passed to `unpack`, and the bytes to fetch for it.
             unpack: Called with a job and its bytes. They are overwritten once the next job is unpacked.
             ahead: How many bytes to hold in memory at most; a single larger piece is still fetched.
+            parallelism: How many requests are made at a time, if their bytes fit into `ahead`.
         """
-        recent: deque[SignedDatarange] = deque(maxlen=3 * _STREAM_PARALLELISM)  # more than are under way
+        recent: deque[SignedDatarange] = deque(maxlen=3 * parallelism)  # more than are under way
 
         def requests() -> Iterator[tuple[Job, Request]]:
             for job, piece in jobs:
@@ -134,9 +141,7 @@ class Fetcher:
 
         process = os.getpid()
         try:
-            with self._engine.stream(
-                requests(), parallelism=_STREAM_PARALLELISM, ahead=ahead, retries=_RETRIES
-            ) as stream:
+            with self._engine.stream(requests(), parallelism=parallelism, ahead=ahead, retries=_RETRIES) as stream:
                 due = time.monotonic() + _RECEIVE_INTERVAL
                 for job, body in stream:
                     for item in unpack(job, body):

@@ -81,6 +81,20 @@ class Reader:
                     yield datapoint
                 return
 
+    def check_stored(self, first: int, last: int, parallelism: int, on_checked: Callable[[int], None]) -> None:
+        """Check every header from key `first` to key `last` in S3; see `headers.check_stored`."""
+        from datas3t.client._reading.headers import check_stored  # noqa: PLC0415 - as above
+
+        self._read(
+            first, last, lambda fetcher: check_stored(first, last, self.indices, fetcher, parallelism, on_checked)
+        )
+
+    def check_file(self, fd: int, first: int, last: int) -> int:
+        """Check every header in a file of the entries from key `first` to key `last`; see `headers.check_file`."""
+        from datas3t.client._reading.headers import check_file  # noqa: PLC0415 - as above
+
+        return self._read(first, last, lambda fetcher: check_file(fd, first, last, self.indices, fetcher))
+
     def _planned(
         self, wanted: list[int], plan: "Callable[[NDArray[np.int64], Indices, Fetcher], T]"
     ) -> tuple[T, list[int]]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from datas3t import v1
 from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
+from datas3t.client._reading.reader import Reader
 from datas3t.client._transfers.joining import PartBuilder
 from datas3t.client._transfers.journal import Journal
 from datas3t.client._transfers.open_aggregate import OpenAggregate
 from datas3t.client._transfers.sources import SourceMissing, Sources
 from datas3t.client._transfers.task import Task, Tuning, resumable
-from datas3t.client.errors import Aborted, ObjectChanged, TransferRefused
-from datas3t.client.progress import Progress
+from datas3t.client.errors import Aborted, ArchiveError, ObjectChanged, TransferRefused
+from datas3t.client.progress import Progress, Reporter
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,13 @@ class _AggregateTask(Task[OpenAggregate, Aggregated]):
         )
     )
     restart_reasons = closed_reasons
-    final_errors = (TransferRefused, ObjectChanged, Aborted)
+    final_errors = (TransferRefused, ObjectChanged, ArchiveError, Aborted)
 
     def __init__(
         self, session: Session, name: str, first: int, last: int, tuning: Tuning, progress: Progress | None
     ) -> None:
         super().__init__(Journal.of_aggregate(session.url, name, first, last))
+        self._session = session
         self._connection = session.connection
         self._name = name
         self._keys = first, last
@@ -82,9 +84,27 @@ class _AggregateTask(Task[OpenAggregate, Aggregated]):
     def transfer(self, opened: OpenAggregate, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], Aggregated]:
         with self._failure_explained(opened):
             sources = self._sources()
+            if not uploaded:  # otherwise an earlier run has done it
+                self._check_headers(sources)
             builder = PartBuilder(self._connection.engine, opened, sources, self._tuning, self._progress)
             etags = builder.build(uploaded)
         return etags, Aggregated(*self._keys, sources.size, builder.bytes_copied, builder.bytes_moved)
+
+    def _check_headers(self, sources: Sources) -> None:
+        """Check every header of the sources, because S3 copies most of them unseen. Raise ArchiveError."""
+        reporter = Reporter(self._progress, "check", sources.datapoints)
+        checked = 0
+
+        def on_checked(count: int) -> None:
+            nonlocal checked
+            checked += count
+            reporter.update(min(checked, sources.datapoints))
+
+        try:
+            Reader(self._session, self._name).check_stored(*self._keys, self._tuning.parallelism, on_checked)
+        except ArchiveError as error:
+            raise ArchiveError(f"{error}; delete the datarange and upload it again") from None
+        reporter.done()
 
     def committed(self) -> Aggregated | None:
         sources = self._sources()

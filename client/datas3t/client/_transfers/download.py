@@ -13,10 +13,11 @@ from datas3t.client._calls import dataranges
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client._calls.session import Session
+from datas3t.client._reading.reader import Reader
 from datas3t.client._transfers import output_file
 from datas3t.client._transfers.task import Tuning, resumable
 from datas3t.client._transfers.unfinished import UnfinishedDownload
-from datas3t.client.errors import Aborted, InvalidArgument, NotFound, ObjectChanged
+from datas3t.client.errors import Aborted, ArchiveError, InvalidArgument, NotFound, ObjectChanged
 from datas3t.client.progress import Progress, Reporter
 from datas3t.transport import Engine, FileSink, Request
 
@@ -141,6 +142,7 @@ def download_tar(
             for phase in _PHASES:
                 with suppress(PlanChanged), output_file.os_errors_as_file_error(path):
                     _fetch(connection.engine, plan, unfinished, chunk_size, phase, tuning=tuning, progress=progress)
+                    _check(Reader(session, name), first, last, plan, unfinished)
                     unfinished.publish()
                     return Downloaded(path, plan.size)
                 plan = Plan(connection, name, first, last)
@@ -152,7 +154,7 @@ def _removed_on_final_error(unfinished: UnfinishedDownload) -> Iterator[None]:
     """Remove the unfinished file after an error that a second run would only repeat."""
     try:
         yield
-    except (NotFound, ObjectChanged):
+    except (NotFound, ObjectChanged, ArchiveError):
         unfinished.remove()
         raise
 
@@ -192,6 +194,22 @@ def _fetch(
         plan.renew()
         raise
     reporter.done()
+
+
+def _check(reader: Reader, first: int, last: int, plan: Plan, unfinished: UnfinishedDownload) -> None:
+    """Check every header of the archive against its key and the index, as all readers do.
+
+    Raises:
+        ArchiveError: A header is damaged, or contradicts the index.
+        PlanChanged: Dataranges were replaced, so these bytes cannot be compared any more.
+    """
+    try:
+        size = reader.check_file(unfinished.fd, first, last)
+        if size + END_SIZE != plan.size:
+            raise ArchiveError(f"the entries have {plan.size - END_SIZE} bytes, but {size} according to the indices")
+    except ArchiveError as error:
+        plan.renew()
+        raise ArchiveError(f"{error}; delete the datarange and upload it again") from None
 
 
 def _requests(

@@ -72,7 +72,8 @@ class Operations:
     ) -> Downloaded:
         """Download the datapoints from key `first` to key `last` as a TAR archive.
 
-        The archive has the entries as they were uploaded, and an end marker. The output appears complete or not at all.
+        The archive has the entries as they were uploaded, and an end marker. Every header is compared with its key and
+        with the index before the output appears. The output appears complete or not at all.
         Until then its bytes are next to it, in `.<name>.datas3t-part`. If the call is interrupted or fails, the same
         call resumes it.
 
@@ -92,6 +93,7 @@ class Operations:
         Raises:
             NotFound: The datas3t does not exist, or has no datapoint with these keys.
             FileError: The output cannot be written.
+            ArchiveError: An entry is not what the index says.
             ObjectChanged: An object in S3 is missing, or not the one that was uploaded.
             Aborted: Dataranges were replaced several times during the download.
             TransferFailed: S3 cannot be reached, or refuses the transfer.
@@ -118,16 +120,17 @@ class Operations:
     ) -> Aggregated:
         """Merge all dataranges from key `first` to key `last` into one, with exactly their datapoints.
 
-        S3 copies what its rules allow. Archives below 5 MiB are fetched and sent, and so is everything if S3 refuses to
-        copy. Readers are not affected. If the call is interrupted or fails, the same call resumes it.
+        Every header is compared with its key and with the index first; contents are read only where skipping them takes
+        longer. Then S3 copies what its rules allow. Archives below 5 MiB are fetched and sent, and so is everything if
+        S3 refuses to copy. Readers are not affected. If the call is interrupted or fails, the same call resumes it.
 
         Args:
             first: The first key of the first datarange.
             last: The last key of the last datarange. There must be at least two dataranges, and no gap between them.
             max_parallelism: How many requests are made at a time.
             max_retries: How often each request is retried.
-            progress: Is called with the phases "plan", in parts; "copy", in bytes; "move", in bytes that are fetched
-                and bytes that are sent; and "complete", 0 or 1 of 1.
+            progress: Is called with the phases "check", in datapoints; "plan", in parts; "copy", in bytes; "move", in
+                bytes that are fetched and bytes that are sent; and "complete", 0 or 1 of 1.
 
         Returns:
             The keys and the size of the new datarange, and how its bytes got there.
@@ -137,6 +140,7 @@ class Operations:
                 `nearest_first` and `nearest_last`.
             NotFound: The datas3t does not exist.
             Aborted: A source was deleted or aggregated concurrently.
+            ArchiveError: An entry of a source is not what the index says.
             ObjectChanged: An object in S3 is missing, or not the one that was uploaded.
             FileError: A temporary file cannot be written.
             TransferFailed: S3 cannot be reached, or refuses the transfer.

@@ -24,6 +24,11 @@ class Sources:
         return sum(each.entries_end for each in self._catalogue.dataranges) + END_SIZE
 
     @property
+    def datapoints(self) -> int:
+        """The number of their datapoints."""
+        return len(self._catalogue)
+
+    @property
     def is_merged(self) -> bool:
         """Whether there is only one, with exactly the keys `first` to `last`."""
         _, _, first, last = self._query

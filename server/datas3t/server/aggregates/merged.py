@@ -72,10 +72,10 @@ def compare(new: ReadableArchive, sources: Sequence[tuple[Datarange, ReadableArc
     for _ in map_concurrently(_compare_sizes, _spans(new, sources)):
         pass
 
-    # Half of the sample is spread over the keys, the other half are first keys of sources, where a mistake is likely.
+    # Half of the sample are any keys, the other half are first keys of sources, where a mistake is likely.
     first, last = sources[0][0].first_key, sources[-1][0].last_key
-    keys = {first + number for number in checks.evenly_spaced(last - first + 1, SAMPLE // 2)}
-    keys.update(sources[number][0].first_key for number in checks.evenly_spaced(len(sources), SAMPLE // 2))
+    keys = {first + number for number in checks.sample(last - first + 1, SAMPLE // 2)}
+    keys.update(sources[number][0].first_key for number in checks.sample(len(sources), SAMPLE // 2))
     for _ in map_concurrently(partial(_compare_datapoint, new), _with_sources(sorted(keys), sources)):
         pass
 
