@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from datas3t import v1
-from datas3t.server.front.rpc.server import THREADS
+from datas3t.server.front.calls.threads import RUNNING
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from tests.support.front import RunningFront
@@ -39,7 +39,7 @@ def test_the_standard_health_service_reports_serving(front: RunningFront) -> Non
 def test_clients_that_watch_health_take_no_thread_from_calls(front: RunningFront) -> None:
     with front.channel() as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
-        watching = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(THREADS + 8)]
+        watching = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(RUNNING + 8)]
         for watched in watching:
             assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
         BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"), timeout=10)
@@ -105,10 +105,10 @@ def test_a_call_is_one_line_in_the_log_without_its_request(
 
 
 def test_a_call_whose_deadline_passes_before_it_gets_a_thread_is_not_started(front: RunningFront) -> None:
-    with front.channel() as channel, ThreadPoolExecutor(THREADS) as pool:
+    with front.channel() as channel, ThreadPoolExecutor(RUNNING) as pool:
         stub = BucketServiceStub(channel)
-        waiting = [pool.submit(stub.AddBucket, v1.AddBucketRequest(name="wait")) for _ in range(THREADS)]
-        for _ in range(THREADS):
+        waiting = [pool.submit(stub.AddBucket, v1.AddBucketRequest(name="wait")) for _ in range(RUNNING)]
+        for _ in range(RUNNING):
             assert front.gate.entered.acquire(timeout=20)
         with pytest.raises(grpc.RpcError) as caught:
             stub.AddBucket(v1.AddBucketRequest(name="wait"), timeout=0.2)
@@ -137,7 +137,8 @@ def test_bytes_that_are_not_a_message_are_refused_and_the_connection_stays_open(
         unknown: Any = channel.unary_unary("/datas3t.v1.BucketService/Nothing")
         with pytest.raises(grpc.RpcError) as caught:
             raw(b"\xff\xff\xff")
-        assert caught.value.code() is grpc.StatusCode.INTERNAL
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.details() == "the bytes are not a message datas3t.v1.AddBucketRequest"
         with pytest.raises(grpc.RpcError) as caught:
             unknown(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -147,3 +148,47 @@ def test_bytes_that_are_not_a_message_are_refused_and_the_connection_stays_open(
 def test_only_this_user_can_reach_the_unix_socket_of_grpc(front: RunningFront) -> None:
     folder = front.front._rpc.socket.parent
     assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_both_versions_of_reflection_resolve_every_service_and_method(front: RunningFront, version: str) -> None:
+    from google.protobuf import descriptor_pb2
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    with front.channel() as channel:
+        converse: Any = channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+
+        def ask(**question: Any) -> Any:
+            (answer,) = converse(iter([reflection_pb2.ServerReflectionRequest(**question)]), timeout=20)
+            return answer
+
+        names = [service.name for service in ask(list_services="*").list_services_response.service]
+        assert {f"grpc.reflection.{each}.ServerReflection" for each in ("v1", "v1alpha")} < set(names)
+        for name in names:
+            files = ask(file_containing_symbol=name).file_descriptor_response.file_descriptor_proto
+            protos = [descriptor_pb2.FileDescriptorProto.FromString(file) for file in files]
+            services = [each for proto in protos for each in proto.service if f"{proto.package}.{each.name}" == name]
+            assert len(services) == 1, name
+            for method in services[0].method:
+                found = ask(file_containing_symbol=f"{name}.{method.name}")
+                assert found.file_descriptor_response.file_descriptor_proto == files
+        field = ask(file_containing_symbol="datas3t.v1.AddBucketRequest.name")
+        assert field.file_descriptor_response.file_descriptor_proto
+        unknown = ask(file_containing_symbol="datas3t.v1.BucketService.Nothing")
+        assert unknown.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_bytes_that_are_no_message_are_refused_by_the_standard_services_too(
+    front: RunningFront, caplog: pytest.LogCaptureFixture
+) -> None:
+    with front.channel() as channel:
+        for path in ("/grpc.health.v1.Health/Check", "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"):
+            raw: Any = channel.stream_stream(path)
+            with pytest.raises(grpc.RpcError) as caught:
+                list(raw(iter([b"\xff\xff\xff"]), timeout=20))
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "Traceback" not in caplog.text

@@ -36,7 +36,7 @@ def service_with(*rules: str, output: str = "AddBucketResponse") -> Service:
     descriptor: ServiceDescriptor = (
         descriptor_pool.Default().AddSerializedFile(file.SerializeToString()).services_by_name[service.name]
     )
-    return Service(descriptor, _AnyServicer(), lambda servicer, server: None)
+    return Service(descriptor, _AnyServicer())
 
 
 def annotated_routes() -> set[tuple[str, str]]:
@@ -86,7 +86,7 @@ def test_two_verbs_can_share_a_path(front: RunningFront) -> None:
 
 def test_the_error_for_a_duplicate_route_names_both_methods() -> None:
     descriptor = bucket_pb2.DESCRIPTOR.services_by_name["BucketService"]
-    service = Service(descriptor, _AnyServicer(), lambda servicer, server: None)
+    service = Service(descriptor, _AnyServicer())
     with pytest.raises(RouteError, match=r"BucketService/AddBucket and datas3t\.v1.BucketService/AddBucket"):
         Routes([service, service])
 

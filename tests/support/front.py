@@ -208,16 +208,14 @@ def read_all(sock: socket.socket) -> bytes:
 def fake_services(gate: Gate, dataranges: FakeDataranges) -> Sequence[Service]:
     """Return four of the contract's services with the servicers above."""
 
-    def service(proto: Any, name: str, servicer: object, add_to_server: Any) -> Service:
-        return Service(proto.DESCRIPTOR.services_by_name[name], servicer, add_to_server)
+    def service(proto: Any, name: str, servicer: Any) -> Service:
+        return Service(proto.DESCRIPTOR.services_by_name[name], servicer)
 
-    buckets, datas3ts = cast(Any, FakeBuckets)(gate), cast(Any, FakeDatas3ts)()
-    add_dataranges = datarange_pb2_grpc.add_DatarangeServiceServicer_to_server
     return (
-        service(bucket_pb2, "BucketService", buckets, bucket_pb2_grpc.add_BucketServiceServicer_to_server),
-        service(datas3t_pb2, "Datas3tService", datas3ts, datas3t_pb2_grpc.add_Datas3tServiceServicer_to_server),
-        service(datarange_pb2, "DatarangeService", dataranges, add_dataranges),
-        service(import_pb2, "ImportService", FakeImports(), import_pb2_grpc.add_ImportServiceServicer_to_server),
+        service(bucket_pb2, "BucketService", cast(Any, FakeBuckets)(gate)),
+        service(datas3t_pb2, "Datas3tService", cast(Any, FakeDatas3ts)()),
+        service(datarange_pb2, "DatarangeService", dataranges),
+        service(import_pb2, "ImportService", cast(Any, FakeImports)()),
     )
 
 

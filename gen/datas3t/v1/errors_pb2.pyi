@@ -45,6 +45,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """No route has this path. Compare it with the API reference. Metadata: `path`."""
     ERROR_REASON_METHOD_NOT_ALLOWED: _ErrorReason.ValueType  # 6
     """The path exists, but not for this HTTP method. Use one of the allowed methods. Metadata: `path`, `allowed`."""
+    ERROR_REASON_CONTENT_ENCODING: _ErrorReason.ValueType  # 7
+    """The body is compressed, or has another Content-Encoding. Send it as it is. Metadata: `encoding`."""
+    ERROR_REASON_CROSS_SITE: _ErrorReason.ValueType  # 8
+    """The request comes from a web page of another origin, or names a host that is not this server's. Open the page from
+    this server, or start the server with --cors-origin or --allowed-hosts. Metadata: `origin` or `host`.
+    """
     ERROR_REASON_BUCKET_NOT_FOUND: _ErrorReason.ValueType  # 10
     """No bucket configuration has this name. Add it, or list the existing ones. Metadata: `bucket`."""
     ERROR_REASON_BUCKET_EXISTS: _ErrorReason.ValueType  # 11
@@ -141,6 +147,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The server has a defect. Report it with the id; the server's log has the details under the same id. Metadata:
     `log_id`.
     """
+    ERROR_REASON_CALL_TOO_LONG: _ErrorReason.ValueType  # 74
+    """The call took longer than the server or the caller allows. What it has done is kept: call again. Metadata:
+    `seconds`.
+    """
+    ERROR_REASON_CALLER_LEFT: _ErrorReason.ValueType  # 75
+    """The client cancelled the call or disconnected. No client receives this reason; the log and the metrics have its
+    code.
+    """
+    ERROR_REASON_SERVER_BUSY: _ErrorReason.ValueType  # 76
+    """More calls wait than the server can take. Nothing was done: retry shortly."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Each comment says what happened and what to do next. The names after "Metadata" are the keys of
@@ -163,6 +179,12 @@ ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 5
 """No route has this path. Compare it with the API reference. Metadata: `path`."""
 ERROR_REASON_METHOD_NOT_ALLOWED: ErrorReason.ValueType  # 6
 """The path exists, but not for this HTTP method. Use one of the allowed methods. Metadata: `path`, `allowed`."""
+ERROR_REASON_CONTENT_ENCODING: ErrorReason.ValueType  # 7
+"""The body is compressed, or has another Content-Encoding. Send it as it is. Metadata: `encoding`."""
+ERROR_REASON_CROSS_SITE: ErrorReason.ValueType  # 8
+"""The request comes from a web page of another origin, or names a host that is not this server's. Open the page from
+this server, or start the server with --cors-origin or --allowed-hosts. Metadata: `origin` or `host`.
+"""
 ERROR_REASON_BUCKET_NOT_FOUND: ErrorReason.ValueType  # 10
 """No bucket configuration has this name. Add it, or list the existing ones. Metadata: `bucket`."""
 ERROR_REASON_BUCKET_EXISTS: ErrorReason.ValueType  # 11
@@ -259,6 +281,16 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 73
 """The server has a defect. Report it with the id; the server's log has the details under the same id. Metadata:
 `log_id`.
 """
+ERROR_REASON_CALL_TOO_LONG: ErrorReason.ValueType  # 74
+"""The call took longer than the server or the caller allows. What it has done is kept: call again. Metadata:
+`seconds`.
+"""
+ERROR_REASON_CALLER_LEFT: ErrorReason.ValueType  # 75
+"""The client cancelled the call or disconnected. No client receives this reason; the log and the metrics have its
+code.
+"""
+ERROR_REASON_SERVER_BUSY: ErrorReason.ValueType  # 76
+"""More calls wait than the server can take. Nothing was done: retry shortly."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

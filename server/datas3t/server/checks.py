@@ -13,6 +13,7 @@ from functools import partial
 from datas3t.archive import FormatError, index, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE, Entry
+from datas3t.server.call import carried
 from datas3t.server.s3.bucket import Bucket, InvalidParts, ObjectChanged, ObjectInfo, ObjectMissing, UploadMissing
 
 WHOLE_ARCHIVE = 4 << 20  # bytes; up to this size every header is checked, and the archive is read in one request
@@ -176,7 +177,7 @@ def _check_sample(read: Read, read_index: Read, first: int, count: int, data_siz
         tar.check_entry(read(entry.position, entry.content.start), entry, first + number)
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(check_entry, entries):
+        for _ in threads.map(carried(check_entry), entries):
             pass
     tar.check_end(read, stop, data_size)
     return stop

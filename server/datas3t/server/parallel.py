@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from datas3t.server.call import carried
+
 MAX_THREADS = 16  # calls at a time: enough to hide S3's latency, few enough for a server that runs many of these
 MAX_PENDING = 20  # items started and not yet yielded: a few more than threads, so that a slow call does not idle them
 
@@ -20,9 +22,10 @@ def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) 
     """
     pending: deque[Future[Result]] = deque()
     threads = ThreadPoolExecutor(MAX_THREADS)
+    in_call = carried(function)
     try:
         for item in items:
-            pending.append(threads.submit(function, item))
+            pending.append(threads.submit(in_call, item))
             if len(pending) == MAX_PENDING:
                 yield pending.popleft().result()
         while pending:

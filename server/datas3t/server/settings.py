@@ -45,13 +45,17 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How many seconds the server waits for a client before it closes the connection."""
+    """How many seconds the server waits for a client before it closes the connection, and how long calls may take."""
 
     first_bytes: float = 20.0  # for enough bytes of a new connection to tell gRPC from HTTP/1.1
     request_head: float = 75.0  # for the head of the next HTTP request, so also for an idle connection
     request_body: float = 60.0  # for the whole body after the head
     response: float = 300.0  # for the client to take the whole response
     unread_body: float = 5.0  # for a refused request's body to end; the client may not read the response before
+    idle_stream: float = 300.0  # for the next question of a client of the reflection service
+    call: float = 300.0  # for a call, from when its request is whole
+    long_call: float = 1800.0  # for calls that have S3 join parts, or that read many indices
+    stepwise_call: float = 6 * 3600.0  # for an import, which may read headers of every archive in a bucket
 
 
 ALL_INTERFACES = Address("", DEFAULT_PORT)

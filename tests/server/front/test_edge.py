@@ -36,7 +36,7 @@ def front() -> Iterator[RunningFront]:
 @contextlib.contextmanager
 def edge_to(unix: Path, timeouts: Timeouts) -> Iterator[tuple[str, int]]:
     """Yield the address of an edge that relays to the unix socket."""
-    edge = Edge(LOCALHOST, unix, RestServer(Routes([]), {}, Metrics(), RunningCalls(), timeouts), timeouts)
+    edge = Edge(LOCALHOST, unix, RestServer(Routes([]), {}, Metrics(), RunningCalls(timeouts), timeouts), timeouts)
     edge.start()
     try:
         yield "127.0.0.1", edge.port

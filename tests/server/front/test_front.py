@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from datas3t import v1
-from datas3t.server.front.rest.server import THREADS
+from datas3t.server.front.calls.threads import RUNNING
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from tests.support.front import RunningFront, running_front
@@ -52,11 +52,11 @@ def test_sixteen_calls_of_each_protocol_run_concurrently(front: RunningFront, po
 
 
 def test_pages_respond_while_all_call_threads_are_busy(front: RunningFront, pool: ThreadPoolExecutor) -> None:
-    waiting = [pool.submit(front.request, "POST", "/api/bucket", WAIT) for _ in range(THREADS + 8)]
-    for _ in range(THREADS):
+    waiting = [pool.submit(front.request, "POST", "/api/bucket", WAIT) for _ in range(RUNNING + 8)]
+    for _ in range(RUNNING):
         assert front.gate.entered.acquire(timeout=20)
     assert front.request("GET", "/healthz").json == {"status": "alive"}
-    assert b'datas3t_calls_running{transport="rest"} 32.0' in front.request("GET", "/metrics").body
+    assert b'datas3t_calls_running{transport="rest"} 40.0' in front.request("GET", "/metrics").body
     front.gate.open.set()
     assert {call.result(20).status for call in waiting} == {201}
 

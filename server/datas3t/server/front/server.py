@@ -44,10 +44,10 @@ class Front:
     ) -> None:
         self._metrics = metrics
         self._check_ready = check_ready
-        self._running = RunningCalls()
+        self._running = RunningCalls(timeouts)
         pages = {"/healthz": _health_page, "/readyz": self._readiness_page, "/metrics": self._metrics_page}
         self._rest = RestServer(Routes(services), pages, metrics, self._running, timeouts)
-        self._rpc = RpcServer(services, metrics, self._running, grpc_addr)
+        self._rpc = RpcServer(services, metrics, self._running, grpc_addr, timeouts)
         try:
             self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts)
         except BaseException:
@@ -71,13 +71,14 @@ class Front:
 
     def drain(self, seconds: float) -> bool:
         """Refuse new calls, report not ready, and return whether all running calls ended within `seconds`."""
-        self._rpc.report_not_serving()
+        self._rpc.report(serving=False)
         return self._running.drain(seconds)
 
     def close(self) -> None:
         """Send the last responses, then end all connections."""
         self._rpc.close()
         self._edge.close()
+        self._running.close()
 
     def _readiness_page(self) -> Response:
         if self._running.draining:

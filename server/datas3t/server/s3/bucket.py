@@ -2,11 +2,11 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
 from botocore.exceptions import ClientError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 __all__ = ["Bucket", "Buckets", "InvalidParts", "Location", "ObjectChanged", "ObjectMissing", "UploadMissing"]
+
+Page = TypeVar("Page")
 
 _MAX_CLIENTS = 256  # that are kept; each has its own connections and takes 5 ms to create
 _MAX_DELETES = 1000  # objects per request: the limit of S3
@@ -138,19 +140,17 @@ class Bucket:
         """
         pages = self._client.get_paginator("list_objects_v2")
         after = {"StartAfter": start_after} if start_after else {}
-        with translated(self.location):
-            for page in pages.paginate(Bucket=self._name, Prefix=prefix, **after):  # type: ignore[arg-type]
-                yield [
-                    Listed(each["Key"], each["Size"], each["ETag"].strip('"'), each["LastModified"])
-                    for each in page.get("Contents", ())
-                ]
+        for page in self._each(pages.paginate(Bucket=self._name, Prefix=prefix, **after)):  # type: ignore[arg-type]
+            yield [
+                Listed(each["Key"], each["Size"], each["ETag"].strip('"'), each["LastModified"])
+                for each in page.get("Contents", ())
+            ]
 
     def folders(self, prefix: str) -> Iterator[list[str]]:
         """Yield the pages of the listing of folders in `prefix`. Names begin with `prefix` and end with a slash."""
         pages = self._client.get_paginator("list_objects_v2")
-        with translated(self.location):
-            for page in pages.paginate(Bucket=self._name, Prefix=prefix, Delimiter="/"):
-                yield [each["Prefix"] for each in page.get("CommonPrefixes", ())]
+        for page in self._each(pages.paginate(Bucket=self._name, Prefix=prefix, Delimiter="/")):
+            yield [each["Prefix"] for each in page.get("CommonPrefixes", ())]
 
     def create_multipart(self, key: str) -> str:
         """Start a multipart upload of a key that has no other one, and return its id."""
@@ -244,6 +244,16 @@ class Bucket:
         headers = {"x-amz-copy-source": source, "x-amz-copy-source-range": source_range}
         url = presign(self.location, "PUT", key, lifetime, query=query, headers=headers)
         return CopyUrl(url, source, source_range)
+
+    def _each(self, pages: Iterable[Page]) -> Iterator[Page]:
+        """Yield the pages of a listing. While the caller works on one, the call does not count as waiting for S3."""
+        following = iter(pages)
+        while True:
+            with translated(self.location):
+                page = next(following, None)
+            if page is None:
+                return
+            yield page
 
     @contextmanager
     def _body(self, key: str, start: int, stop: int, etag: str | None) -> "Iterator[StreamingBody]":

@@ -19,6 +19,7 @@ from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import CONFIG, Location, client_for
 from datas3t.server.s3.faults import unavailable
+from datas3t.server.s3.gate import GATE
 
 # A person waits for the result, so it retries only once.
 _CONFIG = CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 2}, read_timeout=10))
@@ -40,8 +41,9 @@ def check(location: Location) -> None:
     Raises ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED or S3_UNAVAILABLE.
     """
     try:
-        client = client_for(location, _CONFIG)
-        response = client.list_objects_v2(Bucket=location.bucket, MaxKeys=1)
+        with GATE.passed(location):
+            client = client_for(location, _CONFIG)
+            response = client.list_objects_v2(Bucket=location.bucket, MaxKeys=1)
     except ClientError as error:
         raise _refused(error, location) from None
     except SSLError:

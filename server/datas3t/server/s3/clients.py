@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.config import Config
 
+from datas3t.server.s3.attempts import limit_attempts
+
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
@@ -47,6 +49,7 @@ def client_for(location: Location, config: Config = CONFIG) -> "S3Client":
             aws_secret_access_key=location.secret_key,
             config=config,
         )
+    limit_attempts(client, getattr(config, "read_timeout"))  # noqa: B009 - the stubs lack it
     client.meta.events.register_last("before-parameter-build.s3", _stay_in_region)
     return client
 

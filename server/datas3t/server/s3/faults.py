@@ -10,6 +10,7 @@ from botocore.parsers import ResponseParserError
 from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import Location
+from datas3t.server.s3.gate import GATE
 
 
 class ObjectMissing(Exception):  # noqa: N818 - a response of S3 that callers handle
@@ -56,7 +57,8 @@ def translated(location: Location) -> Iterator[None]:
     The failures are S3_UNAVAILABLE and S3_REFUSED.
     """
     try:
-        yield
+        with GATE.passed(location):
+            yield
     except ClientError as error:
         raise translate(error, location) from None
     except (BotoCoreError, ResponseParserError) as error:

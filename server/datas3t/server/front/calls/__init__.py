@@ -1,17 +1,24 @@
-"""What surrounds every call over gRPC and REST: its service, graceful shutdown, logging, metrics and errors."""
+"""What surrounds every call over gRPC and REST: its service, its thread and time, logging, metrics and errors."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 
 @dataclass(frozen=True)
 class Service:
-    """A service of the contract, the servicer that implements it, and the generated function that registers it."""
+    """A service of the contract, and the servicer that implements it."""
 
     descriptor: ServiceDescriptor
     servicer: Any
-    add_to_server: Callable[[Any, grpc.Server], None]
+
+
+class Context:
+    """The part of gRPC's context that servicers use. Deadlines and cancellations are in `datas3t.server.call`."""
+
+    def set_code(self, code: object) -> None:
+        """Do nothing. Generated servicers set UNIMPLEMENTED before they raise it."""
+
+    def set_details(self, details: str) -> None:
+        """Do nothing, as in `set_code`."""

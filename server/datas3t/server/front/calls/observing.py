@@ -1,5 +1,6 @@
 """A request id, one log line, the metrics and the error status of every call over gRPC and REST."""
 
+import asyncio
 import logging
 import re
 import time
@@ -40,7 +41,7 @@ def observed(metrics: Metrics, method: str, transport: str, call_id: str) -> Ite
     code = "OK"
     try:
         yield
-    except GeneratorExit:  # the client stopped reading the stream
+    except asyncio.CancelledError:  # the client cancelled the call or disconnected
         code = "CANCELLED"
         raise
     except Exception as error:

@@ -1,23 +1,35 @@
-"""Graceful shutdown: refuse new calls once draining, and wait for the running ones."""
+"""How a call runs: in a thread, within its time, as long as its client waits and the server does not stop."""
 
+import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 from datas3t import v1
+from datas3t.server.call import Call, caller_left, too_long, working_on
 from datas3t.server.errors import Failure
+from datas3t.server.front.calls.threads import CallThreads
+from datas3t.server.settings import Timeouts
 
 _LAST_STEP_SECONDS = 1.0  # for long calls to reach their next step and end there, after the time to drain is over
+_LONG = frozenset(("CompleteUpload", "StartAggregate", "CompleteAggregate"))
+_STEPWISE = frozenset(("Import",))
+_END = object()
+
+Result = TypeVar("Result")
 
 
 class RunningCalls:
-    """Counts the calls that run, over gRPC and REST together. Any thread may use it."""
+    """The calls that run, over gRPC and REST together. Any thread may use it."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._threads = CallThreads()
         self._changed = threading.Condition()
-        self._count = 0
+        self._calls: set[Call] = set()
         self._draining = False
-        self._stopped = False
 
     @property
     def draining(self) -> bool:
@@ -25,37 +37,120 @@ class RunningCalls:
         return self._draining
 
     @contextmanager
-    def track(self) -> Iterator[None]:
-        """Count one call as running inside the block.
+    def track(self, method: str, seconds: float | None = None) -> Iterator[Call]:
+        """Count a call of `datas3t.v1.Service/Method` as running inside the block.
+
+        It ends after the time that such a call may take, or after `seconds` if that is less.
 
         Raises:
             Failure: SHUTTING_DOWN if the server is draining.
         """
+        limit = self._limit(method.rpartition("/")[2])
+        call = Call(
+            limit if seconds is None else min(limit, seconds),
+            step_aside=self._threads.step_aside,
+            step_back=self._threads.step_back,
+        )
         with self._changed:
             if self._draining:
                 raise Failure(v1.ERROR_REASON_SHUTTING_DOWN, "the server is shutting down; try again shortly")
-            self._count += 1
+            self._calls.add(call)
         try:
-            yield
+            yield call
         finally:
             with self._changed:
-                self._count -= 1
+                self._calls.discard(call)
                 self._changed.notify_all()
 
-    def raise_if_stopped(self) -> None:
-        """Raise Failure (SHUTTING_DOWN) if the time to drain is over. Long calls ask this between two steps."""
-        if self._stopped:
-            message = "the server stopped before the call was finished; what it has done is kept, so call again"
-            raise Failure(v1.ERROR_REASON_SHUTTING_DOWN, message)
+    async def run(self, call: Call, function: Callable[[], Result]) -> Result:
+        """Run the function in a thread, and return or raise what it does.
+
+        The call ends if this coroutine is cancelled, because the client left, and when its time is over, whatever the
+        thread is waiting for.
+
+        Raises:
+            Failure: CALL_TOO_LONG or SERVER_BUSY.
+        """
+        work = self._threads.submit(partial(_in_call, call, function))
+        waiting = asyncio.wrap_future(work)
+        try:
+            async with asyncio.timeout(call.remaining()):
+                return await waiting
+        except TimeoutError:
+            if not waiting.cancelled():
+                raise  # an error of the function
+            late = too_long(call.seconds or 0)
+            call.end(late)
+            raise late from None
+        except asyncio.CancelledError:
+            call.end(caller_left())
+            raise
+
+    async def steps(self, call: Call, function: Callable[[], Iterator[Result]]) -> AsyncGenerator[Result, None]:
+        """Yield what the function's iterator yields. It has a thread for each step, and none between two of them."""
+        steps: _Steps[Result] = _Steps(function)
+        try:
+            while (item := await self.run(call, steps.next)) is not _END:
+                yield item
+        finally:
+            if not steps.exhausted and not self._threads.closed:
+                self._threads.submit(partial(_in_call, call, steps.close, check=False))
 
     def drain(self, seconds: float) -> bool:
-        """Refuse new calls, and return whether all running calls ended within `seconds`.
-
-        Calls that are still running then end at their next `raise_if_stopped`.
-        """
+        """Refuse new calls, and return whether all running calls ended within `seconds`. Others are ended then."""
         with self._changed:
             self._draining = True
-            ended = self._changed.wait_for(lambda: self._count == 0, seconds)
-            self._stopped = True
-            self._changed.wait_for(lambda: self._count == 0, _LAST_STEP_SECONDS)
-            return ended
+            ended = self._changed.wait_for(lambda: not self._calls, seconds)
+            left = list(self._calls)
+        message = "the server stopped before the call was finished; what it has done is kept, so call again"
+        for call in left:
+            call.end(Failure(v1.ERROR_REASON_SHUTTING_DOWN, message))
+        with self._changed:
+            self._changed.wait_for(lambda: not self._calls, _LAST_STEP_SECONDS)
+        return ended
+
+    def close(self) -> None:
+        """Drop the calls that wait for a thread, and end the threads that are idle."""
+        self._threads.close()
+
+    def _limit(self, name: str) -> float:
+        if name in _STEPWISE:
+            return self._timeouts.stepwise_call
+        return self._timeouts.long_call if name in _LONG else self._timeouts.call
+
+
+class _Steps(Generic[Result]):
+    """An iterator whose steps are taken in one thread after another, and never in two at once."""
+
+    def __init__(self, function: Callable[[], Iterator[Result]]) -> None:
+        self._function = function
+        self._lock = threading.Lock()
+        self._iterator: Iterator[Result] | None = None
+        self.exhausted = False
+
+    def next(self) -> Any:
+        """Return the next item, or `_END`."""
+        with self._lock:
+            if self._iterator is None:
+                self._iterator = iter(self._function())
+            try:
+                return next(self._iterator)
+            except BaseException as error:
+                self.exhausted = True
+                if isinstance(error, StopIteration):
+                    return _END
+                raise
+
+    def close(self) -> None:
+        """Close a generator after the step that it is at."""
+        with self._lock:
+            close = getattr(self._iterator, "close", None)
+            if close is not None:
+                close()
+
+
+def _in_call(call: Call, function: Callable[[], Result], *, check: bool = True) -> Result:
+    with working_on(call):
+        if check:
+            call.raise_if_ended()
+        return function()

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from datas3t import v1
+from datas3t.server.call import Call
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.failures import CallFailed
 from datas3t.server.front.calls.observing import REQUEST_ID, observed, request_id
@@ -19,10 +21,9 @@ from datas3t.server.front.rest.routes import Route, Routes, method_not_allowed
 from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Timeouts
 
-THREADS = 32  # calls that run at once; as many again run over gRPC
 MAX_BODY = 4 * 2**20  # bytes; a completion with 10,000 ETags is under 1 MiB
 _MAX_QUERY_FIELDS = 100  # far more than any request has
-_PAGE_THREADS = 4  # of their own, so that the pages respond even if all threads for calls are busy
+_PAGE_THREADS = 4  # of their own, so that the metrics respond even if all threads for calls are busy
 _CLOSE_SECONDS = 1.0  # for open connections to end by themselves
 _READING = ("GET", "HEAD")
 
@@ -44,12 +45,12 @@ class RestServer:
         self._metrics = metrics
         self._running = running
         self._timeouts = timeouts
-        self._call_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="rest")
         self._page_threads = ThreadPoolExecutor(_PAGE_THREADS, thread_name_prefix="pages")
 
     def open(self) -> None:
         """Prepare to serve. Called on the loop before the first connection."""
-        self._server = web.Server(self._handle)
+        # A handler is cancelled when its client disconnects, and ends its call.
+        self._server = web.Server(self._handle, handler_cancellation=True)
 
     def connection(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
@@ -60,7 +61,6 @@ class RestServer:
         self._server.pre_shutdown()  # closes idle connections, which `shutdown` would wait for
         await self._server.shutdown(_CLOSE_SECONDS)
         self._page_threads.shutdown(wait=False, cancel_futures=True)
-        self._call_threads.shutdown(wait=False, cancel_futures=True)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -82,9 +82,8 @@ class RestServer:
             route = self._route(request)
             query = _query(request)
             body = await self._body(request) if route.has_body else b""
-            with self._running.track():
-                loop = asyncio.get_running_loop()
-                response = await loop.run_in_executor(self._call_threads, self._call, route, body, query, call_id)
+            with self._running.track(route.name) as call:
+                response = await self._call(call, route, body, query, call_id)
                 return await self._sent(request, to_aiohttp(response, call_id, close=self._running.draining))
         except Failure as failure:
             return to_aiohttp(self._refuse(failure, call_id), call_id, close=self._running.draining)
@@ -94,10 +93,12 @@ class RestServer:
             raise method_not_allowed(request.path, request.method, _READING)
         return self._routes.find(request.method, request.path)
 
-    def _call(self, route: Route, body: bytes, query: list[tuple[str, str]], call_id: str) -> Response:
+    async def _call(
+        self, call: Call, route: Route, body: bytes, query: list[tuple[str, str]], call_id: str
+    ) -> Response:
         try:
             with observed(self._metrics, route.name, "rest", call_id):
-                return invoke(route, body, query, self._running.raise_if_stopped)
+                return await self._running.run(call, partial(invoke, route, body, query))
         except CallFailed as error:
             return error_response(error.status)
 

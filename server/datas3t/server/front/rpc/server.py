@@ -1,39 +1,52 @@
-"""The gRPC server: the contract's services, health and reflection, on a unix socket to which the edge relays."""
+"""The gRPC server: the contract's services, health and reflection, on a unix socket to which the edge relays.
 
+It runs on an event loop in a thread of its own. A client that opens calls and sends nothing holds memory there, and no
+thread of those that calls run in.
+"""
+
+import asyncio
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+import grpc.aio
 
 from datas3t.server.front.calls import Service
 from datas3t.server.front.calls.running import RunningCalls
+from datas3t.server.front.rpc.health import Health
 from datas3t.server.front.rpc.interceptor import CallInterceptor
+from datas3t.server.front.rpc.methods import Methods
+from datas3t.server.front.rpc.reflection import Reflection
 from datas3t.server.metrics import Metrics
-from datas3t.server.settings import Address, SettingsError
+from datas3t.server.settings import Address, SettingsError, Timeouts
 
-THREADS = 32  # calls that run at once; as many again run over REST
+MAX_MESSAGE = 16 * 2**20  # bytes of a request
+MAX_METADATA = 16 * 2**10  # bytes of a call's metadata
+MAX_STREAMS = 256  # calls at a time on one connection; clients wait with further ones
 _CLOSE_SECONDS = 1.0  # for clients that watch health or reflection to end their streams
 _MAX_SOCKET_PATH = 100  # bytes; Linux allows 108 and macOS 104
-
-# Each client that watches the health service holds a thread, so these are not the threads of the calls. The library's
-# mode without threads can deadlock if a status is set while a watcher leaves. It keeps the pool on its class, so all
-# servers of a process share one.
-_HEALTH_THREADS = ThreadPoolExecutor(256, thread_name_prefix="health")
+_IDENTITY_ONLY = 1  # the bit set of compressions with "none" alone
 
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),  # 10,000 part URLs are 6 MB
-    ("grpc.max_receive_message_length", 16 * 2**20),
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_metadata_size", MAX_METADATA),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),  # a small message could become a huge one
     ("grpc.so_reuseport", 0),  # otherwise two servers could listen on one port, without an error
     ("grpc.keepalive_time_ms", 120_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
+
+Result = TypeVar("Result")
 
 
 class RpcServer:
@@ -44,48 +57,90 @@ class RpcServer:
     """
 
     def __init__(
-        self, services: Sequence[Service], metrics: Metrics, running: RunningCalls, address: Address | None
+        self,
+        services: Sequence[Service],
+        metrics: Metrics,
+        running: RunningCalls,
+        address: Address | None,
+        timeouts: Timeouts,
     ) -> None:
         self._folder = _private_folder()
         self.socket = self._folder / "grpc"
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="grpc")
-        self._health = health.HealthServicer(experimental_non_blocking=False, experimental_thread_pool=_HEALTH_THREADS)
-        # The contract's services, and the two standard ones.
-        self._server = grpc.server(self._threads, interceptors=[CallInterceptor(metrics, running)], options=_OPTIONS)
-        for service in services:
-            service.add_to_server(service.servicer, self._server)
-        self._names = [service.descriptor.full_name for service in services]
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection([*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
-        # The socket for the edge, and the port for gRPC alone.
-        self._server.add_insecure_port(f"unix:{self.socket}")
-        self.port = self._bind(address) if address else None
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_ignore_other_loops)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
+        self._thread.start()
+        names = [service.descriptor.full_name for service in services]
+        methods = Methods(running, timeouts.request_body)
+        self._health = Health(names, timeouts.request_body)
+        reflection = Reflection(names, timeouts.idle_stream)
+        handlers = [methods.handler(service) for service in services]
+        handlers += [self._health.handler(), *reflection.handlers()]
+        try:
+            self._server, self.port = self._on_loop(self._create(handlers, CallInterceptor(metrics), address))
+        except BaseException:
+            self._end_loop()
+            raise
 
     def start(self) -> None:
         """Start serving, and report every service as healthy."""
-        self._server.start()
-        for name in ("", *self._names):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._on_loop(self._server.start())
+        self.report(serving=True)
 
-    def report_not_serving(self) -> None:
-        """Report NOT_SERVING to the health service's clients, those that watch it included."""
-        self._health.enter_graceful_shutdown()
+    def report(self, *, serving: bool) -> None:
+        """Report the health service's status to its clients, those that watch it included."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(lambda: self._health.report(serving=serving))
 
     def close(self) -> None:
-        """Send the last responses, then end all connections."""
-        self._server.stop(_CLOSE_SECONDS).wait()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Send the last responses, then end all connections. May be called again."""
+        if not self._loop.is_closed():
+            self._on_loop(self._server.stop(_CLOSE_SECONDS))
+            self._end_loop()
 
-    def _bind(self, address: Address) -> int:
-        bound = address if address.host else Address("::", address.port)  # "::" is IPv4 as well
+    async def _create(
+        self, handlers: list[grpc.GenericRpcHandler], interceptor: CallInterceptor, address: Address | None
+    ) -> tuple[grpc.aio.Server, int | None]:
+        server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
+        server.add_generic_rpc_handlers(handlers)
+        # The socket for the edge, and the port for gRPC alone.
+        server.add_insecure_port(f"unix:{self.socket}")
         try:
-            return self._server.add_insecure_port(str(bound))
+            return server, _bind(server, address) if address else None
         except RuntimeError:
-            self.close()
+            await server.stop(None)
             raise SettingsError(
                 f"cannot listen on {address} for gRPC; choose another address with --grpc-addr"
             ) from None
+
+    def _on_loop(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _end_loop(self) -> None:
+        self._on_loop(_cancel_others())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+async def _cancel_others() -> None:
+    """Cancel the tasks that are left on the loop, and let them end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=_CLOSE_SECONDS) if tasks else None
+
+
+def _ignore_other_loops(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Handle an error on the loop. gRPC wakes the loops of all servers in a process, and only one finds its byte."""
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)
+
+
+def _bind(server: grpc.aio.Server, address: Address) -> int:
+    bound = address if address.host else Address("::", address.port)  # "::" is IPv4 as well
+    return server.add_insecure_port(str(bound))
 
 
 def _private_folder() -> Path:

@@ -1,0 +1,139 @@
+"""The call that a thread works on: how long it may take, and whether its client still waits for it.
+
+Work that may take long asks `current().raise_if_ended()` between two steps, and what blocks is given to
+`interruptible`. Threads that help with a call get it by `carried`.
+"""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import ParamSpec, TypeVar
+
+from datas3t import v1
+from datas3t.server.errors import Failure
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+
+def _nothing() -> None:
+    return
+
+
+class Call:
+    """One call of a client, or work that no client waits for. Any thread may use it.
+
+    Args:
+        seconds: How long the call may take; None for work without a limit.
+        step_aside: Called when the thread of the call begins to wait for S3, so that other calls can run.
+        step_back: Called when it goes on.
+    """
+
+    def __init__(
+        self,
+        seconds: float | None = None,
+        *,
+        step_aside: Callable[[], None] = _nothing,
+        step_back: Callable[[], None] = _nothing,
+    ) -> None:
+        self.seconds = seconds
+        self.step_aside = step_aside
+        self.step_back = step_back
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._lock = threading.Lock()
+        self._cause: Failure | None = None
+        self._interrupts: dict[object, Callable[[], None]] = {}
+
+    @property
+    def background(self) -> bool:
+        """Whether no client waits for it."""
+        return self.seconds is None
+
+    def remaining(self) -> float | None:
+        """Return how many seconds are left, None without a limit."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def end(self, cause: Failure) -> None:
+        """End the call: what blocks is interrupted, and the next `raise_if_ended` raises the first cause given."""
+        with self._lock:
+            self._cause = self._cause or cause
+            interrupts = list(self._interrupts.values())
+            self._interrupts.clear()
+        for interrupt in interrupts:
+            interrupt()
+
+    def raise_if_ended(self) -> None:
+        """Raise the cause if the call was ended, or its time is over."""
+        if self._cause is not None:
+            raise self._cause.with_traceback(None)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            raise too_long(self.seconds or 0)
+
+    @contextlib.contextmanager
+    def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
+        """Have `interrupt` called, from any thread, if the call is ended while the block runs."""
+        remove = self.on_end(interrupt)
+        try:
+            yield
+        finally:
+            remove()
+
+    def on_end(self, interrupt: Callable[[], None]) -> Callable[[], None]:
+        """Have `interrupt` called when the call is ended, at once if it was; return what takes that back."""
+        key = object()
+        with self._lock:
+            ended = self._cause is not None
+            if not ended:
+                self._interrupts[key] = interrupt
+        if ended:
+            interrupt()
+
+        def remove() -> None:
+            with self._lock:
+                self._interrupts.pop(key, None)
+
+        return remove
+
+
+BACKGROUND = Call()
+_current: ContextVar[Call] = ContextVar("datas3t_call", default=BACKGROUND)
+
+
+def current() -> Call:
+    """Return the call that this thread works on; BACKGROUND if no client waits for it."""
+    return _current.get()
+
+
+@contextlib.contextmanager
+def working_on(call: Call) -> Iterator[None]:
+    """Make `call` the current one inside the block."""
+    token = _current.set(call)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def carried(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Return the function as another thread should call it that helps with the current call."""
+    call = current()
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
+        call.raise_if_ended()
+        with working_on(call):
+            return function(*args, **kwargs)
+
+    return run
+
+
+def too_long(seconds: float) -> Failure:
+    """Return the failure of a call that took longer than `seconds`."""
+    message = f"the call took longer than {seconds:.0f} s and was ended; what it has done is kept, so call again"
+    return Failure(v1.ERROR_REASON_CALL_TOO_LONG, message, seconds=f"{seconds:.0f}")
+
+
+def caller_left() -> Failure:
+    """Return the failure of a call whose client cancelled it or disconnected."""
+    return Failure(v1.ERROR_REASON_CALLER_LEFT, "the client cancelled the call or disconnected")
