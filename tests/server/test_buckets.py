@@ -130,7 +130,7 @@ def test_an_invalid_value_is_an_error_that_names_its_field(resources: Resources,
 
 
 def test_the_error_for_an_endpoint_without_scheme_names_the_schemes(resources: Resources) -> None:
-    with pytest.raises(Failure, match="must begin with https://"):
+    with pytest.raises(Failure, match="must begin with a scheme: https://"):
         buckets.add(resources, **{**SETTINGS, "endpoint": "s3.example.com"})
 
 

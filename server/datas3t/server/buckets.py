@@ -151,7 +151,7 @@ def _endpoint(value: str) -> str:
         raise values.invalid("endpoint", "is not a URL") from error
     scheme = url.scheme.lower()
     if scheme not in _DEFAULT_PORTS or "://" not in value:
-        raise values.invalid("endpoint", "must begin with https://, or with http:// for no TLS")
+        raise values.invalid("endpoint", "must begin with a scheme: https:// for TLS, or http://")
     host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname or ""
     if url.username is not None or url.path.strip("/") or url.query or url.fragment or not _HOST.fullmatch(host):
         raise values.invalid(
