@@ -80,7 +80,7 @@ def test_a_deleted_bucket_raises_failed_precondition(
     client.add_bucket(bucket_settings["bucket"], **bucket_settings)
     site.s3.delete_bucket(Bucket=bucket_settings["bucket"])
     try:
-        with pytest.raises(FailedPrecondition, match="refuses bucket"):
+        with pytest.raises(FailedPrecondition, match="refuses access to bucket"):
             client.import_datas3ts(bucket_settings["bucket"])
     finally:
         site.s3.create_bucket(Bucket=bucket_settings["bucket"])  # the fixture deletes it

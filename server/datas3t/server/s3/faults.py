@@ -80,7 +80,7 @@ def translate(error: ClientError, location: Location) -> Exception:
         return Failure(
             v1.ERROR_REASON_S3_REFUSED,
             f"S3 at {location.endpoint} refuses access to bucket {location.bucket!r} ({code or status}); "
-            "update the bucket configuration, then try again",
+            "update the bucket configuration, then call again",
             endpoint=location.endpoint,
         )
     if code == "NoSuchKey" or (
