@@ -131,7 +131,7 @@ class Waiting:
 def test_calls_to_slow_endpoints_leave_room_for_calls_to_the_database(server: Server, slow: Trickling) -> None:
     address = server.url.removeprefix("http://")
     with ThreadPoolExecutor(8) as pool, grpc.insecure_channel(address) as channel:
-        sockets = [send_and_leave_open(server, add_request(slow, number)) for number in range(2 * RUNNING)]
+        sockets = [send_and_leave_open(server.url, add_request(slow, number)) for number in range(2 * RUNNING)]
         stub = BucketServiceStub(channel)
         over_grpc: list[Any] = [stub.AddBucket.future(v1.AddBucketRequest(**add_request(slow, n))) for n in range(40)]
         # Far more calls than threads are on their way to S3.
@@ -148,11 +148,11 @@ def test_calls_to_slow_endpoints_leave_room_for_calls_to_the_database(server: Se
         assert 2 * RUNNING < IN_TOTAL
 
 
-def send_and_leave_open(server: Server, request: dict[str, str]) -> socket.socket:
+def send_and_leave_open(url: str, request: dict[str, str]) -> socket.socket:
     """Send a request to add a bucket, and return the connection on which the response would come."""
     import json
 
-    host, port = server.url.removeprefix("http://").split(":")
+    host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), 20)
     body = json.dumps(request).encode()
     head = f"POST /api/bucket HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"

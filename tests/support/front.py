@@ -226,7 +226,7 @@ def running_front(
     """Yield a front that serves until the block ends."""
     gate, dataranges, metrics = Gate(), cast(Any, FakeDataranges)(), Metrics()
     front = Front(
-        fake_services(gate, dataranges), metrics, lambda: None, addr=address, grpc_addr=grpc_address, timeouts=timeouts
+        fake_services(gate, dataranges), metrics, lambda: True, addr=address, grpc_addr=grpc_address, timeouts=timeouts
     )
     front.start()
     try:

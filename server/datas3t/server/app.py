@@ -1,6 +1,7 @@
 """The server: creates all parts, starts them, and shuts them down gracefully."""
 
 import contextlib
+import faulthandler
 import logging
 import os
 import resource
@@ -11,25 +12,30 @@ import time
 from collections.abc import Mapping
 from queue import SimpleQueue
 from types import FrameType
+from typing import NoReturn
 
 from datas3t.server import logs, reaper
 from datas3t.server.credentials import Cipher
 from datas3t.server.db import pool, s3_buckets
+from datas3t.server.db.heartbeat import Heartbeat
 from datas3t.server.db.migrate import MigrationEdited, migrate
 from datas3t.server.errors import Failure
 from datas3t.server.front.rpc.services import services
 from datas3t.server.front.server import Front
 from datas3t.server.index_cache import IndexCache
-from datas3t.server.metrics import Metrics
+from datas3t.server.metrics import Metrics, timely
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 from datas3t.server.settings import Settings, SettingsError
 from datas3t.text import escaped
 
 _log = logging.getLogger(__name__)
+Event = int | Exception | None  # a signal, an error of the start, or the end of the start
 _OPEN_FILES = 65_536  # a relayed gRPC connection takes two
-_READY_SECONDS = 3.0  # that `/readyz` waits for the database
-_METRICS_READY_SECONDS = 1.0  # that `/metrics` waits for it: less, because the other metrics can do without
+_METRICS_SECONDS = 1.0  # that `/metrics` waits for the database: the other metrics can do without
+_EXIT_SECONDS = 3.0  # after the time to drain, until the process ends whatever hangs
+_LAST_EXIT_SECONDS = 1.0  # after that, until it ends even if no Python code runs any more
+_START_SECONDS = 2.0  # for a start to end that a signal interrupts
 _MIN_REAPER_SECONDS = 1.0  # for the reaper to stop, even if running calls used up the time to drain
 
 _CONNECTIONS = {
@@ -79,11 +85,14 @@ class Server:
                 connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
             )
             _check_encryption_key(self._resources)
+            heartbeat = Heartbeat(settings.db_url)
+            heartbeat.start()
+            undo.callback(heartbeat.stop)
             # Serve calls, and delete objects in the background.
             self._front = Front(
                 services(self._resources),
                 self._metrics(),
-                self._check_database,
+                heartbeat.is_alive,
                 addr=settings.addr,
                 grpc_addr=settings.grpc_addr,
             )
@@ -134,15 +143,10 @@ class Server:
         self._stopped.set()
         return ended
 
-    def _check_database(self, seconds: float = _READY_SECONDS) -> None:
-        """Raise if the database does not respond within `seconds`."""
-        with self._resources.pool.connection(timeout=seconds) as conn:
-            conn.execute("")
-
     def _metrics(self) -> Metrics:
         metrics = Metrics()
         metrics.watch(_CONNECTIONS, self._connections)
-        metrics.watch(_DELETIONS, self._deletions)
+        metrics.watch(_DELETIONS, timely(self._deletions, _METRICS_SECONDS))
         metrics.watch(_INDEX_CACHE, self._index_cache)
         return metrics
 
@@ -155,7 +159,6 @@ class Server:
         }
 
     def _deletions(self) -> Mapping[str, float]:
-        self._check_database(_METRICS_READY_SECONDS)
         backlog = reaper.backlog(self._resources)
         return {
             "datas3t_deletions_due": backlog.queued,
@@ -173,36 +176,75 @@ class Server:
         }
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings) -> int:  # noqa: RET503 - `_exit` does not return
     """Serve until SIGTERM or SIGINT, and return the exit code. A second signal kills the process at once.
 
-    It must be called in the main thread, because it installs signal handlers.
+    After the first signal the process ends within the time to drain and 5 seconds, whatever hangs. It must be called in
+    the main thread, because it installs signal handlers. That thread does nothing but wait for signals.
     """
     logs.configure(settings.log_level)
     allow_many_connections()
-    signals = _first_signal()
+    events = _first_signal()
     server = Server(settings)
+    threading.Thread(target=_start, args=[server, events], name="start", daemon=True).start()
+    event = events.get()
+    if isinstance(event, int):  # a signal during the start
+        timer = _exit_after(_START_SECONDS)
+        event = events.get()
+        timer.cancel()
+    elif event is None:
+        events.get()
+        _log.info("stopping: new calls are refused, running calls have %s to end", settings.drain)
+    if isinstance(event, Exception):
+        return _report(event)
+    _exit_after(settings.drain.total_seconds() + _EXIT_SECONDS)
+    _exit(server.stop())
+
+
+def _start(server: Server, events: "SimpleQueue[Event]") -> None:
+    """Start the server; put None when that is done, or the error."""
     try:
         server.start()
-    except (SettingsError, Failure, MigrationEdited) as error:
-        print(f"Error: {escaped(str(error))}", file=sys.stderr)
-        return 1
-    signals.get()
-    _log.info("stopping: new calls are refused, running calls have %s to end", settings.drain)
-    if server.stop():
+    except Exception as error:
+        events.put(error)
+    else:
+        events.put(None)
+
+
+def _report(error: Exception) -> int:
+    """Print the error of a start, and return the exit code."""
+    if not isinstance(error, SettingsError | Failure | MigrationEdited):
+        raise error
+    print(f"Error: {escaped(str(error))}", file=sys.stderr)
+    return 1
+
+
+def _exit_after(seconds: float) -> threading.Timer:
+    """End the process after `seconds`. Even a thread that never releases Python's lock cannot hold that up for long."""
+    timer = threading.Timer(seconds, _exit, [False])
+    timer.daemon = True
+    timer.start()
+    null = open(os.devnull, "w")  # noqa: SIM115 - faulthandler writes the stack of every thread there
+    faulthandler.dump_traceback_later(seconds + _LAST_EXIT_SECONDS, exit=True, file=null)
+    return timer
+
+
+def _exit(ended: bool) -> NoReturn:
+    """End the process without waiting for threads, which may hang."""
+    if ended:
         _log.info("stopped")
-        return 0
-    _log.warning("stopped before all running calls ended")
+    else:
+        _log.warning("stopped before all running calls ended")
     logging.shutdown()
-    os._exit(1)  # a normal exit would wait for the threads of those calls
+    os._exit(0 if ended else 1)
 
 
-def _first_signal() -> "SimpleQueue[int]":
+def _first_signal() -> "SimpleQueue[Event]":
     """Return a queue that receives the first SIGTERM or SIGINT.
 
-    An Event would not do: the handler runs in the main thread, which may hold the Event's lock at that moment.
+    An `Event` of threading would not do: the handler runs in the main thread, which may hold its lock at that moment.
     """
-    signals: SimpleQueue[int] = SimpleQueue()
+    signals: SimpleQueue[Event] = SimpleQueue()
 
     def handle(signum: int, _frame: FrameType | None) -> None:
         signal.signal(signum, signal.SIG_DFL)

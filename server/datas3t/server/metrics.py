@@ -1,7 +1,9 @@
 """The metrics that `/metrics` exports: calls, and the state of the database pool, the deletions and the index cache."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -50,6 +52,32 @@ class Metrics:
     def page(self) -> bytes:
         """Return the page in Prometheus' text format. It may query the database, so do not call it on an event loop."""
         return generate_latest(self.registry)
+
+
+def timely(read: Read, seconds: float) -> Read:
+    """Return a function that reads the same in a thread, and raises TimeoutError if that takes longer than `seconds`.
+
+    A reading that hangs is left alone: no second one starts before it has ended.
+    """
+    lock = threading.Lock()
+    running: list[Future[Mapping[str, float]]] = []
+
+    def run(future: "Future[Mapping[str, float]]") -> None:
+        try:
+            future.set_result(read())
+        except Exception as error:
+            future.set_exception(error)
+
+    def read_in_time() -> Mapping[str, float]:
+        with lock:
+            if not running or running[0].done():
+                future: Future[Mapping[str, float]] = Future()
+                running[:] = [future]
+                threading.Thread(target=run, args=[future], name="metrics", daemon=True).start()
+            current = running[0]
+        return current.result(seconds)
+
+    return read_in_time
 
 
 class _Watched(Collector):

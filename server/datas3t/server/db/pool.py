@@ -5,6 +5,7 @@ is set for a session: no SET, no prepared statements, no locks, no temporary tab
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -90,12 +91,17 @@ class _PooledConnection(LimitedConnection):
         _log.warning("cannot connect to the database: %s", cause)
 
 
-def connect(url: str) -> Connection:
-    """Return a connection outside the pool in autocommit mode, without a time limit. The caller closes it."""
+def connect(url: str, *, seconds: float | None = None) -> LimitedConnection:
+    """Return a connection outside the pool in autocommit mode. The caller closes it.
+
+    `seconds` limits each statement, and the time to connect. None is no limit.
+    """
     parameters, _ = DatabaseUrl.parse(url)
     conninfo = make_conninfo(**{**_CONNECT, **parameters})
+    if seconds is not None:
+        conninfo = make_conninfo(conninfo, connect_timeout=str(math.ceil(seconds)))
     opened = LimitedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
-    opened.seconds = None
+    opened.seconds = seconds
     return opened
 
 

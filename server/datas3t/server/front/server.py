@@ -10,7 +10,7 @@ from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.edge import Edge
 from datas3t.server.front.rest.responses import Response
 from datas3t.server.front.rest.routes import Routes
-from datas3t.server.front.rest.server import RestServer
+from datas3t.server.front.rest.server import Page, RestServer
 from datas3t.server.front.rpc.server import RpcServer
 from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Address, Timeouts
@@ -22,7 +22,7 @@ class Front:
     Args:
         services: The services of the contract, each with its servicer.
         metrics: Where calls are counted; `/metrics` shows them.
-        check_ready: Raises an exception if the server cannot do its work. `/readyz` calls it.
+        is_ready: Returns at once whether the server can do its work, for `/readyz` and the health service of gRPC.
         addr: The one port, for gRPC and HTTP/1.1.
         grpc_addr: A second port, for gRPC alone.
         timeouts: How long to wait for clients.
@@ -36,18 +36,22 @@ class Front:
         self,
         services: Sequence[Service],
         metrics: Metrics,
-        check_ready: Callable[[], object],
+        is_ready: Callable[[], bool],
         *,
         addr: Address,
         grpc_addr: Address | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
         self._metrics = metrics
-        self._check_ready = check_ready
+        self._is_ready = is_ready
         self._running = RunningCalls(timeouts)
-        pages = {"/healthz": _health_page, "/readyz": self._readiness_page, "/metrics": self._metrics_page}
+        pages = {
+            "/healthz": Page(_health_page),
+            "/readyz": Page(self._readiness_page),
+            "/metrics": Page(self._metrics_page, in_thread=True),
+        }
         self._rest = RestServer(Routes(services), pages, metrics, self._running, timeouts)
-        self._rpc = RpcServer(services, metrics, self._running, grpc_addr, timeouts)
+        self._rpc = RpcServer(services, metrics, self._running, is_ready, grpc_addr, timeouts)
         try:
             self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts)
         except BaseException:
@@ -83,9 +87,7 @@ class Front:
     def _readiness_page(self) -> Response:
         if self._running.draining:
             return _status_page(503, "draining")
-        try:
-            self._check_ready()
-        except Exception:  # for a load balancer it makes no difference which
+        if not self._is_ready():
             return _status_page(503, "the database does not respond")
         return _status_page(200, "ready")
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -27,14 +28,18 @@ _PAGE_THREADS = 4  # of their own, so that the metrics respond even if all threa
 _CLOSE_SECONDS = 1.0  # for open connections to end by themselves
 _READING = ("GET", "HEAD")
 
-Page = Callable[[], Response]
+
+class Page(NamedTuple):
+    """A page for operators. Without `in_thread` it responds on the event loop, so it must not wait for anything."""
+
+    respond: Callable[[], Response]
+    in_thread: bool = False
 
 
 class RestServer:
     """Serves HTTP/1.1 connections.
 
-    `pages` maps paths to functions that are not calls of the contract: they run in threads of their own, and are
-    neither counted nor logged.
+    `pages` maps paths to pages, which are not calls of the contract: they are neither counted nor logged.
     """
 
     def __init__(
@@ -75,7 +80,11 @@ class RestServer:
         call_id = request_id(request.headers.get(REQUEST_ID))
         page = self._pages.get(request.path)
         if page is not None and request.method in _READING:
-            response = await asyncio.get_running_loop().run_in_executor(self._page_threads, page)
+            if page.in_thread:
+                loop = asyncio.get_running_loop()
+                response = await loop.run_in_executor(self._page_threads, page.respond)
+            else:
+                response = page.respond()
             return to_aiohttp(response, call_id, close=self._running.draining)
         # A request that fails before it calls a method is counted and logged by `_refuse`, a call by `_call`.
         try:

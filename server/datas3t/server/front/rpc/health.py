@@ -1,6 +1,7 @@
 """gRPC's standard health service. Clients that watch it take no thread."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,17 +14,22 @@ from datas3t.server.front.rpc.interceptor import abort
 from datas3t.server.front.rpc.methods import parsed, receive
 
 SERVICE = "grpc.health.v1.Health"
+_LOOK_EVERY = 0.5  # seconds after which a watcher notices that the server is not ready any more
 
 _Status = health_pb2.HealthCheckResponse
 _Handler = Callable[[Any], Awaitable[None]]
 
 
 class Health:
-    """The health service. Every service has the same status: that of the server. Used on the loop alone."""
+    """The health service. Every service has the same status: that of the server. Used on the loop alone.
 
-    def __init__(self, services: Sequence[str], request_seconds: float) -> None:
+    `is_ready` must return at once.
+    """
+
+    def __init__(self, services: Sequence[str], is_ready: Callable[[], bool], request_seconds: float) -> None:
         self._services = frozenset(("", *services))
         self._request_seconds = request_seconds
+        self._is_ready = is_ready
         self._serving = False
         self._changed = asyncio.Event()
 
@@ -52,12 +58,14 @@ class Health:
             if status != known:
                 known = status
                 await context.write(_Status(status=status).SerializeToString())
-            await changed.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await changed.wait()
 
     def _status(self, service: str) -> Any:
         if service not in self._services:
             return _Status.SERVICE_UNKNOWN
-        return _Status.SERVING if self._serving else _Status.NOT_SERVING
+        return _Status.SERVING if self._serving and self._is_ready() else _Status.NOT_SERVING
 
 
 def standard_handler(service: str, methods: dict[str, _Handler]) -> grpc.GenericRpcHandler:

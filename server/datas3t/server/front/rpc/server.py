@@ -9,7 +9,7 @@ import contextlib
 import shutil
 import tempfile
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +61,7 @@ class RpcServer:
         services: Sequence[Service],
         metrics: Metrics,
         running: RunningCalls,
+        is_ready: Callable[[], bool],
         address: Address | None,
         timeouts: Timeouts,
     ) -> None:
@@ -72,7 +73,7 @@ class RpcServer:
         self._thread.start()
         names = [service.descriptor.full_name for service in services]
         methods = Methods(running, timeouts.request_body)
-        self._health = Health(names, timeouts.request_body)
+        self._health = Health(names, is_ready, timeouts.request_body)
         reflection = Reflection(names, timeouts.idle_stream)
         handlers = [methods.handler(service) for service in services]
         handlers += [self._health.handler(), *reflection.handlers()]
@@ -83,7 +84,7 @@ class RpcServer:
             raise
 
     def start(self) -> None:
-        """Start serving, and report every service as healthy."""
+        """Start serving, and report what `is_ready` says as the health of every service."""
         self._on_loop(self._server.start())
         self.report(serving=True)
 
