@@ -46,10 +46,10 @@ class Injector:
 
 
 def places(folder: Path, operation: Callable[[], object], *, more: bool = False) -> Iterator[Place]:
-    """Yield the places of a folder that an operation passes: each line the first time that it runs, or with `more` also
-    the last time.
+    """Yield the places of a folder that an operation passes: each line the first time that it runs.
 
-    Lines run in the order of events on the network, so another run may not pass all of them.
+    With `more`, also the last time. Lines run in the order of events on the network, so another run may not pass all
+    of them.
     """
     with Injector(folder) as noted:
         operation()

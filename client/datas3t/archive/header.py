@@ -221,7 +221,7 @@ def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[
         name = prefix.partition(b"\0")[0] + b"/" + name
     if b"path" in override and b"GNU.name" in override:
         raise ArchiveError(
-            f"the entry at byte {start} has a GNU long name and a PAX path, of which programs choose differently; "
+            f"the entry at byte {start} has a GNU long name and a PAX path, and programs differ in which one they use; "
             f"pack the files again with another program"
         )
     name = override.get(b"path", override.get(b"GNU.name", name))

@@ -76,8 +76,8 @@ def check_objects(
     """Check that an archive of `count` datapoints from key `first` on is stored, and that its index describes it.
 
     A small archive is read whole, and all of its headers are checked. For a larger one these are checked: the positions
-    in the whole index, a random sample of the headers, and the end marker. So whoever passes its bytes on checks every
-    header that it passes on. `data_size` is in bytes; None stands for any size.
+    in the whole index, a random sample of the headers, and the end marker. Everything that passes
+    its bytes on checks every header that it passes on. `data_size` is in bytes; None stands for any size.
     """
     data = find_object(bucket, data_key, "archive", data_size)
     stored_index = find_object(bucket, index_key, "index", RECORD_SIZE * count)

@@ -34,7 +34,7 @@ class Gate:
         """Count the current call as one that waits for this bucket. All its threads together count once.
 
         Raises:
-            Failure: S3_UNAVAILABLE if too many calls wait already, or the cause if the call is ended meanwhile.
+            Failure: S3_UNAVAILABLE if too many calls wait already, or the cause if the call is ended while it waits.
         """
         call, bucket = current(), (location.endpoint, location.bucket)
         call.raise_if_ended()
