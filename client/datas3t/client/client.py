@@ -296,6 +296,10 @@ class Client:
             max_operations=max_operations,
         )
 
+    def next_key(self, name: str) -> int:
+        """Return the key after the greatest one of a datas3t; see `Datas3t.next_key`."""
+        return self.datas3t(name).next_key()
+
     def list_dataranges(self, name: str) -> list[Datarange]:
         """Return the dataranges of a datas3t; see `Datas3t.list_dataranges`."""
         return self.datas3t(name).list_dataranges()

@@ -32,13 +32,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_VALUE: _ErrorReason.ValueType  # 1
-    """A field has a value that is not allowed. Correct the field and call again. Metadata: `field`."""
+    """A field has a value that is not allowed, or is missing. Correct or add the field and call again. Metadata: `field`."""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 2
     """The request is not valid: the body is not a JSON object, a field has the wrong type or is given twice, or the query
     of the URL cannot be read. Correct the request and send it again. Metadata: `field`, if a single field is wrong.
     """
     ERROR_REASON_UNKNOWN_FIELD: _ErrorReason.ValueType  # 3
-    """The request has a field that the method does not have. Remove the field. Metadata: `field`."""
+    """The request has a field that the method does not have. Remove the field. Over REST also: a field is in the query of
+    the URL and belongs in the body, or the other way round; the message says where it belongs. Metadata: `field`.
+    """
     ERROR_REASON_BODY_TOO_LARGE: _ErrorReason.ValueType  # 4
     """The body exceeds the limit, which is larger than any valid request. Send a smaller body. Metadata: `limit` (bytes)."""
     ERROR_REASON_ROUTE_NOT_FOUND: _ErrorReason.ValueType  # 5
@@ -84,8 +86,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     `first`, `last`.
     """
     ERROR_REASON_DATARANGE_OVERLAPS: _ErrorReason.ValueType  # 31
-    """The range overlaps an existing datarange. The upload has ended and its objects are deleted. Choose other keys, or
-    delete the existing datarange first. Metadata: `upload_id`, `datas3t`, `first`, `last`.
+    """The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
+    completion, and its objects are deleted. Choose other keys, or delete the existing datarange first. Metadata:
+    `datas3t`, `first`, `last`; at the start `existing_first`, `existing_last` (the keys of the existing datarange) and
+    `next_key` (the key after the greatest of the datas3t, if there is one); at the completion `upload_id`.
     """
     ERROR_REASON_DATAPOINTS_NOT_FOUND: _ErrorReason.ValueType  # 32
     """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
@@ -166,13 +170,15 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_VALUE: ErrorReason.ValueType  # 1
-"""A field has a value that is not allowed. Correct the field and call again. Metadata: `field`."""
+"""A field has a value that is not allowed, or is missing. Correct or add the field and call again. Metadata: `field`."""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 2
 """The request is not valid: the body is not a JSON object, a field has the wrong type or is given twice, or the query
 of the URL cannot be read. Correct the request and send it again. Metadata: `field`, if a single field is wrong.
 """
 ERROR_REASON_UNKNOWN_FIELD: ErrorReason.ValueType  # 3
-"""The request has a field that the method does not have. Remove the field. Metadata: `field`."""
+"""The request has a field that the method does not have. Remove the field. Over REST also: a field is in the query of
+the URL and belongs in the body, or the other way round; the message says where it belongs. Metadata: `field`.
+"""
 ERROR_REASON_BODY_TOO_LARGE: ErrorReason.ValueType  # 4
 """The body exceeds the limit, which is larger than any valid request. Send a smaller body. Metadata: `limit` (bytes)."""
 ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 5
@@ -218,8 +224,10 @@ ERROR_REASON_DATARANGE_NOT_FOUND: ErrorReason.ValueType  # 30
 `first`, `last`.
 """
 ERROR_REASON_DATARANGE_OVERLAPS: ErrorReason.ValueType  # 31
-"""The range overlaps an existing datarange. The upload has ended and its objects are deleted. Choose other keys, or
-delete the existing datarange first. Metadata: `upload_id`, `datas3t`, `first`, `last`.
+"""The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
+completion, and its objects are deleted. Choose other keys, or delete the existing datarange first. Metadata:
+`datas3t`, `first`, `last`; at the start `existing_first`, `existing_last` (the keys of the existing datarange) and
+`next_key` (the key after the greatest of the datas3t, if there is one); at the completion `upload_id`.
 """
 ERROR_REASON_DATAPOINTS_NOT_FOUND: ErrorReason.ValueType  # 32
 """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""

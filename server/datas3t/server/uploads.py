@@ -7,12 +7,14 @@ from functools import partial
 
 from datas3t import v1
 from datas3t.archive import names, parts
+from datas3t.archive.names import MAX_KEY
 from datas3t.server import checks, datas3ts, values
 from datas3t.server.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.db import datarange_uploads, dataranges, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.datarange_uploads import Upload
 from datas3t.server.db.datas3ts import Datas3t
+from datas3t.server.db.pool import Connection
 from datas3t.server.errors import Failure
 from datas3t.server.intents import UPLOADS, urls
 from datas3t.server.resources import Resources
@@ -45,7 +47,8 @@ class Signed:
 def start(resources: Resources, name: str, first: int, count: int, data_size: int, *, all_urls: bool = True) -> Started:
     """Reserve an object key for an archive of `data_size` bytes, and sign the URLs of its upload.
 
-    All parts get URLs, or the first 1,000 if `all_urls` is false.
+    All parts get URLs, or the first 1,000 if `all_urls` is false. Raise DATARANGE_OVERLAPS if a committed datarange has
+    one of the keys: the completion would fail, after all bytes were sent.
     """
     values.name("datas3t_name", name)
     values.key("first_datapoint_index", first)
@@ -104,6 +107,7 @@ def _insert(resources: Resources, name: str, first: int, last: int, data_size: i
         datas3t = datas3t_rows.draw_counter(conn, name)
         if datas3t is None:
             raise datas3ts.not_found(name)
+        _check_free(conn, datas3t, first, last)
         key = names.archive_key(name, first, last, datas3t.upload_counter)
         upload = datarange_uploads.insert(
             conn,
@@ -118,6 +122,31 @@ def _insert(resources: Resources, name: str, first: int, last: int, data_size: i
             lifetime=resources.url_lifetime,
         )
     return datas3t, upload
+
+
+def _check_free(conn: Connection, datas3t: Datas3t, first: int, last: int) -> None:
+    """Raise DATARANGE_OVERLAPS if a datarange has a key from `first` to `last`.
+
+    Pending uploads do not count: any of them may end without a datarange.
+    """
+    overlapping = dataranges.overlapping(conn, datas3t.id, first, last, limit=1)
+    if not overlapping:
+        return
+    (existing,) = overlapping
+    greatest = dataranges.greatest_key(conn, datas3t.id)
+    about = {
+        "datas3t": datas3t.name,
+        "first": first,
+        "last": last,
+        "existing_first": existing.first_key,
+        "existing_last": existing.last_key,
+    }
+    advice = "delete it first"
+    if greatest < MAX_KEY:
+        about["next_key"] = greatest + 1
+        advice = f"the next free key is {greatest + 1}"
+    message = f"datapoints {first} to {last} overlap the datarange from {existing.first_key} to {existing.last_key}"
+    raise Failure(v1.ERROR_REASON_DATARANGE_OVERLAPS, f"{message} of datas3t {datas3t.name!r}; {advice}", **about)
 
 
 def _check_and_commit(resources: Resources, datas3t: Datas3t, upload: Upload, etags: Sequence[str]) -> Failure | None:

@@ -16,6 +16,7 @@ OPERATIONS = [
     "download_tar",
     "aggregate",
     "plan_aggregates",
+    "next_key",
     "list_dataranges",
     "delete_dataranges",
     "clear",
@@ -43,6 +44,7 @@ def test_a_datas3t_is_filled_and_emptied_by_its_handle(site: Site, tmp_path: Pat
     assert photos.get_many([1, 2, 3]) == [*first.contents.values(), *second.contents.values()]
 
     # List, plan, presign.
+    assert photos.next_key() == 4
     assert [(each.first, each.last) for each in photos.list_dataranges()] == [(1, 2), (3, 3)]
     assert photos.list_dataranges() == site.client.list_dataranges(site.name)
     assert [(each.first, each.last) for each in photos.plan_aggregates(min_score=0.0)] == [(1, 3)]
@@ -58,6 +60,7 @@ def test_a_datas3t_is_filled_and_emptied_by_its_handle(site: Site, tmp_path: Pat
     assert [(each.first, each.last) for each in photos.delete_dataranges(1, 3)] == [(1, 3)]
     photos.upload_tar(first.path)
     assert photos.clear() == Cleared(dataranges=1, objects=2)
+    assert photos.next_key() == 1
     assert photos.list_dataranges() == []
 
 

@@ -78,10 +78,12 @@ def test_a_path_that_is_not_a_regular_file_is_refused(client: Client, tmp_path: 
 def test_keys_that_exist_are_refused_and_the_journal_is_removed(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 1, 10, 10))
     other = sample(tmp_path / "2.tar", 2, 10, 10)
-    with pytest.raises(AlreadyExists) as raised:
+    stored = site.objects()
+    with pytest.raises(AlreadyExists, match="the next free key is 3") as raised:
         site.upload(other)
     assert raised.value.reason == "DATARANGE_OVERLAPS"
     assert site.journal(other).read() is None
+    assert site.objects() == stored  # it was refused before anything was sent
 
 
 def test_an_unknown_datas3t_and_invalid_options_are_refused(client: Client, tmp_path: Path) -> None:

@@ -132,6 +132,34 @@ def test_an_upload_that_overlaps_fails_at_completion(site: Site) -> None:
     assert len(site.objects()) == 2
 
 
+def test_an_upload_that_overlaps_a_committed_datarange_does_not_start(site: Site) -> None:
+    site.upload(archive(10, b"a", b"b"))
+    site.upload(archive(20, b"c"))
+    for first, count in [(10, 2), (11, 1), (9, 2), (1, 100), (0, MAX_KEY)]:
+        with pytest.raises(Failure) as caught:
+            uploads.start(site.resources, "images", first, count, 2048)
+        last = first + count - 1
+        assert caught.value.reason == v1.ERROR_REASON_DATARANGE_OVERLAPS
+        assert caught.value.message == (
+            f"datapoints {first} to {last} overlap the datarange from 10 to 11 of datas3t 'images'; "
+            "the next free key is 21"
+        )
+        keys = {"existing_first": "10", "existing_last": "11", "next_key": "21"}
+        assert caught.value.metadata == {"datas3t": "images", "first": str(first), "last": str(last), **keys}
+    for first, count in [(0, 10), (12, 8), (21, 1)]:
+        uploads.start(site.resources, "images", first, count, 2048)
+    with connection(site.resources.pool) as conn:
+        (counter,) = conn.execute("SELECT upload_counter FROM datas3ts").fetchone() or (None,)
+    assert counter == 5  # a refused start draws no value of the counter, and leaves no row
+
+
+def test_the_greatest_key_has_no_next_free_key(site: Site) -> None:
+    site.upload(archive(MAX_KEY, b"last"))
+    with pytest.raises(Failure, match=r"; delete it first$") as caught:
+        uploads.start(site.resources, "images", MAX_KEY, 1, 2048)
+    assert "next_key" not in caught.value.metadata
+
+
 def test_etags_are_accepted_with_and_without_quotes(site: Site) -> None:
     upload_id, (one, two) = site.send(large_archive(1))
     assert one.startswith('"')

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pyroaring import BitMap64
 
 from datas3t import v1
+from datas3t.archive.names import MAX_KEY
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.rpc import pages
+from datas3t.client.errors import InvalidArgument
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,17 @@ def bitmap(connection: Connection, name: str) -> BitMap64:
     """Return the keys that exist in a datas3t; see `Client.datapoints_bitmap`."""
     stream = connection.datas3t.GetDatapointsBitmap(v1.GetDatapointsBitmapRequest(datas3t_name=name))
     return BitMap64.deserialize(b"".join(chunk.data for chunk in stream))
+
+
+def next_key(connection: Connection, name: str) -> int:
+    """Return the key after the greatest one of a datas3t; see `Datas3t.next_key`."""
+    keys = bitmap(connection, name)
+    if not keys:
+        return 1
+    greatest = int(keys.max())
+    if greatest == MAX_KEY:
+        raise InvalidArgument(f"datas3t {name!r} has the datapoint {greatest}, the last key there can be")
+    return greatest + 1
 
 
 def _info(message: v1.Datas3t) -> Datas3tInfo:

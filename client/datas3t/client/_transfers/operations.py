@@ -54,7 +54,8 @@ class Operations:
             ArchiveError: The archive breaks a rule of the format; the message names the entry and the rule.
             FileError: The archive cannot be read, or changed during the upload.
             NotFound: The datas3t does not exist.
-            AlreadyExists: The keys overlap those of another datarange.
+            AlreadyExists: The keys overlap those of another datarange, which the message names together with the next
+                free key. Nothing is sent, unless the other upload was completed in the meantime.
             TransferFailed: S3 cannot be reached, or refuses the transfer.
         """
         return upload.upload_tar(self._session, self._name, path, Tuning(max_parallelism, max_retries), progress)
@@ -181,6 +182,18 @@ class Operations:
             max_aggregate_size=max_aggregate_size,
             max_operations=max_operations,
         )
+
+    def next_key(self) -> int:
+        """Return the key after the greatest one, which the next archive may begin with; 1 if there is no datapoint.
+
+        Example:
+            >>> pack(["more"], "more.tar", first=photos.next_key())
+
+        Raises:
+            NotFound: The datas3t does not exist.
+            InvalidArgument: The greatest key, 2^63-1, is in use.
+        """
+        return datas3ts.next_key(self._session.connection, self._name)
 
     def list_dataranges(self) -> list[Datarange]:
         """Return all dataranges, by first key.
