@@ -185,9 +185,28 @@ def test_a_small_body_that_decompresses_to_a_large_one_is_a_413(front: RunningFr
     assert b"BODY_TOO_LARGE" in front.send_raw(post(gzip.compress(b" " * 2**28, 1), "Content-Encoding: gzip"))
 
 
-def test_a_query_on_a_route_with_a_body_is_refused(front: RunningFront) -> None:
-    response = front.request("POST", "/api/v1/buckets?name=x", {"name": "x"})
+@pytest.mark.parametrize("body", [{"name": "x"}, None])
+def test_a_query_on_a_route_with_a_body_is_refused_and_told_where_it_belongs(
+    front: RunningFront, body: dict[str, str] | None
+) -> None:
+    response = front.request("POST", "/api/v1/buckets?name=x", body)
     assert (response.status, response.reason) == (400, "UNKNOWN_FIELD")
+    assert response.json["message"] == (
+        '"name" belongs in the JSON body of this request, not in the query of its URL; move it'
+    )
+    response = front.request("POST", "/api/v1/buckets?nome=x", body)
+    assert (response.status, response.reason) == (400, "UNKNOWN_FIELD")
+    assert 'there is no field "nome"' in response.json["message"]
+
+
+def test_a_field_in_the_body_of_a_get_is_told_where_it_belongs(front: RunningFront) -> None:
+    response = front.request("GET", "/api/v1/datapoints-bitmap", {"datas3t_name": "x"})
+    assert (response.status, response.reason) == (400, "UNKNOWN_FIELD")
+    assert response.json["message"] == (
+        '"datas3t_name" belongs in the query of the URL of this request, not in its body; move it'
+    )
+    for harmless in (b"{}", b"null", b"no JSON", b"[" * 100_000):
+        assert front.request("GET", "/api/bucket", raw=harmless).status == 200
 
 
 @pytest.mark.parametrize("query", ["datas3t_name=%ff", "&".join(f"a{n}=1" for n in range(500))])

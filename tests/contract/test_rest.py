@@ -6,7 +6,7 @@ with a type in place of a value that the server chooses; exactly its fields must
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SMALL = archive(10, b"ten", b"", b"twelve" * 100)
 LARGE = large_archive(100)
+OPEN = replace(SMALL, first=200)  # its upload is cancelled
 
 
 class Url(str):
@@ -168,8 +169,9 @@ def rows(s3: Any, bucket: str) -> list[Row]:
         Row("complete upload", small_id, 200, {}),
         Row("start upload", start_of(LARGE), 200, started(100, 102, 2, **PARTS), send_large),
         Row("complete upload", large_id, 200, {}),
-        Row("start upload", start_of(SMALL), 200, started(10, 12, 3, **DIRECT), send_small),
-        Row("import", {"bucket_name": "store"}, 200, imported(skipped=[key_of(10, 12, 3)])),
+        Row("start upload", start_of(SMALL), 409, "the datarange from 10 to 12 of datas3t 'images'; the next free key"),
+        Row("start upload", start_of(OPEN), 200, started(200, 202, 3, **DIRECT), send_small),
+        Row("import", {"bucket_name": "store"}, 200, imported(skipped=[key_of(200, 202, 3)])),
         Row("cancel upload", small_id, 200, {}),
         Row("list datas3ts", None, 200, [summary]),
         Row("list dataranges", None, 200, {"dataranges": both}),
@@ -266,8 +268,22 @@ def test_an_import_returns_the_documented_response(
         (Row("start upload", start_of(SMALL) | {"data_size": 0}, 400, "data_size"), "INVALID_VALUE"),
         (Row("complete upload", {"datarange_upload_id": 2**64 - 1}, 404, "upload"), "UPLOAD_NOT_FOUND"),
         (Row("cancel upload", {"datarange_upload_id": 7}, 404, "7"), "UPLOAD_NOT_FOUND"),
-        (Row("presign download", {"datas3t_name": "images", "first_datapoint": 2}, 400, "first_"), "INVALID_VALUE"),
+        (
+            Row(
+                "presign download", {"datas3t_name": "images", "first_datapoint": 2}, 400, '"last_datapoint" is missing'
+            ),
+            "INVALID_VALUE",
+        ),
         (Row("presign download", {"datas3t_name": "images"}, 404, "images"), "DATAS3T_NOT_FOUND"),
+        (Row("add bucket", {"name": "b"}, 400, '"endpoint" is missing; add it to the request'), "INVALID_VALUE"),
+        (Row("add bucket", {"name": None}, 400, '"name" is missing'), "INVALID_VALUE"),
+        (Row("add datas3t", {"bucket": "b"}, 400, '"name" is missing'), "INVALID_VALUE"),
+        (Row("start upload", {"datas3t_name": "images"}, 400, '"number_of_datapoints" is missing'), "INVALID_VALUE"),
+        (Row("start upload", {}, 400, '"datas3t_name" is missing'), "INVALID_VALUE"),
+        (Row("complete upload", {}, 400, '"datarange_upload_id" is missing'), "INVALID_VALUE"),
+        (Row("cancel upload", {"datarange_upload_id": 0}, 404, "there is no upload 0"), "UPLOAD_NOT_FOUND"),
+        (Row("delete datas3t", {}, 400, '"name" is missing'), "INVALID_VALUE"),
+        (Row("delete datas3t", {"name": ""}, 400, "name is missing"), "INVALID_VALUE"),
         (Row("import", {"bucket_name": "nowhere"}, 404, "nowhere"), "BUCKET_NOT_FOUND"),
         (Row("import", {"name": "store"}, 400, "name"), "UNKNOWN_FIELD"),
         (Row("list dataranges", None, 404, "images"), "DATAS3T_NOT_FOUND"),

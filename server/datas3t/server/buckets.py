@@ -144,6 +144,8 @@ def _insert(resources: Resources, name: str, location: Location) -> None:
 
 def _endpoint(value: str) -> str:
     """Return scheme, host and port in one spelling, so that the same endpoint is recognized."""
+    if not value:
+        raise values.missing("endpoint")
     try:
         url = urlsplit(value)
         port = url.port
@@ -162,6 +164,8 @@ def _endpoint(value: str) -> str:
 
 def _matching(pattern: re.Pattern[str], field: str, value: str, message: str) -> str:
     """Return the value of a field if it matches the pattern."""
+    if not value:
+        raise values.missing(field)
     if not pattern.fullmatch(value):
         raise values.invalid(field, message)
     return value
@@ -169,6 +173,8 @@ def _matching(pattern: re.Pattern[str], field: str, value: str, message: str) ->
 
 def _credential(field: str, value: str) -> str:
     """Return an access key or a secret key if it is valid."""
+    if not value:
+        raise values.missing(field)
     if not (0 < len(value) <= 1024 and value.isascii() and value.isprintable() and " " not in value):
         raise values.invalid(field, "must be 1 to 1,024 printable ASCII characters without spaces")
     return value

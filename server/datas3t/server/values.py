@@ -15,8 +15,15 @@ def invalid(field: str, message: str) -> Failure:
     return Failure(v1.ERROR_REASON_INVALID_VALUE, f"{field} {message}", field=field)
 
 
+def missing(field: str) -> Failure:
+    """Return INVALID_VALUE for a text that is not given, which is the same as an empty one."""
+    return invalid(field, "is missing; add it")
+
+
 def name(field: str, value: str) -> str:
     """Return the name of a bucket configuration or a datas3t if it is valid."""
+    if not value:
+        raise missing(field)
     if not valid_name(value):
         raise invalid(field, "must be 1 to 255 letters, digits, - or _")
     return value

@@ -8,7 +8,7 @@ be digits alone: 1.0 and 1e3 are refused, because a client that writes floats ha
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -25,6 +25,7 @@ _INTEGERS = {
     FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
 }
 _TYPES = {*_INTEGERS, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
+_NO_SUCH_ID = (v1.ERROR_REASON_UPLOAD_NOT_FOUND, v1.ERROR_REASON_AGGREGATE_NOT_FOUND)
 _MAX_QUOTED = 100  # characters of a field name from the request that an error repeats
 
 
@@ -48,8 +49,8 @@ def encode(message: Message, only: str = "") -> bytes:
     return json.dumps(fields[only] if only else fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def decode(body: bytes, message: Message) -> None:
-    """Fill a new request from a JSON object.
+def decode(body: bytes, message: Message) -> set[str]:
+    """Fill a new request from a JSON object, and return the names of the fields that it has.
 
     Raises:
         Failure: MALFORMED_REQUEST, UNKNOWN_FIELD or INVALID_VALUE.
@@ -57,12 +58,11 @@ def decode(body: bytes, message: Message) -> None:
     given = _parsed(body)
     if not isinstance(given, dict):
         raise _malformed("the body must be a JSON object")
-    _fill(message, given, "")
-    _set_fixed(message)
+    return _filled(message, given)
 
 
-def decode_query(pairs: Iterable[tuple[str, str]], message: Message) -> None:
-    """Fill a new request from the parameters of a URL's query.
+def decode_query(pairs: Iterable[tuple[str, str]], message: Message) -> set[str]:
+    """Fill a new request from the parameters of a URL's query, and return their names.
 
     Raises:
         Failure: as `decode` does.
@@ -73,12 +73,50 @@ def decode_query(pairs: Iterable[tuple[str, str]], message: Message) -> None:
         if name in given:
             raise _malformed(f"{_quoted(name)} is given twice", name)
         given[name] = _from_text(field, text)
-    _fill(message, given, "")
-    _set_fixed(message)
+    return _filled(message, given)
 
 
-def unknown_field(name: str) -> Failure:
-    """Return the failure for a field that the request does not have."""
+def refuse_query(pairs: Iterable[tuple[str, str]], message: Descriptor) -> None:
+    """Raise UNKNOWN_FIELD for a parameter in the query of a request that has its fields in the body."""
+    for name, _ in pairs:
+        raise _misplaced(
+            name, message, "belongs in the JSON body of this request, not in the query of its URL; move it"
+        )
+
+
+def refuse_body(body: bytes, message: Descriptor) -> None:
+    """Raise UNKNOWN_FIELD for a field in the body of a request that has its fields in the query of its URL.
+
+    A body that is no JSON object is ignored: some clients send one with every request.
+    """
+    try:
+        given = json.loads(body)
+    except (ValueError, RecursionError):
+        return
+    for name in given if isinstance(given, dict) else ():
+        raise _misplaced(name, message, "belongs in the query of the URL of this request, not in its body; move it")
+
+
+def missing_field(failure: Failure, message: Descriptor, given: Collection[str]) -> Failure | None:
+    """Return the failure to raise instead if it is about the value that a field has because it was not given.
+
+    `given` has the names of the fields that the request has.
+    """
+    field = failure.metadata.get("field", "") if failure.reason == v1.ERROR_REASON_INVALID_VALUE else ""
+    if failure.reason in _NO_SUCH_ID:  # without an id, the id is 0
+        field = next((each.name for each in _visible(message) if each.name.endswith("_id")), "")
+    if field in given or field not in {each.name for each in _visible(message)}:
+        return None
+    return Failure(v1.ERROR_REASON_INVALID_VALUE, f"{_quoted(field)} is missing; add it to the request", field=field)
+
+
+def _misplaced(name: str, message: Descriptor, advice: str) -> Failure:
+    if name not in {field.name for field in _visible(message)}:
+        return _unknown_field(name)
+    return Failure(v1.ERROR_REASON_UNKNOWN_FIELD, f"{_quoted(name)} {advice}", field=name)
+
+
+def _unknown_field(name: str) -> Failure:
     return Failure(
         v1.ERROR_REASON_UNKNOWN_FIELD,
         f"there is no field {_quoted(name)} in this request; remove it",
@@ -113,6 +151,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise _malformed(f"the body is not JSON: {name} is not a JSON number")
+
+
+def _filled(message: Message, given: dict[str, Any]) -> set[str]:
+    _fill(message, given, "")
+    _set_fixed(message)
+    return {name for name, value in given.items() if value is not None}
 
 
 def _fill(message: Message, given: dict[str, Any], prefix: str) -> None:
@@ -185,7 +229,7 @@ def _from_text(field: FieldDescriptor, text: str) -> Any:
 def _field(message: Message, name: str, prefix: str) -> FieldDescriptor:
     field = message.DESCRIPTOR.fields_by_name.get(name)
     if field is None or _option(field).grpc_only:
-        raise unknown_field(prefix + name)
+        raise _unknown_field(prefix + name)
     return field  # type: ignore[return-value] # the stubs have two classes of descriptors
 
 

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from datas3t.server.call import current
+from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Context
 from datas3t.server.front.rest import codec
 from datas3t.server.front.rest.responses import Response
@@ -25,11 +26,18 @@ def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> Respo
     """
     request = route.request()
     if route.has_body:
-        for name, _ in query:
-            raise codec.unknown_field(name)
-        codec.decode(body, request)
+        codec.refuse_query(query, route.method.input_type)
+        given = codec.decode(body, request)
     else:
-        codec.decode_query(query, request)
+        codec.refuse_body(body, route.method.input_type)
+        given = codec.decode_query(query, request)
+    try:
+        return _called(route, request)
+    except Failure as failure:
+        raise codec.missing_field(failure, route.method.input_type, given) or failure from None
+
+
+def _called(route: Route, request: Any) -> Response:
     if route.raw:
         raw = _joined_bytes(route, request)
         return Response(route.success, raw.data, raw.content_type)

@@ -90,7 +90,7 @@ class RestServer:
         try:
             route = self._route(request)
             query = _query(request)
-            body = await self._body(request) if route.has_body else b""
+            body = await self._body(request) if route.has_body or request.can_read_body else b""
             with self._running.track(route.name) as call:
                 response = await self._call(call, route, body, query, call_id)
                 return await self._sent(request, to_aiohttp(response, call_id, close=self._running.draining))
