@@ -12,14 +12,15 @@ _INTRODUCTION = """\
 
 <!-- made by `make gen` from the help of the commands; do not edit it by hand -->
 
-`datas3t` speaks gRPC to the server. `--server-url` sets the address, before or after the sub-command. Without it the
-environment variable `DATAS3T_SERVER_URL` does, and without both it is http://localhost:8765. An https:// address uses
-TLS. An address without a port uses 443 for https:// and 80 for http://.
+`datas3t` speaks gRPC to the server. `--server-url` sets the address, anywhere in the command; the last one counts.
+Without it the environment variable `DATAS3T_SERVER_URL` does, and without both it is http://localhost:8765. An https://
+address uses TLS. An address without a port uses 443 for https:// and 80 for http://.
 
 Data and results go to standard output, progress and errors to standard error. Progress bars appear only on a terminal.
 Commands that remove something ask for confirmation: `y` or `yes` proceeds, any other answer does nothing and exits with
-0. `--force` skips the question. An output file appears only when it is complete. To resume an interrupted upload,
-aggregate or download, run the same command again.
+0. If standard input has ended, nobody can answer: nothing is done, and the exit code is 1. `--force` skips the
+question. An output file appears only when it is complete. To resume an interrupted upload, aggregate or download, run
+the same command again.
 
 | exit code | meaning |
 |---|---|
@@ -27,6 +28,11 @@ aggregate or download, run the same command again.
 | 1 | the command failed; one line on standard error says what happened and what to do next |
 | 2 | wrong usage |
 | 130 | interrupted with Ctrl-C |
+
+`datas3t completion` prints a script for your shell that completes commands, options and names.
+
+The spellings of the earlier system work too: `add`, `list`, `import`, `clear`, `delete`, `upload-tar` and
+`optimize-all` (`optimize --all`) directly after `datas3t`, and `aggregate` and `optimize` after `datas3t datarange`.
 
 Set `DATAS3T_DEBUG=1` to print a traceback with an error.
 
@@ -101,6 +107,8 @@ def _commands(command: click.Command, context: click.Context) -> Iterator[tuple[
         for name in command.list_commands(context):
             found = command.get_command(context, name)
             assert found is not None
+            if found.hidden:
+                continue
             yield from _commands(found, _context(found, context, name))
 
 

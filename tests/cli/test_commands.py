@@ -7,13 +7,18 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from datas3t.client import Client
 from tests.cli.conftest import Run
 from tests.support.tars import archive
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
 
 
 @pytest.fixture
@@ -85,7 +90,7 @@ def test_empty_lists_print_a_note_to_standard_error_and_an_empty_array_as_json(r
 
 def test_an_upload_prints_its_datapoints_and_its_duration(run_with_photos: Run, tmp_path: Path) -> None:
     added = run_with_photos("datas3t", "add", "--name", "more", "--bucket", "local")
-    assert (added.returncode, added.stdout, added.stderr) == (0, "", "Added datas3t more.\n")
+    assert (added.returncode, added.stdout, added.stderr) == (0, "Added datas3t more.\n", "")
     done = run_with_photos("datarange", "upload-tar", "--datas3t", "more", "--file", "a.tar")
     assert (done.returncode, done.stdout) == (0, "more: datapoints 1 to 5, 10.0 KB\n")
     assert re.fullmatch(r"\d+\.\d s, \d+(\.\d)? [KMG]?B/s\n", done.stderr)
@@ -159,18 +164,28 @@ DESTRUCTIVE = [
 
 def test_destructive_commands_ask_and_do_nothing_unless_the_answer_is_yes(run_with_photos: Run) -> None:
     clear = DESTRUCTIVE[1]
-    for (command, question), answer in [*((each, "n\n") for each in DESTRUCTIVE), (clear, ""), (clear, "yes please\n")]:
+    for (command, question), answer in [
+        *((each, "n\n") for each in DESTRUCTIVE),
+        (clear, "\n"),
+        (clear, "yes please\n"),
+    ]:
         done = run_with_photos(*command, answer=answer)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", f"{question} [y/N] Nothing was changed.\n")
+    for command, question in DESTRUCTIVE:
+        done = run_with_photos(*command, answer="")
+        message = "Error: nobody answered, so nothing was changed; answer y, or give --force"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{question} [y/N] \n{message}\n")
     assert run_with_photos("cat-range", "photos", "1", "1").stdout == "one\n"
 
 
 def test_a_destructive_command_proceeds_after_yes_or_with_force(run_with_photos: Run) -> None:
     span = ("--first-datapoint", "1", "--last-datapoint", "5")
     done = run_with_photos("datarange", "delete", "--datas3t", "photos", *span, answer="Yes\n")
-    assert "Removed 1 datarange of photos." in done.stderr
-    assert run_with_photos("datas3t", "clear", "--name", "photos", "--force").returncode == 0
-    assert "Removed datas3t photos." in run_with_photos("datas3t", "delete", "--name", "photos", answer="y\n").stderr
+    assert done.stdout == "Removed 1 datarange of photos.\n"
+    cleared = run_with_photos("datas3t", "clear", "--name", "photos", "--force")
+    assert (cleared.stdout, cleared.stderr) == ("Removed 0 dataranges of photos; deleting 0 objects.\n", "")
+    deleted = run_with_photos("datas3t", "delete", "--name", "photos", answer="y")  # without a line feed
+    assert deleted.stdout == "Removed datas3t photos.\n"
     assert run_with_photos("bucket", "delete", "--name", "none", "--force").returncode == 1
 
 
@@ -203,9 +218,70 @@ def test_pack_numbers_files_in_path_order_and_lists_their_keys(run: Run, tmp_pat
     assert [Path(line["path"]).name for line in lines] == ["a.json.zst", "b.txt", "c", "z.jpg"]
 
 
+def test_pack_can_number_from_the_next_free_key_of_a_datas3t_on(run_with_photos: Run, tmp_path: Path) -> None:
+    (tmp_path / "work/x.txt").write_text("six")
+    overlapping = run_with_photos("datarange", "pack", "--first-datapoint", "5", "--output", "b.tar", "x.txt")
+    assert overlapping.returncode == 0
+    refused = run_with_photos("datarange", "upload-tar", "--datas3t", "photos", "--file", "b.tar")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        "Error: datapoints 5 to 5 overlap the datarange from 1 to 5 of datas3t 'photos'; the next free key is 6\n"
+    )
+    packed = run_with_photos("datarange", "pack", "--after", "photos", "--output", "b.tar", "x.txt")
+    assert packed.stdout.startswith("b.tar: datapoints 6 to 6, ")
+    assert run_with_photos("datarange", "upload-tar", "--datas3t", "photos", "--file", "b.tar").returncode == 0
+    assert run_with_photos("cat-range", "photos", "5", "6").stdout == "five\nsix"
+    both = ("--after", "photos", "--first-datapoint", "9", "--output", "c.tar", "x.txt")
+    assert run_with_photos("datarange", "pack", *both).returncode == 2
+    assert "nowhere" in run_with_photos("datarange", "pack", "--after", "nowhere", "--output", "c.tar", "x.txt").stderr
+
+
 def test_a_reader_that_exits_early_causes_no_error_message(run_with_photos: Run, url: str, tmp_path: Path) -> None:
     (tmp_path / "work/b.tar").write_bytes(archive(6, [b"x" * 1000] * 2000))
     assert run_with_photos("datarange", "upload-tar", "--datas3t", "photos", "--file", "b.tar").returncode == 0
     script = f"{sys.executable} -m datas3t cat-range photos 1 2005 --server-url {url} | head -c 1"
     done = subprocess.run(script, check=False, shell=True, capture_output=True)
     assert (done.stdout, done.stderr) == (b"o", b"")
+
+
+def test_the_spellings_of_the_earlier_system_work(run_with_photos: Run, tmp_path: Path) -> None:
+    (tmp_path / "work/b.tar").write_bytes(archive(6, [b"six\n"]))
+    whole = ("--datas3t", "photos", "--first-datapoint", "1", "--last-datapoint", "6")
+    for arguments, expected in [
+        (("add", "--name", "more", "--bucket", "local"), "Added datas3t more."),
+        (("list", "--json"), '"datas3t_name": "photos"'),
+        (("upload-tar", "--datas3t", "photos", "--file", "b.tar", "--max-parallelism", "2"), "datapoints 6 to 6"),
+        (("optimize-all", "--dry-run", "--min-score", "0"), "photos: would merge 2 dataranges"),
+        (("datarange", "optimize", "--datas3t", "photos", "--dry-run", "--min-score", "0"), "photos: would merge 2"),
+        (("datarange", "aggregate", *whole), "photos: datapoints 1 to 6"),
+        (("import", "--bucket", "local", "--json"), '"imported_count": 0'),
+        (("clear", "--name", "photos", "--force"), "Removed 1 dataranges of photos"),
+        (("delete", "--name", "photos", "--force"), "Removed datas3t photos."),
+    ]:
+        done = run_with_photos(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout, arguments
+    assert run_with_photos("optimize-all", "--all").returncode == 2
+    top = run_with_photos("--help").stdout.partition("Commands:")[2]
+    assert [line.split()[0] for line in top.splitlines() if line[2:3].strip()] == [
+        *("aggregate", "bucket", "cat-range", "completion", "datarange", "datas3t", "keygen", "optimize"),
+        *("server", "up"),
+    ]
+
+
+def test_the_keys_of_a_bucket_need_not_be_options(run_with_photos: Run, services: "Services", s3: "S3Client") -> None:
+    stored = services.s3
+    add = ("bucket", "add", "--endpoint", stored.endpoint, "--bucket", "keys-elsewhere")
+    s3.create_bucket(Bucket="keys-elsewhere")
+    access, secret = {"AWS_ACCESS_KEY_ID": stored.access_key}, {"AWS_SECRET_ACCESS_KEY": stored.secret_key}
+    done = run_with_photos(*add, "--name", "x", **access, **secret)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Added bucket configuration x.\n", "")
+    update = ("bucket", "update", "--name", "x", "--secret-key", "-")
+    assert run_with_photos(*update, answer=f"{stored.secret_key}\n", **access).returncode == 0
+    wrong = run_with_photos(*update, answer="wrong", **access, **secret)
+    assert (wrong.returncode, "the secret key is wrong" in wrong.stderr) == (1, True)
+    empty = run_with_photos(*update, **access, **secret)
+    assert (empty.returncode, empty.stderr) == (1, "Error: standard input is empty; it must have the secret key\n")
+    assert run_with_photos(*add, "--name", "y", **access).returncode == 2
+    assert run_with_photos("bucket", "delete", "--name", "x", "--force").stdout == "Removed bucket configuration x.\n"
+    s3.delete_bucket(Bucket="keys-elsewhere")

@@ -7,12 +7,14 @@ import pty
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import click
 import pytest
 
+from datas3t.cli.main import cli
 from tests.cli.conftest import Run
 from tests.support.stack import wait_until
 from tests.support.tars import write_archive
@@ -75,25 +77,38 @@ def test_an_unreachable_server_is_named_in_the_error(run: Run) -> None:
 
 
 def test_the_server_url_may_be_given_anywhere_and_takes_precedence_over_the_environment(run: Run) -> None:
-    cases = [  # ports: before the sub-command, after it, in the environment, and the one that is used
-        ("", "", "3", "3"),
-        ("1", "", "", "1"),
-        ("", "2", "", "2"),
-        ("1", "", "3", "1"),
-        ("", "2", "3", "2"),
-        ("1", "2", "3", "2"),
+    cases = [  # ports: before the group, after it, after the sub-command, in the environment, and the one that is used
+        ("", "", "", "3", "3"),
+        ("1", "", "", "", "1"),
+        ("", "4", "", "3", "4"),
+        ("", "", "2", "", "2"),
+        ("1", "", "", "3", "1"),
+        ("1", "4", "", "", "4"),
+        ("", "", "2", "3", "2"),
+        ("1", "4", "2", "3", "2"),
     ]
 
-    def error_of(before: str, after: str, environment: str, _used: str) -> str:
+    def error_of(before: str, between: str, after: str, environment: str, _used: str) -> str:
         def option(port: str) -> list[str]:
             return ["--server-url", f"http://127.0.0.1:{port}"] if port else []
 
         variable = f"http://127.0.0.1:{environment}" if environment else ""
-        return run(*option(before), "datas3t", "list", *option(after), DATAS3T_SERVER_URL=variable).stderr
+        arguments = [*option(before), "datas3t", *option(between), "list", *option(after)]
+        return run(*arguments, DATAS3T_SERVER_URL=variable).stderr
 
     with ThreadPoolExecutor(len(cases)) as threads:  # each process retries for two seconds
         for stderr, (*_, used) in zip(threads.map(error_of, *zip(*cases, strict=True)), cases, strict=True):
             assert f"http://127.0.0.1:{used};" in stderr
+
+
+def test_every_command_takes_the_server_url() -> None:
+    def without(command: click.Command, path: str) -> Iterator[str]:
+        if "--server-url" not in [option for each in command.params for option in each.opts]:
+            yield path
+        for name, each in command.commands.items() if isinstance(command, click.Group) else ():
+            yield from without(each, f"{path} {name}")
+
+    assert list(without(cli, "datas3t")) == []
 
 
 def test_help_and_version_go_to_standard_output(run: Run) -> None:
@@ -129,12 +144,16 @@ def test_file_names_need_not_be_valid_unicode(run: Run, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout.partition(b": ")[0]) == (0, b"\xff.tar")
 
 
-def test_a_closed_standard_input_means_no(run: Run) -> None:
+def test_nobody_answers_from_a_closed_standard_input(run: Run) -> None:
     command = [sys.executable, "-m", "datas3t", "datas3t", "clear", "--name", "x"]
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" <&-', "sh", *command], check=False, capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stderr) == (0, "Remove all datapoints of x? [y/N] Nothing was changed.\n")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Remove all datapoints of x? [y/N] \n"
+        "Error: nobody answered, so nothing was changed; answer y, or give --force\n"
+    )
 
 
 def test_progress_bars_appear_on_a_terminal(run: Run, tmp_path: Path) -> None:

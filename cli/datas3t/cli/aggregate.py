@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from datas3t.cli import options, output
+from datas3t.cli import completion, options, output
 
 if TYPE_CHECKING:
     from datas3t.client import Client, ProposedAggregate
@@ -38,7 +38,7 @@ def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_ret
 
 
 @click.command()
-@click.option("--datas3t", metavar="NAME", help="The name of the datas3t.")
+@click.option("--datas3t", metavar="NAME", help="The name of the datas3t.", shell_complete=completion.datas3ts)
 @click.option("--all", "all_datas3ts", is_flag=True, help="Optimize all datas3ts.")
 @click.option("--dry-run", is_flag=True, help="Print the merges with their cost and saving, but do not start them.")
 @click.option("--daemon", is_flag=True, help="Repeat after each interval, until SIGTERM or Ctrl-C.")

@@ -2,20 +2,39 @@
 
 import click
 
-from datas3t.cli import options, output
+from datas3t.cli import completion, options, output
 
-_ACCESS_KEY = click.option("--access-key", required=True, help="The access key.")
-_SECRET_KEY = click.option("--secret-key", required=True, help="The secret key.")
-_NAME = click.option("--name", required=True, help="The name of the bucket configuration.")
+
+def _read_secret(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the option's value, or for `-` the line that standard input has."""
+    return output.secret("Secret key") if value == "-" and not context.resilient_parsing else value
+
+
+_ACCESS_KEY = click.option(
+    "--access-key", envvar="AWS_ACCESS_KEY_ID", show_envvar=True, required=True, help="The access key."
+)
+_SECRET_KEY = click.option(
+    "--secret-key",
+    envvar="AWS_SECRET_ACCESS_KEY",
+    show_envvar=True,
+    required=True,
+    callback=_read_secret,
+    help="The secret key; `-` reads it from standard input. Other users can see a command's options.",
+)
+_NEW_NAME = click.option("--name", required=True, help="The name of the bucket configuration.")
+_NAME = click.option(
+    "--name", required=True, help="The name of the bucket configuration.", shell_complete=completion.buckets
+)
 
 
 @click.group()
+@options.server_url()
 def bucket() -> None:
     """Manage bucket configurations: the S3 buckets that store archives."""
 
 
 @bucket.command()
-@_NAME
+@_NEW_NAME
 @click.option("--endpoint", required=True, metavar="URL", help="The S3 endpoint. https:// uses TLS, http:// does not.")
 @click.option("--bucket", required=True, help="The name of the bucket in S3.")
 @_ACCESS_KEY
@@ -27,13 +46,13 @@ def add(name: str, endpoint: str, bucket: str, access_key: str, secret_key: str,
 
     \b
       datas3t bucket add --name photos --endpoint https://s3.amazonaws.com \\
-        --bucket my-photos --access-key AK --secret-key SK
+        --bucket my-photos --access-key AK --secret-key - < secret-key.txt
     """
     with options.client() as client:
         client.add_bucket(
             name, endpoint=endpoint, bucket=bucket, access_key=access_key, secret_key=secret_key, region=region
         )
-    output.note(f"Added bucket configuration {name}.")
+    output.result(f"Added bucket configuration {name}.")
 
 
 @bucket.command("list")
@@ -63,11 +82,11 @@ def update(name: str, access_key: str, secret_key: str) -> None:
     """Replace the credentials of a bucket configuration. The server first checks that they work.
 
     \b
-      datas3t bucket update --name photos --access-key AK --secret-key SK
+      datas3t bucket update --name photos --access-key AK --secret-key - < secret-key.txt
     """
     with options.client() as client:
         client.update_bucket(name, access_key=access_key, secret_key=secret_key)
-    output.note(f"Updated bucket configuration {name}.")
+    output.result(f"Updated bucket configuration {name}.")
 
 
 @bucket.command()
@@ -83,4 +102,4 @@ def delete(name: str, force: bool) -> None:
     if output.confirmed(f"Remove bucket configuration {name}?", force=force):
         with options.client() as client:
             client.delete_bucket(name)
-        output.note(f"Removed bucket configuration {name}.")
+        output.result(f"Removed bucket configuration {name}.")

@@ -1,41 +1,57 @@
 """`datas3t datarange` and `datas3t cat-range`: pack, upload, download, list and delete dataranges."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from datas3t.cli import options, output
+from datas3t.cli import completion, decompression, options, output
+
+if TYPE_CHECKING:
+    from datas3t.client import Datapoint
 
 _CHUNK_SIZE = 5 << 20  # bytes
 _FILE = click.Path(path_type=Path)
 
 
 @click.group()
+@options.server_url()
 def datarange() -> None:
     """Manage dataranges: archives of datapoints with consecutive keys."""
 
 
 @datarange.command()
+@click.option("--first-datapoint", "first", type=options.KEY, help="The key of the first file.  [default: 1]")
 @click.option(
-    "--first-datapoint", "first", default=1, show_default=True, type=options.KEY, help="The key of the first file."
+    "--after",
+    metavar="NAME",
+    help="Number the files from the next free key of this datas3t on.",
+    shell_complete=completion.datas3ts,
 )
 @click.option("--output", "archive", required=True, type=_FILE, help="The archive to write.")
 @click.argument("source", nargs=-1, required=True, type=_FILE)
-def pack(first: int, archive: Path, source: Sequence[Path]) -> None:
+@options.server_url()
+def pack(first: int | None, after: str | None, archive: Path, source: Sequence[Path]) -> None:
     """Pack files and folders into an archive of numbered datapoints.
 
     The files are numbered in the order of their paths and keep their extensions. FILE.names.jsonl, written next to the
-    archive, has a line {"key", "path"} for each file. No server is needed.
+    archive, has a line {"key", "path"} for each file. No server is needed, except for --after.
 
     \b
       datas3t datarange pack --output photos.tar ~/photos
+      datas3t datarange pack --after photos --output more.tar ~/more
     """
+    if after is not None and first is not None:
+        raise click.UsageError("give either --first-datapoint or --after")
     from datas3t.client import pack as pack_files
 
+    if after is not None:
+        with options.client() as client:
+            first = client.next_key(after)
     with output.bars() as progress:
-        done = pack_files(source, archive, first=first, progress=progress)
+        done = pack_files(source, archive, first=1 if first is None else first, progress=progress)
     output.result(f"{archive}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
     output.note(f"The keys and paths of the files are in {done.names}")
 
@@ -151,23 +167,32 @@ def delete(datas3t: str, first: int, last: int, force: bool) -> None:
     if output.confirmed(f"Remove datapoints {first} to {last} of {datas3t}?", force=force):
         with options.client() as client:
             deleted = client.delete_dataranges(datas3t, first, last)
-        output.note(f"Removed {len(deleted)} datarange{'s' if len(deleted) != 1 else ''} of {datas3t}.")
+        output.result(f"Removed {len(deleted)} datarange{'s' if len(deleted) != 1 else ''} of {datas3t}.")
 
 
 @click.command("cat-range")
-@click.argument("name")
+@click.argument("name", shell_complete=completion.datas3ts)
 @click.argument("first", type=options.KEY)
 @click.argument("last", type=options.KEY)
+@click.option("--decompress", is_flag=True, help="Decompress contents whose extension is gz, bz2, xz or zst.")
+@click.option("--newline", is_flag=True, help="Write a line feed after each content.")
 @options.server_url()
-def cat_range(name: str, first: int, last: int) -> None:
+def cat_range(name: str, first: int, last: int, decompress: bool, newline: bool) -> None:
     """Write the contents of datapoints FIRST to LAST to standard output.
 
     \b
       datas3t cat-range photos 42 42 > photo.jpg
+      datas3t cat-range records 1 1000 --decompress --newline
     """
     options.check_range(first, last)
+
+    def pieces(datapoint: "Datapoint") -> Iterator[bytes]:
+        yield from decompression.decompressed(datapoint.name, datapoint.content) if decompress else (datapoint.content,)
+        if newline:
+            yield b"\n"
+
     with options.client() as client:
-        if not output.contents(each.content for each in client.datas3t(name).scan(first, last)):
+        if not output.contents(pieces(each) for each in client.datas3t(name).scan(first, last)):
             raise click.ClickException(f"{name} has no datapoint from {first} to {last}; list its dataranges")
 
 

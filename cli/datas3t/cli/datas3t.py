@@ -2,19 +2,27 @@
 
 import click
 
-from datas3t.cli import options, output
+from datas3t.cli import completion, options, output
 
-_NAME = click.option("--name", required=True, help="The name of the datas3t.")
+_NEW_NAME = click.option("--name", required=True, help="The name of the datas3t.")
+_NAME = click.option("--name", required=True, help="The name of the datas3t.", shell_complete=completion.datas3ts)
 
 
 @click.group()
+@options.server_url()
 def datas3t() -> None:
     """Manage datas3ts: named datasets of numbered files."""
 
 
 @datas3t.command()
-@_NAME
-@click.option("--bucket", required=True, metavar="NAME", help="The bucket configuration that stores the datas3t.")
+@_NEW_NAME
+@click.option(
+    "--bucket",
+    required=True,
+    metavar="NAME",
+    help="The bucket configuration that stores the datas3t.",
+    shell_complete=completion.buckets,
+)
 @options.server_url()
 def add(name: str, bucket: str) -> None:
     """Add an empty datas3t.
@@ -24,7 +32,7 @@ def add(name: str, bucket: str) -> None:
     """
     with options.client() as client:
         client.add_datas3t(name, bucket=bucket)
-    output.note(f"Added datas3t {name}.")
+    output.result(f"Added datas3t {name}.")
 
 
 @datas3t.command("list")
@@ -71,7 +79,13 @@ def list_(as_json: bool) -> None:
 
 
 @datas3t.command("import")
-@click.option("--bucket", required=True, metavar="NAME", help="The bucket configuration to import from.")
+@click.option(
+    "--bucket",
+    required=True,
+    metavar="NAME",
+    help="The bucket configuration to import from.",
+    shell_complete=completion.buckets,
+)
 @options.JSON
 @options.server_url()
 def import_(bucket: str, as_json: bool) -> None:
@@ -115,7 +129,7 @@ def clear(name: str, force: bool) -> None:
     if output.confirmed(f"Remove all datapoints of {name}?", force=force):
         with options.client() as client:
             cleared = client.clear_datas3t(name)
-        output.note(f"Removed {cleared.dataranges} dataranges of {name}; deleting {cleared.objects} objects.")
+        output.result(f"Removed {cleared.dataranges} dataranges of {name}; deleting {cleared.objects} objects.")
 
 
 @datas3t.command()
@@ -131,4 +145,4 @@ def delete(name: str, force: bool) -> None:
     if output.confirmed(f"Remove datas3t {name}?", force=force):
         with options.client() as client:
             client.delete_datas3t(name)
-        output.note(f"Removed datas3t {name}.")
+        output.result(f"Removed datas3t {name}.")

@@ -1,12 +1,13 @@
 """The command `datas3t`: its sub-commands and exit codes (0 done, 1 failed, 2 wrong usage, 130 interrupted)."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 import click
 
-from datas3t.cli import aggregate, bucket, datarange, datas3t, options, output, server
+from datas3t.cli import aggregate, aliases, bucket, completion, datarange, datas3t, options, output, server
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -42,8 +43,10 @@ for command in (
     datarange.cat_range,
     aggregate.optimize,
     aggregate.aggregate,
+    options.server_url(hidden=True)(completion.completion),
 ):
     cli.add_command(command)
+aliases.add_to(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -53,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
+    if instruction := os.environ.get(completion.VARIABLE):
+        return completion.complete(cli, instruction)
     try:
         with cli.make_context("datas3t", list(arguments)) as context:
             result = cli.invoke(context)

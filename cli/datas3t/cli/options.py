@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from datas3t.archive.names import MAX_KEY
+from datas3t.cli import completion
 
 if TYPE_CHECKING:
     from datas3t.client import Client
@@ -34,7 +35,9 @@ class Key(click.ParamType[int]):
 KEY = Key()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 FORCE = click.option("--force", is_flag=True, help="Do not ask for confirmation.")
-DATAS3T = click.option("--datas3t", required=True, metavar="NAME", help="The name of the datas3t.")
+DATAS3T = click.option(
+    "--datas3t", required=True, metavar="NAME", help="The name of the datas3t.", shell_complete=completion.datas3ts
+)
 FIRST = click.option("--first-datapoint", "first", required=True, type=KEY, help="The first key, inclusive.")
 LAST = click.option("--last-datapoint", "last", required=True, type=KEY, help="The last key, inclusive.")
 
@@ -83,11 +86,11 @@ def check_range(first: int, last: int) -> None:
         raise click.UsageError(f"the first key, {first}, is greater than the last key, {last}")
 
 
-def server_url(envvar: str | None = None) -> Callable[[Command], Command]:
-    """Return a decorator that adds `--server-url`, which may be given before or after the sub-command.
+def server_url(envvar: str | None = None, *, hidden: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds `--server-url`, which every group and command takes: the last one given counts.
 
     Only the top-level group passes `envvar`. If a sub-command also read the environment, its value would replace the
-    one given before the sub-command.
+    one given before the sub-command. It is `hidden` in the help of commands that need no server.
     """
 
     def keep(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
@@ -101,6 +104,7 @@ def server_url(envvar: str | None = None) -> Callable[[Command], Command]:
         expose_value=False,
         callback=keep,
         metavar="URL",
+        hidden=hidden,
         help="The address of the server.  [default: http://localhost:8765]",
     )
 

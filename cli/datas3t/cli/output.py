@@ -48,12 +48,12 @@ def note(text: str) -> None:
     click.echo(escaped(text), err=True)
 
 
-def contents(pieces: Iterable[bytes]) -> int:
-    """Write raw bytes to standard output as they arrive, and return the number of pieces."""
+def contents(datapoints: Iterable[Iterable[bytes]]) -> int:
+    """Write the pieces of each datapoint to standard output as they arrive, and return the number of datapoints."""
     count = 0
     with open(1, "wb", closefd=False) as out:
-        for piece in pieces:
-            out.write(piece)
+        for pieces in datapoints:
+            out.writelines(pieces)
             count += 1
     return count
 
@@ -92,15 +92,36 @@ def size(count: int) -> str:
 def confirmed(question: str, *, force: bool) -> bool:
     """Ask for confirmation unless `force`, and return whether the answer was y or yes.
 
-    Any other answer, or a closed standard input, prints that nothing was changed.
+    Any other answer prints that nothing was changed.
+
+    Raises:
+        ClickException: Standard input has ended, so that nobody can answer.
     """
     if force:
         return True
     click.echo(f"{escaped(question)} [y/N] ", nl=False, err=True)
-    if _read_answer().strip().lower() in (b"y", b"yes"):
+    answer = _read_answer()
+    if not answer:
+        note("")  # ends the line of the question
+        raise click.ClickException("nobody answered, so nothing was changed; answer y, or give --force")
+    if answer.strip().lower() in (b"y", b"yes"):
         return True
     note("Nothing was changed.")
     return False
+
+
+def secret(name: str) -> str:
+    """Return the line that standard input has; on a terminal, ask for it and do not show it.
+
+    Raises:
+        ClickException: Standard input is empty.
+    """
+    if sys.stdin is not None and sys.stdin.isatty():
+        return str(click.prompt(name, hide_input=True, err=True))
+    line = _read_answer().strip().decode(errors="replace")
+    if not line:
+        raise click.ClickException(f"standard input is empty; it must have the {name.lower()}")
+    return line
 
 
 def _read_answer() -> bytes:

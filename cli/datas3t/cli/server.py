@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from datas3t.cli import output
-from datas3t.cli.options import DURATION, SIZE
+from datas3t.cli.options import DURATION, SIZE, server_url
 
 
 @click.command()
@@ -58,6 +58,7 @@ from datas3t.cli.options import DURATION, SIZE
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="The lowest level that is logged, to standard error.",
 )
+@server_url(hidden=True)
 def server(
     db_url: str | None,
     addr: str,
@@ -117,6 +118,7 @@ def server(
 @click.option(
     "--addr", default="127.0.0.1:8765", show_default=True, metavar="HOST:PORT", help="The address to listen on."
 )
+@server_url(hidden=True)
 def up(data_dir: Path | None, addr: str) -> int:
     """Start everything on this machine: PostgreSQL, an S3 server and the datas3t server.
 
@@ -133,6 +135,7 @@ def up(data_dir: Path | None, addr: str) -> int:
 
 
 @click.command()
+@server_url(hidden=True)
 def keygen() -> None:
     """Print a new encryption key: 32 random bytes in base64.
 
