@@ -60,6 +60,7 @@ class Fault:
     reset: bool = False  # the connection is reset without a response
     delay: float = 0.0  # seconds before the response
     ignore_range: bool = False
+    range_as_200: bool = False  # the range and its Content-Range with status 200
     ignore_if_match: bool = False
     before_body: bool = False  # a PUT gets its response before its body was read
 
@@ -252,7 +253,7 @@ class _Handler(socketserver.StreamRequestHandler):
         if start >= len(content):
             return self._refuse(Fault(status=416, code="InvalidRange"))
         content_range = {"Content-Range": f"bytes {start}-{stop - 1}/{len(content)}"}
-        return self._respond(fault, 206, content, etag | content_range, start, stop)
+        return self._respond(fault, 200 if fault.range_as_200 else 206, content, etag | content_range, start, stop)
 
     def _refuse(self, fault: Fault) -> bool:
         body = f"<Error><Code>{fault.code}</Code></Error>".encode() if fault.body is None else fault.body

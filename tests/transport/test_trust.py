@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datas3t.transport import Engine, Request, TransferError, handle
+from datas3t.transport import Engine, Request, TransferError, trust
 from tests.client.calls.test_tls import certificate
 from tests.support.httpd import Httpd, Pattern, etag_of, httpd
 from tests.transport.test_processes import run_python
@@ -61,21 +61,40 @@ def test_the_ca_bundle_is_the_one_that_the_environment_names(
 def test_the_ca_bundle_is_otherwise_the_one_of_the_system(
     server: Httpd, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handle, "_CA_BUNDLES", ("/nowhere/ca.pem", str(authority)))
+    monkeypatch.setattr(trust, "_BUNDLES", ("/nowhere/ca.pem", str(authority)))
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: ssl.DefaultVerifyPaths("", "", "", "", "", ""))
     assert get(server) == Pattern(SIZE)[8:16]
 
 
 def test_an_unknown_certificate_is_a_final_error(server: Httpd) -> None:
-    with pytest.raises(TransferError, match=r"GET localhost:\d+/a: .*certificate") as caught:
+    with pytest.raises(
+        TransferError, match=r"GET localhost:\d+/a: its certificate is not trusted .* SSL_CERT_FILE"
+    ) as caught:
         get(server)
     assert not caught.value.retryable
     assert server.requests == []
+    assert "\n" not in str(caught.value)
+
+
+def test_the_error_names_the_variable_whose_certificates_count(
+    server: Httpd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other.pem").write_bytes(certificate()[1])
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "other.pem"))
+    with pytest.raises(TransferError, match=r"not trusted .*other\.pem, named by AWS_CA_BUNDLE"):
+        get(server)
+
+
+def test_https_to_a_plain_port_is_told() -> None:
+    with httpd({}) as plain, Engine() as engine:
+        request = Request("GET", plain.url.replace("http:", "https:") + "/a", 0, 8)
+        with pytest.raises(TransferError, match="plain HTTP, write http://"):
+            engine.fetch([request], parallelism=1, retries=0)
 
 
 def test_the_error_names_a_ca_bundle_that_does_not_exist(server: Httpd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", "/nowhere/ca.pem")
-    with pytest.raises(TransferError, match=r"/nowhere/ca\.pem") as caught:
+    with pytest.raises(TransferError, match=r"/nowhere/ca\.pem, named by AWS_CA_BUNDLE") as caught:
         get(server)
     assert not caught.value.retryable
 

@@ -56,7 +56,7 @@ class Engine:
         small_stall_timeout: float = 10,
         connections: int | None = None,
     ) -> None:
-        self._options = Options(connect_timeout, stall_timeout, min(small_stall_timeout, stall_timeout))
+        self._options = Options(connect_timeout, stall_timeout, min(small_stall_timeout, stall_timeout), set())
         self._pool = Pool(self._options, connections)
 
     def run(

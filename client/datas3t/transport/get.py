@@ -7,7 +7,7 @@ import pycurl
 
 from datas3t.transport.handle import MAX_ERROR_BODY, Options, Transfer
 from datas3t.transport.head import etag_of, is_other_object, is_range, parse_head
-from datas3t.transport.messages import SMALL, Response, TransferError
+from datas3t.transport.messages import SMALL, Response, TransferError, host_of
 from datas3t.transport.policy import Meaning
 from datas3t.transport.shield import shielded
 
@@ -23,6 +23,7 @@ class Get(Transfer):
 
     __slots__ = (
         "_collected",
+        "_compares",
         "_etag_set",
         "_headers_set",
         "_is_expected",
@@ -51,12 +52,15 @@ class Get(Transfer):
         super().release()
         self._received = 0  # bytes that are delivered, and need not be requested again
         self._resumed_etag: str | None = None  # of the object that they belong to
+        self._compares = False  # whether the response must have the right ETag, because there is no If-Match
         self._collected.clear()
 
     def outcome(self, error: int, message: str) -> Response | TransferError:
         """Return the response if it is what was requested, otherwise the error."""
         status, headers = parse_head(self._lines)
         if status >= 300:
+            # Some stores compare an If-Match otherwise than HTTP says. The next try does without, and compares itself.
+            self._compares = self._compares or (status == 412 and bool(self._etag_set))
             return self._refused(status, headers)
         # What has arrived is delivered even if the connection broke, so that the next try continues after it.
         if status >= 200:
@@ -73,6 +77,8 @@ class Get(Transfer):
         if size is not None and received != size:
             return self._error(f"received {received} bytes instead of {size}", Meaning.TEMPORARY)
         self._report_progress(received)
+        if self._compares:
+            self._options.unconditional.add(host_of(self._url))
         return self._accepted(status, body)
 
     def _size(self, headers: Mapping[str, str]) -> int | None:
@@ -96,7 +102,10 @@ class Get(Transfer):
         if is_small is not self._is_small:
             curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append if is_small else self._take)
             self._is_small = is_small
-        etag = (request.etag or self._resumed_etag or "").encode()
+        etag = (request.etag or self._resumed_etag or "").encode("latin-1", "replace")
+        unconditional = self._options.unconditional
+        if self._compares or (unconditional and host_of(self._url) in unconditional):
+            etag = b""
         if etag != self._etag_set or request.headers or self._headers_set:
             self._set_headers(etag)
         self._set_limit(stop and stop - start)
@@ -160,8 +169,10 @@ class Get(Transfer):
     def _mismatch(self, status: int, headers: dict[str, str]) -> TransferError | None:
         """Return why a response of success is not the one to this request, or None if it is."""
         request = self.request
-        if is_other_object(headers, request.etag or self._resumed_etag):
-            return self._error("the object has changed: it has another ETag", Meaning.CHANGED, status=412)
+        etag = request.etag or self._resumed_etag
+        if is_other_object(headers, etag) or (self._compares and etag_of(headers) != etag):
+            code = "PreconditionFailed" if self._compares else ""
+            return self._error("the object has changed: it has another ETag", Meaning.CHANGED, 412, code)
         start = request.start + (0 if self._is_expected else self._received)
         if self._is_expected or (request.stop is None and start == 0) or is_range(status, headers, start, request.stop):
             return None

@@ -1,7 +1,6 @@
 """A libcurl handle that does one request after another: what GET and PUT have in common, and how handles are set up."""
 
 import os
-import ssl
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
@@ -10,28 +9,26 @@ from typing import NamedTuple
 
 import pycurl
 
+from datas3t.transport.causes import clocks, failed_connection, is_over, refusal
 from datas3t.transport.head import retry_after, s3_error_code
 from datas3t.transport.messages import Request, Response, TransferError, without_query
 from datas3t.transport.policy import Meaning, Remedy, meaning_of_code, meaning_of_curl_error, meaning_of_status
+from datas3t.transport.trust import ca_bundle
 
 MAX_ERROR_BODY = 64 << 10  # bytes of an error response that are read; S3's error documents have about 1 KiB
 _NO_REQUEST = Request("GET", "")
-_CA_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# Where the systems keep their CA bundles. The libcurl in pycurl's wheel knows only the place on Red Hat.
-_CA_BUNDLES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
 
 
 class Options(NamedTuple):
-    """Timeouts in seconds: to connect; without a byte; and without a byte in GETs of small ranges."""
+    """Timeouts in seconds: to connect; without a byte; and without a byte in GETs of small ranges.
+
+    `unconditional` are the hosts that do not understand If-Match as HTTP defines it, found out by requests.
+    """
 
     connect_timeout: float
     stall_timeout: float
     small_stall_timeout: float
+    unconditional: set[str]
 
 
 class Transfer(ABC):
@@ -131,19 +128,23 @@ class Transfer(ABC):
         """Return the error for a try without a complete response."""
         # The server may have closed the other idle connections too, as when it restarts.
         self._new_connection = True
-        return self._error(message or f"the connection failed (libcurl error {error})", meaning_of_curl_error(error))
+        return self._error(failed_connection(error, message), meaning_of_curl_error(error))
 
     def _refused(self, status: int, headers: dict[str, str]) -> TransferError:
         """Return the error for a response with an error status."""
-        code = s3_error_code(b"".join(self._pieces)[:MAX_ERROR_BODY])
-        meaning = meaning_of_status(self.request.method, status, code)
-        return self._error(f"S3 returned {status} {code}".rstrip(), meaning, status, code, retry_after(headers))
+        body = b"".join(self._pieces)[:MAX_ERROR_BODY]
+        code = s3_error_code(body)
+        meaning = meaning_of_status(self.request.method, status, code, is_over=is_over(self._url, headers))
+        cause = refusal(status, code, headers, body)
+        if Meaning.EXPIRED in meaning:
+            cause += clocks(code, self._url, headers, body, is_new=self.taken[Remedy.RENEW_URL] > 0)
+        return self._error(cause, meaning, status, code, retry_after(headers))
 
     def _error(
         self, cause: str, meaning: Meaning, status: int = 0, code: str = "", retry_after: float = 0.0
     ) -> TransferError:
         message = f"{self.request.method} {without_query(self._url)}: {cause}"
-        return TransferError(message, status, code, meaning, retry_after)
+        return TransferError(message, status, code, meaning, retry_after, cause)
 
 
 def new_handle(options: Options) -> pycurl.Curl:
@@ -164,12 +165,10 @@ def new_handle(options: Options) -> pycurl.Curl:
 
 
 def _set_ca_bundle(curl: pycurl.Curl) -> None:
-    """Set the CA bundle: the one that the environment names, otherwise the system's."""
-    named = next((path for name in _CA_VARIABLES if (path := os.environ.get(name))), None)
-    usual = (path for path in (ssl.get_default_verify_paths().cafile, *_CA_BUNDLES) if path and Path(path).is_file())
-    if named and Path(named).is_dir():
-        curl.setopt(pycurl.CAPATH, named)
-    elif bundle := named or next(usual, None):
-        curl.setopt(pycurl.CAINFO, bundle)
+    trusted = ca_bundle()
+    if trusted and Path(trusted.path).is_dir():
+        curl.setopt(pycurl.CAPATH, trusted.path)
+    elif trusted:
+        curl.setopt(pycurl.CAINFO, trusted.path)
     if folder := os.environ.get("SSL_CERT_DIR"):
         curl.setopt(pycurl.CAPATH, folder)

@@ -27,19 +27,34 @@ def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
 
 
 def etag_of(headers: Mapping[str, str]) -> str:
-    """Return the ETag without its quotes, or "" if the response has no ETag."""
-    return headers.get("etag", "").strip('"')
+    """Return the ETag as `bare_etag` does, or "" if the response has no ETag."""
+    return bare_etag(headers.get("etag", ""))
+
+
+def bare_etag(etag: str) -> str:
+    """Return an ETag without its quotes, and without the mark of a weak one, which proxies add to strong ones.
+
+    The quotes may be missing, and there may be others inside.
+    """
+    etag = etag.strip().removeprefix("W/")
+    return etag[1:-1] if len(etag) > 1 and etag[0] == etag[-1] == '"' else etag
 
 
 def is_other_object(headers: Mapping[str, str], etag: str | None) -> bool:
-    """Whether a response has an ETag, and one other than `etag`. False if any ETag will do."""
-    return etag is not None and etag_of(headers) not in ("", etag)
+    """Whether a response has an ETag, and one other than `etag`. False if any will do, or the object's is not known."""
+    return bool(etag) and etag_of(headers) not in ("", etag)
 
 
 def is_range(status: int, headers: Mapping[str, str], start: int, stop: int | None) -> bool:
-    """Whether a response declares that it holds exactly bytes `start` to `stop` (None: any end) of the object."""
-    declared = _CONTENT_RANGE.match(headers.get("content-range", ""))
-    return status == 206 and declared is not None and int(declared[1]) == start and stop in (None, int(declared[2]) + 1)
+    """Whether a response declares that it holds exactly bytes `start` to `stop` (None: any end) of the object.
+
+    Some stores send ranges with status 200, and some the whole object, which is right if that was requested.
+    """
+    if status not in (200, 206):
+        return False
+    if declared := _CONTENT_RANGE.match(headers.get("content-range", "")):
+        return int(declared[1]) == start and stop in (None, int(declared[2]) + 1)
+    return status == 200 and start == 0 and headers.get("content-length", "") in ("", str(stop))
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

@@ -112,6 +112,7 @@ class TransferError(Exception):
         code: The S3 error code, such as "NoSuchKey"; "" if S3 sent no code.
         meaning: What the engine makes of it; the properties below say it in words.
         retry_after: The seconds that S3 asked to wait; 0 if it did not.
+        cause: The message without method, host and path.
     """
 
     def __init__(
@@ -121,13 +122,15 @@ class TransferError(Exception):
         code: str = "",
         meaning: Meaning = Meaning.FINAL,
         retry_after: float = 0.0,
+        cause: str = "",
     ) -> None:
-        super().__init__(message, status, code, meaning, retry_after)
+        super().__init__(message, status, code, meaning, retry_after, cause)
         self.message = message
         self.status = status
         self.code = code
         self.meaning = meaning
         self.retry_after = retry_after
+        self.cause = cause or message
 
     def __str__(self) -> str:
         return self.message
@@ -166,6 +169,11 @@ class TransferError(Exception):
     def declined(self) -> bool:
         """Whether S3 is up and has the object, but will not do this: another kind of request may succeed."""
         return self.status not in (0, 404) and not self.changed and not self.crowded
+
+
+def host_of(url: str) -> str:
+    """Return the host and the port of a URL."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 def without_query(url: str) -> str:

@@ -2,7 +2,8 @@
 
 | outcome of a try | meaning |
 |---|---|
-| 403 | EXPIRED: the URL has expired, or the clocks differ |
+| 401, 403, codes of expired requests | EXPIRED: the URL has expired, or the clocks differ |
+| any other 4xx after the URL's own end | EXPIRED, besides what it means otherwise |
 | 412, 416; GET: 404 without an S3 code | CHANGED: the object was replaced or deleted, or a proxy is mistaken |
 | code NoSuchKey | GONE: the object does not exist; S3 itself says so |
 | 429, 503, code SlowDown | TEMPORARY and CROWDED: S3 asks for fewer requests |
@@ -51,6 +52,7 @@ class Remedy(enum.Enum):
 
 
 _BY_STATUS: Mapping[int, Meaning] = {
+    401: Meaning.EXPIRED,
     403: Meaning.EXPIRED,
     408: Meaning.TEMPORARY,
     412: Meaning.CHANGED,
@@ -64,9 +66,13 @@ _BY_STATUS: Mapping[int, Meaning] = {
 }
 _BY_CODE: Mapping[str, Meaning] = {
     "BadDigest": Meaning.TEMPORARY,
+    "ExpiredRequest": Meaning.EXPIRED,
+    "ExpiredToken": Meaning.EXPIRED,
     "IncompleteBody": Meaning.TEMPORARY,
     "InternalError": Meaning.TEMPORARY,
     "NoSuchKey": Meaning.GONE,
+    "RequestExpired": Meaning.EXPIRED,
+    "RequestTimeTooSkewed": Meaning.EXPIRED,
     "RequestTimeout": Meaning.TEMPORARY,
     "SlowDown": Meaning.TEMPORARY | Meaning.CROWDED,
 }
@@ -86,12 +92,20 @@ _PAUSE_GROWTH = 3  # how much longer each further pause may be
 _MAX_PAUSE = 5.0  # seconds; restarts and congestion of S3 take no longer
 
 
-def meaning_of_status(method: str, status: int, code: str) -> Meaning:
-    """Return what an error response means: its status (300 or more) and its S3 code, "" if it has none."""
+def meaning_of_status(method: str, status: int, code: str, *, is_over: bool = False) -> Meaning:
+    """Return what an error response means.
+
+    Args:
+        method: The method of the request.
+        status: The status, 300 or more.
+        code: S3's error code; "" if there is none.
+        is_over: Whether the time of the presigned URL is over. Stores answer such a URL with several statuses.
+    """
+    expired = Meaning.EXPIRED if is_over and 400 <= status < 500 else Meaning.FINAL
     # S3 itself always says NoSuchKey. A 404 without it comes from a proxy, which may be mistaken.
     if method == "GET" and status == 404 and not code:
-        return Meaning.CHANGED
-    return _BY_STATUS.get(status, Meaning.FINAL) | meaning_of_code(code)
+        return Meaning.CHANGED | expired
+    return _BY_STATUS.get(status, Meaning.FINAL) | meaning_of_code(code) | expired
 
 
 def meaning_of_code(code: str) -> Meaning:

@@ -12,9 +12,8 @@ import pycurl
 
 from datas3t.transport.handle import Options, new_handle
 from datas3t.transport.head import is_other_object, is_range, parse_head
-from datas3t.transport.messages import SMALL, Range, Request
+from datas3t.transport.messages import SMALL, Range, Request, host_of
 
-_STATUS_LINE = b"HTTP/1.1 206 Partial Content\r\n"
 _CHECK_INTERVAL = 0.25  # seconds between two searches for requests without a response
 # A request without a response is given up when others were sent after it and have their responses, and it has waited
 # this many seconds, and this many times as long as the slowest of the others. `Get` then requests its range again.
@@ -120,7 +119,7 @@ class Sweep:
     def _take_handles(self, count: int) -> "dict[pycurl.Curl, _SweepHandle]":
         """Return this many handles, and create those that do not exist yet."""
         for _ in range(len(self._handles), count):
-            self._handles.append(_SweepHandle(new_handle(self._options), self._options.small_stall_timeout))
+            self._handles.append(_SweepHandle(self._options))
         return {handle.curl: handle for handle in self._handles[:count]}
 
     def _give_up(self, handles: "Iterable[_SweepHandle]", sent_before: float) -> int:
@@ -155,21 +154,25 @@ class _HeadFormat(NamedTuple):
     """How a server writes the head of a response: where the lines that matter are, and what they must be."""
 
     lines: int
+    status: bytes  # the line
     etag_line: int
-    etag: bytes  # the line, with %s for the ETag
+    etag: tuple[bytes, bytes]  # the line before and after the ETag
     range_line: int
     range: bytes  # the beginning of the line, with %d for the first and the last byte
 
 
-def _format_of(lines: list[bytes]) -> _HeadFormat | None:
-    """Return the format of this head, or None if it is not clear which lines matter."""
+def _format_of(lines: list[bytes], etag: bytes) -> _HeadFormat | None:
+    """Return the format of this head, which has this ETag, or None if it is not clear which lines matter."""
     names = [line.partition(b":")[0] for line in lines]
     lower = [name.lower() for name in names]
     if lower.count(b"etag") != 1 or lower.count(b"content-range") != 1:
         return None
     etag_line, range_line = lower.index(b"etag"), lower.index(b"content-range")
+    before, _, after = lines[etag_line].partition(etag or b"\n")
+    if not etag or not after or not before.lower().startswith(b"etag:"):
+        return None
     return _HeadFormat(
-        len(lines), etag_line, names[etag_line] + b': "%s"\r\n', range_line, names[range_line] + b": bytes %d-%d/"
+        len(lines), lines[0], etag_line, (before, after), range_line, names[range_line] + b": bytes %d-%d/"
     )
 
 
@@ -185,7 +188,9 @@ class _SweepHandle:
         "_etag_line",
         "_format",
         "_lines",
+        "_options",
         "_pieces",
+        "_raw_etag",
         "_start",
         "_stop",
         "_url",
@@ -194,19 +199,20 @@ class _SweepHandle:
         "number",
     )
 
-    def __init__(self, curl: pycurl.Curl, stall_timeout: float) -> None:
-        self.curl = curl
+    def __init__(self, options: Options) -> None:
+        self.curl = curl = new_handle(options)
+        self._options = options
         self.number = 0
         self.began = 0.0
         self._url = self._etag = ""
-        self._etag_line = b""
+        self._raw_etag = self._etag_line = b""
         self._format: _HeadFormat | None = None
         self._lines: list[bytes] = []
         self._pieces: list[bytes] = []
         curl.setopt(pycurl.HEADERFUNCTION, self._lines.append)
         curl.setopt(pycurl.WRITEFUNCTION, self._pieces.append)
         curl.setopt(pycurl.MAXFILESIZE_LARGE, SMALL)
-        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(stall_timeout)))
+        curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(options.small_stall_timeout)))
 
     def begin(self, number: int, wanted: Range, now: float) -> None:
         """Set the handle up for a range, which has this number in its sweep."""
@@ -217,9 +223,12 @@ class _SweepHandle:
         if url != self._url:
             self._url = url
             self.curl.setopt(pycurl.URL, url)
-        if etag != self._etag:
+        unconditional = self._options.unconditional
+        if etag != self._etag or unconditional:
             self._etag = etag
-            self.curl.setopt(pycurl.HTTPHEADER, [f'If-Match: "{etag}"'])
+            self._raw_etag = etag.encode("latin-1", "replace")
+            conditional = etag and not (unconditional and host_of(url) in unconditional)
+            self.curl.setopt(pycurl.HTTPHEADER, [b'If-Match: "%s"' % self._raw_etag] if conditional else None)
             self._remember(self._format)
         self.curl.setopt(pycurl.RANGE, f"{self._start}-{self._stop - 1}")
 
@@ -252,7 +261,7 @@ class _SweepHandle:
         return (
             head is not None
             and len(lines) == head.lines
-            and lines[0] == _STATUS_LINE
+            and lines[0] == head.status
             and lines[head.etag_line] == self._etag_line
             and lines[head.range_line].startswith(head.range % (self._start, self._stop - 1))
         )
@@ -262,10 +271,10 @@ class _SweepHandle:
         status, headers = parse_head(self._lines)
         if is_other_object(headers, self._etag) or not is_range(status, headers, self._start, self._stop):
             return False
-        self._remember(_format_of(self._lines))
+        self._remember(_format_of(self._lines, self._raw_etag))
         return True
 
     def _remember(self, head: _HeadFormat | None) -> None:
         self._format = head
         if head is not None:
-            self._etag_line = head.etag % self._etag.encode()
+            self._etag_line = self._raw_etag.join(head.etag)

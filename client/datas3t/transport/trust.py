@@ -1,0 +1,34 @@
+"""Which certificates are trusted: those that the environment names, otherwise the system's."""
+
+import os
+import ssl
+from pathlib import Path
+from typing import NamedTuple
+
+_VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+# Where the systems keep their CA bundles. The libcurl in pycurl's wheel knows only the place on Red Hat.
+_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+class Trusted(NamedTuple):
+    """A file or folder of CA certificates, and the variable that names it ("" for the system's)."""
+
+    path: str
+    variable: str
+
+    def __str__(self) -> str:
+        return f"{self.path}, named by {self.variable}," if self.variable else self.path
+
+
+def ca_bundle() -> Trusted | None:
+    """Return the certificates that count: those of the first variable that is set, otherwise the system's file."""
+    for name in _VARIABLES:
+        if path := os.environ.get(name):
+            return Trusted(path, name)
+    usual = (path for path in (ssl.get_default_verify_paths().cafile, *_BUNDLES) if path and Path(path).is_file())
+    return next((Trusted(path, "") for path in usual), None)
