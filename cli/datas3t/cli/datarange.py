@@ -2,18 +2,16 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from datas3t.cli import completion, decompression, options, output
+from datas3t.cli import completion, decompression, options, output, paths
 
 if TYPE_CHECKING:
     from datas3t.client import Datapoint
 
 _CHUNK_SIZE = 5 << 20  # bytes
-_FILE = click.Path(path_type=Path)
 
 
 @click.group()
@@ -30,14 +28,15 @@ def datarange() -> None:
     help="Number the files from the next free key of this datas3t on.",
     shell_complete=completion.datas3ts,
 )
-@click.option("--output", "archive", required=True, type=_FILE, help="The archive to write.")
-@click.argument("source", nargs=-1, required=True, type=_FILE)
+@click.option("--output", "archive", required=True, type=paths.FILE, help="The archive to write; - is standard output.")
+@click.argument("source", nargs=-1, required=True, type=paths.SOURCE)
 @options.server_url()
-def pack(first: int | None, after: str | None, archive: Path, source: Sequence[Path]) -> None:
+def pack(first: int | None, after: str | None, archive: str, source: Sequence[str]) -> None:
     """Pack files and folders into an archive of numbered datapoints.
 
     The files are numbered in the order of their paths and keep their extensions. FILE.names.jsonl, written next to the
-    archive, has a line {"key", "path"} for each file. No server is needed, except for --after.
+    archive, has a line {"key", "path"} for each file; standard output has the archive alone. No server is needed,
+    except for --after.
 
     \b
       datas3t datarange pack --output photos.tar ~/photos
@@ -50,27 +49,28 @@ def pack(first: int | None, after: str | None, archive: Path, source: Sequence[P
     if after is not None:
         with options.client() as client:
             first = client.next_key(after)
-    with output.bars() as progress:
-        done = pack_files(source, archive, first=1 if first is None else first, progress=progress)
-    output.result(f"{archive}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
-    output.note(f"The keys and paths of the files are in {done.names}")
+    with paths.to_write(archive) as file, output.bars() as progress:
+        done = pack_files(source, file, first=1 if first is None else first, progress=progress)
+    _tell(archive, f"datapoints {done.first} to {done.last}, {output.size(done.size)}")
+    if archive != paths.STANDARD:
+        output.note(f"The keys and paths of the files are in {done.names}")
 
 
 @datarange.command("upload-tar")
 @options.DATAS3T
-@click.option("--file", "archive", required=True, type=_FILE, help="The archive to upload.")
+@click.option("--file", "archive", required=True, type=paths.FILE, help="The archive to upload; - is standard input.")
 @options.transfer
 @options.server_url()
-def upload_tar(datas3t: str, archive: Path, max_parallelism: int, max_retries: int) -> None:
+def upload_tar(datas3t: str, archive: str, max_parallelism: int, max_retries: int) -> None:
     """Upload an archive. To resume after an interruption, run the same command again.
 
     \b
       datas3t datarange upload-tar --datas3t photos --file photos.tar
     """
     began = time.monotonic()
-    with options.client() as client, output.bars() as progress:
+    with paths.to_read(archive) as file, options.client() as client, output.bars() as progress:
         done = client.upload_tar(
-            datas3t, archive, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
+            datas3t, file, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
         )
     output.result(f"{datas3t}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
     output.note(_duration_and_rate(done.size, time.monotonic() - began))
@@ -81,7 +81,11 @@ def upload_tar(datas3t: str, archive: Path, max_parallelism: int, max_retries: i
 @options.FIRST
 @options.LAST
 @click.option(
-    "--output", "archive", required=True, type=_FILE, help="The archive to write. It appears only when it is complete."
+    "--output",
+    "archive",
+    required=True,
+    type=paths.FILE,
+    help="The archive to write. It appears only when it is complete. - is standard output.",
 )
 @options.transfer
 @click.option(
@@ -93,7 +97,7 @@ def upload_tar(datas3t: str, archive: Path, max_parallelism: int, max_retries: i
 )
 @options.server_url()
 def download_tar(
-    datas3t: str, first: int, last: int, archive: Path, max_parallelism: int, max_retries: int, chunk_size: int
+    datas3t: str, first: int, last: int, archive: str, max_parallelism: int, max_retries: int, chunk_size: int
 ) -> None:
     """Download datapoints as an archive. To resume after an interruption, run the same command again.
 
@@ -102,18 +106,18 @@ def download_tar(
     """
     options.check_range(first, last)
     began = time.monotonic()
-    with options.client() as client, output.bars() as progress:
+    with paths.to_write(archive) as file, options.client() as client, output.bars() as progress:
         done = client.download_tar(
             datas3t,
             first,
             last,
-            archive,
+            file,
             max_parallelism=max_parallelism,
             max_retries=max_retries,
             chunk_size=chunk_size,
             progress=progress,
         )
-    output.result(f"{archive}: {output.size(done.size)}")
+    _tell(archive, output.size(done.size))
     output.note(_duration_and_rate(done.size, time.monotonic() - began))
 
 
@@ -198,3 +202,11 @@ def cat_range(name: str, first: int, last: int, decompress: bool, newline: bool)
 
 def _duration_and_rate(size: int, seconds: float) -> str:
     return f"{seconds:.1f} s, {output.size(int(size / max(seconds, 0.001)))}/s"
+
+
+def _tell(archive: str, text: str) -> None:
+    """Print what an archive is, away from the archive itself."""
+    if archive == paths.STANDARD:
+        output.note(f"standard output: {text}")
+    else:
+        output.result(f"{archive}: {text}")

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from datas3t.cli import aggregate, aliases, bucket, completion, datarange, datas3t, options, output, server
+from datas3t.cli import aggregate, aliases, bucket, completion, datarange, datas3t, options, output, paths, server
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -59,6 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     if instruction := os.environ.get(completion.VARIABLE):
         return completion.complete(cli, instruction)
     try:
+        paths.refuse_empty(list(arguments))
         with cli.make_context("datas3t", list(arguments)) as context:
             result = cli.invoke(context)
     except click.exceptions.Exit as done:

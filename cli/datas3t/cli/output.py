@@ -199,6 +199,8 @@ def _message(error: BaseException) -> str:
         return _one_line(error.format_message())
     if isinstance(error, ModuleNotFoundError) and (extra := _EXTRAS.get((error.name or "").partition(".")[0])):
         return f"this command needs optional packages; run: pip install 'datas3t[{extra}]'"
+    if isinstance(error, UnicodeEncodeError):
+        return f"{_one_line(repr(error.object))} is not valid Unicode; only paths may have such bytes"
     if isinstance(error, OSError) and error.strerror:
         return _one_line(f"{error.filename}: {error.strerror}" if error.filename else error.strerror)
     if type(error).__module__.startswith("datas3t.") or isinstance(error, OSError):

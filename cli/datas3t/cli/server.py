@@ -7,6 +7,7 @@ import click
 
 from datas3t.cli import output
 from datas3t.cli.options import DURATION, SIZE, server_url
+from datas3t.cli.paths import FOLDER
 
 
 @click.command()
@@ -24,7 +25,7 @@ from datas3t.cli.options import DURATION, SIZE, server_url
     "--cache-dir",
     envvar="CACHE_DIR",
     show_envvar=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="The folder that caches indices.  [default: the user's cache folder]",
 )
 @click.option(
@@ -112,7 +113,7 @@ def server(
 @click.command()
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="The folder that stores everything.  [default: the user's data folder]",
 )
 @click.option(

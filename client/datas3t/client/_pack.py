@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from datas3t.archive import names, parts, write
-from datas3t.client._transfers import output_file
+from datas3t.client._transfers import output_file, paths
 from datas3t.client.errors import FileError, InvalidArgument
 from datas3t.client.progress import Progress, Reporter
 
@@ -78,13 +78,14 @@ def pack(
     Raises:
         FileError: A file cannot be read, changed while it was packed, or is not a regular file or a folder; or a folder
             contains a link to a folder; or the output cannot be written.
-        InvalidArgument: There is no file to pack, or the files do not fit into one archive or into the range of keys.
+        InvalidArgument: There is no file to pack, a path is empty, or the files do not fit into one archive or into the
+            range of keys.
     """
     # Find the files. The output may be within a folder that is packed.
     archive = output_file.resolve(output)
     listing = output_file.resolve(archive.with_name(archive.name + ".names.jsonl"))
     own = {str(path) for each in (archive, listing) for path in (each, output_file.partial(each))}
-    files = _find(sources, own)
+    files = _find([paths.checked(source, "a source") for source in sources], own)
 
     # Check the limits before anything is written.
     if not files:
@@ -114,17 +115,16 @@ def extension(name: str) -> str:
     if last in _COMPRESSORS and before and inner:
         last = f"{inner}.{last}"
     try:
-        last.encode()
-    except UnicodeEncodeError:
+        return os.fsencode(last).decode()
+    except UnicodeError:
         return "bin"
-    return last
 
 
-def _find(sources: Iterable[str | os.PathLike[str]], left_out: set[str]) -> list[_File]:
+def _find(sources: Iterable[str], left_out: set[str]) -> list[_File]:
     """Return all files of the sources once each, sorted by path, without those in `left_out`."""
     files: dict[str, _File] = {}
     for source in sources:
-        for path in _walk(os.fspath(source)):
+        for path in _walk(source):
             if os.path.realpath(path) not in left_out:
                 files.setdefault(os.path.abspath(path), _regular_file(path))
     return sorted(files.values(), key=lambda file: os.fsencode(file.path).split(b"/"))
@@ -174,7 +174,7 @@ def _write(files: list[_File], first: int, archive: Path, listing: Path, reporte
 
 
 def _write_name(lines: TextIO, key: int, path: str) -> None:
-    lines.write(json.dumps({"key": key, "path": path}) + "\n")
+    lines.write(json.dumps({"key": key, "path": paths.in_utf8(path)}) + "\n")
 
 
 def _copy(file: _File, out: BinaryIO, buffer: memoryview, done: int, reporter: Reporter) -> int:

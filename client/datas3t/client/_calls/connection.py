@@ -56,6 +56,8 @@ def resolve_address(url: str | None = None) -> Address:
     Raises:
         InvalidArgument: The URL is not valid, or has more than scheme, host and port.
     """
+    if url == "":
+        raise InvalidArgument(f"the server URL is empty; give one, such as {_DEFAULT_URL}, or None")
     url = (url or os.environ.get("DATAS3T_SERVER_URL") or _DEFAULT_URL).rstrip("/")
     try:
         parts = urlsplit(url)

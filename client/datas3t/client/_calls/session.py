@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from datas3t.client._calls.connection import Connection, connect, resolve_address
+from datas3t.client.errors import InvalidArgument
 from datas3t.local import folders
 
 
@@ -24,6 +25,8 @@ class Session:
     ) -> None:
         self._address = resolve_address(url)
         self._timeout = timeout
+        if cache_dir == "":
+            raise InvalidArgument("cache_dir is empty; name a folder, or leave it out")
         self._cache_dir = cache_dir or os.environ.get("DATAS3T_CACHE_DIR")
         self.max_cache_size = max_cache_size
         self._connection: Connection | None = None

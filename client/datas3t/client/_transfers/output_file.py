@@ -1,25 +1,40 @@
 """Output files that appear complete or not at all: written under a temporary name in the same folder, then renamed."""
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from datas3t.client._transfers import paths
 from datas3t.client.errors import Datas3tError, FileError
 from datas3t.local import atomic
 
+_PARTIAL = ".datas3t-part"
+_MAX_NAME = 240  # bytes; the longest name of usual file systems has 255, and some suffixes are added
+
 
 def resolve(path: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of an output, with links resolved. Raise FileError if no file can be written there."""
-    resolved = Path(os.path.realpath(path))
+    """Return the absolute path of an output, with links resolved.
+
+    Raises:
+        InvalidArgument: The path is empty.
+        FileError: No file can be written there.
+    """
+    given = paths.checked(path, "the output")
+    if os.path.basename(given) in ("", ".", ".."):
+        raise FileError(f"{given} names a folder; add the name of a file")
+    resolved = Path(os.path.realpath(given))
     folder = resolved.parent
-    with os_errors_as_file_error(resolved):
+    with os_errors_as_file_error(Path(given)):
+        # First, because links to pipes lead to names that do not exist.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if not stat.S_ISREG(mode := os.stat(given).st_mode):
+                raise FileError(f"{given} is {_kind(mode)}, not a regular file; name another output")
         if not folder.is_dir():
             raise FileError(f"{folder} is not a folder; create it, or name another output")
-        if resolved.exists() and not stat.S_ISREG(resolved.stat().st_mode):
-            raise FileError(f"{resolved} exists and is not a regular file; name another output")
         if not os.access(folder, os.W_OK | os.X_OK):
             raise FileError(f"{folder} is not writable; name another output, or change its permissions")
     return resolved
@@ -27,7 +42,10 @@ def resolve(path: str | os.PathLike[str]) -> Path:
 
 def partial(path: Path) -> Path:
     """Return the temporary name of an output until it is complete."""
-    return path.with_name(f".{path.name}.datas3t-part")
+    name = f".{path.name}{_PARTIAL}"
+    if len(os.fsencode(name)) > _MAX_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()}{_PARTIAL}"
+    return path.with_name(name)
 
 
 def publish(path: Path) -> None:
@@ -56,3 +74,12 @@ def partial_removed(*paths: Path) -> Iterator[None]:
         for path in paths:
             with contextlib.suppress(OSError):
                 partial(path).unlink()
+
+
+def _kind(mode: int) -> str:
+    """Return in words what a file is that is not a regular one."""
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return "a pipe"
+    return "a socket" if stat.S_ISSOCK(mode) else "a device"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from datas3t.client._transfers import paths
 from datas3t.client.errors import FileError
 
 
@@ -40,8 +41,13 @@ class Source:
 
 @contextmanager
 def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
-    """Open an archive file for the block. Raise FileError if it is not a readable regular file."""
-    absolute = os.path.abspath(path)
+    """Open an archive file for the block.
+
+    Raises:
+        InvalidArgument: The path is empty.
+        FileError: It is not a readable regular file.
+    """
+    absolute = os.path.abspath(paths.checked(path, "the archive"))
     try:
         # O_NONBLOCK: opening a pipe would wait for a writer.
         fd = os.open(absolute, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
