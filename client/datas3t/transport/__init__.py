@@ -16,6 +16,7 @@ from datas3t.transport.bodies import Body, FileRange, FileSink, MemoryRange, Mem
 from datas3t.transport.engine import Engine, Observed
 from datas3t.transport.head import s3_error_code
 from datas3t.transport.messages import Range, Request, Response, TransferError
+from datas3t.transport.proxies import grpc_proxy_variable, is_loopback
 
 __all__ = [
     "Body",
@@ -30,5 +31,7 @@ __all__ = [
     "Response",
     "Sink",
     "TransferError",
+    "grpc_proxy_variable",
+    "is_loopback",
     "s3_error_code",
 ]

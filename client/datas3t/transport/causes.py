@@ -92,8 +92,6 @@ def failed_connection(error: int, message: str) -> str:
         return f"TLS fails ({words}); if the port speaks plain HTTP, write http://"
     if error in _NOT_HTTP:
         return f"what answers is no HTTP server ({words}); if the port speaks TLS, write https://"
-    if error == pycurl.E_COULDNT_RESOLVE_PROXY:
-        return f"{words}; http_proxy or https_proxy names the proxy"
     return words
 
 

@@ -13,6 +13,7 @@ from datas3t.transport.causes import clocks, failed_connection, is_over, refusal
 from datas3t.transport.head import retry_after, s3_error_code
 from datas3t.transport.messages import Request, Response, TransferError, without_query
 from datas3t.transport.policy import Meaning, Remedy, meaning_of_code, meaning_of_curl_error, meaning_of_status
+from datas3t.transport.proxies import hosts_without_proxy, proxy_variable
 from datas3t.transport.trust import ca_bundle
 
 MAX_ERROR_BODY = 64 << 10  # bytes of an error response that are read; S3's error documents have about 1 KiB
@@ -128,7 +129,10 @@ class Transfer(ABC):
         """Return the error for a try without a complete response."""
         # The server may have closed the other idle connections too, as when it restarts.
         self._new_connection = True
-        return self._error(failed_connection(error, message), meaning_of_curl_error(error))
+        cause = failed_connection(error, message)
+        if proxy := proxy_variable(self._url):
+            cause += f" (through the proxy that {proxy} names)"
+        return self._error(cause, meaning_of_curl_error(error))
 
     def _refused(self, status: int, headers: dict[str, str]) -> TransferError:
         """Return the error for a response with an error status."""
@@ -148,13 +152,14 @@ class Transfer(ABC):
 
 
 def new_handle(options: Options) -> pycurl.Curl:
-    """Return a handle with the options that all requests share. libcurl finds proxies itself (http_proxy, no_proxy)."""
+    """Return a handle with the options that all requests share. libcurl finds proxies itself (http_proxy, ...)."""
     curl = pycurl.Curl()
     curl.setopt(pycurl.NOSIGNAL, 1)
     curl.setopt(pycurl.TCP_NODELAY, 1)
     curl.setopt(pycurl.TCP_KEEPALIVE, 1)
     curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
     curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    curl.setopt(pycurl.NOPROXY, hosts_without_proxy())
     curl.setopt(pycurl.FOLLOWLOCATION, 0)  # a signature holds for one host only
     curl.setopt(pycurl.CONNECTTIMEOUT_MS, round(options.connect_timeout * 1000))
     curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)

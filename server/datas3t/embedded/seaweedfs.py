@@ -80,26 +80,13 @@ class SeaweedFS(Daemon):
 
     def client(self, endpoint: str | None = None, read_timeout: float = 60.0) -> "S3Client":
         """Return a boto3 client without retries. `endpoint` is the address of a relay in front of the store."""
-        import boto3  # noqa: PLC0415 - takes a third of a second
-        from botocore.config import Config  # noqa: PLC0415
+        from botocore.config import Config  # noqa: PLC0415 - takes a third of a second
 
-        return boto3.client(
-            "s3",
-            endpoint_url=endpoint or self.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                proxies={},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-                retries={"total_max_attempts": 1},
-                connect_timeout=5,
-                read_timeout=read_timeout,
-            ),
-        )
+        from datas3t.server.s3.clients import CONFIG, Location, plain_client  # noqa: PLC0415
+
+        location = Location(endpoint or self.endpoint, "", "us-east-1", self.access_key, self.secret_key)
+        once = Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=read_timeout)
+        return plain_client(location, CONFIG.merge(once))
 
     def _flags(self) -> list[str]:
         """Return the command-line flags of `weed mini`."""

@@ -1,9 +1,16 @@
-"""The server's address, from a URL, the environment or the default."""
+"""The server's address, from a URL, the environment or the default, and the proxy on the way to it."""
+
+from typing import TYPE_CHECKING
 
 import pytest
 
+from datas3t.client import Client
 from datas3t.client._calls.connection import resolve_address
-from datas3t.client.errors import InvalidArgument
+from datas3t.client.errors import InvalidArgument, Unavailable
+from datas3t.embedded.ports import free_ports
+
+if TYPE_CHECKING:
+    from datas3t.server.app import Server
 
 
 @pytest.mark.parametrize(
@@ -36,3 +43,20 @@ def test_without_a_url_the_environment_counts_and_then_the_default(monkeypatch: 
 def test_an_invalid_address_is_refused(url: str) -> None:
     with pytest.raises(InvalidArgument, match="server URL"):
         resolve_address(url)
+
+
+def test_calls_to_this_machine_go_through_no_proxy(server: "Server", monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{free_ports(1)[0]}")
+    for variable in ("no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    with Client(server.url.replace("127.0.0.1", "localhost")) as client:
+        assert isinstance(client.list_buckets(), list)
+
+
+def test_a_proxy_in_between_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)[0]}")
+    for variable in ("grpc_proxy", "https_proxy", "no_grpc_proxy", "no_proxy"):
+        monkeypatch.delenv(variable, raising=False)
+    with Client("http://data.example:8765") as client, pytest.raises(Unavailable, match="proxy that http_proxy names"):
+        client.list_buckets()

@@ -12,7 +12,7 @@ import grpc
 
 from datas3t.client._calls.rpc import CallInterceptor
 from datas3t.client.errors import FileError, InvalidArgument
-from datas3t.transport import Engine
+from datas3t.transport import Engine, is_loopback
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
@@ -39,11 +39,13 @@ class Address:
         url: As a user writes it, "http://host:port".
         target: As gRPC takes it, "host:port".
         tls: Whether to use TLS.
+        loopback: Whether the host is this machine.
     """
 
     url: str
     target: str
     tls: bool
+    loopback: bool
 
 
 def resolve_address(url: str | None = None) -> Address:
@@ -70,7 +72,7 @@ def resolve_address(url: str | None = None) -> Address:
         raise InvalidArgument(f"the server URL {url!r} has more than scheme, host and port; write it as {_DEFAULT_URL}")
     tls = parts.scheme == "https"
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return Address(url, f"{host}:{port or (443 if tls else 80)}", tls)
+    return Address(url, f"{host}:{port or (443 if tls else 80)}", tls, is_loopback(parts.hostname))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +126,13 @@ def connect(address: Address, timeout: float) -> Connection:
     Raises:
         FileError: SSL_CERT_FILE names a file that cannot be read.
     """
+    # gRPC takes a proxy from the environment, which this machine's own addresses never need.
+    options = (*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0 if address.loopback else 1))
     if address.tls:
-        plain = grpc.secure_channel(
-            address.target, grpc.ssl_channel_credentials(_root_certificates()), options=_CHANNEL_OPTIONS
-        )
+        credentials = grpc.ssl_channel_credentials(_root_certificates())
+        plain = grpc.secure_channel(address.target, credentials, options=options)
     else:
-        plain = grpc.insecure_channel(address.target, options=_CHANNEL_OPTIONS)
+        plain = grpc.insecure_channel(address.target, options=options)
     interceptor = CallInterceptor(address.url, timeout)
     channel = grpc.intercept_channel(plain, interceptor)
     methods = cast(grpc.Channel, _UnregisteredMethods(channel))

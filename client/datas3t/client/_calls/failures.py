@@ -18,7 +18,7 @@ from datas3t.client.errors import (
     TransferRefused,
     Unavailable,
 )
-from datas3t.transport import TransferError
+from datas3t.transport import TransferError, grpc_proxy_variable
 
 _BY_CODE: dict[grpc.StatusCode, type[Datas3tError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
@@ -52,6 +52,8 @@ def from_rpc_error(error: grpc.RpcError, url: str) -> Datas3tError:
 
 def _transport_message(error: grpc.Call, kind: type[Datas3tError], url: str) -> str:
     if kind is Unavailable:
+        if proxy := grpc_proxy_variable(url):
+            return f"no datas3t server responds at {url} through the proxy that {proxy} names; check both addresses"
         return f"no datas3t server responds at {url}; check the address, or start one with `datas3t up`"
     if kind is DeadlineExceeded:
         return f"the server at {url} did not respond in time; try again"

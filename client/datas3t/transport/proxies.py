@@ -1,0 +1,50 @@
+"""Which connections go through a proxy: never those to this machine, otherwise as libcurl reads the environment."""
+
+import os
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment
+
+_LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, a name or an address without brackets, is this machine."""
+    host = host.rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)
+
+
+def hosts_without_proxy() -> str:
+    """Return what no_proxy says, in libcurl's spelling, with loopback added."""
+    listed = _first("no_proxy", "NO_PROXY")[1]
+    return listed if listed.strip() == "*" else ",".join([*filter(None, [listed]), *_LOOPBACK])
+
+
+def proxy_variable(url: str) -> str:
+    """Return the variable that names the proxy of libcurl's connections to a URL, or "" if they are direct."""
+    scheme = urlsplit(url).scheme
+    # A server knows HTTP_PROXY as a header of a request, so libcurl reads that one in lower case only.
+    upper = [] if scheme == "http" else [f"{scheme}_proxy".upper()]
+    return _variable(url, [f"{scheme}_proxy", *upper, "all_proxy", "ALL_PROXY"], ["no_proxy", "NO_PROXY"])
+
+
+def grpc_proxy_variable(url: str) -> str:
+    """Return the variable that names the proxy of gRPC's connections to a URL, or "" if they are direct."""
+    return _variable(url, ["grpc_proxy", "https_proxy", "http_proxy"], ["no_grpc_proxy", "no_proxy"])
+
+
+def _variable(url: str, proxies: list[str], exceptions: list[str]) -> str:
+    host = urlsplit(url).hostname or ""
+    direct = is_loopback(host) or proxy_bypass_environment(host, {"no": _first(*exceptions)[1]})
+    return "" if direct else _first(*proxies)[0]
+
+
+def _first(*names: str) -> tuple[str, str]:
+    """Return the first of these variables that has a value, with its value, or two empty texts."""
+    return next(((name, value) for name in names if (value := os.environ.get(name))), ("", ""))
