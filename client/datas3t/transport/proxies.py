@@ -1,9 +1,8 @@
 """Which connections go through a proxy: never those to this machine, otherwise as libcurl reads the environment."""
 
 import os
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
-from urllib.request import proxy_bypass_environment
 
 _LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
 
@@ -17,7 +16,8 @@ def is_loopback(host: str) -> bool:
         address = ip_address(host)
     except ValueError:
         return False
-    return address.is_loopback or bool(getattr(address, "ipv4_mapped", None) and address.ipv4_mapped.is_loopback)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def hosts_without_proxy() -> str:
@@ -41,7 +41,8 @@ def grpc_proxy_variable(url: str) -> str:
 
 def _variable(url: str, proxies: list[str], exceptions: list[str]) -> str:
     host = urlsplit(url).hostname or ""
-    direct = is_loopback(host) or proxy_bypass_environment(host, {"no": _first(*exceptions)[1]})
+    excepted = [name.strip().lower().lstrip(".") for name in _first(*exceptions)[1].split(",")]
+    direct = is_loopback(host) or any(name in ("*", host) or (name and host.endswith("." + name)) for name in excepted)
     return "" if direct else _first(*proxies)[0]
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 CONFIG = Config(
     signature_version="s3v4",
-    s3={"addressing_style": "path", "us_east_1_regional_endpoint": "regional", "use_arn_region": False},
+    # Without the last two, botocore takes their values from the environment.
+    s3={"addressing_style": "path", "us_east_1_regional_endpoint": "regional", "use_arn_region": False},  # type: ignore[arg-type] # the stubs lack some
     request_checksum_calculation="when_required",  # stores other than AWS reject headers that they do not know
     response_checksum_validation="when_required",
     retries={"mode": "standard", "total_max_attempts": 3},
