@@ -29,7 +29,8 @@ _API = """\
 <!-- made by `make gen` from proto/; do not edit it by hand -->
 
 gRPC and REST share one address. The gRPC package is `datas3t.v1`, and server reflection is enabled. Over REST the names
-below are the JSON names, 64-bit integers are JSON numbers, and fields marked *gRPC* do not exist.
+below are the JSON names, 64-bit integers are JSON numbers (in requests they may be quoted), and fields marked *gRPC* do
+not exist.
 
 Each method lists its own errors; [errors.md](errors.md) explains them. Any call may also fail with
 DATABASE_UNAVAILABLE, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with CREDENTIALS_UNREADABLE, and a REST

@@ -1,15 +1,20 @@
 """HTTP/1.1: for any bytes from a client, the response follows the contract, and the server keeps running."""
 
+import contextlib
 import gzip
 import json
+import logging
 import random
 import re
 import socket
+import time
 
 import pytest
 
-from datas3t.server.front.rest.server import MAX_BODY
+from datas3t import v1
+from datas3t.server.front.rest.body import MAX_BODY
 from datas3t.server.settings import Timeouts
+from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from tests.support.front import RunningFront, read_all, running_front
 from tests.support.stack import wait_until
 
@@ -176,13 +181,82 @@ def test_a_client_that_does_not_read_its_response_is_disconnected() -> None:
         assert len(read_all(sock)) < 21_000_000
 
 
-def test_a_body_that_does_not_match_its_content_encoding_is_a_400(front: RunningFront) -> None:
-    assert b"MALFORMED_REQUEST" in front.send_raw(post(_ADD_BUCKET, "Content-Encoding: gzip"))
-    assert front.send_raw(post(gzip.compress(_ADD_BUCKET), "Content-Encoding: gzip")).split()[1] == b"201"
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP", "identity, gzip"])
+def test_a_content_encoding_is_a_415(front: RunningFront, encoding: str) -> None:
+    headers = {"Content-Encoding": encoding}
+    response = front.request("POST", "/api/bucket", headers=headers, raw=gzip.compress(_ADD_BUCKET))
+    assert (response.status, response.reason) == (415, "CONTENT_ENCODING")
+    assert response.json["details"][0]["metadata"] == {"encoding": encoding}
+    assert front.send_raw(post(_ADD_BUCKET, "Content-Encoding: identity", "Connection: close")).split()[1] == b"201"
 
 
-def test_a_small_body_that_decompresses_to_a_large_one_is_a_413(front: RunningFront) -> None:
-    assert b"BODY_TOO_LARGE" in front.send_raw(post(gzip.compress(b" " * 2**28, 1), "Content-Encoding: gzip"))
+def test_compressed_bodies_are_neither_read_nor_decompressed(front: RunningFront) -> None:
+    bomb = gzip.compress(b" " * 2**28, 1)
+    started = time.monotonic()
+    for _ in range(30):
+        assert b"CONTENT_ENCODING" in front.send_raw(post(bomb, "Content-Encoding: gzip"))
+    assert time.monotonic() - started < 10, "30 such bodies stopped the event loop for 18 s"
+
+
+def test_a_refused_body_is_not_read_to_its_end(front: RunningFront) -> None:
+    size, chunk, sent = 2**30, b" " * 2**20, 0
+    with socket.create_connection(front.address, 20) as sock:
+        sock.sendall(f"POST /api/bucket HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+        with contextlib.suppress(ConnectionError):
+            while sent < size:
+                sock.sendall(chunk)
+                sent += len(chunk)
+    assert sent < 64 * 2**20
+
+
+def test_a_response_of_503_says_when_to_retry() -> None:
+    with running_front(is_ready=lambda: False) as front:
+        assert front.request("GET", "/readyz").headers["retry-after"] == "2"
+        front.front.drain(0)
+        refused = front.request("POST", "/api/bucket", {"name": "x"})
+        assert (refused.status, refused.headers["retry-after"]) == (503, "2")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"\\ud800": 1}',
+        b'{"name": "\\ud800"}',
+        b'{"name": "x", "bucket": "\\udfff\\ud800"}',
+        b'{"\\ud800": 1, "\\ud800": 2}',
+        b'{"name": {"\\ud800": 1}}',
+        b'{"name": ["\\ud800"]}',
+    ],
+)
+def test_halves_of_surrogate_pairs_are_a_400_anywhere(
+    front: RunningFront, caplog: pytest.LogCaptureFixture, body: bytes
+) -> None:
+    response = front.request("POST", "/api/bucket", raw=body)
+    assert response.status == 400
+    assert response.json["message"]
+    assert "log_id" not in caplog.text
+
+
+_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def test_a_traceparent_is_returned_and_logged(front: RunningFront, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="datas3t.server.calls"):
+        response = front.request("POST", "/api/bucket", {"name": "x"}, headers={"traceparent": _TRACE})
+    assert response.headers["traceparent"] == _TRACE
+    assert "trace_id=0af7651916cd43dd8448eb211c80319c" in caplog.text
+    with front.channel() as channel:
+        stub = BucketServiceStub(channel)
+        _, call = stub.AddBucket.with_call(v1.AddBucketRequest(name="x"), metadata=(("traceparent", _TRACE),))
+    assert ("traceparent", _TRACE) in [tuple(each) for each in call.trailing_metadata()]
+
+
+_OTHER_TRACES = ["", "x", _TRACE.upper(), "01" + _TRACE[2:], f"00-{'0' * 32}{_TRACE[35:]}"]
+
+
+@pytest.mark.parametrize("given", _OTHER_TRACES)
+def test_a_traceparent_that_is_not_one_is_ignored(front: RunningFront, given: str) -> None:
+    assert "traceparent" not in front.request("GET", "/api/bucket", headers={"traceparent": given}).headers
 
 
 @pytest.mark.parametrize("body", [{"name": "x"}, None])

@@ -65,7 +65,9 @@ def test_a_field_for_grpc_only_gets_its_fixed_value() -> None:
         ("[" * 200_000, MALFORMED, ""),
         ('{"data_size": ' + "9" * 5000 + "}", MALFORMED, ""),
         ('{"data_size": 1, "data_size": 1}', MALFORMED, "data_size"),
-        ('{"data_size": "1"}', MALFORMED, "data_size"),
+        ('{"data_size": "1.0"}', MALFORMED, "data_size"),
+        ('{"data_size": " 1"}', MALFORMED, "data_size"),
+        ('{"data_size": "-1"}', INVALID, "data_size"),
         ('{"data_size": 1.0}', MALFORMED, "data_size"),
         ('{"data_size": 1e3}', MALFORMED, "data_size"),
         ('{"data_size": 1.5}', MALFORMED, "data_size"),
@@ -113,7 +115,7 @@ def test_nested_messages_are_read_and_errors_name_their_path() -> None:
     response = v1.StartAggregateResponse()
     decode(b'{"source_datarange_download_urls": [{"datarange_id": 3}]}', response)
     assert response.source_datarange_download_urls[0].datarange_id == 3
-    wrong = '{"source_datarange_download_urls": [{}, {"datarange_id": "3"}]}'
+    wrong = '{"source_datarange_download_urls": [{}, {"datarange_id": "x"}]}'
     assert refuse(wrong, v1.StartAggregateResponse())[1] == "source_datarange_download_urls[1].datarange_id"
 
 
@@ -174,3 +176,10 @@ def test_deeply_nested_json_does_not_exhaust_the_stack(front: RunningFront) -> N
     nested: Any = b'{"name": ' + b"[" * depth + b"]" * depth + b"}"
     assert front.request("POST", "/api/v1/buckets", raw=nested).reason == MALFORMED
     assert front.request("POST", "/api/v1/buckets", {"name": "x"}).status == 201
+
+
+def test_integers_may_be_quoted(front: RunningFront) -> None:
+    request = {"first_datapoint_index": "9007199254740993", "number_of_datapoints": "2", "data_size": 1}
+    assert front.request("POST", "/api/v1/upload-datarange", request).status == 200
+    assert front.dataranges.last_request.first_datapoint_index == 2**53 + 1
+    assert front.dataranges.last_request.number_of_datapoints == 2

@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
@@ -221,12 +221,16 @@ def fake_services(gate: Gate, dataranges: FakeDataranges) -> Sequence[Service]:
 
 @contextlib.contextmanager
 def running_front(
-    address: Address = LOCALHOST, grpc_address: Address | None = None, timeouts: Timeouts = _DEFAULT_TIMEOUTS
+    address: Address = LOCALHOST,
+    grpc_address: Address | None = None,
+    timeouts: Timeouts = _DEFAULT_TIMEOUTS,
+    *,
+    is_ready: Callable[[], bool] = lambda: True,
 ) -> Iterator[RunningFront]:
     """Yield a front that serves until the block ends."""
     gate, dataranges, metrics = Gate(), cast(Any, FakeDataranges)(), Metrics()
     front = Front(
-        fake_services(gate, dataranges), metrics, lambda: True, addr=address, grpc_addr=grpc_address, timeouts=timeouts
+        fake_services(gate, dataranges), metrics, is_ready, addr=address, grpc_addr=grpc_address, timeouts=timeouts
     )
     front.start()
     try:

@@ -105,6 +105,8 @@ def rule_of(reason: v1.ErrorReason.ValueType) -> v1.ErrorRule:
 
 
 def _clipped(text: str, limit: int) -> str:
+    """Return at most `limit` characters. Halves of surrogate pairs are escaped: JSON can hold them, a status cannot."""
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

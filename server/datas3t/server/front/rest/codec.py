@@ -2,7 +2,8 @@
 
 Field names are the proto's. 64-bit integers are JSON numbers. A field without presence is always written, in the
 proto's order, unless its rest_field option leaves it out; null is never written, and is read as absent. An integer must
-be digits alone: 1.0 and 1e3 are refused, because a client that writes floats has lost digits beyond 2^53.
+be digits alone, with or without quotes: 1.0 and 1e3 are refused, because a client that writes floats has lost digits
+beyond 2^53.
 """
 
 import json
@@ -26,6 +27,7 @@ _INTEGERS = {
 }
 _TYPES = {*_INTEGERS, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
 _NO_SUCH_ID = (v1.ERROR_REASON_UPLOAD_NOT_FOUND, v1.ERROR_REASON_AGGREGATE_NOT_FOUND)
+_INTEGER = re.compile("-?[0-9]{1,30}")
 _MAX_QUOTED = 100  # characters of a field name from the request that an error repeats
 
 
@@ -197,7 +199,9 @@ def _scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
             raise _invalid(path, "a finite number")
         return number
     lowest, highest = _INTEGERS[field.type]
-    number = _typed(value, int, "an integer, without quotes, fraction or exponent", path)
+    # Languages whose numbers are doubles send 64-bit integers in quotes, as protobuf's own JSON does.
+    given = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+    number = _typed(given, int, "an integer, without fraction or exponent", path)
     if not lowest <= number <= highest:
         raise _invalid(path, f"from {lowest} to {highest}")
     return number
@@ -219,7 +223,7 @@ def _typed(value: Any, kinds: type | tuple[type, ...], expected: str, path: str)
 
 def _from_text(field: FieldDescriptor, text: str) -> Any:
     """Return the JSON value for a query parameter. Text of the wrong form is returned as it is, and refused later."""
-    if field.type in _INTEGERS and re.fullmatch("-?[0-9]{1,30}", text):
+    if field.type in _INTEGERS and _INTEGER.fullmatch(text):
         return int(text)
     if field.type == FieldDescriptor.TYPE_BOOL and text in ("true", "false"):
         return text == "true"
@@ -227,10 +231,10 @@ def _from_text(field: FieldDescriptor, text: str) -> Any:
 
 
 def _field(message: Message, name: str, prefix: str) -> FieldDescriptor:
-    field = message.DESCRIPTOR.fields_by_name.get(name)
-    if field is None or _option(field).grpc_only:
+    field = _by_name(message.DESCRIPTOR).get(name)
+    if field is None:
         raise _unknown_field(prefix + name)
-    return field  # type: ignore[return-value] # the stubs have two classes of descriptors
+    return field
 
 
 def _set_fixed(message: Message) -> None:
@@ -257,6 +261,12 @@ def _json_value(field: FieldDescriptor, value: Any) -> Any:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         return [_fields(item) for item in value] if field.is_repeated else _fields(value)
     return list(value) if field.is_repeated else value
+
+
+@cache
+def _by_name(message: Descriptor) -> dict[str, FieldDescriptor]:
+    """Return the fields of REST. protobuf's own map fails for names with half of a surrogate pair."""
+    return {field.name: field for field in _visible(message)}
 
 
 @cache

@@ -9,7 +9,7 @@ from aiohttp.web_protocol import RequestHandler
 from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.failures import failure_status, unexpected_status
-from datas3t.server.front.calls.observing import request_id
+from datas3t.server.front.calls.observing import Caller
 from datas3t.server.front.rest.responses import error_response, to_aiohttp
 from datas3t.server.settings import Timeouts
 
@@ -29,7 +29,8 @@ class Connection(RequestHandler):
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            lingering_time=timeouts.unread_body,
+            lingering_time=0,  # `body.discard` does that, with a limit
+            auto_decompress=False,  # a small body could become a huge one
             access_log=None,  # type: ignore[arg-type] # as in aiohttp's own runners
         )
         self._head_timeout = timeouts.request_head
@@ -66,4 +67,4 @@ class Connection(RequestHandler):
             error = failure_status(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NOT_HTTP))
         else:
             error = unexpected_status(exc or RuntimeError("aiohttp gave no cause"), "HTTP")
-        return to_aiohttp(error_response(error), request_id(None), close=True)
+        return to_aiohttp(error_response(error), Caller.of(()), close=True)

@@ -1,13 +1,16 @@
 """HTTP responses of the REST server, from a call's result or its error status."""
 
 import json
+from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohttp import web
 from google.rpc import status_pb2
 
 from datas3t.server.front.calls.failures import error_body, http_status
-from datas3t.server.front.calls.observing import REQUEST_ID
+from datas3t.server.front.calls.observing import Caller
+
+_RETRY_AFTER = "2"  # seconds
 
 
 class Response(NamedTuple):
@@ -24,14 +27,16 @@ def error_response(status: status_pb2.Status, allow: str = "") -> Response:
     return Response(http_status(status), json.dumps(error_body(status), ensure_ascii=False).encode(), allow=allow)
 
 
-def to_aiohttp(response: Response, call_id: str, *, close: bool) -> web.Response:
+def to_aiohttp(response: Response, caller: Caller, *, close: bool) -> web.Response:
     """Return aiohttp's response with the common headers; with `close`, it ends the connection.
 
     No cache may keep it: presigned URLs in a body work like passwords until they expire.
     """
-    headers = {REQUEST_ID: call_id, "Cache-Control": "no-store", "Server": "datas3t"}
+    headers = {**caller.headers(), "Cache-Control": "no-store", "Server": "datas3t"}
     if response.status != 204:
         headers["Content-Type"] = response.content_type
+    if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = _RETRY_AFTER
     if response.allow:
         headers["Allow"] = response.allow
     converted = web.Response(status=response.status, body=response.body, headers=headers)

@@ -13,8 +13,9 @@ from datas3t import v1
 from datas3t.server.call import Call
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.failures import CallFailed
-from datas3t.server.front.calls.observing import REQUEST_ID, observed, request_id
+from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.front.calls.running import RunningCalls
+from datas3t.server.front.rest import body
 from datas3t.server.front.rest.connection import Connection
 from datas3t.server.front.rest.invoke import invoke
 from datas3t.server.front.rest.responses import Response, error_response, to_aiohttp
@@ -22,7 +23,6 @@ from datas3t.server.front.rest.routes import Route, Routes, method_not_allowed
 from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Timeouts
 
-MAX_BODY = 4 * 2**20  # bytes; a completion with 10,000 ETags is under 1 MiB
 _MAX_QUERY_FIELDS = 100  # far more than any request has
 _PAGE_THREADS = 4  # of their own, so that the metrics respond even if all threads for calls are busy
 _CLOSE_SECONDS = 1.0  # for open connections to end by themselves
@@ -77,7 +77,7 @@ class RestServer:
             connection.await_head()
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        call_id = request_id(request.headers.get(REQUEST_ID))
+        caller = Caller.of(request.headers.items())
         page = self._pages.get(request.path)
         if page is not None and request.method in _READING:
             if page.in_thread:
@@ -85,17 +85,22 @@ class RestServer:
                 response = await loop.run_in_executor(self._page_threads, page.respond)
             else:
                 response = page.respond()
-            return to_aiohttp(response, call_id, close=self._running.draining)
+            return to_aiohttp(response, caller, close=self._running.draining)
         # A request that fails before it calls a method is counted and logged by `_refuse`, a call by `_call`.
         try:
             route = self._route(request)
             query = _query(request)
-            body = await self._body(request) if route.has_body or request.can_read_body else b""
+            has_body = route.has_body or request.can_read_body
+            content = await body.read(request, self._timeouts) if has_body else b""
             with self._running.track(route.name) as call:
-                response = await self._call(call, route, body, query, call_id)
-                return await self._sent(request, to_aiohttp(response, call_id, close=self._running.draining))
+                response = await self._call(call, route, content, query, caller)
+                return await self._sent(request, to_aiohttp(response, caller, close=self._running.draining))
         except Failure as failure:
-            return to_aiohttp(self._refuse(failure, call_id), call_id, close=self._running.draining)
+            close = self._running.draining or body.is_left(request)
+            refused = await self._sent(request, to_aiohttp(self._refuse(failure, caller), caller, close=close))
+            if body.is_left(request) and not _awaits_continue(request):
+                await body.discard(request, self._timeouts.unread_body)
+            return refused
 
     def _route(self, request: web.BaseRequest) -> Route:
         if request.path in self._pages:
@@ -103,42 +108,21 @@ class RestServer:
         return self._routes.find(request.method, request.path)
 
     async def _call(
-        self, call: Call, route: Route, body: bytes, query: list[tuple[str, str]], call_id: str
+        self, call: Call, route: Route, content: bytes, query: list[tuple[str, str]], caller: Caller
     ) -> Response:
         try:
-            with observed(self._metrics, route.name, "rest", call_id):
-                return await self._running.run(call, partial(invoke, route, body, query))
+            with observed(self._metrics, route.name, "rest", caller):
+                return await self._running.run(call, partial(invoke, route, content, query))
         except CallFailed as error:
             return error_response(error.status)
 
-    def _refuse(self, failure: Failure, call_id: str) -> Response:
+    def _refuse(self, failure: Failure, caller: Caller) -> Response:
         """Count and log a request that fails before it calls a method, and return the response."""
         try:
-            with observed(self._metrics, "none", "rest", call_id):
+            with observed(self._metrics, "none", "rest", caller):
                 raise failure
         except CallFailed as error:
             return error_response(error.status, allow=failure.metadata.get("allowed", ""))
-
-    async def _body(self, request: web.BaseRequest) -> bytes:
-        if (request.content_length or 0) > MAX_BODY:
-            raise _too_large()
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # as aiohttp does: these bytes are not part of the response
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._timeouts.request_body):
-                # A chunked body has no Content-Length, and a compressed one grows: both need the limit here as well.
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > MAX_BODY:
-                        raise _too_large()
-        except TimeoutError:
-            raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, "the body did not arrive in time; send it again") from None
-        except web.RequestPayloadError:
-            message = "the body does not match its headers; check its length, its chunks and its Content-Encoding"
-            raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message) from None
-        return bytes(body)
 
     async def _sent(self, request: web.BaseRequest, response: web.Response) -> web.Response:
         """Send the response, and abort the connection of a client that does not read it in time.
@@ -157,6 +141,11 @@ class RestServer:
         return response
 
 
+def _awaits_continue(request: web.BaseRequest) -> bool:
+    """Return whether the client sends its body only if it is asked to, which a refused one never was."""
+    return request.headers.get("Expect", "").lower() == "100-continue"
+
+
 def _query(request: web.BaseRequest) -> list[tuple[str, str]]:
     text = request.rel_url.raw_query_string
     try:
@@ -164,8 +153,3 @@ def _query(request: web.BaseRequest) -> list[tuple[str, str]]:
     except ValueError:
         message = f"the query of the URL is not UTF-8, or has more than {_MAX_QUERY_FIELDS} fields"
         raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, message) from None
-
-
-def _too_large() -> Failure:
-    message = f"the body is larger than the limit of {MAX_BODY} bytes"
-    return Failure(v1.ERROR_REASON_BODY_TOO_LARGE, message, limit=MAX_BODY)

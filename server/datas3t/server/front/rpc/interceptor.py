@@ -8,7 +8,7 @@ from google.rpc import status_pb2
 from grpc_interceptor.server import AsyncServerInterceptor
 
 from datas3t.server.front.calls.failures import CallFailed
-from datas3t.server.front.calls.observing import REQUEST_ID, observed, request_id
+from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.metrics import Metrics
 
 _CONTRACT_PREFIX = "/datas3t.v1."
@@ -31,23 +31,16 @@ class CallInterceptor(AsyncServerInterceptor):
         return await super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
 
     async def intercept(self, method: Method, request_or_iterator: Any, context: Any, method_name: str) -> Any:
-        call_id = request_id(_callers_id(context))
-        context.set_trailing_metadata(((REQUEST_ID, call_id),))
+        caller = Caller.of(context.invocation_metadata() or ())
+        context.set_trailing_metadata(tuple(caller.headers().items()))
         try:
-            with observed(self._metrics, method_name.removeprefix("/"), "grpc", call_id):
+            with observed(self._metrics, method_name.removeprefix("/"), "grpc", caller):
                 return await method(request_or_iterator, context)
         except CallFailed as error:
-            await abort(context, error.status, (REQUEST_ID, call_id))
+            await abort(context, error.status, *caller.headers().items())
 
 
 async def abort(context: Any, status: status_pb2.Status, *metadata: tuple[str, str]) -> None:
     """End the call with an error status."""
     trailing = ((_DETAILS_KEY, status.SerializeToString()), *metadata)
     await context.abort(_CODES[status.code], status.message, trailing)
-
-
-def _callers_id(context: Any) -> str | None:
-    for name, value in context.invocation_metadata() or ():
-        if name == REQUEST_ID:
-            return str(value)
-    return None
