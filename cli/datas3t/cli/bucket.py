@@ -40,8 +40,19 @@ def bucket() -> None:
 @_ACCESS_KEY
 @_SECRET_KEY
 @click.option("--region", help="The region to sign requests for.  [default: us-east-1]")
+@click.option(
+    "--public-endpoint", metavar="URL", help="The S3 endpoint for clients, if they reach it by another address."
+)
 @options.server_url()
-def add(name: str, endpoint: str, bucket: str, access_key: str, secret_key: str, region: str | None) -> None:
+def add(
+    name: str,
+    endpoint: str,
+    bucket: str,
+    access_key: str,
+    secret_key: str,
+    region: str | None,
+    public_endpoint: str | None,
+) -> None:
     """Add a bucket configuration. The server first checks that it works.
 
     \b
@@ -50,7 +61,13 @@ def add(name: str, endpoint: str, bucket: str, access_key: str, secret_key: str,
     """
     with options.client() as client:
         client.add_bucket(
-            name, endpoint=endpoint, bucket=bucket, access_key=access_key, secret_key=secret_key, region=region
+            name,
+            endpoint=endpoint,
+            bucket=bucket,
+            access_key=access_key,
+            secret_key=secret_key,
+            region=region,
+            public_endpoint=public_endpoint,
         )
     output.result(f"Added bucket configuration {name}.")
 

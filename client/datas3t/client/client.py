@@ -106,7 +106,15 @@ class Client:
     # Bucket configurations
 
     def add_bucket(
-        self, name: str, *, endpoint: str, bucket: str, access_key: str, secret_key: str, region: str | None = None
+        self,
+        name: str,
+        *,
+        endpoint: str,
+        bucket: str,
+        access_key: str,
+        secret_key: str,
+        region: str | None = None,
+        public_endpoint: str | None = None,
     ) -> None:
         """Add a bucket configuration. The server tries it before it stores it.
 
@@ -119,6 +127,7 @@ class Client:
             access_key: The access key id.
             secret_key: The secret access key.
             region: The region used in signatures; None: us-east-1.
+            public_endpoint: The URL of the S3 service for clients, if they reach it by another address than the server.
 
         Raises:
             AlreadyExists: The name is taken, or the bucket is stored under another name.
@@ -132,6 +141,7 @@ class Client:
             access_key=access_key,
             secret_key=secret_key,
             region=region,
+            public_endpoint=public_endpoint,
         )
 
     def list_buckets(self) -> list[Bucket]:

@@ -28,6 +28,7 @@ class AddBucketRequest(_message.Message):
     ACCESS_KEY_FIELD_NUMBER: _builtins.int
     SECRET_KEY_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
+    PUBLIC_ENDPOINT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the bucket configuration."""
     endpoint: _builtins.str
@@ -42,6 +43,10 @@ class AddBucketRequest(_message.Message):
     """The secret key: 1 to 1,024 printable ASCII characters without blanks."""
     region: _builtins.str
     """The region that requests are signed for. Absent or empty: us-east-1."""
+    public_endpoint: _builtins.str
+    """The endpoint that signed URLs name, for clients that reach S3 by another address than the server, such as that of a
+    proxy. The server itself uses `endpoint`. Absent or empty: the same.
+    """
     def __init__(
         self,
         *,
@@ -51,13 +56,19 @@ class AddBucketRequest(_message.Message):
         access_key: _builtins.str = ...,
         secret_key: _builtins.str = ...,
         region: _builtins.str | None = ...,
+        public_endpoint: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "region", b"region"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_public_endpoint", b"_public_endpoint", "_region", b"_region", "public_endpoint", b"public_endpoint", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_region", b"_region", "access_key", b"access_key", "bucket", b"bucket", "endpoint", b"endpoint", "name", b"name", "region", b"region", "secret_key", b"secret_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_public_endpoint", b"_public_endpoint", "_region", b"_region", "access_key", b"access_key", "bucket", b"bucket", "endpoint", b"endpoint", "name", b"name", "public_endpoint", b"public_endpoint", "region", b"region", "secret_key", b"secret_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__public_endpoint: _TypeAlias = _typing.Literal["public_endpoint"]  # noqa: Y015
+    _WhichOneofArgType__public_endpoint: _TypeAlias = _typing.Literal["_public_endpoint", b"_public_endpoint"]  # noqa: Y015
     _WhichOneofReturnType__region: _TypeAlias = _typing.Literal["region"]  # noqa: Y015
     _WhichOneofArgType__region: _TypeAlias = _typing.Literal["_region", b"_region"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__public_endpoint) -> _WhichOneofReturnType__public_endpoint | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__region) -> _WhichOneofReturnType__region | None: ...
 
 Global___AddBucketRequest: _TypeAlias = AddBucketRequest  # noqa: Y015
@@ -137,6 +148,7 @@ class Bucket(_message.Message):
     ENDPOINT_FIELD_NUMBER: _builtins.int
     BUCKET_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
+    PUBLIC_ENDPOINT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the bucket configuration."""
     endpoint: _builtins.str
@@ -145,6 +157,8 @@ class Bucket(_message.Message):
     """The name of the bucket in S3."""
     region: _builtins.str
     """The region that requests are signed for."""
+    public_endpoint: _builtins.str
+    """The endpoint that signed URLs name. Empty: `endpoint`."""
     def __init__(
         self,
         *,
@@ -152,10 +166,11 @@ class Bucket(_message.Message):
         endpoint: _builtins.str = ...,
         bucket: _builtins.str = ...,
         region: _builtins.str = ...,
+        public_endpoint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "endpoint", b"endpoint", "name", b"name", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bucket", b"bucket", "endpoint", b"endpoint", "name", b"name", "public_endpoint", b"public_endpoint", "region", b"region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -21,9 +21,18 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def add(
-    resources: Resources, name: str, endpoint: str, bucket: str, region: str | None, access_key: str, secret_key: str
+    resources: Resources,
+    name: str,
+    endpoint: str,
+    bucket: str,
+    region: str | None,
+    access_key: str,
+    secret_key: str,
+    public_endpoint: str | None = None,
 ) -> None:
     """Add a configuration. Adding it again with the same settings has no effect.
+
+    The server uses `endpoint`; signed URLs name `public_endpoint`, which is not tried: only clients need to reach it.
 
     Raises the failures of `check.check`, BUCKET_EXISTS, or INVALID_VALUE.
     """
@@ -34,6 +43,7 @@ def add(
         _matching(_REGION, "region", region or DEFAULT_REGION, "is not a valid name of a region"),
         _credential("access_key", access_key),
         _credential("secret_key", secret_key),
+        public_endpoint=_endpoint(public_endpoint, "public_endpoint") if public_endpoint else "",
     )
     if _is_added(resources, name, location):
         return
@@ -110,7 +120,7 @@ def _location(resources: Resources, row: S3Bucket) -> Location:
             "start the server with the encryption key with which they were stored, or update the configuration",
             bucket=row.name,
         ) from error
-    return Location(row.endpoint, row.bucket, row.region, access_key, secret_key)
+    return Location(row.endpoint, row.bucket, row.region, access_key, secret_key, row.public_endpoint)
 
 
 def _is_added(resources: Resources, name: str, location: Location) -> bool:
@@ -139,26 +149,25 @@ def _insert(resources: Resources, name: str, location: Location) -> None:
             region=location.region,
             access_key=encrypt(location.access_key),
             secret_key=encrypt(location.secret_key),
+            public_endpoint=location.public_endpoint,
         )
 
 
-def _endpoint(value: str) -> str:
+def _endpoint(value: str, field: str = "endpoint") -> str:
     """Return scheme, host and port in one spelling, so that the same endpoint is recognized."""
     if not value:
-        raise values.missing("endpoint")
+        raise values.missing(field)
     try:
         url = urlsplit(value)
         port = url.port
     except ValueError as error:
-        raise values.invalid("endpoint", "is not a URL") from error
+        raise values.invalid(field, "is not a URL") from error
     scheme = url.scheme.lower()
     if scheme not in _DEFAULT_PORTS or "://" not in value:
-        raise values.invalid("endpoint", "must begin with a scheme: https:// for TLS, or http://")
+        raise values.invalid(field, "must begin with a scheme: https:// for TLS, or http://")
     host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname or ""
     if url.username is not None or url.path.strip("/") or url.query or url.fragment or not _HOST.fullmatch(host):
-        raise values.invalid(
-            "endpoint", "must have only scheme, host and port, for example https://s3.example.com:9000"
-        )
+        raise values.invalid(field, "must have only scheme, host and port, for example https://s3.example.com:9000")
     return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
 
 

@@ -16,12 +16,15 @@ class Bucket:
         endpoint: The URL of the S3 service.
         bucket: The bucket's name on that service.
         region: The region used in signatures.
+        public_endpoint: The URL of the S3 service in signed URLs, if clients reach it by another address than the
+            server; otherwise empty.
     """
 
     name: str
     endpoint: str
     bucket: str
     region: str
+    public_endpoint: str = ""
 
 
 def add(
@@ -33,10 +36,17 @@ def add(
     access_key: str,
     secret_key: str,
     region: str | None,
+    public_endpoint: str | None,
 ) -> None:
     """Add a bucket configuration; see `Client.add_bucket`."""
     request = v1.AddBucketRequest(
-        name=name, endpoint=endpoint, bucket=bucket, access_key=access_key, secret_key=secret_key, region=region
+        name=name,
+        endpoint=endpoint,
+        bucket=bucket,
+        access_key=access_key,
+        secret_key=secret_key,
+        region=region,
+        public_endpoint=public_endpoint,
     )
     connection.bucket.AddBucket(request)
 
@@ -44,7 +54,11 @@ def add(
 def list_all(connection: Connection) -> list[Bucket]:
     """Return all bucket configurations; see `Client.list_buckets`."""
     listing = pages(lambda token: connection.bucket.ListBuckets(v1.ListBucketsRequest(page_token=token)))
-    return [Bucket(b.name, b.endpoint, b.bucket, b.region) for page in listing for b in page.buckets]
+    return [
+        Bucket(each.name, each.endpoint, each.bucket, each.region, each.public_endpoint)
+        for page in listing
+        for each in page.buckets
+    ]
 
 
 def update(connection: Connection, name: str, access_key: str, secret_key: str) -> None:

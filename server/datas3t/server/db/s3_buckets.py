@@ -11,7 +11,7 @@ from datas3t.server.db.pool import Connection
 
 @dataclass(frozen=True, slots=True)
 class S3Bucket:
-    """A row. `access_key` and `secret_key` are encrypted."""
+    """A row. `access_key` and `secret_key` are encrypted. `public_endpoint` is empty if it is the endpoint."""
 
     id: int
     name: str
@@ -20,21 +20,30 @@ class S3Bucket:
     region: str
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
+    public_endpoint: str = ""
 
 
-_COLUMNS: LiteralString = "id, name, endpoint, bucket, region, access_key, secret_key"
+_COLUMNS: LiteralString = "id, name, endpoint, bucket, region, access_key, secret_key, public_endpoint"
 
 _INSERT: LiteralString = """
-    INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
-    VALUES (%(name)s, %(endpoint)s, %(bucket)s, %(region)s, %(access_key)s, %(secret_key)s)
+    INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key, public_endpoint)
+    VALUES (%(name)s, %(endpoint)s, %(bucket)s, %(region)s, %(access_key)s, %(secret_key)s, %(public_endpoint)s)
 """
 
 
 def insert(
-    conn: Connection, *, name: str, endpoint: str, bucket: str, region: str, access_key: str, secret_key: str
+    conn: Connection,
+    *,
+    name: str,
+    endpoint: str,
+    bucket: str,
+    region: str,
+    access_key: str,
+    secret_key: str,
+    public_endpoint: str = "",
 ) -> None:
     """Insert a configuration. Raises BUCKET_EXISTS through the transaction (fields: bucket)."""
-    row = {"name": name, "endpoint": endpoint, "bucket": bucket, "region": region}
+    row = {"name": name, "endpoint": endpoint, "bucket": bucket, "region": region, "public_endpoint": public_endpoint}
     conn.execute(_INSERT, {**row, "access_key": access_key, "secret_key": secret_key})
 
 

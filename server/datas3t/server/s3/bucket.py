@@ -97,6 +97,7 @@ class Bucket:
 
     def __init__(self, location: Location, client: "S3Client") -> None:
         self.location = location
+        self._public = location.public
         self._client = client
         self._name = location.bucket
 
@@ -224,16 +225,16 @@ class Bucket:
 
     def get_url(self, key: str, lifetime: timedelta) -> str:
         """Return a URL to GET any range of an object."""
-        return presign(self.location, "GET", key, lifetime)
+        return presign(self._public, "GET", key, lifetime)
 
     def put_url(self, key: str, lifetime: timedelta) -> str:
         """Return a URL to PUT an object."""
-        return presign(self.location, "PUT", key, lifetime)
+        return presign(self._public, "PUT", key, lifetime)
 
     def part_url(self, key: str, upload_id: str, number: int, lifetime: timedelta) -> str:
         """Return a URL to PUT a part of a multipart upload."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        return presign(self.location, "PUT", key, lifetime, query=query)
+        return presign(self._public, "PUT", key, lifetime, query=query)
 
     def copy_part_url(
         self, key: str, upload_id: str, number: int, source_key: str, start: int, stop: int, lifetime: timedelta
@@ -242,7 +243,7 @@ class Bucket:
         query = {"partNumber": str(number), "uploadId": upload_id}
         source, source_range = quote(f"{self._name}/{source_key}", safe="/-._~"), f"bytes={start}-{stop - 1}"
         headers = {"x-amz-copy-source": source, "x-amz-copy-source-range": source_range}
-        url = presign(self.location, "PUT", key, lifetime, query=query, headers=headers)
+        url = presign(self._public, "PUT", key, lifetime, query=query, headers=headers)
         return CopyUrl(url, source, source_range)
 
     def _each(self, pages: Iterable[Page]) -> Iterator[Page]:

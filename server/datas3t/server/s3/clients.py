@@ -2,7 +2,7 @@
 
 import os
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,13 +36,22 @@ _creating = threading.Lock()  # one client at a time: sessions are not thread-sa
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A bucket at an endpoint (scheme, host and port), and the credentials for it, which its repr hides."""
+    """A bucket at an endpoint (scheme, host and port), and the credentials for it, which its repr hides.
+
+    Signed URLs name `public_endpoint`, by which clients reach the bucket; if it is empty, the endpoint.
+    """
 
     endpoint: str
     bucket: str
     region: str
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
+    public_endpoint: str = ""
+
+    @property
+    def public(self) -> "Location":
+        """The location as clients reach it."""
+        return replace(self, endpoint=self.public_endpoint) if self.public_endpoint else self
 
 
 def client_for(location: Location, config: Config = CONFIG) -> "S3Client":

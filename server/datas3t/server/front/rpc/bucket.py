@@ -21,13 +21,23 @@ class BucketServicer(BucketServiceServicer):
             region=request.region if request.HasField("region") else None,
             access_key=request.access_key,
             secret_key=request.secret_key,
+            public_endpoint=request.public_endpoint,
         )
         return v1.AddBucketResponse()
 
     def ListBuckets(self, request: v1.ListBucketsRequest, _: Any) -> v1.ListBucketsResponse:
         rows, next_token = buckets.page(self._resources, request.page_size, request.page_token)
         return v1.ListBucketsResponse(
-            buckets=[v1.Bucket(name=r.name, endpoint=r.endpoint, bucket=r.bucket, region=r.region) for r in rows],
+            buckets=[
+                v1.Bucket(
+                    name=row.name,
+                    endpoint=row.endpoint,
+                    bucket=row.bucket,
+                    region=row.region,
+                    public_endpoint=row.public_endpoint,
+                )
+                for row in rows
+            ],
             next_page_token=next_token,
         )
 
