@@ -32,6 +32,8 @@ def canned_server(respond: Callable[[str], CannedResponse]) -> Iterator[tuple[st
     requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # so that it responds to `Expect: 100-continue`, for which boto3 waits a second
+
         def _respond(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             requests.append(f"{self.command} {self.path}")
@@ -41,6 +43,7 @@ def canned_server(respond: Callable[[str], CannedResponse]) -> Iterator[tuple[st
             for name, value in {"Content-Type": response.content_type, **response.headers}.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
+            self.send_header("Connection", "close")
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(body)
