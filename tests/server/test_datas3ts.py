@@ -120,8 +120,8 @@ def test_the_bitmap_has_the_keys_of_all_datapoints(site: Site) -> None:
     site.upload(archive(10, *[b"x"] * 5))
     site.upload(archive(15, b"x"))
     site.upload(archive(MAX_KEY, b"x"))
-    found = BitMap64.deserialize(datas3ts.bitmap(site.resources, "images"))
-    assert list(found) == [*range(10, 16), MAX_KEY]
+    keys = BitMap64.deserialize(datas3ts.bitmap(site.resources, "images"))
+    assert list(keys) == [*range(10, 16), MAX_KEY]
 
 
 def test_an_unknown_datas3t_is_not_found(site: Site) -> None:

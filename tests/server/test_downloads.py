@@ -31,7 +31,7 @@ def filled(site: Site) -> Site:
 
 
 def entries(archive: Archive, first: int, last: int) -> bytes:
-    """Return the bytes of some entries of an archive, found with its index."""
+    """Return the bytes of some entries of an archive, responses with its index."""
     positions = [int.from_bytes(archive.index[i : i + 8], "big") for i in range(0, len(archive.index), 16)]
     end = archive.data.rindex(b"\0" * 1024, 0, len(archive.data))
     last_size = int.from_bytes(archive.index[-6:], "big")
@@ -180,10 +180,10 @@ def test_all_dataranges_have_urls_in_key_order(filled: Site) -> None:
     assert [each.datarange.first_key for each in signed] == [10, 14, 100]
     assert token == ""
     assert timedelta(hours=23) < expires_at - datetime.now(UTC) <= timedelta(hours=24)
-    for each, made in zip(signed, (A, B, C), strict=True):
-        assert get(each.data_url, 0, each.datarange.size_bytes) == made.data
-        assert get(each.index_url, 0, len(made.index)) == made.index
-        assert made.data[each.datarange.entries_size_bytes :].strip(b"\0") == b""
+    for each, expected in zip(signed, (A, B, C), strict=True):
+        assert get(each.data_url, 0, each.datarange.size_bytes) == expected.data
+        assert get(each.index_url, 0, len(expected.index)) == expected.index
+        assert expected.data[each.datarange.entries_size_bytes :].strip(b"\0") == b""
 
 
 @pytest.mark.parametrize(("first", "last", "expected"), [(13, 14, [10, 14]), (None, 9, []), (16, None, [100])])
@@ -205,23 +205,23 @@ def test_a_page_fits_a_message_however_long_its_urls_are(site: Site, access_key:
                  FROM datas3ts, generate_series(0, 1999) AS n"""
         )
     servicer = DatarangeServicer(site.resources)
-    found = pages(servicer.PresignDataranges, v1.PresignDatarangesRequest(datas3t_name="images", page_size=2000))
-    assert [each.min_datapoint_key for page in found for each in page.dataranges] == list(range(2000))
+    responses = pages(servicer.PresignDataranges, v1.PresignDatarangesRequest(datas3t_name="images", page_size=2000))
+    assert [each.min_datapoint_key for page in responses for each in page.dataranges] == list(range(2000))
     segments = pages(servicer.PresignDownload, v1.PresignDownloadRequest(datas3t_name="images", last_datapoint=1999))
     keys = [
         each.presigned_url.partition("/data")[2].partition("?")[0] for p in segments for each in p.download_segments
     ]
     assert keys == [str(n) for n in range(2000)]
-    assert all(1 << 20 < page.ByteSize() < 4 << 20 for page in [*found[:-1], *segments[:-1]])
+    assert all(1 << 20 < page.ByteSize() < 4 << 20 for page in [*responses[:-1], *segments[:-1]])
 
 
 def pages(call: Callable[[Any, None], Any], request: Any) -> list[Any]:
     """Return the responses with all pages of a listing."""
-    found = [call(request, None)]
-    while token := found[-1].next_page_token:
+    responses = [call(request, None)]
+    while token := responses[-1].next_page_token:
         request.page_token = token
-        found.append(call(request, None))
-    return found
+        responses.append(call(request, None))
+    return responses
 
 
 def test_a_merge_between_two_pages_leaves_out_no_key(filled: Site) -> None:

@@ -86,7 +86,7 @@ def test_a_fetch_that_fails_or_returns_another_size_leaves_no_file(tmp_path: Pat
 
     def broken() -> Iterator[bytes]:
         yield b"ab"
-        raise ConnectionError("gone")
+        raise ConnectionError("closed")
 
     with pytest.raises(ConnectionError):
         cache.open(name(1), 5, broken)
@@ -155,8 +155,8 @@ def test_files_that_are_being_fetched_are_not_removed(tmp_path: Path) -> None:
         for number in range(2, 6):
             cache.open(name(number), 90, lambda: [bytes(90)]).close()
         go_on.set()
-        with fetched.result(30) as found:
-            assert found.read(0, 4) == b"abcd"
+        with fetched.result(30) as file:
+            assert file.read(0, 4) == b"abcd"
     assert (tmp_path / name(1)).read_bytes() == b"abcd"
 
 
@@ -168,8 +168,8 @@ def test_files_of_dead_processes_are_removed_and_those_of_running_fetches_are_no
         DiskCache(tmp_path, 1000).open(name(4), 1, lambda: [b"x"]).close()  # its first scan of the folder
         yield b"abc"
 
-    with DiskCache(tmp_path, 1000).open(name(3), 3, fetch) as found:
-        assert found.read(0, 3) == b"abc"
+    with DiskCache(tmp_path, 1000).open(name(3), 3, fetch) as file:
+        assert file.read(0, 3) == b"abc"
     assert {file.name for file in files_in(tmp_path)} == {name(3), name(4)}
 
 
@@ -178,22 +178,22 @@ def test_a_folder_that_was_removed_is_created_again(tmp_path: Path) -> None:
     cache.open(name(1), 1, lambda: [b"x"]).close()
     shutil.rmtree(tmp_path / "cache")
     assert cache.bytes_used() == 0
-    with cache.open(name(1), 1, lambda: [b"x"]) as found:
-        assert found.read(0, 1) == b"x"
+    with cache.open(name(1), 1, lambda: [b"x"]) as file:
+        assert file.read(0, 1) == b"x"
 
 
 def test_a_file_larger_than_the_limit_is_returned_but_not_kept(tmp_path: Path) -> None:
-    with DiskCache(tmp_path, 10).open(name(1), 20, lambda: [bytes(20)]) as found:
-        assert found.read(0, 20) == bytes(20)
+    with DiskCache(tmp_path, 10).open(name(1), 20, lambda: [bytes(20)]) as file:
+        assert file.read(0, 20) == bytes(20)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_open_file_can_be_read_after_its_removal(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path, 100)
-    with cache.open(name(1), 100, lambda: [b"1" * 100]) as found:
+    with cache.open(name(1), 100, lambda: [b"1" * 100]) as file:
         cache.open(name(2), 100, lambda: [b"2" * 100]).close()
         assert not (tmp_path / name(1)).exists()
-        assert found.read(99, 100) == b"1"
+        assert file.read(99, 100) == b"1"
 
 
 def test_files_that_are_not_of_the_cache_are_left_alone(tmp_path: Path) -> None:
@@ -220,8 +220,8 @@ def test_threads_that_need_the_same_missing_file_fetch_it_once_and_block_no_othe
     results: list[bytes] = []
 
     def read() -> None:
-        with cache.open(name(1), 4, slow) as found:
-            results.append(found.read(0, 4))
+        with cache.open(name(1), 4, slow) as file:
+            results.append(file.read(0, 4))
 
     threads = [threading.Thread(target=read) for _ in range(8)]
     for thread in threads:
@@ -245,8 +245,8 @@ def fetch():
     yield b"a" * 500
     time.sleep(float(pause))
     yield b"b" * 500
-with DiskCache(folder, 1 << 20).open(name, 1000, fetch) as found:
-    assert found.read(0, 1000) == b"a" * 500 + b"b" * 500
+with DiskCache(folder, 1 << 20).open(name, 1000, fetch) as file:
+    assert file.read(0, 1000) == b"a" * 500 + b"b" * 500
 """
 
 
@@ -310,8 +310,8 @@ def test_a_child_that_is_forked_during_a_fetch_blocks_no_others(end: str, tmp_pa
         assert parent.wait(20) == (-9 if end == "killed" else 0)
         with ThreadPoolExecutor(1) as pool:
             opened = pool.submit(DiskCache(tmp_path, 1000).open, name(1), 4, lambda: [b"abcd"])
-            with opened.result(20) as found:
-                assert found.read(0, 4) == b"abcd"
+            with opened.result(20) as file:
+                assert file.read(0, 4) == b"abcd"
 
 
 _WRITER = """
@@ -321,8 +321,8 @@ cache, seeded = DiskCache(sys.argv[1], 100_000), random.Random(int(sys.argv[2]))
 while True:
     number = seeded.randrange(200)
     content = hashlib.sha256(b"%d" % number).digest() * (20 + number)
-    with cache.open(hashlib.sha256(content).hexdigest(), len(content), lambda: [content[:100], content[100:]]) as found:
-        assert found.read(0, len(content)) == content
+    with cache.open(hashlib.sha256(content).hexdigest(), len(content), lambda: [content[:100], content[100:]]) as file:
+        assert file.read(0, len(content)) == content
     print(number, flush=True)
 """
 

@@ -108,9 +108,9 @@ _GREATEST_KEY: LiteralString = "SELECT coalesce(max(last_key), -1) FROM datarang
 
 def greatest_key(conn: Connection, datas3t_id: int) -> int:
     """Return the greatest key of a datas3t; -1 if it has no datarange."""
-    found = conn.execute(_GREATEST_KEY, [datas3t_id]).fetchone()
-    assert found is not None
-    return int(found[0])
+    row = conn.execute(_GREATEST_KEY, [datas3t_id]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 _COUNT: LiteralString = "SELECT count(*) FROM dataranges WHERE datas3t_id = %s"
