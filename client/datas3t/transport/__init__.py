@@ -12,6 +12,7 @@ retries what is worth retrying (`policy` says what), and checks that what it ret
 A request that has failed for good raises `TransferError`.
 """
 
+from datas3t.transport.addresses import is_link_local
 from datas3t.transport.bodies import Body, FileRange, FileSink, MemoryRange, MemorySink, Sink
 from datas3t.transport.engine import Engine, Observed
 from datas3t.transport.head import s3_error_code
@@ -32,6 +33,7 @@ __all__ = [
     "Sink",
     "TransferError",
     "grpc_proxy_variable",
+    "is_link_local",
     "is_loopback",
     "s3_error_code",
 ]

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
-from datas3t.server import logs, reaper
+from datas3t.server import buckets, logs, reaper
 from datas3t.server.credentials import Cipher
 from datas3t.server.db import pool, s3_buckets
 from datas3t.server.db.heartbeat import Heartbeat
@@ -85,6 +85,7 @@ class Server:
                 connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
             )
             _check_encryption_key(self._resources)
+            buckets.normalize_endpoints(self._resources)
             heartbeat = Heartbeat(settings.db_url)
             heartbeat.start()
             undo.callback(heartbeat.stop)

@@ -1,12 +1,14 @@
 """Bucket configurations. They are tested with a call to S3 before they are stored; credentials are encrypted."""
 
+import logging
 import re
-from urllib.parse import urlsplit
+from dataclasses import replace
 
 from datas3t import v1
 from datas3t.server import pages, values
 from datas3t.server.db import keys_to_delete, pool, s3_buckets
 from datas3t.server.db.s3_buckets import S3Bucket
+from datas3t.server.endpoints import normalized
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3 import check
@@ -16,8 +18,8 @@ DEFAULT_REGION = "us-east-1"
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_log = logging.getLogger(__name__)
 
 
 def add(
@@ -38,12 +40,12 @@ def add(
     """
     values.name("name", name)
     location = Location(
-        _endpoint(endpoint),
+        normalized(endpoint),
         _matching(_BUCKET, "bucket", bucket, "is not a valid name of a bucket"),
         _matching(_REGION, "region", region or DEFAULT_REGION, "is not a valid name of a region"),
         _credential("access_key", access_key),
         _credential("secret_key", secret_key),
-        public_endpoint=_endpoint(public_endpoint, "public_endpoint") if public_endpoint else "",
+        public_endpoint=normalized(public_endpoint, "public_endpoint") if public_endpoint else "",
     )
     if _is_added(resources, name, location):
         return
@@ -94,6 +96,23 @@ def delete(resources: Resources, name: str) -> None:
         s3_buckets.delete(conn, row.id)
 
 
+def normalize_endpoints(resources: Resources) -> None:
+    """Bring the endpoints of all configurations to the spelling that new ones get.
+
+    Earlier servers stored some as they were given. A configuration that then turns out to be a second one of its
+    bucket keeps its spelling, as does one whose endpoint would be refused today: a warning names it.
+    """
+    after = ""
+    while True:
+        with pool.connection(resources.pool) as conn:
+            rows = s3_buckets.page(conn, after, 1000)
+        for row in rows:
+            _normalize_endpoint(resources, row)
+        if not rows:
+            return
+        after = rows[-1].name
+
+
 def find(resources: Resources, name: str, field: str) -> S3Bucket:
     """Return the row of a configuration. Raises BUCKET_NOT_FOUND."""
     values.name(field, name)
@@ -129,13 +148,36 @@ def _is_added(resources: Resources, name: str, location: Location) -> bool:
         row = s3_buckets.by_name(conn, name)
     if row is None:
         return False
-    if _location(resources, row) != location:
+    stored = _location(resources, row)
+    if replace(stored, endpoint=_normalized_or_none(row) or row.endpoint) != location:
         raise Failure(
             v1.ERROR_REASON_BUCKET_EXISTS,
             f"bucket configuration {name!r} exists with other settings; use it unchanged, or use another name",
             bucket=name,
         )
     return True
+
+
+def _normalize_endpoint(resources: Resources, row: S3Bucket) -> None:
+    endpoint = _normalized_or_none(row)
+    if endpoint is None:
+        _log.warning("the endpoint of bucket configuration %r is not allowed any more; add it anew", row.name)
+    elif endpoint != row.endpoint:
+        try:
+            with pool.transaction(resources.pool, bucket=row.name) as conn:
+                s3_buckets.set_endpoint(conn, row.id, row.endpoint, endpoint)
+        except Failure as failure:
+            if failure.reason != v1.ERROR_REASON_BUCKET_EXISTS:
+                raise
+            _log.warning("bucket configuration %r names a bucket that another one names as well", row.name)
+
+
+def _normalized_or_none(row: S3Bucket) -> str | None:
+    """Return the endpoint of a configuration in the spelling of new ones, or None if it would be refused."""
+    try:
+        return normalized(row.endpoint)
+    except Failure:
+        return None
 
 
 def _insert(resources: Resources, name: str, location: Location) -> None:
@@ -151,24 +193,6 @@ def _insert(resources: Resources, name: str, location: Location) -> None:
             secret_key=encrypt(location.secret_key),
             public_endpoint=location.public_endpoint,
         )
-
-
-def _endpoint(value: str, field: str = "endpoint") -> str:
-    """Return scheme, host and port in one spelling, so that the same endpoint is recognized."""
-    if not value:
-        raise values.missing(field)
-    try:
-        url = urlsplit(value)
-        port = url.port
-    except ValueError as error:
-        raise values.invalid(field, "is not a URL") from error
-    scheme = url.scheme.lower()
-    if scheme not in _DEFAULT_PORTS or "://" not in value:
-        raise values.invalid(field, "must begin with a scheme: https:// for TLS, or http://")
-    host = f"[{url.hostname}]" if url.hostname and ":" in url.hostname else url.hostname or ""
-    if url.username is not None or url.path.strip("/") or url.query or url.fragment or not _HOST.fullmatch(host):
-        raise values.invalid(field, "must have only scheme, host and port, for example https://s3.example.com:9000")
-    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
 
 
 def _matching(pattern: re.Pattern[str], field: str, value: str, message: str) -> str:

@@ -82,6 +82,17 @@ def set_credentials(conn: Connection, bucket_id: int, access_key: str, secret_ke
     return conn.execute(_UPDATE, [access_key, secret_key, bucket_id]).rowcount == 1
 
 
+_SET_ENDPOINT: LiteralString = "UPDATE s3_buckets SET endpoint = %s WHERE id = %s AND endpoint = %s"
+
+
+def set_endpoint(conn: Connection, bucket_id: int, before: str, endpoint: str) -> bool:
+    """Spell the endpoint of a configuration differently, and return whether it was spelled as `before`.
+
+    Raises, by the transaction, BUCKET_EXISTS.
+    """
+    return conn.execute(_SET_ENDPOINT, [endpoint, bucket_id, before]).rowcount == 1
+
+
 _LOCKED: LiteralString = f"{_BY_NAME} FOR UPDATE"
 
 

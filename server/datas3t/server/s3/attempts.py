@@ -24,6 +24,7 @@ from botocore.awsrequest import (
 from botocore.exceptions import ReadTimeoutError
 
 from datas3t.server.call import Call, current
+from datas3t.server.s3.guard import Guarded
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -192,11 +193,11 @@ class _Watched:
             attempt.uses(self._duplicate)
 
 
-class _Connection(_Watched, AWSHTTPConnection):  # type: ignore[misc] # as botocore mixes its own in
+class _Connection(_Watched, Guarded, AWSHTTPConnection):  # type: ignore[misc] # as botocore mixes its own in
     pass
 
 
-class _TlsConnection(_Watched, AWSHTTPSConnection):  # type: ignore[misc]
+class _TlsConnection(_Watched, Guarded, AWSHTTPSConnection):  # type: ignore[misc]
     pass
 
 

@@ -20,6 +20,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import CONFIG, Location, client_for
 from datas3t.server.s3.faults import unavailable
 from datas3t.server.s3.gate import GATE
+from datas3t.server.s3.guard import LINK_LOCAL, is_refusal
 
 # A person waits for the result, so it retries only once.
 _CONFIG = CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 2}, read_timeout=10))
@@ -55,7 +56,8 @@ def check(location: Location) -> None:
     except ResponseParserError:
         raise _unreachable(location, _NOT_S3) from None
     except (BotoCoreError, ValueError) as error:
-        raise _unreachable(location, f"the request failed ({type(error).__name__}); check the endpoint") from None
+        cause = LINK_LOCAL if is_refusal(error) else f"the request failed ({type(error).__name__}); check the endpoint"
+        raise _unreachable(location, cause) from None
     if "KeyCount" not in response and "Name" not in response:
         raise _unreachable(location, _NOT_S3)
 

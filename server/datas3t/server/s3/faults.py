@@ -11,6 +11,7 @@ from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import Location
 from datas3t.server.s3.gate import GATE
+from datas3t.server.s3.guard import LINK_LOCAL, is_refusal
 
 
 class ObjectMissing(Exception):  # noqa: N818 - a response of S3 that callers handle
@@ -62,6 +63,9 @@ def translated(location: Location) -> Iterator[None]:
     except ClientError as error:
         raise translate(error, location) from None
     except (BotoCoreError, ResponseParserError) as error:
+        if is_refusal(error):
+            message = f"endpoint {location.endpoint} is not used: {LINK_LOCAL}"
+            raise Failure(v1.ERROR_REASON_S3_REFUSED, message, endpoint=location.endpoint) from None
         raise unavailable(location, type(error).__name__) from None
     except KeyError as error:
         raise unavailable(location, f"its response has no {error}") from None
