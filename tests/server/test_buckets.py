@@ -134,17 +134,61 @@ def test_the_error_for_an_endpoint_without_scheme_names_the_schemes(resources: R
         buckets.add(resources, **{**SETTINGS, "endpoint": "s3.example.com"})
 
 
-@pytest.mark.parametrize(
-    ("given", "stored"),
-    [
-        ("HTTP://S3.Example.com:80/", "http://s3.example.com"),
-        ("https://s3.example.com:443", "https://s3.example.com"),
-        ("https://[::1]:9000", "https://[::1]:9000"),
-        ("http://s3_local:443", "http://s3_local:443"),
-    ],
-)
-def test_an_endpoint_is_stored_in_one_spelling(given: str, stored: str) -> None:
-    assert buckets._endpoint(given) == stored
+def configure(resources: Resources, **endpoints: str) -> None:
+    """Insert configurations of the bucket `b` as an earlier server may have stored them."""
+    with connection(resources.pool) as conn:
+        for name, endpoint in endpoints.items():
+            conn.execute(
+                """INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
+                   VALUES (%s, %s, 'b', 'r', 'a', 's')""",
+                [name, endpoint],
+            )
+
+
+def endpoints(resources: Resources) -> dict[str, str]:
+    return {row.name: row.endpoint for row in buckets.page(resources, 0, "")[0]}
+
+
+def test_endpoints_of_earlier_servers_get_the_spelling_of_new_ones(
+    resources: Resources, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(
+        resources,
+        first="http://127.1:9000",
+        other="https://[2001:DB8:0::1]",
+        second="http://2130706433:9000",
+        third="http://s3.example.com.",
+        same="https://s3.example.com",
+        unusable="http://169.254.169.254",
+    )
+    for _ in range(2):
+        buckets.normalize_endpoints(resources)
+        assert endpoints(resources) == {
+            "first": "http://127.0.0.1:9000",
+            "other": "https://[2001:db8::1]",
+            "same": "https://s3.example.com",
+            "second": "http://2130706433:9000",
+            "third": "http://s3.example.com",
+            "unusable": "http://169.254.169.254",
+        }
+    assert "'second' names a bucket that another one names as well" in caplog.text
+    assert "'unusable' is not allowed any more" in caplog.text
+
+
+def test_ten_servers_that_start_at_once_normalize_endpoints_together(resources: Resources) -> None:
+    configure(resources, **{f"n{number}": f"http://0x7f.{number}:9000" for number in range(20)})
+    with ThreadPoolExecutor(10) as threads:
+        for done in [threads.submit(buckets.normalize_endpoints, resources) for _ in range(10)]:
+            done.result()
+    assert endpoints(resources) == {f"n{number}": f"http://127.0.0.{number}:9000" for number in range(20)}
+
+
+def test_another_spelling_of_an_endpoint_is_the_same_bucket(site: Site, services: "Services") -> None:
+    port = services.s3.endpoint.rpartition(":")[2]
+    for spelling in ("127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::FFFF:7F00:1]"):
+        add_bucket(site.resources, services.s3, site.bucket, endpoint=f"HTTP://{spelling}:0{port}/?#")
+        with pytest.raises(Failure, match="another bucket configuration already has"):
+            add_bucket(site.resources, services.s3, site.bucket, name="twice", endpoint=f"http://{spelling}:{port}/?")
 
 
 def test_listings_have_pages_in_order_of_names(resources: Resources) -> None:

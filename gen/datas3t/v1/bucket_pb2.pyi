@@ -33,7 +33,8 @@ class AddBucketRequest(_message.Message):
     """The name of the bucket configuration."""
     endpoint: _builtins.str
     """The S3 endpoint: scheme, host and optional port, such as https://s3.example.com:9000. https:// uses TLS, http://
-    does not.
+    does not. It is stored in one spelling: lower case, addresses in their usual form, no default port. Link-local
+    addresses are refused.
     """
     bucket: _builtins.str
     """The name of the bucket in S3. Only one configuration may have a given endpoint and bucket."""
