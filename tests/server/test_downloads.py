@@ -86,6 +86,7 @@ def test_an_index_that_was_overwritten_is_an_error(filled: Site) -> None:
         download(filled, 11, 12)
     assert caught.value.reason == v1.ERROR_REASON_OBJECT_CHANGED
     assert caught.value.metadata == {"object_key": row.datarange.index_object_key}
+    assert caught.value.message.endswith("; restore it, or delete its datarange and upload it again")
 
 
 class HookedIndexCache(IndexCache):

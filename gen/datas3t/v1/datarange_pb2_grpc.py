@@ -147,8 +147,9 @@ class DatarangeServiceServicer(object):
     def DeleteDatarange(self, request, context):
         """Removes one datarange. Its objects are deleted in the background.
 
-        A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
-        DATARANGE_NOT_FOUND.
+        A repeat after success fails with DATARANGE_NOT_FOUND. A client that repeats a call because its response was lost
+        lists the dataranges then: without one that has these keys the call has succeeded; with one, the datarange was
+        aggregated in the meantime. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -77,8 +77,9 @@ class DatarangeServiceStub:
     DeleteDatarange: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.DeleteDatarangeRequest, _datarange_pb2.DeleteDatarangeResponse]
     """Removes one datarange. Its objects are deleted in the background.
 
-    A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
-    DATARANGE_NOT_FOUND.
+    A repeat after success fails with DATARANGE_NOT_FOUND. A client that repeats a call because its response was lost
+    lists the dataranges then: without one that has these keys the call has succeeded; with one, the datarange was
+    aggregated in the meantime. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND.
     """
     PresignDownload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.PresignDownloadRequest, _datarange_pb2.PresignDownloadResponse]
     """Presigns the byte ranges that hold a range of datapoints: one segment for each datarange, in key order. A segment
@@ -144,8 +145,9 @@ class DatarangeServiceAsyncStub(DatarangeServiceStub):
     DeleteDatarange: _aio.UnaryUnaryMultiCallable[_datarange_pb2.DeleteDatarangeRequest, _datarange_pb2.DeleteDatarangeResponse]  # type: ignore[assignment]
     """Removes one datarange. Its objects are deleted in the background.
 
-    A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
-    DATARANGE_NOT_FOUND.
+    A repeat after success fails with DATARANGE_NOT_FOUND. A client that repeats a call because its response was lost
+    lists the dataranges then: without one that has these keys the call has succeeded; with one, the datarange was
+    aggregated in the meantime. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND.
     """
     PresignDownload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.PresignDownloadRequest, _datarange_pb2.PresignDownloadResponse]  # type: ignore[assignment]
     """Presigns the byte ranges that hold a range of datapoints: one segment for each datarange, in key order. A segment
@@ -244,8 +246,9 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_datarange_pb2.DeleteDatarangeResponse, _abc.Awaitable[_datarange_pb2.DeleteDatarangeResponse]]:
         """Removes one datarange. Its objects are deleted in the background.
 
-        A repeat after success fails with DATARANGE_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
-        DATARANGE_NOT_FOUND.
+        A repeat after success fails with DATARANGE_NOT_FOUND. A client that repeats a call because its response was lost
+        lists the dataranges then: without one that has these keys the call has succeeded; with one, the datarange was
+        aggregated in the meantime. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod

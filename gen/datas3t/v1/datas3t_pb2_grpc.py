@@ -102,7 +102,8 @@ class Datas3tServiceServicer(object):
     def DeleteDatas3t(self, request, context):
         """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
 
-        A repeat after success fails with DATAS3T_NOT_FOUND. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+        A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
+        takes that for success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -86,3 +86,11 @@ def _signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> 
 def _size(presigned: Presigned) -> int:
     """Return the most bytes that a datarange takes in a response."""
     return len(presigned.data_url) + len(presigned.index_url) + pages.OTHER_FIELDS
+
+
+def object_changed(object_key: str) -> Failure:
+    """Return OBJECT_CHANGED: an object is missing, or is not the one that was committed."""
+    message = (
+        f"the object {object_key} is missing or was changed; restore it, or delete its datarange and upload it again"
+    )
+    return Failure(v1.ERROR_REASON_OBJECT_CHANGED, message, object_key=object_key)

@@ -7,6 +7,7 @@ from datetime import datetime
 from datas3t import v1
 from datas3t.archive.index import Entry
 from datas3t.server import datas3ts, pages, values
+from datas3t.server.dataranges import object_changed
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
@@ -89,5 +90,4 @@ def _entry(resources: Resources, bucket: Bucket, row: Datarange, key: int) -> En
             lambda start, stop: bucket.stream(row.index_object_key, start, stop, etag=row.index_etag),
         )
     except (ObjectMissing, ObjectChanged) as error:
-        message = f"the index {row.index_object_key} is not the one that was committed; import the bucket again"
-        raise Failure(v1.ERROR_REASON_OBJECT_CHANGED, message, object_key=row.index_object_key) from error
+        raise object_changed(row.index_object_key) from error

@@ -10,11 +10,14 @@ from typing import Any, Protocol, TypeVar
 import grpc
 import stamina
 from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
 
 from datas3t.client._calls.failures import from_rpc_error
 from datas3t.client._calls.fork import in_flight
-from datas3t.client.errors import DeadlineExceeded, FailedPrecondition, Unavailable
+from datas3t.client.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
 
 # stamina logs each retry as a warning, which Python prints if logging is not configured. This handler prevents that.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
@@ -28,6 +31,8 @@ _LONG_TIMEOUTS = {
     "GetDatapointsBitmap": 600.0,
     "Import": 86_400.0,
 }
+
+_DELETIONS = {"DeleteBucket": "BUCKET_NOT_FOUND", "DeleteDatas3t": "DATAS3T_NOT_FOUND"}
 
 T = TypeVar("T")
 
@@ -71,9 +76,12 @@ def retry_while_unavailable(call: Callable[[], T], seconds: float = 120.0) -> T:
 @cache
 def is_idempotent(method: str) -> bool:
     """Return whether the contract declares the method "/package.Service/Name" idempotent."""
+    return bool(_described(method).GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+
+
+def _described(method: str) -> MethodDescriptor:
     service, name = method.strip("/").split("/")
-    described = descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
-    return bool(described.GetOptions().idempotency_level != MethodOptions.IDEMPOTENCY_UNKNOWN)
+    return descriptor_pool.Default().FindServiceByName(service).methods_by_name[name]
 
 
 class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
@@ -96,16 +104,19 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         """Make a call with one response, and retry it if it is idempotent."""
         details = self._with_deadline(client_call_details)
 
-        def attempt() -> Any:
+        def attempt(number: int) -> Any:
             with in_flight():
                 outcome = continuation(details, request)
                 try:
                     outcome.result()
                 except (grpc.RpcError, ValueError) as error:
-                    raise self._translated(error) from None
+                    translated = self._translated(error)
+                    if number > 1 and _is_deleted(details.method, translated):
+                        return _Deleted(details.method)
+                    raise translated from None
                 return outcome
 
-        return _retried(attempt) if is_idempotent(details.method) else attempt()
+        return _retried(attempt) if is_idempotent(details.method) else attempt(1)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Make a call with a stream of responses, without retries: the caller may have used some of them."""
@@ -129,11 +140,31 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         return details._replace(timeout=_LONG_TIMEOUTS.get(method, self._timeout))
 
 
-def _retried(call: Callable[[], T]) -> T:
+class _Deleted:
+    """The outcome of a retried deletion that finds nothing to delete."""
+
+    def __init__(self, method: str) -> None:
+        self._response = GetMessageClass(_described(method).output_type)()
+
+    def result(self) -> Message:
+        return self._response
+
+
+def _is_deleted(method: str, error: Exception) -> bool:
+    """Return whether an error says that what the method deletes does not exist.
+
+    For a retry that is success: the attempt before it has deleted it, and its response was lost. A datarange is not
+    decided here, because it may also have become a part of another one.
+    """
+    return isinstance(error, NotFound) and error.reason == _DELETIONS.get(method.rpartition("/")[2])
+
+
+def _retried(call: Callable[[int], T]) -> T:
+    """Return the result of `call`, which gets the number of the attempt, from 1 on."""
     retries = stamina.retry_context(
         on=(Unavailable, DeadlineExceeded), attempts=_ATTEMPTS, timeout=None, wait_jitter=0.2
     )
     for attempt in retries:
         with attempt:
-            return call()
+            return call(attempt.num)
     raise AssertionError  # the loop ends by returning or raising

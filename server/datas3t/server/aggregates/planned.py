@@ -13,8 +13,9 @@ from datas3t.archive import index, join, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.server import checks
-from datas3t.server.aggregates.sources import check_source_archives, object_changed, plan_parts, readable_source
+from datas3t.server.aggregates.sources import check_source_archives, plan_parts, readable_source
 from datas3t.server.checks import CheckedObjects
+from datas3t.server.dataranges import object_changed
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.parallel import map_concurrently

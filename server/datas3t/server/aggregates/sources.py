@@ -14,6 +14,7 @@ from datas3t.archive import index, join, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.archive.join import Part
+from datas3t.server.dataranges import object_changed
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
@@ -82,14 +83,6 @@ def check_source_archives(bucket: Bucket, sources: Sequence[Datarange]) -> None:
         unchecked = [row for row in sources if etags.get(row.data_object_key) != row.data_etag]
     for _ in map_concurrently(partial(_check_archive, bucket), unchecked):
         pass
-
-
-def object_changed(object_key: str) -> Failure:
-    """Return OBJECT_CHANGED: an object of a source is missing, or is not the one that was committed."""
-    message = (
-        f"the object {object_key} is missing or was changed; restore it, or delete its datarange and upload it again"
-    )
-    return Failure(v1.ERROR_REASON_OBJECT_CHANGED, message, object_key=object_key)
 
 
 def _read(bucket: Bucket, object_key: str, etag: str, start: int, stop: int) -> bytes:
