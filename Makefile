@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline soak release-check clean
+.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline soak fuzz release-check clean
 
 demo: .venv/up ## Run the main job on real files, from start to end: make demo [DIR=folder]
 	$(BIN)/python demo/run.py $(if $(DIR),"$$DIR")
@@ -43,6 +43,9 @@ proto-baseline: .venv/dev ## At a release, record the current protos as the cont
 
 soak: .venv/dev ## Kill clients, servers, database and S3 at random, then check everything: make soak [SECONDS=600] [SEED=1]
 	$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
+fuzz: .venv/dev ## Try random inputs, and print the seed of what is found: make fuzz [SECONDS=60] [SEED=1]
+	$(BIN)/python -m tests.fuzz.loop --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))
 
 release-check: .venv/python ## Build the distributions, and install the wheel with each extra in a bare environment
 	$(BIN)/python .ci/release_check.py
