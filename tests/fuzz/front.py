@@ -18,7 +18,6 @@ _ROUTES = (
     ("POST", "/api/bucket"),
     ("GET", "/api/v1/buckets"),
     ("POST", "/api/v1/datas3ts"),
-    ("DELETE", "/api/v1/datas3ts"),
     ("POST", "/api/v1/datas3ts/import"),
     ("POST", "/api/v1/upload-datarange/complete"),
     ("POST", "/api/datarange/upload/complete"),

@@ -24,12 +24,11 @@ def test_a_finding_has_the_seed_and_the_input_and_is_found_again() -> None:
         note(number)
         assert number != 7, "seven"
 
-    with pytest.raises(
-        FindingError, match=r"anything, seed 5, case \d+: AssertionError: seven\nagain: .*\ninput:\n7"
-    ) as found:
+    with pytest.raises(FindingError, match=r"^anything, seed 5, case \d+: AssertionError: seven") as found:
         fuzz("anything", attempt, 5, seconds=60)
     case = re.search(r"--seed 5 --case (\d+)", str(found.value))
     assert case
+    assert str(found.value).endswith("\ninput:\n7")
     with pytest.raises(FindingError, match="seven"):
         fuzz("anything", attempt, 5, 0, int(case[1]))
 
