@@ -1,6 +1,7 @@
 """The whole server: what it needs to start, how it fails to start, and how it stops."""
 
 import contextlib
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -179,6 +180,30 @@ def test_sigterm_under_load_loses_no_response_and_exits_0(
     assert not stored & set(refused)
     for secret in (s3.secret_key, s3.access_key, services.encryption_key, signature):
         assert secret not in process.log
+
+
+def test_the_environment_alone_is_enough(services: "Services", database: str, tmp_path: Path) -> None:
+    environment = {
+        "GRPC_ADDR": "127.0.0.1:0",
+        "LOG_LEVEL": "info",
+        "LOG_FORMAT": "json",
+        "CORS_ORIGIN": "https://a.example,https://b.example",
+        "ALLOWED_HOSTS": "datas3t.example",
+    }
+    process = ServerProcess(tmp_path, database, services.encryption_key, environment=environment)
+    process.wait_ready()
+    for origin in ("https://a.example", "https://b.example"):
+        allowed = http_request(process.url, "GET", "/api/bucket", headers={"Origin": origin})
+        assert allowed.headers["access-control-allow-origin"] == origin
+    assert http_request(process.url, "GET", "/api/bucket", headers={"Host": "datas3t.example"}).status == 200
+    assert http_request(process.url, "GET", "/api/bucket", headers={"Host": "other.example"}).status == 403
+    assert process.terminate() == 0, process.log
+    entries = [json.loads(line) for line in process.log.splitlines()]
+    assert f"listening on {process.url}" in [entry["message"] for entry in entries]
+    assert any(entry["message"].startswith("listening for gRPC alone on port ") for entry in entries)
+    call = next(entry for entry in entries if entry.get("method") == "datas3t.v1.BucketService/ListBuckets")
+    assert (call["transport"], call["code"]) == ("rest", "OK")
+    assert call["request_id"]
 
 
 def test_a_process_that_cannot_start_prints_one_line_with_the_reason(services: "Services", tmp_path: Path) -> None:

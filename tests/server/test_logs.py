@@ -1,5 +1,6 @@
 """The log removes anything that looks like a secret, and nothing else."""
 
+import json
 import logging
 from collections.abc import Iterator
 
@@ -13,7 +14,7 @@ URL = "http://s3.example/b/k.tar?X-Amz-Credential=AKIDEXAMPLE%2F2026&X-Amz-Signa
 @pytest.fixture(autouse=True)
 def _restored_loggers() -> Iterator[None]:
     """Restore the loggers after each test."""
-    names = ("", "boto3", "botocore", "urllib3", "s3transfer", "asyncio")
+    names = ("", "boto3", "botocore", "urllib3", "s3transfer", "asyncio", "grpc")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     logging.getLogger().handlers = []  # `configure` closes the handlers that it finds, pytest's among them
@@ -124,3 +125,25 @@ def test_a_traceback_is_shown_as_lines_that_belong_to_the_entry_above(capsys: py
     assert first.endswith("ERROR datas3t.server number 7 failed")
     assert others[:3] == ["    first", "    second", "    Traceback (most recent call last):"]
     assert all(line.startswith("    ") for line in others)
+
+
+def test_json_has_an_object_in_each_line_with_the_fields_of_the_entry(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    log = logging.getLogger("datas3t.server.calls")
+    log.info("rest %s", "x\ny\u202e", extra={"fields": {"request_id": "abc", "milliseconds": 1.5, "level": "forged"}})
+    try:
+        raise ValueError("X-Amz-Signature=0123")
+    except ValueError:
+        log.exception("password=hush")
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert first.pop("time").endswith("Z")
+    assert first == {
+        "level": "info",
+        "logger": "datas3t.server.calls",
+        "message": "rest x\ny\u202e",
+        "request_id": "abc",
+        "milliseconds": 1.5,
+    }
+    assert "ValueError" in second["message"]
+    assert "hush" not in second["message"]
+    assert "0123" not in second["message"]

@@ -63,6 +63,8 @@ def test_the_page_is_prometheus_text_with_the_version(front: RunningFront) -> No
     response = front.request("GET", "/metrics")
     assert response.headers["content-type"].startswith("text/plain; version=")
     assert b'datas3t_build_info{version="' in response.body
+    for name in (b"process_resident_memory_bytes", b"process_cpu_seconds_total", b"process_open_fds"):
+        assert b"\n" + name + b" " in response.body
 
 
 def test_a_metric_that_cannot_be_read_is_left_out_of_the_page() -> None:

@@ -50,6 +50,10 @@ def test_text_that_is_not_an_address_is_refused_with_examples(text: str) -> None
         ({"url_lifetime": timedelta()}, "1 second to 7 days"),
         ({"url_lifetime": timedelta(days=8)}, "1 second to 7 days"),
         ({"log_level": "loud"}, "not one of debug, info, warning, error"),
+        ({"log_format": "xml"}, "not one of text, json"),
+        ({"cors_origins": ("*",)}, "is not scheme://host or scheme://host:port; correct --cors-origin"),
+        ({"cors_origins": ("https://a.example/path",)}, "correct --cors-origin or CORS_ORIGIN"),
+        ({"allowed_hosts": ("https://a.example",)}, "correct --allowed-hosts or ALLOWED_HOSTS"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_with_the_reason(change: dict[str, Any], message: str) -> None:

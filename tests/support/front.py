@@ -17,6 +17,7 @@ from google.api.httpbody_pb2 import HttpBody
 from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Service
+from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.server import Front
 from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Address, Timeouts
@@ -226,11 +227,18 @@ def running_front(
     timeouts: Timeouts = _DEFAULT_TIMEOUTS,
     *,
     is_ready: Callable[[], bool] = lambda: True,
+    cross_site: CrossSite | None = None,
 ) -> Iterator[RunningFront]:
     """Yield a front that serves until the block ends."""
     gate, dataranges, metrics = Gate(), cast(Any, FakeDataranges)(), Metrics()
     front = Front(
-        fake_services(gate, dataranges), metrics, is_ready, addr=address, grpc_addr=grpc_address, timeouts=timeouts
+        fake_services(gate, dataranges),
+        metrics,
+        is_ready,
+        addr=address,
+        grpc_addr=grpc_address,
+        timeouts=timeouts,
+        cross_site=cross_site or CrossSite(address, hosts=["x"]),
     )
     front.start()
     try:

@@ -80,6 +80,21 @@ class Duration(click.ParamType[float]):
 DURATION = Duration()
 
 
+class List(click.ParamType[tuple[str, ...]]):
+    """One or several texts, with commas between them."""
+
+    name = "list"
+
+    def convert(self, value: Any, *_: object) -> tuple[str, ...]:
+        """Return the texts."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(each.strip() for each in str(value).split(",") if each.strip())
+
+
+LIST = List()
+
+
 def check_range(first: int, last: int) -> None:
     """Raise UsageError if the first key is greater than the last."""
     if first > last:

@@ -1,12 +1,13 @@
 """`datas3t server`, `datas3t up` and `datas3t keygen`: run a server."""
 
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
 import click
 
 from datas3t.cli import output
-from datas3t.cli.options import DURATION, SIZE, server_url
+from datas3t.cli.options import DURATION, LIST, SIZE, server_url
 from datas3t.cli.paths import FOLDER
 
 
@@ -50,16 +51,50 @@ from datas3t.cli.paths import FOLDER
     help="How long presigned URLs are valid, at most 7d.",
 )
 @click.option(
-    "--grpc-addr", metavar="ADDR", help="A second address that serves only gRPC, without the relay of --addr."
+    "--grpc-addr",
+    envvar="GRPC_ADDR",
+    show_envvar=True,
+    metavar="ADDR",
+    help="A second address that serves only gRPC, without the relay of --addr.",
 )
 @click.option(
     "--log-level",
+    envvar="LOG_LEVEL",
+    show_envvar=True,
     default="info",
     show_default=True,
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="The lowest level that is logged, to standard error.",
 )
 @server_url(hidden=True)
+@click.option(
+    "--log-format",
+    envvar="LOG_FORMAT",
+    show_envvar=True,
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="How log entries are written: as lines of text, or as a JSON object each.",
+)
+@click.option(
+    "--cors-origin",
+    "cors_origins",
+    envvar="CORS_ORIGIN",
+    show_envvar=True,
+    metavar="ORIGIN",
+    multiple=True,
+    type=LIST,
+    help="An origin whose web pages may send requests, such as https://app.example.com. May be repeated.",
+)
+@click.option(
+    "--allowed-hosts",
+    envvar="ALLOWED_HOSTS",
+    show_envvar=True,
+    metavar="NAME",
+    multiple=True,
+    type=LIST,
+    help="A name of this server that web pages may use, besides those of loopback. May be repeated.",
+)
 def server(
     db_url: str | None,
     addr: str,
@@ -69,6 +104,9 @@ def server(
     url_lifetime: float,
     grpc_addr: str | None,
     log_level: str,
+    log_format: str,
+    cors_origins: tuple[tuple[str, ...], ...],
+    allowed_hosts: tuple[tuple[str, ...], ...],
 ) -> int:
     """Run the server: gRPC, REST and metrics on one address.
 
@@ -102,6 +140,9 @@ def server(
             max_cache_size=max_cache_size,
             url_lifetime=timedelta(seconds=url_lifetime),
             log_level=log_level,
+            log_format=log_format,
+            cors_origins=tuple(chain.from_iterable(cors_origins)),
+            allowed_hosts=tuple(chain.from_iterable(allowed_hosts)),
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from None

@@ -51,7 +51,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The body is compressed, or has another Content-Encoding. Send it as it is. Metadata: `encoding`."""
     ERROR_REASON_CROSS_SITE: _ErrorReason.ValueType  # 8
     """The request comes from a web page of another origin, or names a host that is not this server's. Open the page from
-    this server, or start the server with --cors-origin or --allowed-hosts. Metadata: `origin` or `host`.
+    this server, or start the server with --cors-origin or --allowed-hosts. Metadata: `origin`, `host`.
     """
     ERROR_REASON_BUCKET_NOT_FOUND: _ErrorReason.ValueType  # 10
     """No bucket configuration has this name. Add it, or list the existing ones. Metadata: `bucket`."""
@@ -189,7 +189,7 @@ ERROR_REASON_CONTENT_ENCODING: ErrorReason.ValueType  # 7
 """The body is compressed, or has another Content-Encoding. Send it as it is. Metadata: `encoding`."""
 ERROR_REASON_CROSS_SITE: ErrorReason.ValueType  # 8
 """The request comes from a web page of another origin, or names a host that is not this server's. Open the page from
-this server, or start the server with --cors-origin or --allowed-hosts. Metadata: `origin` or `host`.
+this server, or start the server with --cors-origin or --allowed-hosts. Metadata: `origin`, `host`.
 """
 ERROR_REASON_BUCKET_NOT_FOUND: ErrorReason.ValueType  # 10
 """No bucket configuration has this name. Add it, or list the existing ones. Metadata: `bucket`."""

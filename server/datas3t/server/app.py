@@ -20,6 +20,7 @@ from datas3t.server.db import pool, s3_buckets
 from datas3t.server.db.heartbeat import Heartbeat
 from datas3t.server.db.migrate import MigrationEdited, migrate
 from datas3t.server.errors import Failure
+from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rpc.services import services
 from datas3t.server.front.server import Front
 from datas3t.server.index_cache import IndexCache
@@ -96,6 +97,7 @@ class Server:
                 heartbeat.is_alive,
                 addr=settings.addr,
                 grpc_addr=settings.grpc_addr,
+                cross_site=CrossSite(settings.addr, settings.cors_origins, settings.allowed_hosts),
             )
             undo.callback(self._front.close)
             self._front.start()
@@ -183,7 +185,7 @@ def run(settings: Settings) -> int:  # noqa: RET503 - `_exit` does not return
     After the first signal the process ends within the time to drain and 5 seconds, whatever hangs. It must be called in
     the main thread, because it installs signal handlers. That thread does nothing but wait for signals.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     allow_many_connections()
     events = _first_signal()
     server = Server(settings)

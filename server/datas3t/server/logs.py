@@ -5,6 +5,7 @@ blanks belong to the event above them.
 """
 
 import copy
+import json
 import logging
 import re
 import sys
@@ -13,12 +14,14 @@ from collections.abc import Mapping
 
 from datas3t.text import escaped
 
+_TIME = "%Y-%m-%dT%H:%M:%SZ"
 _LEVEL_OF = {
     "boto3": "WARNING",
     "botocore": "WARNING",
     "urllib3": "WARNING",
     "s3transfer": "WARNING",
     "asyncio": "WARNING",
+    "grpc": "CRITICAL",  # it logs clients that leave with a traceback; `front` logs the defects itself
     "aiohttp.server": "CRITICAL",  # it repeats what clients sent; `front` logs the defects itself
 }
 
@@ -38,10 +41,14 @@ _SECRETS = (
 )
 
 
-def configure(level: str = "info") -> None:
-    """Log to standard error, in UTC, everything from `level` on: debug, info, warning or error."""
+def configure(level: str = "info", style: str = "text") -> None:
+    """Log to standard error, in UTC, everything from `level` on: debug, info, warning or error.
+
+    `style` is `text`, or `json`: an object in each line.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+    text = _Redacting("%(asctime)s %(levelname)s %(name)s %(message)s", _TIME)
+    handler.setFormatter(_Json() if style == "json" else text)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name, minimum in _LEVEL_OF.items():
         logging.getLogger(name).setLevel(minimum)
@@ -73,6 +80,27 @@ class _Redacting(logging.Formatter):
             record.args = tuple(_argument(value) for value in record.args)
         lines = redacted(super().format(record)).split("\n")
         return "\n    ".join(escaped(line) for line in lines)
+
+
+class _Json(logging.Formatter):
+    """An object per entry: `time`, `level`, `logger`, `message`, and the fields of the entry, such as `request_id`.
+
+    JSON escapes what would forge a line. Secrets are redacted.
+    """
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        entry = {
+            "time": self.formatTime(record, _TIME),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redacted(message),
+        }
+        return json.dumps({**getattr(record, "fields", {}), **entry}, default=str)
 
 
 class _Shown:

@@ -1,4 +1,4 @@
-"""The metrics that `/metrics` exports: calls, and the state of the database pool, the deletions and the index cache."""
+"""The metrics that `/metrics` exports: calls, the process, the database pool, the deletions and the index cache."""
 
 import logging
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -23,6 +23,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
         labels = ("method", "transport")
         self._calls = Counter("datas3t_calls", "Calls that ended", (*labels, "code"), registry=self.registry)
         self._seconds = Histogram(

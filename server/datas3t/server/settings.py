@@ -11,6 +11,9 @@ from datas3t.server.database_url import DatabaseUrl
 
 DEFAULT_PORT = 8765
 _LEVELS = ("debug", "info", "warning", "error")
+_FORMATS = ("text", "json")
+_ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 
 class SettingsError(ValueError):
@@ -66,7 +69,8 @@ class Settings:
     """All settings of a server, checked. `db_url` and `encryption_key` are secrets and never appear in its repr.
 
     `max_cache_size` limits the index cache, in bytes. `url_lifetime` is how long presigned URLs work. `drain` is how
-    long running calls may take to end after SIGTERM.
+    long running calls may take to end after SIGTERM. `cors_origins` are the origins of other web pages that may send
+    requests, `allowed_hosts` the names of this server that web pages may use.
 
     Raises:
         SettingsError: if a value cannot be used.
@@ -81,6 +85,9 @@ class Settings:
     url_lifetime: timedelta = timedelta(hours=24)
     drain: timedelta = timedelta(seconds=25)
     log_level: str = "info"
+    log_format: str = "text"
+    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.db_url:
@@ -103,3 +110,17 @@ class Settings:
             raise SettingsError("presigned URLs must be valid for 1 second to 7 days, the longest that S3 allows")
         if self.log_level not in _LEVELS:
             raise SettingsError(f"the log level {self.log_level!r} is not one of {', '.join(_LEVELS)}")
+        if self.log_format not in _FORMATS:
+            raise SettingsError(f"the log format {self.log_format!r} is not one of {', '.join(_FORMATS)}")
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise SettingsError(
+                    f"the origin {origin!r} is not scheme://host or scheme://host:port; correct --cors-origin or"
+                    " CORS_ORIGIN"
+                )
+        for host in self.allowed_hosts:
+            if not _HOST.fullmatch(host):
+                raise SettingsError(
+                    f"{host!r} is not the name of a host, without scheme and port; correct --allowed-hosts or"
+                    " ALLOWED_HOSTS"
+                )

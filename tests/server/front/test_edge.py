@@ -15,6 +15,7 @@ import pytest
 from datas3t import v1
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.edge import HTTP2_PREFACE, Edge, listen
+from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rest.routes import Routes
 from datas3t.server.front.rest.server import RestServer
 from datas3t.server.metrics import Metrics
@@ -36,7 +37,12 @@ def front() -> Iterator[RunningFront]:
 @contextlib.contextmanager
 def edge_to(unix: Path, timeouts: Timeouts) -> Iterator[tuple[str, int]]:
     """Yield the address of an edge that relays to the unix socket."""
-    edge = Edge(LOCALHOST, unix, RestServer(Routes([]), {}, Metrics(), RunningCalls(timeouts), timeouts), timeouts)
+    edge = Edge(
+        LOCALHOST,
+        unix,
+        RestServer(Routes([]), {}, Metrics(), RunningCalls(timeouts), timeouts, CrossSite(LOCALHOST)),
+        timeouts,
+    )
     edge.start()
     try:
         yield "127.0.0.1", edge.port

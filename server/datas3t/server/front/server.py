@@ -8,6 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from datas3t.server.front.calls import Service
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.edge import Edge
+from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rest.responses import Response
 from datas3t.server.front.rest.routes import Routes
 from datas3t.server.front.rest.server import Page, RestServer
@@ -26,6 +27,7 @@ class Front:
         addr: The one port, for gRPC and HTTP/1.1.
         grpc_addr: A second port, for gRPC alone.
         timeouts: How long to wait for clients.
+        cross_site: Which web pages may send requests; without it, those of this server alone.
 
     Raises:
         SettingsError: if an address cannot be used.
@@ -41,6 +43,7 @@ class Front:
         addr: Address,
         grpc_addr: Address | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        cross_site: CrossSite | None = None,
     ) -> None:
         self._metrics = metrics
         self._is_ready = is_ready
@@ -50,7 +53,8 @@ class Front:
             "/readyz": Page(self._readiness_page),
             "/metrics": Page(self._metrics_page, in_thread=True),
         }
-        self._rest = RestServer(Routes(services), pages, metrics, self._running, timeouts)
+        rules = cross_site or CrossSite(addr)
+        self._rest = RestServer(Routes(services), pages, metrics, self._running, timeouts, rules)
         self._rpc = RpcServer(services, metrics, self._running, is_ready, grpc_addr, timeouts)
         try:
             self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts)

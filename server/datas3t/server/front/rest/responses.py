@@ -1,6 +1,7 @@
 """HTTP responses of the REST server, from a call's result or its error status."""
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -8,7 +9,6 @@ from aiohttp import web
 from google.rpc import status_pb2
 
 from datas3t.server.front.calls.failures import error_body, http_status
-from datas3t.server.front.calls.observing import Caller
 
 _RETRY_AFTER = "2"  # seconds
 
@@ -27,12 +27,12 @@ def error_response(status: status_pb2.Status, allow: str = "") -> Response:
     return Response(http_status(status), json.dumps(error_body(status), ensure_ascii=False).encode(), allow=allow)
 
 
-def to_aiohttp(response: Response, caller: Caller, *, close: bool) -> web.Response:
-    """Return aiohttp's response with the common headers; with `close`, it ends the connection.
+def to_aiohttp(response: Response, headers: Mapping[str, str], *, close: bool) -> web.Response:
+    """Return aiohttp's response with these headers and the common ones; with `close`, it ends the connection.
 
     No cache may keep it: presigned URLs in a body work like passwords until they expire.
     """
-    headers = {**caller.headers(), "Cache-Control": "no-store", "Server": "datas3t"}
+    headers = {**headers, "Cache-Control": "no-store", "Server": "datas3t"}
     if response.status != 204:
         headers["Content-Type"] = response.content_type
     if response.status == HTTPStatus.SERVICE_UNAVAILABLE:

@@ -17,6 +17,7 @@ from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.rest import body
 from datas3t.server.front.rest.connection import Connection
+from datas3t.server.front.rest.cross_site import Asked, CrossSite
 from datas3t.server.front.rest.invoke import invoke
 from datas3t.server.front.rest.responses import Response, error_response, to_aiohttp
 from datas3t.server.front.rest.routes import Route, Routes, method_not_allowed
@@ -43,13 +44,20 @@ class RestServer:
     """
 
     def __init__(
-        self, routes: Routes, pages: dict[str, Page], metrics: Metrics, running: RunningCalls, timeouts: Timeouts
+        self,
+        routes: Routes,
+        pages: dict[str, Page],
+        metrics: Metrics,
+        running: RunningCalls,
+        timeouts: Timeouts,
+        cross_site: CrossSite,
     ) -> None:
         self._routes = routes
         self._pages = pages
         self._metrics = metrics
         self._running = running
         self._timeouts = timeouts
+        self._cross_site = cross_site
         self._page_threads = ThreadPoolExecutor(_PAGE_THREADS, thread_name_prefix="pages")
 
     def open(self) -> None:
@@ -78,29 +86,34 @@ class RestServer:
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         caller = Caller.of(request.headers.items())
-        page = self._pages.get(request.path)
-        if page is not None and request.method in _READING:
-            if page.in_thread:
-                loop = asyncio.get_running_loop()
-                response = await loop.run_in_executor(self._page_threads, page.respond)
-            else:
-                response = page.respond()
-            return to_aiohttp(response, caller, close=self._running.draining)
+        asked = Asked(request.method, request.path in self._pages, _headers(request))
+        headers = {**caller.headers(), **self._cross_site.response_headers(asked)}
         # A request that fails before it calls a method is counted and logged by `_refuse`, a call by `_call`.
         try:
+            self._cross_site.check(asked)
+            if self._cross_site.allows_preflight(asked):
+                return to_aiohttp(Response(204), headers, close=self._running.draining)
+            page = self._pages.get(request.path)
+            if page is not None and request.method in _READING:
+                return to_aiohttp(await self._read(page), headers, close=self._running.draining)
             route = self._route(request)
             query = _query(request)
             has_body = route.has_body or request.can_read_body
             content = await body.read(request, self._timeouts) if has_body else b""
             with self._running.track(route.name) as call:
                 response = await self._call(call, route, content, query, caller)
-                return await self._sent(request, to_aiohttp(response, caller, close=self._running.draining))
+                return await self._sent(request, to_aiohttp(response, headers, close=self._running.draining))
         except Failure as failure:
             close = self._running.draining or body.is_left(request)
-            refused = await self._sent(request, to_aiohttp(self._refuse(failure, caller), caller, close=close))
+            refused = await self._sent(request, to_aiohttp(self._refuse(failure, caller), headers, close=close))
             if body.is_left(request) and not _awaits_continue(request):
                 await body.discard(request, self._timeouts.unread_body)
             return refused
+
+    async def _read(self, page: Page) -> Response:
+        if page.in_thread:
+            return await asyncio.get_running_loop().run_in_executor(self._page_threads, page.respond)
+        return page.respond()
 
     def _route(self, request: web.BaseRequest) -> Route:
         if request.path in self._pages:
@@ -139,6 +152,15 @@ class RestServer:
                 request.transport.abort()
             raise ConnectionResetError from None
         return response
+
+
+def _headers(request: web.BaseRequest) -> dict[str, str]:
+    """Return the headers by their names in lower case; one that is given twice has both values."""
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():
+        known = headers.get(name.lower())
+        headers[name.lower()] = value if known is None else f"{known}, {value}"
+    return headers
 
 
 def _awaits_continue(request: web.BaseRequest) -> bool:
