@@ -19,7 +19,8 @@ import psycopg
 from psycopg import sql
 
 from datas3t.embedded import StackError
-from datas3t.embedded.processes import Account, Daemon, append_to, last_line, popen, unprivileged_account
+from datas3t.embedded.accounts import Account, give, unprivileged_account
+from datas3t.embedded.processes import Daemon, append_to, last_line, popen
 from datas3t.embedded.signals import signals_delayed
 
 MAJOR = "18"
@@ -58,6 +59,8 @@ class Postgres(Daemon):
         if not self.folder.exists():
             self._create(programs)
         _check_version(self.folder)
+        if self.account:
+            give(self.folder, self.account)
         # After a crash this file names a process id that another program may have by now. Leftovers were ended above.
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
         settings = _SETTINGS if self.durable else _SETTINGS + _NOT_DURABLE
@@ -125,10 +128,12 @@ class Postgres(Daemon):
 
 def _path_for(account: Account | None, folder: Path) -> str:
     """Return a path to the working directory `folder` that the account can open, even if a parent is closed to it."""
+    if sys.platform == "linux":
+        # The kernel resolves this link without checking the parents, for example /root. And PostgreSQL takes no path
+        # of more than 1,023 bytes.
+        return "/proc/self/cwd"
     if account is None:
         return str(folder)
-    if sys.platform == "linux":
-        return "/proc/self/cwd"  # the kernel resolves this link without checking the parents, for example /root
     closed = [parent for parent in folder.parents if not parent.stat().st_mode & 0o001]
     if closed:
         raise StackError(

@@ -8,7 +8,6 @@ hold the lock of the data directory, which the earlier run can then no longer ho
 import contextlib
 import ctypes
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -21,29 +20,13 @@ from pathlib import Path
 import psutil
 
 from datas3t.embedded import StackError
+from datas3t.embedded.accounts import Account
 from datas3t.embedded.signals import signals_delayed
 
 _PR_SET_PDEATHSIG = 1
 _LEFTOVER_SECONDS = 5.0  # for leftovers to end after a signal
 _POLL_SECONDS = 0.02
 _MAX_LOG_SIZE = 10 * 2**20  # bytes; a larger log is renamed at the next start
-
-
-@dataclass(frozen=True)
-class Account:
-    """The account that runs a program that refuses to run as root."""
-
-    name: str
-    uid: int
-    gid: int
-
-
-def unprivileged_account() -> Account | None:
-    """Return the account `nobody` if this process is root, otherwise None."""
-    if os.geteuid() != 0:
-        return None
-    entry = pwd.getpwnam("nobody")
-    return Account("nobody", entry.pw_uid, entry.pw_gid)
 
 
 @dataclass

