@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psycopg
@@ -130,7 +131,8 @@ def _call(port: int, method: str) -> list[str]:
         grpc.secure_channel(f"127.0.0.1:{port}", grpc.ssl_channel_credentials(_presented(port))),
     ):
         with channel:
-            call = channel.unary_unary(method).future(b"", timeout=_SECONDS)
+            untyped: Any = channel.unary_unary(method)
+            call = untyped.future(b"", timeout=_SECONDS)
             codes.append(call.code().name)
     return codes
 

@@ -182,7 +182,7 @@ def listening(data_dir: Path) -> tuple[dict[str, int], list[str]]:
                 if each.status == psutil.CONN_LISTEN:
                     assert each.laddr.ip == "127.0.0.1"
                     ports[names.get(each.laddr.port, f"unknown-{each.laddr.port}")] = each.laddr.port
-            sockets |= {str(each.laddr) for each in process.net_connections("unix") if each.laddr}
+            sockets |= {str(each.laddr) for each in process.net_connections("unix")}
     return ports, sorted(path for path in sockets if path.startswith("/"))
 
 
