@@ -1,8 +1,26 @@
-"""Which addresses are never connected to."""
+"""Which addresses are never connected to, and how libcurl is kept from them."""
 
+import os
+import socket
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any, NamedTuple
+
+import pycurl
+
+
+class CurlAddress(NamedTuple):
+    """Where libcurl is about to connect; `addr` is what `socket.connect` takes."""
+
+    family: int
+    socktype: int
+    protocol: int
+    addr: tuple[Any, ...]
+
 
 # Networks of IPv6 whose addresses end with the IPv4 address that a gateway connects to.
+NEVER_ALLOWED = "it has a link-local address, which is never allowed"
+LINK_LOCAL = "LinkLocalAddress"  # in the place of an error code of S3
+
 _TRANSLATED = tuple(map(IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
 
 
@@ -16,6 +34,28 @@ def is_link_local(address: str) -> bool:
     except ValueError:  # no address of the internet: a unix socket
         return False
     return parsed.is_link_local or any(inner.is_link_local for inner in _inner(parsed))
+
+
+def open_socket(refused: list[str], _purpose: int, address: CurlAddress) -> "_Socket | int":
+    """Open a socket for libcurl, which is about to connect it. A link-local address is added to `refused` instead."""
+    host = str(address.addr[0])
+    if is_link_local(host):
+        refused.append(host)
+        return pycurl.SOCKET_BAD
+    return _Socket(socket.socket(address.family, address.socktype, address.protocol).detach())
+
+
+class _Socket:
+    """A socket that pycurl duplicates, and then lets go."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
 
 
 def _inner(address: IPv4Address | IPv6Address) -> list[IPv4Address]:

@@ -42,6 +42,8 @@ class Engine:
         connections: How many connections all calls together have, apart from one for each call. By default 512, or
             half of the file descriptors that the process may have, if that is less. The more calls run concurrently,
             the fewer connections each of them gets.
+        link_local: Whether it connects to link-local addresses. A server that is told its endpoints by others must
+            not: the credentials of a cloud's machine are there.
 
     Example:
         with Engine() as engine:
@@ -55,8 +57,10 @@ class Engine:
         stall_timeout: float = 30,
         small_stall_timeout: float = 10,
         connections: int | None = None,
+        link_local: bool = True,
     ) -> None:
-        self._options = Options(connect_timeout, stall_timeout, min(small_stall_timeout, stall_timeout), set())
+        small_stall_timeout = min(small_stall_timeout, stall_timeout)
+        self._options = Options(connect_timeout, stall_timeout, small_stall_timeout, set(), link_local)
         self._pool = Pool(self._options, connections)
 
     def run(

@@ -4,11 +4,13 @@ import os
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pycurl
 
+from datas3t.transport.addresses import LINK_LOCAL, NEVER_ALLOWED, open_socket
 from datas3t.transport.causes import clocks, failed_connection, is_over, refusal
 from datas3t.transport.head import retry_after, s3_error_code
 from datas3t.transport.messages import Request, Response, TransferError, without_query
@@ -24,12 +26,14 @@ class Options(NamedTuple):
     """Timeouts in seconds: to connect; without a byte; and without a byte in GETs of small ranges.
 
     `unconditional` are the hosts that do not understand If-Match as HTTP defines it, found out by requests.
+    `link_local`: whether to connect to link-local addresses.
     """
 
     connect_timeout: float
     stall_timeout: float
     small_stall_timeout: float
     unconditional: set[str]
+    link_local: bool
 
 
 class Transfer(ABC):
@@ -48,6 +52,7 @@ class Transfer(ABC):
         "_options",
         "_pieces",
         "_raised",
+        "_refused_addresses",
         "_stall_timeout",
         "_url",
         "curl",
@@ -56,7 +61,8 @@ class Transfer(ABC):
     )
 
     def __init__(self, options: Options, raised: list[BaseException]) -> None:
-        self.curl = new_handle(options)
+        self._refused_addresses: list[str] = []
+        self.curl = new_handle(options, self._refused_addresses)
         self._raised = raised
         self.taken: Counter[Remedy] = Counter()
         self._options = options
@@ -93,6 +99,7 @@ class Transfer(ABC):
             self.curl.setopt(pycurl.FRESH_CONNECT, self._new_connection)
             self._new_connection_set = self._new_connection
         self._lines.clear()
+        self._refused_addresses.clear()
         self._prepare_method()
 
     def release(self) -> None:
@@ -129,6 +136,8 @@ class Transfer(ABC):
         """Return the error for a try without a complete response."""
         # The server may have closed the other idle connections too, as when it restarts.
         self._new_connection = True
+        if self._refused_addresses and error == pycurl.E_COULDNT_CONNECT:
+            return self._error(NEVER_ALLOWED, Meaning.FINAL, code=LINK_LOCAL)
         cause = failed_connection(error, message)
         if proxy := proxy_variable(self._url):
             cause += f" (through the proxy that {proxy} names)"
@@ -151,8 +160,11 @@ class Transfer(ABC):
         return TransferError(message, status, code, meaning, retry_after, cause)
 
 
-def new_handle(options: Options) -> pycurl.Curl:
-    """Return a handle with the options that all requests share. libcurl finds proxies itself (http_proxy, ...)."""
+def new_handle(options: Options, refused_addresses: list[str]) -> pycurl.Curl:
+    """Return a handle with the options that all requests share. libcurl finds proxies itself (http_proxy, ...).
+
+    Addresses to which it does not connect are added to `refused_addresses`.
+    """
     curl = pycurl.Curl()
     curl.setopt(pycurl.NOSIGNAL, 1)
     curl.setopt(pycurl.TCP_NODELAY, 1)
@@ -165,6 +177,8 @@ def new_handle(options: Options) -> pycurl.Curl:
     curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
     curl.setopt(pycurl.BUFFERSIZE, 2 << 20)
     curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 2 << 20)
+    if not options.link_local:
+        curl.setopt(pycurl.OPENSOCKETFUNCTION, partial(open_socket, refused_addresses))
     _set_ca_bundle(curl)
     return curl
 

@@ -200,7 +200,7 @@ class _SweepHandle:
     )
 
     def __init__(self, options: Options) -> None:
-        self.curl = curl = new_handle(options)
+        self.curl = curl = new_handle(options, [])
         self._options = options
         self.number = 0
         self.began = 0.0
