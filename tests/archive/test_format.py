@@ -200,7 +200,53 @@ def test_the_client_uploads_only_the_end_marker_if_all_sources_are_large(sizes: 
     assert uploaded == 1024
 
 
+@given(SIZES)
+def test_an_equal_plan_covers_the_joined_entries_with_parts_of_one_size(sizes: list[int]) -> None:
+    size = join.equal_part_size(sizes)
+    plan = join.equal_plan(sizes, size)
+    assert [part.size for part in plan[:-1]] == [size] * (len(plan) - 1)
+    assert 0 < plan[-1].size <= size
+    assert sum(part.zeros for part in plan) == 1024
+    at = dict.fromkeys(range(len(sizes)), 0)
+    for piece in (piece for part in plan for piece in part.pieces):
+        assert piece.start == at[piece.source]
+        at[piece.source] = piece.stop
+    assert [at[source] for source in range(len(sizes))] == sizes
+    for part in plan:
+        assert part.copied == (part.size == size and len(part.pieces) == 1 and not part.zeros)
+
+
+@pytest.mark.parametrize("rest", [0, 512, 1024, (20 << 20) - 512, (20 << 20) - 1024])
+def test_the_end_marker_of_an_equal_plan_may_be_cut(rest: int) -> None:
+    plan = join.equal_plan([(20 << 20) + rest], 20 << 20)
+    assert [part.size for part in plan[:-1]] == [20 << 20] * (len(plan) - 1)
+    assert sum(part.size for part in plan) == (20 << 20) + rest + 1024
+    assert plan[-1].size > 0
+
+
+@pytest.mark.parametrize("count", [2, 5, 20, 100, 500])
+def test_of_sources_of_1_gib_s3_copies_nine_of_ten_bytes_even_in_equal_parts(count: int) -> None:
+    sizes = [(1 << 30) + 512 * 7 * number for number in range(count)]
+    plan = join.equal_plan(sizes, join.equal_part_size(sizes))
+    assert len(plan) <= parts.MAX_PARTS
+    assert sum(part.size for part in plan if part.copied) >= 0.9 * sum(sizes)
+
+
+def test_parts_have_at_most_4_gib() -> None:
+    plan = join.plan([40 << 30])
+    assert max(part.size for part in plan) == 4 << 30
+    assert len(plan) == 11
+
+
+def test_parts_that_the_client_uploads_are_larger_where_there_would_be_more_than_1_000() -> None:
+    sizes = [4 << 20] * 10_000
+    assert len(join.plan(sizes[:4_000])) <= 1_000
+    assert len(join.plan(sizes)) <= 1_000
+
+
 def test_too_many_parts_are_refused() -> None:
+    with pytest.raises(ValueError, match="join fewer"):
+        join.equal_plan([512] * 100, 1)
     with pytest.raises(ValueError, match="join fewer"):
         join.plan([5 << 20] * 10_001)
 

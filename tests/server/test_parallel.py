@@ -33,7 +33,7 @@ def test_no_calls_start_while_no_results_are_consumed() -> None:
     results = map_concurrently(started.append, iter(range(1_000_000)))
     for _ in range(3):
         next(results)
-    results.close()  # type: ignore[attr-defined]
+    results.close()
     assert len(started) <= MAX_PENDING + 2
 
 

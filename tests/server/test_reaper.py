@@ -14,6 +14,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.reaper import Reaper, backlog
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until
+from tests.support.store_proxy import Ways, store_proxy
 from tests.support.uploads import Site, archive, large_archive, put, put_data
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def test_a_refused_listing_of_multipart_uploads_does_not_hold_up_other_objects(
     with relay(services.s3.endpoint) as between:
         site.set_endpoint(between.url)
         site.clear()
+        sql(site, "UPDATE keys_to_delete SET s3_upload_id = NULL")
         between.plan(Fault(status=403, only=b"uploads"))
         assert site.sweep() == 3
     ((key, error),) = sql(site, "SELECT object_key, last_error FROM keys_to_delete WHERE attempts > 0")
@@ -161,6 +163,54 @@ def test_a_refused_listing_of_multipart_uploads_does_not_hold_up_other_objects(
     site.set_endpoint(services.s3.endpoint)
     site.sweep()
     assert site.multiparts() == []
+
+
+def test_a_multipart_upload_is_aborted_by_its_id_where_the_store_cannot_list_them(
+    site: Site, services: "Services"
+) -> None:
+    started = site.start(large_archive(1))
+    with store_proxy(services.s3.endpoint, Ways(no_list_uploads=True)) as proxy:
+        site.set_endpoint(proxy.url)
+        uploads.cancel(site.resources, started.upload.id)
+        assert site.sweep() == 2
+    assert site.multiparts() == []
+
+
+def test_that_a_store_deletes_only_one_by_one_is_remembered(site: Site, services: "Services") -> None:
+    with store_proxy(services.s3.endpoint, Ways(no_bulk_delete=True)) as proxy:
+        site.set_endpoint(proxy.url)
+        for first in (1, 2):
+            site.upload(archive(first, b"content"))
+            site.clear()
+            assert site.sweep() == 2
+        assert len([target for method, target in proxy.requests if method == "POST" and "delete" in target]) == 1
+    assert site.objects() == []
+
+
+def test_a_key_that_cannot_be_deleted_does_not_hold_up_others(site: Site, services: "Services") -> None:
+    with store_proxy(services.s3.endpoint, Ways(no_bulk_delete=True)) as proxy:
+        site.set_endpoint(proxy.url)
+        for first in range(1, 6):
+            site.upload(archive(first, b"content"))
+        kept = site.objects()[3]
+        proxy.refused_keys.add(f"/{site.bucket}/{kept}")
+        site.clear()
+        assert site.sweep() == 9
+    assert site.objects() == [kept]
+
+
+def test_a_store_that_is_away_is_not_asked_for_every_key(site: Site, services: "Services") -> None:
+    for first in range(1, 31):
+        site.upload(archive(first, b"content"))
+    with relay(services.s3.endpoint) as between:
+        site.set_endpoint(between.url)
+        between.always = Fault(status=503)
+        site.clear()
+        assert site.sweep() == 0
+    assert backlog(site.resources).failing == 60
+    make_all_due(site)
+    site.set_endpoint(services.s3.endpoint)
+    assert site.sweep() == 60
 
 
 def test_a_reaper_that_is_slower_than_its_lease_does_not_end_the_second_look(site: Site) -> None:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from datas3t.server.app import Server
 
 WAYS = {
+    "equal-parts": Ways(equal_parts_only=True),
+    "no-bulk-delete": Ways(no_bulk_delete=True),
+    "no-list-parts": Ways(no_list_parts=True),
+    "slow-completion": Ways(completion_seconds=2.0, completion_forgets=True),
     "no-copy": Ways(no_copy=True),
     "no-list-uploads": Ways(no_list_uploads=True),
     "expired-as-400": Ways(expired_as_400=True),

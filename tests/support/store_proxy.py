@@ -9,9 +9,10 @@ import http.client
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -34,11 +35,15 @@ class Ways:
     no_etags: bool = False  # responses to GET and HEAD have none
     expired_as_400: bool = False  # rclone: an expired URL is a bad request
     completion_seconds: float = 0.0  # before the response to CompleteMultipartUpload
+    completion_deferred: bool = False  # the response is an error; S3 joins the parts when the test says so
     completion_forgets: bool = False  # StorageGRID: while a completion runs, its upload id is unknown
 
 
 class StoreProxy:
-    """Listens on 127.0.0.1. `requests` holds method and target of every request, in order of arrival."""
+    """Listens on 127.0.0.1. `requests` holds method and target of every request, in order of arrival.
+
+    `on_completion` is called when a CompleteMultipartUpload arrives. `refused_keys` cannot be deleted.
+    """
 
     def __init__(self, endpoint: str, ways: Ways) -> None:
         self.ways = ways
@@ -46,6 +51,9 @@ class StoreProxy:
         self.target = urlsplit(endpoint).netloc
         self.part_sizes: dict[str, dict[int, int]] = {}  # by upload id
         self.completing: set[str] = set()
+        self.deferred: list[Callable[[], object]] = []
+        self.on_completion: Callable[[], None] = lambda: None
+        self.refused_keys: set[str] = set()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -56,6 +64,11 @@ class StoreProxy:
     def url(self) -> str:
         """The endpoint to configure."""
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    def finish_completions(self) -> None:
+        """Have the server join the parts of all completions that were deferred."""
+        while self.deferred:
+            self.deferred.pop()()
 
     def close(self) -> None:
         """Stop listening."""
@@ -106,9 +119,14 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "PUT" and "partNumber" in query:
             self._note_part(upload_id, int(query["partNumber"]), len(body))
         completes = self.command == "POST" and bool(upload_id)
-        if completes and ways.completion_forgets:
+        if completes:
+            proxy.on_completion()
+        if completes and (ways.completion_forgets or ways.completion_deferred):
             proxy.completing.add(upload_id)
-        status, headers, answer = self._forward(body)
+        if completes and ways.completion_deferred:
+            proxy.deferred.append(partial(_forward, proxy.target, self.command, self.path, self.headers, body))
+            return self._send(500, _headers(), _error("InternalError"))
+        status, headers, answer = _forward(proxy.target, self.command, self.path, self.headers, body)
         if completes and ways.completion_seconds:
             time.sleep(ways.completion_seconds)
         if ways.expired_as_400 and status == 403 and b"xpired" in answer:
@@ -126,6 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             (ways.no_bulk_delete and request == "POST" and "delete" in query, (400, "InvalidArgument")),
             (ways.no_list_parts and request == "GET" and upload_id, (501, "NotImplemented")),
             (ways.no_list_uploads and request == "GET" and "uploads" in query, (501, "NotImplemented")),
+            (request == "DELETE" and urlsplit(self.path).path in proxy.refused_keys, (403, "AccessDenied")),
             (upload_id in proxy.completing, (404, "NoSuchUpload")),
             (
                 ways.equal_parts_only and request == "POST" and self._has_unequal_parts(upload_id, body),
@@ -143,19 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
             start, _, last = copied.removeprefix("bytes=").partition("-")
             size = int(last) + 1 - int(start)
         self.proxy.part_sizes.setdefault(upload_id, {})[number] = size
-
-    def _forward(self, body: bytes) -> tuple[int, Message, bytes]:
-        connection = http.client.HTTPConnection(self.proxy.target, timeout=60)
-        try:
-            connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-            for name, value in self.headers.items():
-                if name.lower() not in _HOP_BY_HOP and name.lower() != "expect":
-                    connection.putheader(name, value)
-            connection.endheaders(body or None)
-            response = connection.getresponse()
-            return response.status, response.headers, response.read()
-        finally:
-            connection.close()
 
     def _changed(self, headers: Message) -> Message:
         ways = self.proxy.ways
@@ -187,3 +193,18 @@ def _headers() -> Message:
 
 def _error(code: str) -> bytes:
     return f"<Error><Code>{code}</Code><Message>this store does not do that</Message></Error>".encode()
+
+
+def _forward(target: str, method: str, path: str, sent: Message, body: bytes) -> tuple[int, Message, bytes]:
+    """Send a request to the server; return status, headers and body of the response."""
+    connection = http.client.HTTPConnection(target, timeout=60)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in sent.items():
+            if name.lower() not in _HOP_BY_HOP and name.lower() != "expect":
+                connection.putheader(name, value)
+        connection.endheaders(body or None)
+        response = connection.getresponse()
+        return response.status, response.headers, response.read()
+    finally:
+        connection.close()

@@ -89,7 +89,7 @@ class StartAggregateResponse(_message.Message):
     """The URL for a PUT of the index. Empty for a planned aggregate."""
     part_size: _builtins.int
     """The size in bytes of each part except the last, which may be smaller. For a direct PUT, the size of the archive. 0
-    for a planned aggregate, whose parts differ in size.
+    for a planned aggregate whose parts differ in size, as they do unless the store demands parts of one size.
     """
     part_count: _builtins.int
     """The number of parts. 0 for a direct PUT."""

@@ -60,7 +60,7 @@ class AggregateServiceStub:
 
     Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
     Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
-    AGGREGATE_SOURCES_CHANGED. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
+    AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
     again.
     """
     CancelAggregate: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]
@@ -106,7 +106,7 @@ class AggregateServiceAsyncStub(AggregateServiceStub):
 
     Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
     Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
-    AGGREGATE_SOURCES_CHANGED. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
+    AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
     again.
     """
     CancelAggregate: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]  # type: ignore[assignment]
@@ -167,7 +167,7 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
         Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
-        AGGREGATE_SOURCES_CHANGED. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
+        AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
         again.
         """
 

@@ -129,6 +129,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     and its objects are deleted. List the dataranges and start a new aggregate. Metadata: `aggregate_id`, `datas3t`,
     `first`, `last`.
     """
+    ERROR_REASON_AGGREGATE_NEEDS_EQUAL_PARTS: _ErrorReason.ValueType  # 56
+    """The store joins only parts of one size, which was not known before. It is remembered with the bucket configuration.
+    Final: the aggregate has ended and its objects are deleted; the sources are unchanged. Start a new aggregate, whose
+    plan has such parts. Metadata: `aggregate_id`, `datas3t`, `first`, `last`.
+    """
     ERROR_REASON_S3_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """S3 did not respond, or responded with a server error. Nothing is lost: retry shortly. Metadata: `endpoint`."""
     ERROR_REASON_S3_REFUSED: _ErrorReason.ValueType  # 61
@@ -266,6 +271,11 @@ ERROR_REASON_AGGREGATE_SOURCES_CHANGED: ErrorReason.ValueType  # 55
 """A source was deleted or aggregated by another call since the aggregate was started. Final: the aggregate has ended
 and its objects are deleted. List the dataranges and start a new aggregate. Metadata: `aggregate_id`, `datas3t`,
 `first`, `last`.
+"""
+ERROR_REASON_AGGREGATE_NEEDS_EQUAL_PARTS: ErrorReason.ValueType  # 56
+"""The store joins only parts of one size, which was not known before. It is remembered with the bucket configuration.
+Final: the aggregate has ended and its objects are deleted; the sources are unchanged. Start a new aggregate, whose
+plan has such parts. Metadata: `aggregate_id`, `datas3t`, `first`, `last`.
 """
 ERROR_REASON_S3_UNAVAILABLE: ErrorReason.ValueType  # 60
 """S3 did not respond, or responded with a server error. Nothing is lost: retry shortly. Metadata: `endpoint`."""

@@ -5,7 +5,6 @@ not respond, that is a Failure, and the call may be repeated.
 """
 
 import random
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from datas3t.archive import FormatError, index, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE, Entry
 from datas3t.server.call import carried
-from datas3t.server.s3.bucket import Bucket, InvalidParts, ObjectChanged, ObjectInfo, ObjectMissing, UploadMissing
+from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
 
 WHOLE_ARCHIVE = 4 << 20  # bytes; up to this size every header is checked, and the archive is read in one request
 SAMPLE = 32  # headers of a larger archive that are checked: one small request each
@@ -22,7 +21,6 @@ SAMPLE = 32  # headers of a larger archive that are checked: one small request e
 _RANDOM = random.SystemRandom()
 _INDEX_PIECE = 1 << 18  # records of an index in memory at a time: 4 MiB
 _THREADS = 4  # requests for headers at a time, for one completion
-_MAX_ETAG = 100  # characters of a client's ETag that are repeated in a message
 
 
 class InvalidUploadError(Exception):
@@ -40,21 +38,6 @@ class CheckedObjects:
     entries_size: int
     data_etag: str
     index_etag: str
-
-
-def join_parts(bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]) -> None:
-    """Complete a multipart upload, after a check that its parts have these sizes and ETags.
-
-    A size of None stands for any size. Do nothing if the parts have been joined before, or are joined concurrently.
-    """
-    if len(etags) != len(sizes):
-        raise InvalidUploadError(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start again")
-    try:
-        _check_and_join(bucket, key, s3_upload_id, sizes, etags)
-    except InvalidUploadError:
-        # A multipart upload that another call completes loses its parts before it ends: the object is what counts.
-        if bucket.head(key) is None:
-            raise
 
 
 def find_object(bucket: Bucket, key: str, what: str, size: int | None) -> ObjectInfo:
@@ -130,27 +113,6 @@ def sample(count: int, limit: int) -> list[int]:
     if count <= limit:
         return list(range(count))
     return [0, *sorted(_RANDOM.sample(range(1, count - 1), limit - 2)), count - 1]
-
-
-def _check_and_join(
-    bucket: Bucket, key: str, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]
-) -> None:
-    try:
-        parts = {part.number: part for part in bucket.list_parts(key, s3_upload_id, etags)}
-        for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
-            if (part := parts.get(number)) is None:
-                raise InvalidUploadError(f"part {number} of {len(sizes)} was never uploaded; start again")
-            if size not in (None, part.size):
-                raise InvalidUploadError(f"part {number} has {part.size} bytes instead of {size}; start again")
-            if part.etag != etag:
-                given = etag[:_MAX_ETAG]
-                message = f"part {number} has the ETag {part.etag}, but {given!r} was given; start again"
-                raise InvalidUploadError(message)
-        bucket.complete_multipart(key, s3_upload_id, etags)
-    except UploadMissing as error:
-        raise InvalidUploadError("the multipart upload no longer exists in S3; start again") from error
-    except InvalidParts as error:
-        raise InvalidUploadError(f"S3 does not join the parts: {error}; start again") from error
 
 
 def _check_whole(read: Read, read_index: Read, first: int, count: int, data_size: int) -> int:

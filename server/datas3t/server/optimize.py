@@ -13,7 +13,7 @@ from itertools import pairwise
 from datas3t.archive import join
 from datas3t.archive.index import END_SIZE
 from datas3t.server import datas3ts, values
-from datas3t.server.db import dataranges, pool
+from datas3t.server.db import dataranges, pool, s3_buckets
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.resources import Resources
 
@@ -68,21 +68,27 @@ def plan(
     max_size = values.archive_size("max_aggregate_size", max_size or DEFAULT_MAX_SIZE)
     target_size = min(values.archive_size("target_size", target_size or DEFAULT_TARGET_SIZE), max_size)
     max_operations = values.at_most("max_operations", max_operations, MAX_OPERATIONS) or DEFAULT_OPERATIONS
-    rows = list(_all_dataranges(resources, datas3ts.find(resources, name).id))
+    datas3t = datas3ts.find(resources, name)
+    rows = list(_all_dataranges(resources, datas3t.id))
+    with pool.connection(resources.pool) as conn:
+        equal_parts = any(row.equal_parts for row in s3_buckets.by_ids(conn, [datas3t.bucket_id]))
     min_score = DEFAULT_MIN_SCORE if min_score is None else min_score
-    return propose(rows, min_score, target_size, max_size)[:max_operations]
+    return propose(rows, min_score, target_size, max_size, equal_parts)[:max_operations]
 
 
-def propose(rows: Sequence[Datarange], min_score: float, target_size: int, max_size: int) -> list[Proposal]:
+def propose(
+    rows: Sequence[Datarange], min_score: float, target_size: int, max_size: int, equal_parts: bool = False
+) -> list[Proposal]:
     """Return proposals that do not overlap, best first; `rows` are in key order.
 
     Archives that have reached `target_size` are left as they are. Of the others, neighbours are merged, small ones
-    before large ones, until they reach it. No archive grows beyond `max_size`.
+    before large ones, until they reach it. No archive grows beyond `max_size`. `equal_parts` means that the store
+    demands parts of one size, so that the client moves more.
     """
     chosen: list[Proposal] = []
     lasts: list[int] = []  # of the chosen ones, in key order
     firsts: list[int] = []
-    candidates = _candidates(rows, target_size, max_size)
+    candidates = _candidates(rows, target_size, max_size, equal_parts)
     for candidate in sorted(candidates, key=lambda each: (-each.score, each.first, each.last)):
         at = bisect_left(lasts, candidate.first)
         if candidate.score >= min_score and (at == len(firsts) or candidate.last < firsts[at]):
@@ -92,13 +98,15 @@ def propose(rows: Sequence[Datarange], min_score: float, target_size: int, max_s
     return chosen
 
 
-def _candidates(rows: Sequence[Datarange], target_size: int, max_size: int) -> Iterator[Proposal]:
+def _candidates(rows: Sequence[Datarange], target_size: int, max_size: int, equal_parts: bool) -> Iterator[Proposal]:
     """Yield proposals for each tier: of archives smaller than the target, than a quarter of it, and so on."""
     limit = target_size
     smallest = min((row.size_bytes for row in rows), default=target_size)
     while True:
         for run in _runs(rows, limit):
-            yield from (_proposal(group) for group in _groups(run, target_size, max_size) if len(group) > 1)
+            yield from (
+                _proposal(group, equal_parts) for group in _groups(run, target_size, max_size) if len(group) > 1
+            )
         if limit <= smallest:
             return
         limit //= TIER
@@ -134,8 +142,9 @@ def _groups(run: Sequence[Datarange], target_size: int, max_size: int) -> Iterat
         yield group
 
 
-def _proposal(group: Sequence[Datarange]) -> Proposal:
-    parts = join.plan([row.entries_size_bytes for row in group])
+def _proposal(group: Sequence[Datarange], equal_parts: bool) -> Proposal:
+    sizes = [row.entries_size_bytes for row in group]
+    parts = join.equal_plan(sizes, join.equal_part_size(sizes)) if equal_parts else join.plan(sizes)
     moved = sum(part.size for part in parts if not part.copied)
     copied = sum(part.size for part in parts if part.copied)
     assert all(one.last_key + 1 == other.first_key for one, other in pairwise(group))

@@ -1,7 +1,7 @@
 """Many small calls to S3, several at a time, with a bounded number of threads and of results in memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
     """Yield the function's results in the order of the items, calling it for several items at a time.
 
     No more than `MAX_PENDING` items are taken before a result is consumed. The first error is raised, and ends the

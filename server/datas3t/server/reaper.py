@@ -2,7 +2,8 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import timedelta
 from threading import Event, Thread
 
@@ -12,14 +13,17 @@ from datas3t.server.db import intents, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.keys_to_delete import Backlog, Claim
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
+from datas3t.server.parallel import map_concurrently
 from datas3t.server.resources import Resources
-from datas3t.server.s3.bucket import Bucket
+from datas3t.server.s3.bucket import Bucket, UnknownOperation
 
 BATCH = 1000  # rows in one statement, and objects in one DeleteObjects request: S3's limit
 KEEP_FINISHED = timedelta(days=30)  # how long a repeated call has the same outcome as the first
 LEASE = timedelta(minutes=10)  # longer than S3's time-outs and retries take for a batch
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(hours=1)  # so that deletions go on soon after S3 is back, however long it was away
+
+_UNAVAILABLE_IN_A_ROW = 3  # keys for which S3 did not respond, after which it is taken to be away
 
 _log = logging.getLogger(__name__)
 
@@ -104,8 +108,11 @@ def _delete_from(resources: Resources, row: S3Bucket, claims: Sequence[Claim]) -
     """Delete the objects of one bucket in S3, with no transaction open, then store what became of each."""
     try:
         bucket = buckets.open_bucket(resources, row)
-        errors_by_key = _abort_multiparts(bucket, [claim.object_key for claim in claims if claim.multipart])
-        errors_by_key = bucket.delete([claim.object_key for claim in claims]) | errors_by_key
+        # Multipart uploads go before the objects. A completion that is still joining parts may create its object after
+        # that; the second look deletes it.
+        aborts = {claim.object_key: claim for claim in claims if claim.multipart}
+        errors_by_key = _one_by_one(lambda key: _abort_multiparts(bucket, aborts[key]), list(aborts))
+        errors_by_key = _delete_objects(resources, row, bucket, [claim.object_key for claim in claims]) | errors_by_key
     except Failure as failure:
         errors_by_key = {claim.object_key: failure.message for claim in claims}
     errors = {claim: errors_by_key[claim.object_key] for claim in claims if claim.object_key in errors_by_key}
@@ -118,20 +125,61 @@ def _delete_from(resources: Resources, row: S3Bucket, claims: Sequence[Claim]) -
     return len(done)
 
 
-def _abort_multiparts(bucket: Bucket, keys: Sequence[str]) -> dict[str, str]:
-    """Abort the multipart uploads of these keys; return S3's errors by key.
+def _abort_multiparts(bucket: Bucket, claim: Claim) -> None:
+    """Abort the multipart uploads of a key: the one whose id is known, and others if S3 lists them."""
+    if claim.s3_upload_id is not None:
+        bucket.abort_multipart(claim.object_key, claim.s3_upload_id)
+    try:
+        for found, upload_id, _ in bucket.list_multiparts(claim.object_key):
+            if found == claim.object_key:
+                bucket.abort_multipart(claim.object_key, upload_id)
+    except UnknownOperation:
+        return
+    except Failure as failure:
+        if claim.s3_upload_id is None or failure.reason != v1.ERROR_REASON_S3_REFUSED:
+            raise
 
-    This is done before the objects are deleted. A completion that is still joining parts may create its object after
-    that; the second look deletes it. An error does not keep other objects from being deleted.
-    """
-    errors: dict[str, str] = {}
-    for key in keys:
+
+def _delete_objects(resources: Resources, row: S3Bucket, bucket: Bucket, keys: Sequence[str]) -> dict[str, str]:
+    """Delete objects, by one request if the store can do that; return the errors by key."""
+    if row.bulk_delete:
         try:
-            for found, upload_id, _ in bucket.list_multiparts(key):
-                if found == key:
-                    bucket.abort_multipart(key, upload_id)
+            return bucket.delete_many(keys)
+        except UnknownOperation:
+            errors = _one_by_one(bucket.delete, keys)
+            if len(errors) < len(keys):  # it does know the other operation
+                with pool.connection(resources.pool) as conn:
+                    s3_buckets.lacks_bulk_delete(conn, row.id)
+            return errors
         except Failure as failure:
-            if failure.reason != v1.ERROR_REASON_S3_REFUSED:
-                raise
+            _log.info("many objects at once could not be deleted, trying one by one: %s", failure.message)
+    return _one_by_one(bucket.delete, keys)
+
+
+def _one_by_one(act: Callable[[str], None], keys: Sequence[str]) -> dict[str, str]:
+    """Call `act` for each key, several at a time, and return the errors by key.
+
+    A key that S3 refuses does not hold up the others. If S3 does not respond for several keys in a row, it is not asked
+    about the rest.
+    """
+
+    def attempt(key: str) -> Failure | None:
+        try:
+            act(key)
+        except Failure as failure:
+            return failure
+        return None
+
+    errors: dict[str, str] = {}
+    unavailable = 0
+    with closing(map_concurrently(attempt, keys)) as outcomes:
+        for number, (key, failure) in enumerate(zip(keys, outcomes, strict=True), 1):
+            if failure is None:
+                unavailable = 0
+                continue
             errors[key] = failure.message
+            unavailable = unavailable + 1 if failure.reason == v1.ERROR_REASON_S3_UNAVAILABLE else 0
+            if unavailable == _UNAVAILABLE_IN_A_ROW:
+                errors.update(dict.fromkeys(keys[number:], failure.message))
+                break
     return errors

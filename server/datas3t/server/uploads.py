@@ -17,6 +17,7 @@ from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.pool import Connection
 from datas3t.server.errors import Failure
 from datas3t.server.intents import UPLOADS, urls
+from datas3t.server.intents.joining import join_parts
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import PartInfo
 
@@ -157,7 +158,7 @@ def _check_and_commit(resources: Resources, datas3t: Datas3t, upload: Upload, et
     count = upload.last_key - upload.first_key + 1
     try:
         if upload.s3_upload_id is not None:
-            checks.join_parts(bucket, data_key, upload.s3_upload_id, urls.part_sizes(upload), etags)
+            join_parts(resources, UPLOADS, bucket, upload, urls.part_sizes(upload), etags)
         checked = checks.check_objects(bucket, data_key, index_key, upload.first_key, count, upload.data_size)
         _commit(resources, datas3t, upload, checked)
     except InvalidUploadError as error:

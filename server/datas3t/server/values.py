@@ -63,12 +63,12 @@ def archive_size(field: str, value: int) -> int:
 
 
 def etags(field: str, given: Sequence[str]) -> list[str]:
-    """Return the ETags of an archive's parts without the quotes that they may have."""
+    """Return the ETags of an archive's parts without the quotes and the mark of a weak one that they may have."""
     if len(given) > MAX_PARTS:
         raise invalid(field, f"has {len(given)} ETags, but an archive has at most {MAX_PARTS} parts")
     if any(len(etag) > _MAX_ETAG for etag in given):
         raise invalid(field, f"has an ETag of more than {_MAX_ETAG} characters; send the ETags that S3 returned")
-    return [etag.strip().strip('"') for etag in given]
+    return [etag.strip().removeprefix("W/").strip('"') for etag in given]
 
 
 def at_most(field: str, value: int, most: int) -> int:

@@ -11,7 +11,15 @@ import pytest
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.bucket import Bucket, Buckets, InvalidParts, ObjectChanged, ObjectMissing, UploadMissing
+from datas3t.server.s3.bucket import (
+    Bucket,
+    Buckets,
+    InvalidParts,
+    ObjectChanged,
+    ObjectMissing,
+    UnknownOperation,
+    UploadMissing,
+)
 from datas3t.server.s3.clients import Location
 from tests.support.canned import CannedResponse, canned_server, s3_error
 from tests.support.faults import Fault, relay
@@ -45,7 +53,7 @@ def test_objects_are_written_read_listed_and_deleted(real: Bucket) -> None:
     real.put("b/1", b"x")
     assert [each.key for page in real.objects("a/") for each in page] == ["a/1", "a/2"]
     assert {each for page in real.folders("") for each in page} >= {"a/", "b/"}
-    assert real.delete(["a/1", "a/2", "never"]) == {}
+    assert real.delete_many(["a/1", "a/2", "never"]) == {}
     assert real.head("a/1") is None
 
 
@@ -76,7 +84,7 @@ def test_a_part_that_was_sent_twice_is_listed_once_as_the_latest(real: Bucket) -
     wait_until(lambda: time.time() > sent + 1)  # S3 stores times in whole seconds
     first, second = send_part(real, upload, 1, b"2" * PART), send_part(real, upload, 2, b"end")
     assert [(key, found) for key, found, _ in real.list_multiparts("m")] == [("m", upload)]
-    parts = real.list_parts("m", upload)
+    parts = real.list_parts("m", upload) or []
     assert [(part.number, part.etag, part.size) for part in parts] == [(1, first, PART), (2, second, 3)]
     with pytest.raises(InvalidParts, match="InvalidPart"):
         real.complete_multipart("m", upload, ["0" * 32, second])
@@ -90,7 +98,7 @@ def test_a_part_that_was_sent_often_in_one_second_is_listed_with_the_given_etag(
     upload = real.create_multipart("m")
     etags = [send_part(real, upload, 1, body) for body in (b"first", b"second", b"third!!")]
     last = send_part(real, upload, 2, b"end")
-    parts = real.list_parts("m", upload, [etags[chosen], "0" * 32])
+    parts = real.list_parts("m", upload, [etags[chosen], "0" * 32]) or []
     assert [(part.etag, part.size) for part in parts] == [(etags[chosen], 5 + chosen), (last, 3)]
 
 
@@ -112,7 +120,7 @@ def test_an_unreachable_s3_is_a_failure_that_says_what_to_do(location: Location)
         lambda: unreachable.put("a", b""),
         lambda: list(unreachable.objects("")),
         lambda: unreachable.create_multipart("a"),
-        lambda: unreachable.delete(["a"]),
+        lambda: unreachable.delete("a"),
     ]
     for call in calls:
         with pytest.raises(Failure, match=r"http://127.0.0.1:1 does not respond .* try again") as caught:
@@ -183,17 +191,35 @@ def test_a_404_of_another_server_is_not_a_missing_object(location: Location, res
             assert getattr(caught.value, "reason", v1.ERROR_REASON_S3_UNAVAILABLE) == v1.ERROR_REASON_S3_UNAVAILABLE
 
 
-def test_objects_are_deleted_one_by_one_if_the_store_requires_a_content_md5(location: Location) -> None:
-    def old_s3(request: str) -> CannedResponse:
-        if request.startswith("POST"):
-            return s3_error("MissingContentMD5", 400)
-        return s3_error("AccessDenied", 403) if request.endswith("/kept") else CannedResponse(204)
+UNKNOWN = [
+    s3_error("MissingContentMD5", 400),
+    s3_error("InvalidArgument", 400),
+    s3_error("MethodNotAllowed", 405),
+    s3_error("NotImplemented", 501),
+    CannedResponse(501, "<p>", "text/html"),
+]
 
-    with canned_server(old_s3) as (endpoint, requests):
-        refused = Buckets().at(replace(location, endpoint=endpoint)).delete(["a", "kept", "b"])
-        assert [each.rpartition("/")[2] for each in requests if each.startswith("DELETE")] == ["a", "kept", "b"]
-    assert list(refused) == ["kept"]
-    assert "AccessDenied" in refused["kept"]
+
+@pytest.mark.parametrize("answer", UNKNOWN, ids=lambda answer: f"{answer.status}")
+def test_operations_that_a_store_does_not_know_are_told_apart_from_failures(
+    location: Location, answer: CannedResponse
+) -> None:
+    with canned_server(lambda _: answer) as (endpoint, asked):
+        bucket = Buckets().at(replace(location, endpoint=endpoint))
+        with pytest.raises(UnknownOperation):
+            bucket.delete_many(["a"])
+        with pytest.raises(UnknownOperation):
+            bucket.list_multiparts("a")
+        assert bucket.list_parts("a", "upload") is None
+        assert len(asked) == 3
+
+
+def test_bad_credentials_are_no_unknown_operation(location: Location) -> None:
+    with canned_server(lambda _: s3_error("ExpiredToken", 400)) as (endpoint, _):
+        bucket = Buckets().at(replace(location, endpoint=endpoint))
+        with pytest.raises(Failure) as caught:
+            bucket.delete_many(["a"])
+    assert caught.value.reason == v1.ERROR_REASON_S3_REFUSED
 
 
 def test_objects_that_could_not_be_deleted_are_returned_except_missing_ones(location: Location) -> None:
@@ -203,7 +229,7 @@ def test_objects_that_could_not_be_deleted_are_returned_except_missing_ones(loca
     )
     with canned_server(lambda _: CannedResponse(body=f"<DeleteResult>{refused}</DeleteResult>")) as (endpoint, _):
         bucket = Buckets().at(replace(location, endpoint=endpoint))
-        assert bucket.delete(["gone", "kept", "a"]) == {"kept": "AccessDenied"}
+        assert bucket.delete_many(["gone", "kept", "a"]) == {"kept": "AccessDenied"}
 
 
 def test_the_libraries_log_no_requests_even_at_debug(real: Bucket, caplog: pytest.LogCaptureFixture) -> None:

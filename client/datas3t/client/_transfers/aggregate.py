@@ -48,7 +48,12 @@ def aggregate(
     check_range(first, last)
     task = _AggregateTask(session, name, first, last, tuning, progress)
     with resumable(f"the aggregation of datapoints {first} to {last} of {name!r}"):
-        return task.run(progress)
+        try:
+            return task.run(progress)
+        except Aborted as error:
+            if error.reason != "AGGREGATE_NEEDS_EQUAL_PARTS":
+                raise
+            return task.run(progress)  # the server has learnt it by now, and plans such parts
 
 
 class _AggregateTask(Task[OpenAggregate, Aggregated]):
@@ -59,6 +64,7 @@ class _AggregateTask(Task[OpenAggregate, Aggregated]):
             "AGGREGATE_CANCELLED",
             "AGGREGATE_COMPLETED",
             "AGGREGATE_SOURCES_CHANGED",
+            "AGGREGATE_NEEDS_EQUAL_PARTS",
         )
     )
     restart_reasons = closed_reasons

@@ -16,7 +16,7 @@ from datas3t.client.errors import Datas3tError, FileError
 from datas3t.client.progress import Progress, Reporter
 from datas3t.transport import Engine, Request, Response, TransferError, s3_error_code
 
-_COPY_STALL_TIMEOUT = 1800.0  # seconds without a byte; S3 may send nothing while it copies up to 5 GiB
+_COPY_STALL_TIMEOUT = 1800.0  # seconds without a byte; S3 may send nothing while it copies up to 4 GiB
 _ETAG = re.compile(rb"<ETag>([^<]{1,256})</ETag>")
 
 

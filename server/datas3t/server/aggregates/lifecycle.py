@@ -17,13 +17,14 @@ from datas3t.server.aggregates.planned import check_planned
 from datas3t.server.aggregates.sources import current_sources, plan_parts, sources_changed
 from datas3t.server.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.dataranges import Presigned, signed
-from datas3t.server.db import aggregate_uploads, dataranges, keys_to_delete, pool
+from datas3t.server.db import aggregate_uploads, dataranges, keys_to_delete, pool, s3_buckets
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
 from datas3t.server.intents import AGGREGATES, urls
+from datas3t.server.intents.joining import PartsRefusedError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
@@ -60,7 +61,7 @@ def start(
         aggregate = replace(aggregate, s3_upload_id=AGGREGATES.open_multipart(resources, bucket, aggregate))
     signed_sources = signed(resources, bucket, sources) if all_urls else []
     if planned:
-        return Started(aggregate, expires_at, signed_sources, len(plan_parts(sources)))
+        return Started(aggregate, expires_at, signed_sources, len(plan_parts(aggregate, sources)))
     count = len(urls.part_sizes(aggregate))
     numbers = range(1, (count if all_urls else min(count, urls.MAX_PART_URLS)) + 1)
     return Started(
@@ -95,7 +96,8 @@ def _insert(
         datas3t = datas3t_rows.draw_counter(conn, name)
         if datas3t is None:
             raise datas3ts.not_found(name)
-        sources = ranges.find_sources(conn, datas3t, first, last, planned=planned)
+        equal_parts = planned and s3_buckets.by_ids(conn, [datas3t.bucket_id])[0].equal_parts
+        sources = ranges.find_sources(conn, datas3t, first, last, planned=planned, equal_parts=equal_parts)
         size = join.joined_size(row.entries_size_bytes for row in sources)
         multipart = planned or not parts.is_direct(size)
         key = names.archive_key(name, first, last, datas3t.upload_counter)
@@ -109,11 +111,18 @@ def _insert(
             data_size=size,
             data_key=key,
             index_key=names.index_key(key),
-            part_size=0 if planned else parts.part_size(size) if multipart else size,
+            part_size=_part_size(sources, size, planned=planned, equal_parts=equal_parts),
             multipart=multipart,
             lifetime=resources.url_lifetime,
         )
     return datas3t, sources, aggregate
+
+
+def _part_size(sources: Sequence[Datarange], size: int, *, planned: bool, equal_parts: bool) -> int:
+    """Return the size of each part but the last; 0 for a part plan whose parts differ in size."""
+    if planned:
+        return join.equal_part_size([row.entries_size_bytes for row in sources]) if equal_parts else 0
+    return size if parts.is_direct(size) else parts.part_size(size)
 
 
 def _check_and_swap(
@@ -129,6 +138,8 @@ def _check_and_swap(
         checked = _check(resources, bucket, aggregate, sources, etags)
         _swap(resources, datas3t, aggregate, checked)
     except InvalidUploadError as error:
+        if isinstance(error, PartsRefusedError) and aggregate.planned and not aggregate.part_size:
+            return _needs_equal_parts(resources, datas3t, aggregate)
         return AGGREGATES.final_failure(aggregate, v1.ERROR_REASON_AGGREGATE_INVALID, str(error))
     except Failure as failure:
         if failure.reason == v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED:
@@ -140,14 +151,22 @@ def _check_and_swap(
     return None
 
 
+def _needs_equal_parts(resources: Resources, datas3t: Datas3t, aggregate: Aggregate) -> Failure:
+    """Remember that the store demands parts of one size, and return the final failure."""
+    with pool.connection(resources.pool) as conn:
+        s3_buckets.demands_equal_parts(conn, datas3t.bucket_id)
+    message = "the store joins only parts of one size, which is remembered; start again, and the parts will be equal"
+    return AGGREGATES.final_failure(aggregate, v1.ERROR_REASON_AGGREGATE_NEEDS_EQUAL_PARTS, message)
+
+
 def _check(
     resources: Resources, bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
 ) -> CheckedObjects:
     """Check that the new archive holds exactly the sources' datapoints; raise InvalidUploadError if it does not."""
     try:
         if aggregate.planned:
-            return check_planned(bucket, aggregate, sources, etags, resources.scratch)
-        return check_merged(bucket, aggregate, sources, etags)
+            return check_planned(resources, bucket, aggregate, sources, etags)
+        return check_merged(resources, bucket, aggregate, sources, etags)
     except FormatError as error:
         raise InvalidUploadError(f"{error}; start again") from error
     except (ObjectMissing, ObjectChanged) as error:

@@ -15,8 +15,10 @@ from datas3t.server.aggregates.sources import ReadableArchive, readable_source
 from datas3t.server.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
-from datas3t.server.intents import urls
+from datas3t.server.intents import AGGREGATES, urls
+from datas3t.server.intents.joining import join_parts
 from datas3t.server.parallel import map_concurrently
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
 SAMPLE = 256  # datapoints whose names and contents are compared: two requests each
@@ -34,7 +36,7 @@ class _Span(NamedTuple):
 
 
 def check_merged(
-    bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
+    resources: Resources, bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
 ) -> CheckedObjects:
     """Join the parts, check the new archive and its index, and compare them with the sources, which are in key order.
 
@@ -51,7 +53,7 @@ def check_merged(
         if not 1 <= len(etags) <= part_count:
             message = f"{len(etags)} ETags were given, but the archive has 1 to {part_count} parts; start again"
             raise InvalidUploadError(message)
-        checks.join_parts(bucket, data_key, aggregate.s3_upload_id, [None] * len(etags), etags)
+        join_parts(resources, AGGREGATES, bucket, aggregate, [None] * len(etags), etags)
     count = aggregate.last_key - aggregate.first_key + 1
     checked = checks.check_objects(bucket, data_key, index_key, aggregate.first_key, count, data_size=None)
     new = ReadableArchive(

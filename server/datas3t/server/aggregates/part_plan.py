@@ -57,7 +57,7 @@ def sign_parts(resources: Resources, aggregate_id: int, numbers: Sequence[int]) 
     """
     aggregate = AGGREGATES.find_pending(resources, aggregate_id)
     sources = _current_sources(resources, aggregate)
-    plan = plan_parts(sources) if aggregate.planned else []
+    plan = plan_parts(aggregate, sources) if aggregate.planned else []
     sizes = [part.size for part in plan] if aggregate.planned else urls.part_sizes(aggregate)
     urls.check_part_numbers(numbers, len(sizes))
     bucket = datas3ts.bucket_of(resources, AGGREGATES.datas3t(resources, aggregate))

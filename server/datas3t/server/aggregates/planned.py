@@ -6,7 +6,6 @@ sources' indices, and no archive is read for it. Our clients check every header 
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import IO, NamedTuple
 
 from datas3t.archive import index, join, tar
@@ -18,7 +17,10 @@ from datas3t.server.checks import CheckedObjects
 from datas3t.server.dataranges import object_changed
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
+from datas3t.server.intents import AGGREGATES
+from datas3t.server.intents.joining import join_parts
 from datas3t.server.parallel import map_concurrently
+from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 from datas3t.server.spool import spool
 
@@ -36,27 +38,26 @@ class _Piece(NamedTuple):
 
 
 def check_planned(
-    bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str], scratch: Path
+    resources: Resources, bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
 ) -> CheckedObjects:
     """Join the parts, check the new archive, and write its index; `sources` are in key order.
 
-    A long index is made in the folder `scratch`, so memory does not grow with the number of datapoints.
+    A long index is made in the scratch folder, so memory does not grow with the number of datapoints.
 
     Raises:
-        InvalidUploadError: The parts are not those of the plan.
+        InvalidUploadError: The parts are not those of the plan; PartsRefusedError if S3 does not join them as they are.
         FormatError: The new archive breaks a rule of the format.
         Failure: OBJECT_CHANGED if a source's object is missing or was changed.
     """
-    assert aggregate.s3_upload_id is not None  # the caller has checked that the multipart upload was opened
     key = aggregate.data_object_key
-    sizes = [part.size for part in plan_parts(sources)]
-    checks.join_parts(bucket, key, aggregate.s3_upload_id, sizes, etags)
+    sizes = [part.size for part in plan_parts(aggregate, sources)]
+    join_parts(resources, AGGREGATES, bucket, aggregate, sizes, etags)
     data = checks.find_object(bucket, key, "archive", aggregate.data_size)
     read = partial(bucket.get, key, etag=data.etag)
     entries_size = sum(row.entries_size_bytes for row in sources)
     tar.check_end(read, entries_size, data.size)
     check_source_archives(bucket, sources)
-    with spool(scratch) as new_index:
+    with spool(resources.scratch) as new_index:
         for piece in joined_index(bucket, sources):
             new_index.write(piece)
         _check_headers(read, sources, new_index)

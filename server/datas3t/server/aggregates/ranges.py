@@ -17,7 +17,9 @@ from datas3t.server.errors import Failure
 Bounds = tuple[int, int]  # first and last key, both inclusive
 
 
-def find_sources(conn: Connection, datas3t: Datas3t, first: int, last: int, *, planned: bool) -> list[Datarange]:
+def find_sources(
+    conn: Connection, datas3t: Datas3t, first: int, last: int, *, planned: bool, equal_parts: bool = False
+) -> list[Datarange]:
     """Return the dataranges from `first` to `last`, in key order.
 
     Raise AGGREGATE_RANGE_UNFIT, with the nearest range that can be aggregated, if this one cannot.
@@ -26,8 +28,8 @@ def find_sources(conn: Connection, datas3t: Datas3t, first: int, last: int, *, p
     problem = find_problem([(row.first_key, row.last_key) for row in rows], first, last)
     if problem is not None:
         raise _unfit(datas3t.name, first, last, problem, nearest(dataranges.bounds(conn, datas3t.id), first, last))
-    if (problem := _too_large(rows, planned)) is not None:
-        count = _largest_count(rows, planned)
+    if (problem := _too_large(rows, planned, equal_parts)) is not None:
+        count = _largest_count(rows, planned, equal_parts)
         raise _unfit(datas3t.name, first, last, problem, (first, rows[count - 1].last_key) if count > 1 else None)
     return rows
 
@@ -77,7 +79,7 @@ def _runs(bounds: Sequence[Bounds]) -> Iterator[Sequence[Bounds]]:
     yield bounds[begin:]
 
 
-def _too_large(rows: Sequence[Datarange], planned: bool) -> str | None:
+def _too_large(rows: Sequence[Datarange], planned: bool, equal_parts: bool) -> str | None:
     sizes = [row.entries_size_bytes for row in rows]
     if (total := join.joined_size(sizes)) > MAX_OBJECT:
         return f"its archive would have {total} bytes, but S3 accepts at most {MAX_OBJECT}"
@@ -85,18 +87,21 @@ def _too_large(rows: Sequence[Datarange], planned: bool) -> str | None:
         return f"its index would have {index_size} bytes, but S3 accepts at most {MAX_PUT} in one PUT"
     if planned:
         try:
-            join.plan(sizes)
+            if equal_parts:
+                join.equal_plan(sizes, join.equal_part_size(sizes))
+            else:
+                join.plan(sizes)
         except ValueError as error:
             return str(error)
     return None
 
 
-def _largest_count(rows: Sequence[Datarange], planned: bool) -> int:
+def _largest_count(rows: Sequence[Datarange], planned: bool, equal_parts: bool) -> int:
     """Return how many of the rows, from the first on, can be aggregated; found by bisection."""
     fits, too_many = 1, len(rows)
     while fits + 1 < too_many:
         count = (fits + too_many) // 2
-        if _too_large(rows[:count], planned):
+        if _too_large(rows[:count], planned, equal_parts):
             too_many = count
         else:
             fits = count

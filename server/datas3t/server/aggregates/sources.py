@@ -64,9 +64,10 @@ def sources_changed(aggregate: Aggregate) -> Failure:
     return AGGREGATES.final_failure(aggregate, v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED, message)
 
 
-def plan_parts(sources: Sequence[Datarange]) -> list[Part]:
-    """Return how each part of the new archive is made from the sources' bytes."""
-    return join.plan([row.entries_size_bytes for row in sources])
+def plan_parts(aggregate: Aggregate, sources: Sequence[Datarange]) -> list[Part]:
+    """Return how each part of the archive of a planned aggregate is made from the sources' bytes."""
+    sizes = [row.entries_size_bytes for row in sources]
+    return join.equal_plan(sizes, aggregate.part_size) if aggregate.part_size else join.plan(sizes)
 
 
 def readable_source(bucket: Bucket, row: Datarange) -> ReadableArchive:

@@ -20,8 +20,8 @@ class Aggregate:
     """A row. Sizes are in bytes.
 
     `source_ids` are the ids of the dataranges to be replaced, in key order. A planned aggregate is put together from
-    the bytes of its sources by a part plan, so its `part_size` is 0; otherwise `part_size`, `s3_upload_id` and
-    `failure_reason` are as for an upload.
+    the bytes of its sources by a part plan. Its `part_size` is 0 if its parts differ in size. Otherwise `part_size`,
+    `s3_upload_id` and `failure_reason` are as for an upload.
     """
 
     id: int

@@ -23,14 +23,16 @@ def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
             UPDATE {table}
                SET state = %(state)s, failure_reason = %(reason)s, failure_message = %(message)s, finished_at = now()
              WHERE state = 'pending' AND {condition}
-            RETURNING datas3t_id, data_object_key, index_object_key, multipart, expires_at),
+            RETURNING datas3t_id, data_object_key, index_object_key, multipart, s3_upload_id, expires_at),
         queued AS (
-            INSERT INTO keys_to_delete (bucket_id, object_key, multipart, look_again_at)
-            SELECT d.bucket_id, objects.object_key, objects.multipart, ended.expires_at + %(put_grace)s
+            INSERT INTO keys_to_delete (bucket_id, object_key, multipart, s3_upload_id, look_again_at)
+            SELECT d.bucket_id, objects.object_key, objects.multipart, objects.s3_upload_id,
+                   ended.expires_at + %(put_grace)s
               FROM ended
               JOIN datas3ts AS d ON d.id = ended.datas3t_id
-             CROSS JOIN LATERAL (VALUES (ended.data_object_key, ended.multipart), (ended.index_object_key, false))
-                             AS objects (object_key, multipart))
+             CROSS JOIN LATERAL (VALUES (ended.data_object_key, ended.multipart, ended.s3_upload_id),
+                                                (ended.index_object_key, false, NULL))
+                             AS objects (object_key, multipart, s3_upload_id))
         SELECT count(*) FROM ended
     """
 
@@ -48,6 +50,12 @@ class IntentTable:
         self._extend: LiteralString = f"""
             UPDATE {table} SET expires_at = greatest(expires_at, now() + %s) WHERE id = %s AND state = 'pending'
         """
+        self._note_completion: LiteralString = f"""
+            UPDATE {table} SET completion_sent_at = now() WHERE id = %s AND state = 'pending'
+        """
+        self._since_completion: LiteralString = f"""
+            SELECT clock_timestamp() - completion_sent_at FROM {table} WHERE id = %s
+        """
         self._complete: LiteralString = f"""
             UPDATE {table} SET state = 'completed', finished_at = now() WHERE id = %s AND state = 'pending'
         """
@@ -60,6 +68,15 @@ class IntentTable:
     def extend(self, conn: Connection, intent_id: int, lifetime: timedelta) -> bool:
         """Let the intent expire when `lifetime` has passed from now, unless it expires later already."""
         return conn.execute(self._extend, [lifetime, intent_id]).rowcount == 1
+
+    def note_completion(self, conn: Connection, intent_id: int) -> bool:
+        """Store that S3 is about to be asked to join the parts."""
+        return conn.execute(self._note_completion, [intent_id]).rowcount == 1
+
+    def since_completion(self, conn: Connection, intent_id: int) -> timedelta | None:
+        """Return how long ago S3 was last asked to join the parts; None if it never was."""
+        row = conn.execute(self._since_completion, [intent_id]).fetchone()
+        return row[0] if row else None
 
     def complete(self, conn: Connection, intent_id: int) -> bool:
         """Mark the intent as completed; the caller inserts its datarange in the same transaction."""

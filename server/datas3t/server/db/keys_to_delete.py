@@ -18,13 +18,15 @@ from datas3t.server.db.pool import Connection
 class Claim:
     """An object to delete before `due_at`; after that another worker may claim it.
 
-    If `multipart` is set, the multipart uploads of the key are to be aborted as well.
+    If `multipart` is set, the multipart uploads of the key are to be aborted as well: that with the id `s3_upload_id`,
+    if it is known, and others that S3 lists.
     """
 
     id: int
     bucket_id: int
     object_key: str
     multipart: bool
+    s3_upload_id: str | None
     due_at: datetime
 
 
@@ -75,7 +77,7 @@ _CLAIM: LiteralString = """
     UPDATE keys_to_delete SET due_at = now() + %(lease)s
      WHERE id IN (SELECT id FROM keys_to_delete WHERE due_at <= now()
                    ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING id, bucket_id, object_key, multipart, due_at
+    RETURNING id, bucket_id, object_key, multipart, s3_upload_id, due_at
 """
 
 

@@ -11,7 +11,11 @@ from datas3t.server.db.pool import Connection
 
 @dataclass(frozen=True, slots=True)
 class S3Bucket:
-    """A row. `access_key` and `secret_key` are encrypted. `public_endpoint` is empty if it is the endpoint."""
+    """A row. `access_key` and `secret_key` are encrypted. `public_endpoint` is empty if it is the endpoint.
+
+    `equal_parts`: the store demands that all parts of an object but the last have one size. `bulk_delete`: it deletes
+    many objects by one request.
+    """
 
     id: int
     name: str
@@ -21,9 +25,13 @@ class S3Bucket:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     public_endpoint: str = ""
+    equal_parts: bool = False
+    bulk_delete: bool = True
 
 
-_COLUMNS: LiteralString = "id, name, endpoint, bucket, region, access_key, secret_key, public_endpoint"
+_COLUMNS: LiteralString = """
+    id, name, endpoint, bucket, region, access_key, secret_key, public_endpoint, equal_parts, bulk_delete
+"""
 
 _INSERT: LiteralString = """
     INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key, public_endpoint)
@@ -91,6 +99,22 @@ def set_endpoint(conn: Connection, bucket_id: int, before: str, endpoint: str) -
     Raises, by the transaction, BUCKET_EXISTS.
     """
     return conn.execute(_SET_ENDPOINT, [endpoint, bucket_id, before]).rowcount == 1
+
+
+_DEMANDS_EQUAL_PARTS: LiteralString = "UPDATE s3_buckets SET equal_parts = true WHERE id = %s"
+
+
+def demands_equal_parts(conn: Connection, bucket_id: int) -> None:
+    """Remember that the store demands parts of one size."""
+    conn.execute(_DEMANDS_EQUAL_PARTS, [bucket_id])
+
+
+_LACKS_BULK_DELETE: LiteralString = "UPDATE s3_buckets SET bulk_delete = false WHERE id = %s"
+
+
+def lacks_bulk_delete(conn: Connection, bucket_id: int) -> None:
+    """Remember that the store deletes objects only one by one."""
+    conn.execute(_LACKS_BULK_DELETE, [bucket_id])
 
 
 _LOCKED: LiteralString = f"{_BY_NAME} FOR UPDATE"

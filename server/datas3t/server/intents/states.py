@@ -108,8 +108,10 @@ class Intents(Generic[Row]):
             self._cancel(resources, intent)
             raise
         with pool.connection(resources.pool) as conn:
-            if not self.table.set_s3_upload_id(conn, intent.id, s3_upload_id):
-                raise self.cancelled_failure(intent)
+            pending = self.table.set_s3_upload_id(conn, intent.id, s3_upload_id)
+        if not pending:
+            bucket.abort_multipart(intent.data_object_key, s3_upload_id)
+            raise self.cancelled_failure(intent)
         return s3_upload_id
 
     def extend(self, resources: Resources, intent: Row) -> datetime:

@@ -60,15 +60,19 @@ def for_index(resources: Resources, bucket: Bucket, intent: Intent) -> str:
 def uploaded_parts(bucket: Bucket, intent: Intent, sizes: Sequence[int]) -> list[PartInfo]:
     """Return the parts that S3 has received; `sizes` are those of all parts. Raise as `check_multipart_opened`.
 
-    All parts are returned if S3 has joined them already, which is so when the response to a completion was lost.
+    All parts are returned if S3 has joined them already, which is so when the response to a completion was lost. None
+    is returned if the store cannot list them: all are sent again.
     """
     check_multipart_opened(bucket, intent)
     if intent.s3_upload_id is None:
         return []
     try:
-        return bucket.list_parts(intent.data_object_key, intent.s3_upload_id)
+        uploaded = bucket.list_parts(intent.data_object_key, intent.s3_upload_id)
+        if uploaded is not None:
+            return uploaded
     except UploadMissing:
-        archive = bucket.head(intent.data_object_key)
-        if archive is None:
-            return []
-        return [PartInfo(number, archive.etag, size) for number, size in enumerate(sizes, 1)]
+        pass
+    archive = bucket.head(intent.data_object_key)
+    if archive is None:
+        return []
+    return [PartInfo(number, archive.etag, size) for number, size in enumerate(sizes, 1)]

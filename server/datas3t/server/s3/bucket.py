@@ -3,38 +3,43 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import quote
 
-from botocore.exceptions import ClientError
-
-from datas3t import v1
-from datas3t.server.errors import Failure
-from datas3t.server.s3.clients import Location, client_for
+from datas3t.server.s3.clients import Clients, Location
 from datas3t.server.s3.faults import (
     InvalidParts,
     ObjectChanged,
     ObjectMissing,
+    UnknownOperation,
     UploadMissing,
+    optional_operation,
     translated,
 )
 from datas3t.server.s3.presign import presign
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
-    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
-__all__ = ["Bucket", "Buckets", "InvalidParts", "Location", "ObjectChanged", "ObjectMissing", "UploadMissing"]
+__all__ = [
+    "Bucket",
+    "Buckets",
+    "InvalidParts",
+    "Location",
+    "ObjectChanged",
+    "ObjectMissing",
+    "UnknownOperation",
+    "UploadMissing",
+]
 
 Page = TypeVar("Page")
 
 _MAX_CLIENTS = 256  # that are kept; each has its own connections and takes 5 ms to create
-_MAX_DELETES = 1000  # objects per request: the limit of S3
 _CHUNK_SIZE = 1 << 20  # bytes
-_MD5_REQUIRED = ("NotImplemented", "MissingContentMD5", "InvalidRequest")  # codes of stores that need a Content-MD5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +82,16 @@ class Buckets:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._clients: OrderedDict[Location, S3Client] = OrderedDict()
+        self._clients: OrderedDict[Location, Clients] = OrderedDict()
 
     def at(self, location: Location) -> "Bucket":
         """Return the bucket at a location, without a call."""
         with self._lock:
-            client = self._clients.pop(location, None) or client_for(location)
-            self._clients[location] = client
+            clients = self._clients.pop(location, None) or Clients(location)
+            self._clients[location] = clients
             if len(self._clients) > _MAX_CLIENTS:
                 self._clients.popitem(last=False)
-        return Bucket(location, client)
+        return Bucket(location, clients)
 
 
 class Bucket:
@@ -95,10 +100,11 @@ class Bucket:
     All calls raise the failures S3_UNAVAILABLE and S3_REFUSED. Other exceptions are named at the methods.
     """
 
-    def __init__(self, location: Location, client: "S3Client") -> None:
+    def __init__(self, location: Location, clients: Clients) -> None:
         self.location = location
         self._public = location.public
-        self._client = client
+        self._clients = clients
+        self._client = clients.usual
         self._name = location.bucket
 
     def head(self, key: str) -> ObjectInfo | None:
@@ -106,7 +112,7 @@ class Bucket:
         try:
             with translated(self.location):
                 response = self._client.head_object(Bucket=self._name, Key=key)
-                return ObjectInfo(response["ContentLength"], response["ETag"].strip('"'))
+                return ObjectInfo(response["ContentLength"], _opaque(response.get("ETag")))
         except ObjectMissing:
             return None
 
@@ -132,7 +138,7 @@ class Bucket:
         if not isinstance(data, bytes):
             data.seek(0)
         with translated(self.location):
-            return self._client.put_object(Bucket=self._name, Key=key, Body=data)["ETag"].strip('"')
+            return _opaque(self._client.put_object(Bucket=self._name, Key=key, Body=data).get("ETag"))
 
     def objects(self, prefix: str, *, start_after: str = "") -> Iterator[list[Listed]]:
         """Yield the pages of the listing of all keys that begin with `prefix`.
@@ -143,7 +149,7 @@ class Bucket:
         after = {"StartAfter": start_after} if start_after else {}
         for page in self._each(pages.paginate(Bucket=self._name, Prefix=prefix, **after)):  # type: ignore[arg-type]
             yield [
-                Listed(each["Key"], each["Size"], each["ETag"].strip('"'), each["LastModified"])
+                Listed(each["Key"], each["Size"], _opaque(each.get("ETag")), each["LastModified"])
                 for each in page.get("Contents", ())
             ]
 
@@ -160,40 +166,50 @@ class Bucket:
             upload_id = response["UploadId"]
         # If the response to an earlier attempt was lost, that attempt may have started an upload as well.
         if response["ResponseMetadata"]["RetryAttempts"]:
-            for other_key, other_id, _ in self.list_multiparts(key):
-                if other_key == key and other_id != upload_id:
-                    self.abort_multipart(key, other_id)
+            with suppress(UnknownOperation):
+                for other_key, other_id, _ in self.list_multiparts(key):
+                    if other_key == key and other_id != upload_id:
+                        self.abort_multipart(key, other_id)
         return upload_id
 
-    def list_parts(self, key: str, upload_id: str, etags: Sequence[str] = ()) -> list[PartInfo]:
-        """Return the parts that S3 has received, in order of their numbers. Raises UploadMissing.
+    def list_parts(self, key: str, upload_id: str, etags: Sequence[str] = ()) -> list[PartInfo] | None:
+        """Return the parts that S3 has received, in order of their numbers, or None if the store cannot list them.
 
         Some stores list a part several times if it was sent several times, in any order and with times in whole
-        seconds. Of these, the one whose ETag is in `etags` is returned, otherwise the latest.
+        seconds. Of these, the one whose ETag is in `etags` is returned, otherwise the latest. Raises UploadMissing.
         """
         chosen: dict[int, tuple[bool, datetime, PartInfo]] = {}
         pages = self._client.get_paginator("list_parts")
-        with translated(self.location):
-            for page in pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id):
-                for each in page.get("Parts", ()):
-                    part = PartInfo(each["PartNumber"], each["ETag"].strip('"'), each["Size"])
-                    expected = part.etag in etags[part.number - 1 : part.number]
-                    other = chosen.get(part.number)
-                    if other is None or (expected, each["LastModified"]) >= other[:2]:
-                        chosen[part.number] = (expected, each["LastModified"], part)
+        try:
+            with translated(self.location), optional_operation():
+                for page in pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id):
+                    if "UploadId" not in page:  # the store took this for another operation
+                        return None
+                    for each in page.get("Parts", ()):
+                        part = PartInfo(each["PartNumber"], _opaque(each.get("ETag")), each["Size"])
+                        if not part.etag:
+                            return None
+                        expected = part.etag in etags[part.number - 1 : part.number]
+                        other = chosen.get(part.number)
+                        if other is None or (expected, each["LastModified"]) >= other[:2]:
+                            chosen[part.number] = (expected, each["LastModified"], part)
+        except UnknownOperation:
+            return None
         return [chosen[number][2] for number in sorted(chosen)]
 
-    def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> str:
-        """Join the parts, numbered from 1, and return the ETag of the object. Raises UploadMissing or InvalidParts."""
+    def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
+        """Join the parts, numbered from 1, by one request that may take 15 minutes.
+
+        Raises UploadMissing or InvalidParts.
+        """
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         with translated(self.location):
-            response = self._client.complete_multipart_upload(
+            self._clients.patient.complete_multipart_upload(
                 Bucket=self._name,
                 Key=key,
                 UploadId=upload_id,
                 MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
             )
-            return response["ETag"].strip('"')
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload. One that does not exist is not an error."""
@@ -204,24 +220,36 @@ class Bucket:
             return
 
     def list_multiparts(self, prefix: str) -> list[tuple[str, str, datetime]]:
-        """Return key, id and start time of the multipart uploads whose keys begin with `prefix`."""
+        """Return key, id and start time of the multipart uploads whose keys begin with `prefix`.
+
+        Raises UnknownOperation if the store cannot list them.
+        """
         pages = self._client.get_paginator("list_multipart_uploads")
-        with translated(self.location):
+        with translated(self.location), optional_operation():
             return [
                 (each["Key"], each["UploadId"], each["Initiated"])
                 for page in pages.paginate(Bucket=self._name, Prefix=prefix)
                 for each in page.get("Uploads", ())
             ]
 
-    def delete(self, keys: Sequence[str]) -> dict[str, str]:
-        """Delete objects, and return the reasons by the keys of those that could not be deleted.
+    def delete(self, key: str) -> None:
+        """Delete an object. One that does not exist is not an error."""
+        with suppress(ObjectMissing), translated(self.location):
+            self._client.delete_object(Bucket=self._name, Key=key)
 
-        Objects that do not exist count as deleted.
+    def delete_many(self, keys: Sequence[str]) -> dict[str, str]:
+        """Delete at most 1,000 objects by one request, and return S3's errors by the keys that could not be deleted.
+
+        Objects that do not exist count as deleted. Raises UnknownOperation if the store deletes only one by one.
         """
-        refused: dict[str, str] = {}
-        for start in range(0, len(keys), _MAX_DELETES):
-            refused.update(self._delete_some(keys[start : start + _MAX_DELETES]))
-        return refused
+        objects = [{"Key": key} for key in keys]
+        with translated(self.location), optional_operation():
+            response = self._client.delete_objects(
+                Bucket=self._name,
+                Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item]
+            )
+        refused = ((each.get("Key", ""), each.get("Code", "unknown")) for each in response.get("Errors", ()))
+        return {key: code for key, code in refused if code != "NoSuchKey"}
 
     def get_url(self, key: str, lifetime: timedelta) -> str:
         """Return a URL to GET any range of an object."""
@@ -259,41 +287,23 @@ class Bucket:
     @contextmanager
     def _body(self, key: str, start: int, stop: int, etag: str | None) -> "Iterator[StreamingBody]":
         """Yield the body of a GET of a range. Raises ObjectChanged if it has another length."""
-        match = {"IfMatch": f'"{etag}"'} if etag else {}
         byte_range = f"bytes={start}-{stop - 1}"
-        response = self._client.get_object(Bucket=self._name, Key=key, Range=byte_range, **match)  # type: ignore[arg-type]
+        response = self._client.get_object(Bucket=self._name, Key=key, Range=byte_range)
         with closing(response["Body"]) as body:
-            if response["ContentLength"] != stop - start:
+            # ETags are compared here, because a weak one never matches If-Match, and some stores send none.
+            actual = _opaque(response.get("ETag"))
+            if (etag and actual and actual != etag) or not _is_range(response, start, stop):
                 raise ObjectChanged
             yield body
 
-    def _delete_some(self, keys: Sequence[str]) -> dict[str, str]:
-        """Delete objects with one request, or one by one if the store requires a Content-MD5 for that."""
-        objects = [{"Key": key} for key in keys]
-        with translated(self.location):
-            try:
-                response = self._client.delete_objects(
-                    Bucket=self._name,
-                    Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item]
-                )
-            except ClientError as error:
-                if error.response.get("Error", {}).get("Code") not in _MD5_REQUIRED:
-                    raise
-                return self._delete_one_by_one(keys)
-        refused = ((each.get("Key", ""), each.get("Code", "unknown")) for each in response.get("Errors", ()))
-        return {key: code for key, code in refused if code != "NoSuchKey"}
 
-    def _delete_one_by_one(self, keys: Sequence[str]) -> dict[str, str]:
-        """Delete objects with a request each."""
-        refused: dict[str, str] = {}
-        for key in keys:
-            try:
-                with translated(self.location):
-                    self._client.delete_object(Bucket=self._name, Key=key)
-            except ObjectMissing:
-                continue
-            except Failure as failure:
-                if failure.reason != v1.ERROR_REASON_S3_REFUSED:
-                    raise
-                refused[key] = failure.message
-        return refused
+def _is_range(response: "GetObjectOutputTypeDef", start: int, stop: int) -> bool:
+    """Return whether a response has the bytes from `start` up to `stop`. A store may send them with status 200."""
+    sent = response.get("ContentRange")
+    starts_there = sent.startswith(f"bytes {start}-{stop - 1}/") if sent else start == 0
+    return starts_there and response["ContentLength"] == stop - start
+
+
+def _opaque(etag: str | None) -> str:
+    """Return an ETag without its quotes and the mark of a weak one; empty if the store sent none."""
+    return (etag or "").removeprefix("W/").strip('"')

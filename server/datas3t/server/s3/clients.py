@@ -3,7 +3,7 @@
 import os
 import threading
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -31,6 +31,8 @@ CONFIG = Config(
     tcp_keepalive=True,
 )
 _DIRECT = Config(proxies={})
+# For CompleteMultipartUpload, which may take minutes. Sent twice, it could find its multipart upload gone.
+PATIENT_CONFIG = CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}, read_timeout=900))
 _creating = threading.Lock()  # one client at a time: sessions are not thread-safe
 
 
@@ -52,6 +54,19 @@ class Location:
     def public(self) -> "Location":
         """The location as clients reach it."""
         return replace(self, endpoint=self.public_endpoint) if self.public_endpoint else self
+
+
+class Clients:
+    """The boto3 clients for one location: the usual one, and a patient one that is created at its first use."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self.usual = client_for(location)
+
+    @cached_property
+    def patient(self) -> "S3Client":
+        """A client that sends each request once and waits for its response for 15 minutes."""
+        return client_for(self._location, PATIENT_CONFIG)
 
 
 def client_for(location: Location, config: Config = CONFIG) -> "S3Client":

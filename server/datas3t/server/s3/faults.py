@@ -30,6 +30,11 @@ class InvalidParts(Exception):  # noqa: N818
     """S3 cannot join the parts. The message has S3's reason."""
 
 
+class UnknownOperation(Exception):  # noqa: N818
+    """The store does not know the operation, which is one that not all stores have."""
+
+
+_PASSING = frozenset(("RequestTimeout", "IncompleteBody", "RequestTimeTooSkewed"))  # of status 400, but may not recur
 _CHANGED = frozenset(("PreconditionFailed", "412", "InvalidRange", "416"))
 _INVALID_PARTS = frozenset(("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"))
 _REFUSED = frozenset(
@@ -78,7 +83,7 @@ def translate(error: ClientError, location: Location) -> Exception:
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchUpload":
         return UploadMissing()
-    if code in _INVALID_PARTS:
+    if code in _INVALID_PARTS or (status == 400 and _is_refused_completion(error, code)):
         return InvalidParts(f"{code}: {_line(details.get('Message', ''))}")
     if code in _REFUSED or status in (401, 403):
         return Failure(
@@ -94,6 +99,26 @@ def translate(error: ClientError, location: Location) -> Exception:
     if code in _CHANGED or status in (412, 416):
         return ObjectChanged()
     return unavailable(location, code or str(status))
+
+
+@contextmanager
+def optional_operation() -> Iterator[None]:
+    """Raise UnknownOperation where the store answers like one that does not know the operation of the block."""
+    try:
+        yield
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        if (status in (400, 405, 501) or code == "NoSuchKey") and code not in _REFUSED | _PASSING:
+            raise UnknownOperation from None
+        raise
+    except ResponseParserError:
+        raise UnknownOperation from None
+
+
+def _is_refused_completion(error: ClientError, code: str) -> bool:
+    """Return whether S3 has looked at the parts and does not join them."""
+    return error.operation_name == "CompleteMultipartUpload" and code not in {"", "400"} | _REFUSED | _PASSING
 
 
 def unavailable(location: Location, cause: str) -> Failure:

@@ -1,0 +1,141 @@
+"""Has S3 join the parts of an intent. No completed multipart upload is taken for a lost one.
+
+Joining may take minutes, and the response may be lost. Meanwhile some stores answer as if the multipart upload did not
+exist. So it is stored that S3 was asked before S3 is asked. After that, a multipart upload that S3 does not know is a
+loss only if the object has not appeared for an hour; until then the call may be repeated.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from datas3t import v1
+from datas3t.server.call import current
+from datas3t.server.checks import InvalidUploadError
+from datas3t.server.db import pool
+from datas3t.server.errors import Failure
+from datas3t.server.intents.states import Intent, Intents, Row
+from datas3t.server.resources import Resources
+from datas3t.server.s3.bucket import Bucket, InvalidParts, UploadMissing
+
+CERTAIN_AFTER = timedelta(hours=1)  # S3 has ended a completion by then; four times what the server waits for one
+
+_WAIT = 30.0  # seconds for which a call waits for another one that joins the same parts
+_MAX_ETAG = 100  # characters of a client's ETag that are repeated in a message
+
+
+class PartsRefusedError(InvalidUploadError):
+    """S3 does not join the parts, although all of them are there and have the right sizes and ETags."""
+
+
+class _PartsMissingError(InvalidUploadError):
+    """S3 does not know the multipart upload, or lacks a part of it. That is also so while and after it joins them."""
+
+
+def join_parts(
+    resources: Resources,
+    intents: Intents[Row],
+    bucket: Bucket,
+    intent: Row,
+    sizes: Sequence[int | None],
+    etags: Sequence[str],
+) -> None:
+    """Complete the multipart upload of an intent, after a check that its parts have these sizes and ETags.
+
+    A size of None stands for any size. Do nothing if the parts have been joined before.
+
+    Raises:
+        InvalidUploadError: The parts are not as they should be, or the multipart upload is lost for certain.
+        Failure: S3_UNAVAILABLE if the outcome is not known yet.
+    """
+    if len(etags) != len(sizes):
+        raise InvalidUploadError(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start again")
+    assert intent.s3_upload_id is not None  # the caller has checked that the multipart upload was opened
+    with _one_at_a_time(intent, bucket):
+        try:
+            _check_parts(bucket, intent, intent.s3_upload_id, sizes, etags)
+            with pool.connection(resources.pool) as conn:
+                intents.table.note_completion(conn, intent.id)
+            bucket.complete_multipart(intent.data_object_key, intent.s3_upload_id, etags)
+        except UploadMissing:
+            error = _PartsMissingError("the multipart upload no longer exists in S3; start again")
+            _look_into(resources, intents, bucket, intent, error)
+        except _PartsMissingError as error:
+            _look_into(resources, intents, bucket, intent, error)
+        except InvalidParts as error:
+            if bucket.head(intent.data_object_key) is None:
+                raise PartsRefusedError(f"S3 does not join the parts: {error}; start again") from error
+        except InvalidUploadError:
+            if bucket.head(intent.data_object_key) is None:
+                raise
+
+
+def _check_parts(
+    bucket: Bucket, intent: Intent, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]
+) -> None:
+    """Check the parts that S3 lists. A store that lists none compares the ETags itself when it joins them."""
+    listed = bucket.list_parts(intent.data_object_key, s3_upload_id, etags)
+    if listed is None:
+        return
+    parts = {part.number: part for part in listed}
+    for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
+        if (part := parts.get(number)) is None:
+            raise _PartsMissingError(f"part {number} of {len(sizes)} was never uploaded; start again")
+        if size not in (None, part.size):
+            raise InvalidUploadError(f"part {number} has {part.size} bytes instead of {size}; start again")
+        if part.etag != etag:
+            given = etag[:_MAX_ETAG]
+            raise InvalidUploadError(f"part {number} has the ETag {part.etag}, but {given!r} was given; start again")
+
+
+def _look_into(
+    resources: Resources, intents: Intents[Row], bucket: Bucket, intent: Row, error: InvalidUploadError
+) -> None:
+    """Find out what became of parts that S3 does not have: return if they were joined, raise `error` if they are lost.
+
+    The caller checks the size of the object, its entries and its end marker. Raise S3_UNAVAILABLE while it is unknown.
+    """
+    if bucket.head(intent.data_object_key) is not None:
+        return
+    with pool.connection(resources.pool) as conn:
+        since = intents.table.since_completion(conn, intent.id)
+    if since is None or since > CERTAIN_AFTER:
+        raise error
+    raise _still_joining(bucket)
+
+
+def _still_joining(bucket: Bucket) -> Failure:
+    message = "S3 was asked to join the parts and the object is not there yet; nothing is lost, try again shortly"
+    return Failure(v1.ERROR_REASON_S3_UNAVAILABLE, message, endpoint=bucket.location.endpoint)
+
+
+_turn = threading.Condition()
+_joining: set[str] = set()  # the objects; no two intents share one
+
+
+def _wake() -> None:
+    with _turn:
+        _turn.notify_all()
+
+
+@contextmanager
+def _one_at_a_time(intent: Intent, bucket: Bucket) -> Iterator[None]:
+    """Let one call of this process at a time join the parts of an intent; the others wait, but not for minutes."""
+    key = f"{bucket.location.endpoint}/{bucket.location.bucket}/{intent.data_object_key}"
+    call = current()
+
+    def is_free() -> bool:
+        call.raise_if_ended()
+        return key not in _joining
+
+    with call.interruptible(_wake), _turn:
+        if not _turn.wait_for(is_free, _WAIT):
+            raise _still_joining(bucket)
+        _joining.add(key)
+    try:
+        yield
+    finally:
+        with _turn:
+            _joining.remove(key)
+        _wake()

@@ -1,0 +1,72 @@
+"""Completions that S3 works on for long, or whose response is lost: no upload is lost that S3 may still join."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from datas3t import v1
+from datas3t.server import uploads
+from datas3t.server.db.pool import connection
+from datas3t.server.errors import Failure
+from datas3t.server.s3.clients import PATIENT_CONFIG
+from tests.support.store_proxy import StoreProxy, Ways, store_proxy
+from tests.support.uploads import Site, large_archive
+
+if TYPE_CHECKING:
+    from datas3t.embedded.stack import Services
+
+
+@pytest.fixture
+def proxy(services: "Services", site: Site) -> Iterator[StoreProxy]:
+    """Return a proxy in front of S3, which answers to completions with an error and joins the parts later."""
+    with store_proxy(services.s3.endpoint, Ways(completion_deferred=True)) as proxy:
+        site.set_endpoint(proxy.url)
+        yield proxy
+
+
+def sent_at(site: Site) -> object:
+    """Return when S3 was last asked to join the parts."""
+    with connection(site.resources.pool) as conn:
+        row = conn.execute("SELECT completion_sent_at FROM datarange_uploads").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def reason_of(site: Site, sent: tuple[int, list[str]]) -> int:
+    """Return the reason for which a completion fails."""
+    with pytest.raises(Failure) as caught:
+        uploads.complete(site.resources, *sent)
+    return caught.value.reason
+
+
+def test_an_upload_that_s3_joins_late_is_not_lost(site: Site, proxy: StoreProxy) -> None:
+    sent = site.send(large_archive(1))
+    noted: list[object] = []
+    proxy.on_completion = lambda: noted.append(sent_at(site))
+    assert sent_at(site) is None
+    assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE
+    assert len(noted) == 1  # it is not repeated
+    assert noted[0] is not None  # and noted before
+    assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE  # S3 says NoSuchUpload meanwhile
+    assert len(noted) == 1
+    proxy.finish_completions()
+    uploads.complete(site.resources, *sent)
+    uploads.complete(site.resources, *sent)
+    assert len(site.objects()) == 2
+
+
+def test_an_upload_that_s3_never_joins_is_lost_when_that_is_certain(site: Site, proxy: StoreProxy) -> None:
+    sent = site.send(large_archive(1))
+    assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE
+    with connection(site.resources.pool) as conn:
+        conn.execute("UPDATE datarange_uploads SET completion_sent_at = completion_sent_at - interval '59 minutes'")
+    assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE
+    with connection(site.resources.pool) as conn:
+        conn.execute("UPDATE datarange_uploads SET completion_sent_at = completion_sent_at - interval '2 minutes'")
+    assert reason_of(site, sent) == v1.ERROR_REASON_UPLOAD_INVALID
+
+
+def test_a_completion_has_15_minutes_and_one_attempt() -> None:
+    assert PATIENT_CONFIG.read_timeout == 900  # type: ignore[attr-defined]
+    assert PATIENT_CONFIG.retries == {"mode": "standard", "total_max_attempts": 1}  # type: ignore[attr-defined]
