@@ -152,21 +152,25 @@ def _check_count(entry_sizes: Sequence[int], parts: Sequence[Part]) -> None:
 def _plan(entry_sizes: Sequence[int], uploaded_size: int) -> list[Part]:
     parts: list[Part] = []
     pending: list[Piece] = []  # pieces for the next parts that the client uploads
+    pending_size = 0
     for source, size in enumerate(entry_sizes):
         start = 0
 
         # The pending pieces are too small for a part: fill it up from this source, if the rest can still be copied.
-        if pending and _size(pending) < MIN_PART and size - (MIN_PART - _size(pending)) >= MIN_PART:
-            start = MIN_PART - _size(pending)
+        missing = MIN_PART - pending_size
+        if pending and missing > 0 and size - missing >= MIN_PART:
+            start = missing
             pending.append(Piece(source, 0, start))
+            pending_size = MIN_PART
 
         # The client uploads what S3 cannot copy. That includes a source that is too small to fill up the part.
-        if size - start < MIN_PART or (pending and _size(pending) < MIN_PART):
+        if size - start < MIN_PART or (pending and pending_size < MIN_PART):
             pending.append(Piece(source, start, size))
+            pending_size += size - start
             continue
 
         parts += _uploaded(pending, uploaded_size)
-        pending = []
+        pending, pending_size = [], 0
         parts += _copied(Piece(source, start, size))
     parts += _uploaded(pending, uploaded_size, END_SIZE)
     return parts
