@@ -19,7 +19,7 @@ CALLS: dict[str, Callable[[Bucket], object]] = {
     "get": lambda bucket: bucket.get("key", 0, 10),
     "put": lambda bucket: bucket.put("key", b"data"),
     "list": lambda bucket: list(bucket.objects("")),
-    "delete": lambda bucket: bucket.delete(["key"]),
+    "delete": lambda bucket: bucket.delete("key"),
     "start": lambda bucket: bucket.create_multipart("key"),
     "join": lambda bucket: bucket.complete_multipart("key", "id", ["etag"]),
 }
