@@ -91,7 +91,7 @@ def test_the_s3_libraries_do_not_log_requests_at_debug(capsys: pytest.CaptureFix
     assert "GET /k" not in written
 
 
-FOREIGN = "x\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2J\u202e"
+FOREIGN = "x\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2J\u202e\x7f"
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,13 @@ FOREIGN = "x\n2026-01-01T00:00:00Z ERROR forged\r\x1b[2J\u202e"
 def test_no_text_from_elsewhere_forges_a_line_or_changes_the_terminal(
     capsys: pytest.CaptureFixture[str], message: str, arguments: tuple[object, ...]
 ) -> None:
-    logs.configure("info")
-    logging.getLogger("datas3t.server").info(message, *arguments)
-    written = capsys.readouterr().err
-    assert "forged" in written
-    assert "\n2026" not in written
-    assert not {"\r", "\x1b", "\u202e"} & set(written)
+    for style in ("text", "json"):
+        logs.configure("info", style)
+        logging.getLogger("datas3t.server").info(message, *arguments)
+        written = capsys.readouterr().err
+        assert "forged" in written
+        assert "\n2026" not in written
+        assert not {"\r", "\x1b", "\x7f", "\u202e"} & set(written)
 
 
 def test_a_traceback_is_shown_as_lines_that_belong_to_the_entry_above(capsys: pytest.CaptureFixture[str]) -> None:

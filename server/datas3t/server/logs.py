@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping
 
-from datas3t.text import escaped
+from datas3t.text import escaped, escaped_json
 
 _TIME = "%Y-%m-%dT%H:%M:%SZ"
 _LEVEL_OF = {
@@ -100,7 +100,7 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": redacted(message),
         }
-        return json.dumps({**getattr(record, "fields", {}), **entry}, default=str)
+        return escaped_json(json.dumps({**getattr(record, "fields", {}), **entry}, default=str))
 
 
 class _Shown:

@@ -15,6 +15,8 @@ from datas3t.server.db.migrate import migrate
 from datas3t.server.db.pool import connection, open_pool, transaction
 from datas3t.server.resources import Resources
 from tests.support import pgbouncer
+from tests.support.front import http_request
+from tests.support.serving import serving, settings_for
 from tests.support.uploads import Site, add_bucket, archive, open_resources
 
 if TYPE_CHECKING:
@@ -74,6 +76,20 @@ def test_calls_behind_a_pooler_in_transaction_mode_run_their_own_statements(behi
     assert site.sweep() == 2 * 8 * 8
     site.clear()
     site.delete()
+
+
+@needs_pgbouncer
+def test_a_whole_server_runs_behind_a_pooler_with_two_connections(
+    services: "Services", empty_database: str, tmp_path: Path
+) -> None:
+    with (
+        pgbouncer.running(empty_database, pool_size=2) as url,
+        serving(settings_for(services, url, tmp_path)) as server,
+        ThreadPoolExecutor(16) as threads,
+    ):
+        answers = threads.map(lambda _: http_request(server.url, "GET", "/api/v1/datas3ts"), range(200))
+        assert {(answer.status, answer.body) for answer in answers} == {(200, b"[]")}
+        assert http_request(server.url, "GET", "/readyz").status == 200
 
 
 @needs_pgbouncer
