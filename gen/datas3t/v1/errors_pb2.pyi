@@ -145,7 +145,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     object, or delete the datarange and upload it again. Metadata: `object_key`.
     """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 70
-    """The database does not respond. Nothing is lost: retry shortly."""
+    """The database does not respond, or cannot do what the call needs, as when its disk is full. Nothing is lost: do what
+    the message says, or retry shortly. The server's log has the cause.
+    """
     ERROR_REASON_CREDENTIALS_UNREADABLE: _ErrorReason.ValueType  # 71
     """The stored credentials cannot be decrypted, because the server runs with another encryption key. Start it with the
     right key, or update the credentials of the bucket configuration. Metadata: `bucket`.
@@ -288,7 +290,9 @@ ERROR_REASON_OBJECT_CHANGED: ErrorReason.ValueType  # 62
 object, or delete the datarange and upload it again. Metadata: `object_key`.
 """
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 70
-"""The database does not respond. Nothing is lost: retry shortly."""
+"""The database does not respond, or cannot do what the call needs, as when its disk is full. Nothing is lost: do what
+the message says, or retry shortly. The server's log has the cause.
+"""
 ERROR_REASON_CREDENTIALS_UNREADABLE: ErrorReason.ValueType  # 71
 """The stored credentials cannot be decrypted, because the server runs with another encryption key. Start it with the
 right key, or update the credentials of the bucket configuration. Metadata: `bucket`.
