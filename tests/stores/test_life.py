@@ -27,6 +27,9 @@ WAYS = {
     "slow-completion": Ways(completion_seconds=2.0, completion_forgets=True),
     "no-copy": Ways(no_copy=True),
     "no-list-uploads": Ways(no_list_uploads=True),
+    "ranges-as-200": Ways(ranges_as_200=True),
+    "weak-etags": Ways(weak_etags=True),
+    "no-etags": Ways(no_etags=True),
     "expired-as-400": Ways(expired_as_400=True),
 }
 
