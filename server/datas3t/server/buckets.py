@@ -8,11 +8,11 @@ from datas3t import v1
 from datas3t.server import pages, values
 from datas3t.server.db import keys_to_delete, pool, s3_buckets
 from datas3t.server.db.s3_buckets import S3Bucket
-from datas3t.server.endpoints import normalized
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3 import check
 from datas3t.server.s3.bucket import Bucket, Location
+from datas3t.server.s3.endpoints import normalized
 
 DEFAULT_REGION = "us-east-1"
 

@@ -1,20 +1,27 @@
 """The call that a thread works on: how long it may take, and whether its client still waits for it.
 
 Work that may take long asks `current().raise_if_ended()` between two steps, and what blocks is given to
-`interruptible`. Threads that help with a call get it by `carried`.
+`interruptible`. Threads that help with a call get it by `carried`, as those of `map_concurrently` do.
 """
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import ParamSpec, TypeVar
 
 from datas3t import v1
 from datas3t.server.errors import Failure
 
+MAX_THREADS = 16  # calls at a time: enough to hide S3's latency, few enough for a server that runs many of these
+MAX_PENDING = 20  # items started and not yet yielded: a few more than threads, so that a slow call does not idle them
+
+
 P = ParamSpec("P")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -126,6 +133,26 @@ def carried(function: Callable[P, Result]) -> Callable[P, Result]:
             return function(*args, **kwargs)
 
     return run
+
+
+def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result, None, None]:
+    """Yield the function's results in the order of the items, calling it for several items at a time.
+
+    No more than `MAX_PENDING` items are taken before a result is consumed. The first error is raised, and ends the
+    iteration.
+    """
+    pending: deque[Future[Result]] = deque()
+    threads = ThreadPoolExecutor(MAX_THREADS)
+    in_call = carried(function)
+    try:
+        for item in items:
+            pending.append(threads.submit(in_call, item))
+            if len(pending) == MAX_PENDING:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
 def too_long(seconds: float) -> Failure:

@@ -9,11 +9,11 @@ from threading import Event, Thread
 
 from datas3t import v1
 from datas3t.server import buckets
+from datas3t.server.call import map_concurrently
 from datas3t.server.db import intents, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.keys_to_delete import Backlog, Claim
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
-from datas3t.server.parallel import map_concurrently
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, UnknownOperation
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datas3t.server.credentials import Cipher
-from datas3t.server.database_url import DatabaseUrl
+from datas3t.server.db.url import DatabaseUrl
 
 DEFAULT_PORT = 8765
 _LEVELS = ("debug", "info", "warning", "error")

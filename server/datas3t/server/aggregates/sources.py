@@ -14,13 +14,13 @@ from datas3t.archive import index, join, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.archive.join import Part
+from datas3t.server.call import map_concurrently
 from datas3t.server.dataranges import object_changed
 from datas3t.server.db import dataranges, pool
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
 from datas3t.server.intents import AGGREGATES
-from datas3t.server.parallel import map_concurrently
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 

@@ -18,8 +18,8 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 from datas3t import v1
-from datas3t.server.database_url import DatabaseUrl
 from datas3t.server.db import faults
+from datas3t.server.db.url import DatabaseUrl
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from datas3t.server.parallel import MAX_PENDING, MAX_THREADS, map_concurrently
+from datas3t.server.call import MAX_PENDING, MAX_THREADS, map_concurrently
 
 
 def test_results_come_in_the_order_of_the_items() -> None:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datas3t import v1
-from datas3t.server.endpoints import normalized
 from datas3t.server.errors import Failure
+from datas3t.server.s3.endpoints import normalized
 from datas3t.transport import is_link_local
 
 
