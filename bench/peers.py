@@ -107,8 +107,8 @@ class ObstoreRanges(_Obstore):
         )
         contents: list[bytes] = [b""] * len(keys)
         for places, of_archive in zip(wanted.values(), fetched, strict=True):
-            for (number, _), content in zip(places, of_archive, strict=True):
-                contents[number] = bytes(content)
+            for (number, _), body in zip(places, of_archive, strict=True):
+                contents[number] = bytes(body)
         return contents
 
 
