@@ -8,6 +8,7 @@ hold the lock of the data directory, which the earlier run can then no longer ho
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from datas3t.embedded.signals import signals_delayed
 _PR_SET_PDEATHSIG = 1
 _LEFTOVER_SECONDS = 5.0  # for leftovers to end after a signal
 _POLL_SECONDS = 0.02
-_MAX_LOG_SIZE = 10 * 2**20  # bytes; a larger log is renamed at the next start
+_MAX_LOG_SIZE = 10 * 2**20  # bytes
 
 
 @dataclass
@@ -48,12 +49,18 @@ class Daemon:
 
     def spawn(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
         """Start the command. On Linux, the end of the calling thread counts as the death of the parent."""
-        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_SIZE:
-            self.log.replace(self.log.with_suffix(".log.1"))
+        self.limit_log()
         with append_to(self.log) as log, signals_delayed():
             self.process = popen(
                 command, environment, self.folder, log, account=self.account, death_signal=self.death_signal
             )
+
+    def limit_log(self) -> None:
+        """Move what a large log has to another file, while the process goes on appending to this one."""
+        if self.log.exists() and self.log.stat().st_size > _MAX_LOG_SIZE:
+            with contextlib.suppress(OSError):  # the disk may be full
+                shutil.copy(self.log, self.log.with_suffix(".log.1"))
+            os.truncate(self.log, 0)
 
     def end_leftovers(self) -> None:
         """End the processes of an earlier run. The caller must hold the lock of the data directory."""

@@ -1,6 +1,7 @@
 """PostgreSQL and SeaweedFS in one data directory, and for `datas3t up` also the server."""
 
 import contextlib
+import itertools
 import os
 import sys
 import time
@@ -14,6 +15,7 @@ import platformdirs
 
 from datas3t.embedded import StackError, ports
 from datas3t.embedded.data_dir import load_secrets, locked, write_private
+from datas3t.embedded.disk import DiskWatch, full_disk_named
 from datas3t.embedded.environment import without_the_shell
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
@@ -29,6 +31,7 @@ BUCKET_CONFIGURATION = "local"
 STACK_FILE = "stack.json"
 
 _POLL_SECONDS = 0.2  # between checks that the services still run
+_DISK_EVERY = 5  # of these checks looks at the disk
 
 _READY = """\
 datas3t is ready at {url}
@@ -83,7 +86,7 @@ def services(data_dir: Path, *, durable: bool = True, check: Callable[[], None] 
         StackError: A service cannot start, or another process uses the directory.
     """
     data_dir = data_dir.absolute()
-    with locked(data_dir), without_the_shell():
+    with locked(data_dir), without_the_shell(), full_disk_named(data_dir):
         check()
         stack_file = data_dir / STACK_FILE
         stack_file.unlink(missing_ok=True)  # left by a run that was killed
@@ -206,9 +209,12 @@ def _serve(running: Services, address: "Address") -> None:
         write_stack_file(running, server.url)
         data_dir = escaped(str(running.data_dir))
         print(_READY.format(url=server.url, data_dir=data_dir, stack_file=STACK_FILE), flush=True)
-        while True:
+        watch = DiskWatch(running.data_dir, running.seaweedfs, BUCKET)
+        for check in itertools.count():
             running.postgres.fail_if_ended()
             running.seaweedfs.fail_if_ended()
+            if check % _DISK_EVERY == 0:
+                watch.look()
             time.sleep(_POLL_SECONDS)
 
 
