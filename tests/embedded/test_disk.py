@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from datas3t.client import Client, pack
-from tests.embedded.test_up import running
+from tests.embedded.test_up import running, start
 from tests.support.stack import wait_until
 
 if TYPE_CHECKING:
@@ -23,9 +23,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Yield a folder that is a disk of 192 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = shutil.which("mount")
-    command = [mount or "mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", disk]
-    if mount is None or os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode != 0:
+    command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", disk]
+    if (
+        shutil.which("mount") is None
+        or os.geteuid() != 0
+        or subprocess.run(command, check=False, capture_output=True).returncode != 0
+    ):
         pytest.skip("a small disk cannot be mounted here: it needs root, and the right to mount")
     try:
         yield disk
@@ -33,18 +36,33 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_uploads_work_again_when_a_full_disk_has_room(
-    small_disk: Path, used_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("DATAS3T_CACHE_DIR", str(tmp_path / "cache"))
+@pytest.fixture
+def data_dir_on_small_disk(small_disk: Path, used_data_dir: Path) -> Path:
+    """Return a data directory on that disk, with a cluster and its secrets."""
     data_dir = small_disk / "data"
     data_dir.mkdir(mode=0o700)
     subprocess.run(["cp", "-a", used_data_dir / "postgres", used_data_dir / "secrets.json", data_dir], check=True)
+    return data_dir
+
+
+def test_a_start_on_a_full_disk_says_so(data_dir_on_small_disk: Path, tmp_path: Path) -> None:
+    fill(data_dir_on_small_disk.parent / "filler")
+    up = start(data_dir_on_small_disk, log=tmp_path / "up.out")
+    assert up.wait(90) == 1
+    assert f"the disk of {data_dir_on_small_disk} is full: make room, and start again" in up.log
+    assert up.log.count("\n") == 1, up.log
+
+
+def test_uploads_work_again_when_a_full_disk_has_room(
+    data_dir_on_small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("DATAS3T_CACHE_DIR", str(tmp_path / "cache"))
+    data_dir = data_dir_on_small_disk
     (tmp_path / "file").write_bytes(os.urandom(100_000))
     pack([tmp_path / "file"], tmp_path / "a.tar")
     with running(data_dir) as (up, stack), s3_client(stack) as s3:
-        filler = small_disk / "filler"
+        filler = data_dir.parent / "filler"
         fill(filler)
         # The journals of SeaweedFS's directories are written into blocks that they have, and then fail.
         wait_until(lambda: not stores(s3, stack) and not stores(s3, stack), what="a failed upload")

@@ -30,8 +30,8 @@ os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
-def start(data_dir: Path, addr: str = "127.0.0.1:0", program: str = _UP) -> Process:
-    return Process(["-c", program, str(data_dir), addr], data_dir.with_suffix(".out"))
+def start(data_dir: Path, addr: str = "127.0.0.1:0", *, program: str = _UP, log: Path | None = None) -> Process:
+    return Process(["-c", program, str(data_dir), addr], log or data_dir.with_suffix(".out"))
 
 
 @contextlib.contextmanager

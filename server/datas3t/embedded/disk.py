@@ -73,10 +73,10 @@ def is_full(data_dir: Path) -> bool:
 
 @contextlib.contextmanager
 def full_disk_named(data_dir: Path) -> Iterator[None]:
-    """Have a StackError from the block say that the disk is full, if it is."""
+    """Have an error from the block say that the disk is full, if it is."""
     try:
         yield
-    except StackError as error:
+    except (StackError, OSError) as error:
         with contextlib.suppress(OSError):
             if is_full(data_dir):
                 raise StackError(f"{error}; the disk of {data_dir} is full: make room, and start again") from error

@@ -86,7 +86,7 @@ def services(data_dir: Path, *, durable: bool = True, check: Callable[[], None] 
         StackError: A service cannot start, or another process uses the directory.
     """
     data_dir = data_dir.absolute()
-    with locked(data_dir), without_the_shell(), full_disk_named(data_dir):
+    with full_disk_named(data_dir), locked(data_dir), without_the_shell():
         check()
         stack_file = data_dir / STACK_FILE
         stack_file.unlink(missing_ok=True)  # left by a run that was killed
