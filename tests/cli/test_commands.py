@@ -274,8 +274,11 @@ def test_the_keys_of_a_bucket_need_not_be_options(run_with_photos: Run, services
     add = ("bucket", "add", "--endpoint", stored.endpoint, "--bucket", "keys-elsewhere")
     s3.create_bucket(Bucket="keys-elsewhere")
     access, secret = {"AWS_ACCESS_KEY_ID": stored.access_key}, {"AWS_SECRET_ACCESS_KEY": stored.secret_key}
-    done = run_with_photos(*add, "--name", "x", **access, **secret)
+    public = ("--public-endpoint", "https://s3.example.com")
+    done = run_with_photos(*add, "--name", "x", *public, **access, **secret)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Added bucket configuration x.\n", "")
+    (_, _, row) = run_with_photos("bucket", "list").stdout.splitlines()
+    assert row.split() == ["x", stored.endpoint, "keys-elsewhere", "us-east-1", "https://s3.example.com"]
     update = ("bucket", "update", "--name", "x", "--secret-key", "-")
     assert run_with_photos(*update, answer=f"{stored.secret_key}\n", **access).returncode == 0
     wrong = run_with_photos(*update, answer="wrong", **access, **secret)

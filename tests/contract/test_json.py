@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.front.rest.codec import check, decode, decode_query, encode
+from datas3t.server.front.rest.codec import check, decode, decode_query, encode, missing_field
 from tests.support.front import RunningFront
 
 MALFORMED, UNKNOWN, INVALID = "MALFORMED_REQUEST", "UNKNOWN_FIELD", "INVALID_VALUE"
@@ -169,6 +169,41 @@ def test_empty_lists_are_written_unless_the_contract_leaves_them_out() -> None:
 def test_a_message_that_json_cannot_hold_is_refused_at_start() -> None:
     with pytest.raises(TypeError, match="expires_at"):
         check(v1.SignUploadPartsResponse.DESCRIPTOR)
+
+
+@pytest.mark.parametrize(
+    ("request_type", "given", "reason", "missing"),
+    [
+        (
+            v1.DeleteDatarangeRequest,
+            {"datas3t_name", "last_datapoint_key"},
+            "DATARANGE_NOT_FOUND",
+            "first_datapoint_key",
+        ),
+        (
+            v1.DeleteDatarangeRequest,
+            {"datas3t_name", "first_datapoint_key"},
+            "DATARANGE_NOT_FOUND",
+            "last_datapoint_key",
+        ),
+        (v1.PresignDownloadRequest, {"datas3t_name", "last_datapoint"}, "DATAPOINTS_NOT_FOUND", "first_datapoint"),
+        (v1.StartAggregateRequest, {"last_datapoint_index"}, "AGGREGATE_RANGE_UNFIT", "first_datapoint_index"),
+        (v1.StartUploadRequest, {"number_of_datapoints", "data_size"}, "DATARANGE_OVERLAPS", "first_datapoint_index"),
+        (v1.CancelAggregateRequest, set(), "AGGREGATE_NOT_FOUND", "aggregate_upload_id"),
+        (v1.CancelAggregateRequest, {"aggregate_upload_id"}, "AGGREGATE_NOT_FOUND", None),
+        (v1.PresignDownloadRequest, {"first_datapoint", "last_datapoint"}, "DATAPOINTS_NOT_FOUND", None),
+        (v1.PresignDownloadRequest, {"datas3t_name"}, "DATAS3T_NOT_FOUND", None),
+    ],
+)
+def test_a_failure_about_a_number_that_was_not_given_says_that_it_is_missing(
+    request_type: type[Message], given: set[str], reason: str, missing: str | None
+) -> None:
+    failure = Failure(v1.ErrorReason.Value(f"ERROR_REASON_{reason}"), "there is no 0")
+    instead = missing_field(failure, request_type.DESCRIPTOR, given)  # type: ignore[arg-type] # two classes of descriptors
+    assert (instead and instead.message) == (missing and f'"{missing}" is missing; add it to the request')
+    if instead:
+        assert instead.reason == v1.ERROR_REASON_INVALID_VALUE
+        assert instead.metadata == {"field": missing}
 
 
 def test_deeply_nested_json_does_not_exhaust_the_stack(front: RunningFront) -> None:

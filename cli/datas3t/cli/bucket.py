@@ -86,8 +86,12 @@ def list_(as_json: bool) -> None:
     if as_json:
         output.as_json([{"name": each.name, "endpoint": each.endpoint, "bucket": each.bucket} for each in buckets])
     else:
-        rows = ((each.name, each.endpoint, each.bucket, each.region) for each in buckets)
-        output.table(("NAME", "ENDPOINT", "BUCKET", "REGION"), rows, "There are no bucket configurations.")
+        rows = (
+            (each.name, each.endpoint, each.bucket, each.region, each.public_endpoint or each.endpoint)
+            for each in buckets
+        )
+        headings = ("NAME", "ENDPOINT", "BUCKET", "REGION", "PUBLIC ENDPOINT")
+        output.table(headings, rows, "There are no bucket configurations.")
 
 
 @bucket.command()

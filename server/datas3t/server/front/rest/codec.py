@@ -26,7 +26,18 @@ _INTEGERS = {
     FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
 }
 _TYPES = {*_INTEGERS, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
-_NO_SUCH_ID = (v1.ERROR_REASON_UPLOAD_NOT_FOUND, v1.ERROR_REASON_AGGREGATE_NOT_FOUND)
+
+# The failures that a key or an id may cause that was not given, and so is 0.
+_ABOUT_NUMBERS = frozenset(
+    (
+        v1.ERROR_REASON_DATARANGE_NOT_FOUND,
+        v1.ERROR_REASON_DATARANGE_OVERLAPS,
+        v1.ERROR_REASON_DATAPOINTS_NOT_FOUND,
+        v1.ERROR_REASON_AGGREGATE_RANGE_UNFIT,
+        v1.ERROR_REASON_UPLOAD_NOT_FOUND,
+        v1.ERROR_REASON_AGGREGATE_NOT_FOUND,
+    )
+)
 _INTEGER = re.compile("-?[0-9]{1,30}")
 _MAX_QUOTED = 100  # characters of a field name from the request that an error repeats
 
@@ -104,10 +115,14 @@ def missing_field(failure: Failure, message: Descriptor, given: Collection[str])
 
     `given` has the names of the fields that the request has.
     """
-    field = failure.metadata.get("field", "") if failure.reason == v1.ERROR_REASON_INVALID_VALUE else ""
-    if failure.reason in _NO_SUCH_ID:  # without an id, the id is 0
-        field = next((each.name for each in _visible(message) if each.name.endswith("_id")), "")
-    if field in given or field not in {each.name for each in _visible(message)}:
+    absent = {each.name: each for each in _visible(message) if each.name not in given}
+    field = ""
+    if failure.reason == v1.ERROR_REASON_INVALID_VALUE:
+        field = failure.metadata.get("field", "")
+    elif failure.reason in _ABOUT_NUMBERS:
+        numbers = (name for name, each in absent.items() if each.type in _INTEGERS and not each.has_presence)
+        field = next(numbers, "")
+    if field not in absent:
         return None
     return Failure(v1.ERROR_REASON_INVALID_VALUE, f"{_quoted(field)} is missing; add it to the request", field=field)
 
