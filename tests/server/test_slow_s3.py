@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from datas3t.server.front.calls.threads import RUNNING
 from datas3t.server.s3.clients import CONFIG, Location, client_for
 from datas3t.server.s3.gate import IN_TOTAL, PER_BUCKET, WAITING, Gate
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
+from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from tests.support.front import http_request
 from tests.support.serving import serving, settings_for
 from tests.support.stack import wait_until
@@ -148,13 +149,47 @@ def test_calls_to_slow_endpoints_leave_room_for_calls_to_the_database(server: Se
         assert 2 * RUNNING < IN_TOTAL
 
 
-def send_and_leave_open(url: str, request: dict[str, str]) -> socket.socket:
-    """Send a request to add a bucket, and return the connection on which the response would come."""
+def send_and_leave_open(url: str, request: Mapping[str, object], path: str = "/api/bucket") -> socket.socket:
+    """Send a request, and return the connection on which the response would come."""
     import json
 
     host, port = url.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)), 20)
     body = json.dumps(request).encode()
-    head = f"POST /api/bucket HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: {len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
+
+
+def test_a_call_that_waits_in_the_database_ends_when_its_client_leaves(
+    server: Server, services: "Services", bucket: str, database: str
+) -> None:
+    import psycopg
+
+    s3 = services.s3
+    added = {"endpoint": s3.endpoint, "bucket": bucket, "access_key": s3.access_key, "secret_key": s3.secret_key}
+    assert http_request(server.url, "POST", "/api/bucket", {"name": "store", **added}).status == 201
+    assert http_request(server.url, "POST", "/api/datas3t", {"name": "images", "bucket": "store"}).status == 204
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    address = server.url.removeprefix("http://")
+    with (
+        psycopg.connect(database) as holder,
+        psycopg.connect(database, autocommit=True) as watcher,
+        grpc.insecure_channel(address) as channel,
+    ):
+
+        def waiting_calls() -> int:
+            return int(watcher.execute(waiting).fetchall()[0][0])
+
+        holder.execute("SELECT 1 FROM datas3ts FOR UPDATE")
+        upload = {"datas3t_name": "images", "first_datapoint_index": 1, "number_of_datapoints": 1, "data_size": 2048}
+        over_rest = send_and_leave_open(server.url, upload, "/api/v1/upload-datarange")
+        over_grpc: Any = DatarangeServiceStub(channel).StartUpload.future(v1.StartUploadRequest(**upload))  # type: ignore[arg-type]
+        wait_until(lambda: waiting_calls() == 2, 20, "the calls that wait for the lock")
+        over_rest.close()
+        over_grpc.cancel()
+        wait_until(lambda: waiting_calls() == 0, 10, "the end of their statements")
+        holder.rollback()
+    # Nobody else's statement is cancelled: the connections work.
+    for _ in range(20):
+        assert http_request(server.url, "GET", "/api/v1/datas3ts").status == 200

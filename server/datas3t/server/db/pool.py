@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 
 from datas3t import v1
+from datas3t.server.call import current
 from datas3t.server.db import faults
 from datas3t.server.db.url import DatabaseUrl
 
@@ -128,7 +129,7 @@ def connection(pool: Pool) -> Iterator[Connection]:
 
     Raises DATABASE_UNAVAILABLE if the database does not respond.
     """
-    with _failures({}), pool.connection() as conn:
+    with _failures({}), pool.connection() as conn, _cancelled_with_call(conn):
         yield conn
 
 
@@ -139,7 +140,7 @@ def transaction(pool: Pool, **fields: object) -> Iterator[Connection]:
     `fields` are the fields of the messages for violated constraints, in `faults`. Raises these failures, and
     DATABASE_UNAVAILABLE if the database does not respond.
     """
-    with _failures(fields), pool.connection() as conn:  # it commits or rolls back
+    with _failures(fields), pool.connection() as conn, _cancelled_with_call(conn):  # the pool commits or rolls back
         conn.execute(_BEGIN)
         yield conn
 
@@ -163,11 +164,33 @@ def _note_use(conn: Connection) -> None:
 
 
 @contextmanager
+def _cancelled_with_call(conn: Connection) -> Iterator[None]:
+    """Cancel the statement that the block waits for if the current call is ended, such as when its client leaves."""
+    lock = threading.Lock()
+    is_over = False
+
+    def cancel() -> None:
+        with lock, suppress(psycopg.Error):
+            if not is_over:
+                conn.cancel_safe(timeout=_CANCEL_SECONDS)
+
+    # The call may be ended on an event loop, which must not wait for the database.
+    with current().interruptible(lambda: threading.Thread(target=cancel, name="cancel", daemon=True).start()):
+        try:
+            yield
+        finally:
+            with lock:  # a cancellation that is under way must not reach the next user of the connection
+                is_over = True
+
+
+@contextmanager
 def _failures(fields: dict[str, object]) -> Iterator[None]:
     """Raise psycopg's errors as failures. The others are defects and pass."""
     try:
         yield
     except psycopg.Error as error:
+        if isinstance(error, psycopg.errors.QueryCanceled):
+            current().raise_if_ended()
         failure = faults.failure(error, fields)
         if failure is None:
             raise

@@ -10,8 +10,7 @@ from grpc_health.v1 import health_pb2
 
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.failures import failure_status
-from datas3t.server.front.rpc.interceptor import abort
-from datas3t.server.front.rpc.methods import parsed, receive
+from datas3t.server.front.rpc.messages import abort, parsed, receive
 
 SERVICE = "grpc.health.v1.Health"
 _LOOK_EVERY = 0.5  # seconds after which a watcher notices that the server is not ready any more

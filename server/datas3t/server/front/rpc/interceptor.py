@@ -3,44 +3,48 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
-from google.rpc import status_pb2
 from grpc_interceptor.server import AsyncServerInterceptor
 
-from datas3t.server.front.calls.failures import CallFailed
+from datas3t.server.errors import Failure
+from datas3t.server.front.calls.failures import CallFailed, failure_status
 from datas3t.server.front.calls.observing import Caller, observed
+from datas3t.server.front.rpc.messages import abort, receive
 from datas3t.server.metrics import Metrics
 
 _CONTRACT_PREFIX = "/datas3t.v1."
-_DETAILS_KEY = "grpc-status-details-bin"  # gRPC's trailer for a google.rpc.Status
-_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 Method = Callable[[Any, Any], Awaitable[Any]]
 
 
 class CallInterceptor(AsyncServerInterceptor):
-    """Observes each call of the contract, and sends the error status of those that fail."""
+    """Reads the request of each call of the contract, observes the call, and sends the error status if it fails."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, request_seconds: float) -> None:
+        self._request_seconds = request_seconds
         self._metrics = metrics
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
         """Wrap the contract's methods only: health checks and reflection are no calls."""
-        if not handler_call_details.method.startswith(_CONTRACT_PREFIX):
+        name = handler_call_details.method
+        if not name.startswith(_CONTRACT_PREFIX):
             return await continuation(handler_call_details)
-        return await super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
+        handler = self._handlers.get(name)
+        if handler is None:
+            handler = await super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
+            if handler is not None:
+                self._handlers[name] = handler  # one for each method, because it depends on nothing else
+        return handler
 
-    async def intercept(self, method: Method, request_or_iterator: Any, context: Any, method_name: str) -> Any:
+    async def intercept(self, method: Method, _request_or_iterator: Any, context: Any, method_name: str) -> Any:
         caller = Caller.of(context.invocation_metadata() or ())
-        context.set_trailing_metadata(tuple(caller.headers().items()))
+        headers = tuple(caller.headers().items())
+        context.set_trailing_metadata(headers)
         try:
+            request = await receive(context, self._request_seconds)
             with observed(self._metrics, method_name.removeprefix("/"), "grpc", caller):
-                return await method(request_or_iterator, context)
+                return await method(request, context)
+        except Failure as failure:
+            await abort(context, failure_status(failure), *headers)
         except CallFailed as error:
-            await abort(context, error.status, *caller.headers().items())
-
-
-async def abort(context: Any, status: status_pb2.Status, *metadata: tuple[str, str]) -> None:
-    """End the call with an error status."""
-    trailing = ((_DETAILS_KEY, status.SerializeToString()), *metadata)
-    await context.abort(_CODES[status.code], status.message, trailing)
+            await abort(context, error.status, *headers)

@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as messages
 
 from datas3t.server.errors import Failure
 from datas3t.server.front.rpc import health
-from datas3t.server.front.rpc.methods import parsed, receive
+from datas3t.server.front.rpc.messages import parsed, receive
 
 _V1, _V1ALPHA = "grpc.reflection.v1", "grpc.reflection.v1alpha"
 _V1_FILE = "grpc/reflection/v1/reflection.proto"

@@ -72,13 +72,15 @@ class RpcServer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._thread.start()
         names = [service.descriptor.full_name for service in services]
-        methods = Methods(running, timeouts.request_body)
+        methods = Methods(running)
         self._health = Health(names, is_ready, timeouts.request_body)
         reflection = Reflection(names, timeouts.idle_stream)
         handlers = [methods.handler(service) for service in services]
         handlers += [self._health.handler(), *reflection.handlers()]
         try:
-            self._server, self.port = self._on_loop(self._create(handlers, CallInterceptor(metrics), address))
+            self._server, self.port = self._on_loop(
+                self._create(handlers, CallInterceptor(metrics, timeouts.request_body), address)
+            )
         except BaseException:
             self._end_loop()
             raise

@@ -1,0 +1,62 @@
+"""The bytes of a call: its messages, which arrive in time or end it, and the status of an error."""
+
+import asyncio
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
+
+from datas3t import v1
+from datas3t.server.errors import Failure
+from datas3t.server.front.calls.failures import failure_status
+
+_DETAILS_KEY = "grpc-status-details-bin"  # gRPC's trailer for a google.rpc.Status
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+
+
+async def receive(context: Any, seconds: float) -> bytes:
+    """Return the next message of the client. If it does not arrive within `seconds`, the call ends here.
+
+    Raises:
+        Failure: MALFORMED_REQUEST if the client ended the stream without it.
+    """
+    # `read` itself must not be cancelled: gRPC's core would write into freed memory. Ending the call ends it.
+    ending: list[asyncio.Task[None]] = []  # asyncio itself holds tasks by weak references only
+    timer = asyncio.get_running_loop().call_later(
+        seconds, lambda: ending.append(asyncio.ensure_future(_refuse_late(context)))
+    )
+    try:
+        message = await context.read()
+    finally:
+        timer.cancel()
+    if not isinstance(message, bytes):
+        raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, "the call has no message; send one")
+    return message
+
+
+def parsed(kind: type[Message], serialised: bytes) -> Any:
+    """Return the message.
+
+    Raises:
+        Failure: MALFORMED_REQUEST if the bytes are not one.
+    """
+    try:
+        return kind.FromString(serialised)
+    except DecodeError:
+        name = kind.DESCRIPTOR.full_name
+        raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, f"the bytes are not a message {name}") from None
+
+
+async def abort(context: Any, status: status_pb2.Status, *metadata: tuple[str, str]) -> None:
+    """End the call with an error status."""
+    trailing = ((_DETAILS_KEY, status.SerializeToString()), *metadata)
+    await context.abort(_CODES[status.code], status.message, trailing)
+
+
+async def _refuse_late(context: Any) -> None:
+    late = Failure(v1.ERROR_REASON_MALFORMED_REQUEST, "the message did not arrive in time; send it again")
+    try:
+        await abort(context, failure_status(late))
+    except grpc.aio.AbortError:
+        return  # it always raises this
