@@ -49,8 +49,8 @@ def running(data_dir: Path) -> Iterator[tuple[Process, dict[str, Any]]]:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return json.load(response)
 
 
 def test_the_first_run_adds_a_bucket_configuration_that_the_next_run_has_too(new_data_dir: Path) -> None:

@@ -137,9 +137,9 @@ def _stores_objects(client: "S3Client", bucket: str) -> bool:
         with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
             client.create_bucket(Bucket=bucket)
         client.put_object(Bucket=bucket, Key=_PROBE, Body=b"ready")
-        found = client.get_object(Bucket=bucket, Key=_PROBE)["Body"].read()
+        content = client.get_object(Bucket=bucket, Key=_PROBE)["Body"].read()
         client.delete_object(Bucket=bucket, Key=_PROBE)
-        return found == b"ready"
+        return content == b"ready"
     return False
 
 

@@ -22,8 +22,8 @@ def test_ten_servers_that_start_concurrently_migrate_once(empty_database: str) -
     assert sorted(len(each) for each in ran) == [0] * 9 + [max(map(len, ran))]
     assert max(map(len, ran)) >= 1
     with psycopg.connect(empty_database) as conn:
-        found = {name for (name,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
-    assert found == TABLES | {"schema_migrations"}
+        tables = {name for (name,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+    assert tables == TABLES | {"schema_migrations"}
 
 
 def test_an_edited_migration_is_an_error(empty_database: str, tmp_path: Path) -> None:

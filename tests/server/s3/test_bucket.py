@@ -44,8 +44,8 @@ def real(location: Location) -> Bucket:
 
 def test_objects_are_written_read_listed_and_deleted(real: Bucket) -> None:
     etag = real.put("a/1", b"0123456789")
-    assert (found := real.head("a/1"))
-    assert (found.size, found.etag) == (10, etag)
+    assert (info := real.head("a/1"))
+    assert (info.size, info.etag) == (10, etag)
     assert '"' not in etag
     assert real.get("a/1", 2, 5, etag=etag) == b"234"
     assert real.get("a/1", 3, 3) == b""
@@ -83,7 +83,7 @@ def test_a_part_that_was_sent_twice_is_listed_once_as_the_latest(real: Bucket) -
     sent = int(time.time())
     wait_until(lambda: time.time() > sent + 1)  # S3 stores times in whole seconds
     first, second = send_part(real, upload, 1, b"2" * PART), send_part(real, upload, 2, b"end")
-    assert [(key, found) for key, found, _ in real.list_multiparts("m")] == [("m", upload)]
+    assert [(key, upload_id) for key, upload_id, _ in real.list_multiparts("m")] == [("m", upload)]
     parts = real.list_parts("m", upload) or []
     assert [(part.number, part.etag, part.size) for part in parts] == [(1, first, PART), (2, second, 3)]
     with pytest.raises(InvalidParts, match="InvalidPart"):
@@ -225,11 +225,11 @@ def test_bad_credentials_are_no_unknown_operation(location: Location) -> None:
 def test_objects_that_could_not_be_deleted_are_returned_except_missing_ones(location: Location) -> None:
     refused = "".join(
         f"<Error><Key>{key}</Key><Code>{code}</Code></Error>"
-        for key, code in (("gone", "NoSuchKey"), ("kept", "AccessDenied"))
+        for key, code in (("missing", "NoSuchKey"), ("kept", "AccessDenied"))
     )
     with canned_server(lambda _: CannedResponse(body=f"<DeleteResult>{refused}</DeleteResult>")) as (endpoint, _):
         bucket = Buckets().at(replace(location, endpoint=endpoint))
-        assert bucket.delete_many(["gone", "kept", "a"]) == {"kept": "AccessDenied"}
+        assert bucket.delete_many(["missing", "kept", "a"]) == {"kept": "AccessDenied"}
 
 
 def test_the_libraries_log_no_requests_even_at_debug(real: Bucket, caplog: pytest.LogCaptureFixture) -> None:
