@@ -16,7 +16,6 @@ from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, UnknownOperation
-from datas3t.server.s3.parallel import map_concurrently
 
 BATCH = 1000  # rows in one statement, and objects in one DeleteObjects request: S3's limit
 KEEP_FINISHED = timedelta(days=30)  # how long a repeated call has the same outcome as the first
