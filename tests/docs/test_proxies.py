@@ -35,7 +35,7 @@ def examples(language: str) -> list[str]:
 
 @pytest.fixture
 def server(services: "Services", database: str, tmp_path: Path) -> Iterator[Server]:
-    with serving(settings_for(services, database, tmp_path)) as running:
+    with serving(settings_for(services, database, tmp_path, allowed_hosts=("data.example.com",))) as running:
         yield running
 
 
@@ -107,7 +107,8 @@ def use(url: str, services: "Services", bucket: str, folder: Path, public_endpoi
         assert segment.url.startswith(public_endpoint or s3.endpoint)
     trusted = ssl.create_default_context(cafile=str(folder / "tls.crt"))
     for path, content in (("/readyz", b""), ("/api/v1/datas3ts", b'"datas3t_name":"d"')):
-        with urllib.request.urlopen(url + path, timeout=20, context=trusted) as response:
+        request = urllib.request.Request(url + path, headers={"Host": "data.example.com"})
+        with urllib.request.urlopen(request, timeout=20, context=trusted) as response:
             assert (response.status, content in response.read()) == (200, True)
 
 
