@@ -96,7 +96,9 @@ def test_every_code_of_the_contract_has_a_class() -> None:
         name = reason.name.removeprefix("ERROR_REASON_")
         error = from_rpc_error(failed_call(code, "a message", name), "http://here")
         assert error.reason == name
-        assert type(error) is not Datas3tError or code is grpc.StatusCode.UNIMPLEMENTED, name
+        # No client of this package receives these two: the one is of REST, the other of a client that has left.
+        without = (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.CANCELLED)
+        assert type(error) is not Datas3tError or code in without, name
 
 
 @pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED])

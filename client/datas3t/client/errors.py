@@ -60,6 +60,10 @@ class FailedPrecondition(Datas3tError):
     """Something must be done first: a bucket is in use, a datas3t is not empty, an upload has ended."""
 
 
+class PermissionDenied(Datas3tError, PermissionError):
+    """The server does not let this caller do that."""
+
+
 class Aborted(Datas3tError):
     """Another call changed what this one worked on. Start again."""
 
