@@ -77,8 +77,14 @@ _SHELL = {
     **dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), _NOWHERE),
     **dict.fromkeys(("no_proxy", "NO_PROXY", "no_grpc_proxy"), ""),
     "LC_ALL": "C",
+    "TMPDIR": "/nonexistent",
+    "SSL_CERT_FILE": "/nonexistent",
+    "AWS_CA_BUNDLE": "/nonexistent",
+    "TZ": "nonsense",
+    "WEED_GRPC_CA": "/nonexistent",
+    "WEED_JWT_SIGNING_KEY": "wrong",
+    "XDG_CACHE_HOME": "/nonexistent",
 }
-_VARIABLES = (*_SHELL, *(name for name in os.environ if name.startswith(("PG", "AWS_"))))
 
 
 @dataclass

@@ -17,8 +17,8 @@ import psutil
 import psycopg
 import pytest
 
-from datas3t.embedded import ports, postgres
-from datas3t.embedded.data_dir import load_secrets
+from datas3t.embedded import StackError, ports, postgres
+from datas3t.embedded.data_dir import load_secrets, locked
 from datas3t.embedded.seaweedfs import SeaweedFS
 from tests.support.stack import Process, living_in, wait_until
 
@@ -250,6 +250,16 @@ def test_an_unusable_data_directory_is_an_error_of_one_line(start: Start, new_da
     assert refused.process.wait() == 1
     assert refused.process.log.startswith(f"cannot use {new_data_dir}: ")
     assert refused.process.log.count("\n") == 1
+
+
+def test_a_variable_that_leads_to_an_unusable_data_directory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    message = rf"^cannot use {tmp_path}/file/datas3t \(a folder of XDG_DATA_HOME\): Not a directory; choose another"
+    with pytest.raises(StackError, match=message), locked(tmp_path / "file/datas3t"):
+        pass
 
 
 def test_the_programs_run_from_a_copy(tmp_path: Path) -> None:

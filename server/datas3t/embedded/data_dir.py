@@ -42,10 +42,18 @@ def locked(data_dir: Path) -> Iterator[None]:
                 " stop that one, or choose another data directory"
             ) from None
         except OSError as error:
-            raise StackError(f"cannot use {data_dir}: {error.strerror}; choose another data directory") from error
+            raise StackError(
+                f"cannot use {data_dir}{_variable(data_dir)}: {error.strerror}; choose another data directory"
+            ) from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
+
+
+def _variable(data_dir: Path) -> str:
+    """Return which variable of the shell has led to a data directory, in brackets, or "" if none has."""
+    folder = os.environ.get("XDG_DATA_HOME")
+    return " (a folder of XDG_DATA_HOME)" if folder and data_dir.is_relative_to(folder) else ""
 
 
 def load_secrets(data_dir: Path) -> Secrets:
