@@ -33,8 +33,9 @@ below are the JSON names, 64-bit integers are JSON numbers (in requests they may
 not exist.
 
 Each method lists its own errors; [errors.md](errors.md) explains them. Any call may also fail with
-DATABASE_UNAVAILABLE, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with CREDENTIALS_UNREADABLE, and a REST
-request with MALFORMED_REQUEST, UNKNOWN_FIELD, BODY_TOO_LARGE, ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED.
+DATABASE_UNAVAILABLE, CALL_TOO_LONG, SERVER_BUSY, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with
+CREDENTIALS_UNREADABLE, and a REST request with MALFORMED_REQUEST, UNKNOWN_FIELD, BODY_TOO_LARGE, CONTENT_ENCODING,
+CROSS_SITE, ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED.
 """
 
 _ERRORS = """\

@@ -193,3 +193,25 @@ def test_a_call_that_waits_in_the_database_ends_when_its_client_leaves(
     # Nobody else's statement is cancelled: the connections work.
     for _ in range(20):
         assert http_request(server.url, "GET", "/api/v1/datas3ts").status == 200
+
+
+@pytest.mark.timing
+def test_clients_that_leave_long_listings_do_not_keep_the_server_busy(
+    server: Server, services: "Services", bucket: str, database: str
+) -> None:
+    import psycopg
+
+    s3 = services.s3
+    added = {"endpoint": s3.endpoint, "bucket": bucket, "access_key": s3.access_key, "secret_key": s3.secret_key}
+    assert http_request(server.url, "POST", "/api/bucket", {"name": "store", **added}).status == 201
+    assert http_request(server.url, "POST", "/api/datas3t", {"name": "images", "bucket": "store"}).status == 204
+    with psycopg.connect(database, autocommit=True) as conn:
+        names = "SELECT 'd' || number, bucket_id FROM datas3ts, generate_series(1, 10000) AS number"
+        conn.execute(f"INSERT INTO datas3ts (name, bucket_id) {names}")
+    host, port = server.url.removeprefix("http://").split(":")
+    for _ in range(10 * RUNNING):
+        with socket.create_connection((host, int(port)), 20) as connection:
+            connection.sendall(f"GET /api/v1/datas3ts HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    started = time.monotonic()
+    assert http_request(server.url, "GET", "/api/v1/buckets").status == 200
+    assert time.monotonic() - started < 10
