@@ -17,12 +17,19 @@ WORK = ROOT / "build/release-check"
 DIST = WORK / "dist"
 TOOLS = WORK / "tools"
 RESOLUTIONS = ("highest", "lowest-direct")  # uv's names
+DECOMPRESS = """
+import zstandard
+from datas3t.cli.decompression import decompressed
+content = zstandard.ZstdCompressor().compress(b"one") + zstandard.ZstdCompressor().compress(b"two")
+assert b"".join(decompressed("1.zst", content)) == b"onetwo"
+"""
 CHECKS = {
     "": [
         ["datas3t", "--version"],
         ["datas3t", "datarange", "upload-tar", "--help"],
         ["python", "-W", "error", "-c", "from datas3t.client import Client; Client('http://localhost:1').close()"],
     ],
+    "zstd": [["python", "-c", DECOMPRESS]],
     "server": [
         ["datas3t", "server", "--help"],
         ["datas3t", "keygen"],
