@@ -178,6 +178,23 @@ def test_destructive_commands_ask_and_do_nothing_unless_the_answer_is_yes(run_wi
     assert run_with_photos("cat-range", "photos", "1", "1").stdout == "one\n"
 
 
+def test_purging_versions_asks_even_with_force(run_with_photos: Run) -> None:
+    for command, question in DESTRUCTIVE:
+        if command[0] == "bucket":
+            continue
+        done = run_with_photos(*command, "--force", "--purge-versions", answer="")
+        message = "Error: nobody answered, so nothing was changed; answer y"
+        asked = f"{question} With all versions of the objects? [y/N] \n{message}\n"
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", asked)
+    span = ("--first-datapoint", "1", "--last-datapoint", "5")
+    done = run_with_photos(
+        "datarange", "delete", "--datas3t", "photos", *span, "--force", "--purge-versions", answer="y\n"
+    )
+    assert done.stdout == "Removed 1 datarange of photos.\n"
+    for name in ("clear", "delete"):
+        assert run_with_photos("datas3t", name, "--name", "photos", "--purge-versions", answer="y\n").returncode == 0
+
+
 def test_a_destructive_command_proceeds_after_yes_or_with_force(run_with_photos: Run) -> None:
     span = ("--first-datapoint", "1", "--last-datapoint", "5")
     done = run_with_photos("datarange", "delete", "--datas3t", "photos", *span, answer="Yes\n")

@@ -158,8 +158,9 @@ def list_(datas3t: str, as_json: bool) -> None:
 @options.FIRST
 @options.LAST
 @options.FORCE
+@options.PURGE_VERSIONS
 @options.server_url()
-def delete(datas3t: str, first: int, last: int, force: bool) -> None:
+def delete(datas3t: str, first: int, last: int, force: bool, purge_versions: bool) -> None:
     """Remove one or more dataranges. This cannot be undone.
 
     The first datarange must start with exactly the first key, and the last one must end with exactly the last key.
@@ -168,9 +169,11 @@ def delete(datas3t: str, first: int, last: int, force: bool) -> None:
       datas3t datarange delete --datas3t photos --first-datapoint 1 --last-datapoint 1000
     """
     options.check_range(first, last)
-    if output.confirmed(f"Remove datapoints {first} to {last} of {datas3t}?", force=force):
+    if output.confirmed(
+        f"Remove datapoints {first} to {last} of {datas3t}?", force=force, purge_versions=purge_versions
+    ):
         with options.client() as client:
-            deleted = client.delete_dataranges(datas3t, first, last)
+            deleted = client.delete_dataranges(datas3t, first, last, purge_versions=purge_versions)
         output.result(f"Removed {len(deleted)} datarange{'s' if len(deleted) != 1 else ''} of {datas3t}.")
 
 

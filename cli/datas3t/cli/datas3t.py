@@ -119,30 +119,32 @@ def import_(bucket: str, as_json: bool) -> None:
 @datas3t.command()
 @_NAME
 @options.FORCE
+@options.PURGE_VERSIONS
 @options.server_url()
-def clear(name: str, force: bool) -> None:
+def clear(name: str, force: bool, purge_versions: bool) -> None:
     """Remove all datapoints of a datas3t. This cannot be undone.
 
     \b
       datas3t datas3t clear --name photos
     """
-    if output.confirmed(f"Remove all datapoints of {name}?", force=force):
+    if output.confirmed(f"Remove all datapoints of {name}?", force=force, purge_versions=purge_versions):
         with options.client() as client:
-            cleared = client.clear_datas3t(name)
+            cleared = client.clear_datas3t(name, purge_versions=purge_versions)
         output.result(f"Removed {cleared.dataranges} dataranges of {name}; deleting {cleared.objects} objects.")
 
 
 @datas3t.command()
 @_NAME
 @options.FORCE
+@options.PURGE_VERSIONS
 @options.server_url()
-def delete(name: str, force: bool) -> None:
+def delete(name: str, force: bool, purge_versions: bool) -> None:
     """Remove a datas3t that has no datapoints.
 
     \b
       datas3t datas3t delete --name photos
     """
-    if output.confirmed(f"Remove datas3t {name}?", force=force):
+    if output.confirmed(f"Remove datas3t {name}?", force=force, purge_versions=purge_versions):
         with options.client() as client:
-            client.delete_datas3t(name)
+            client.delete_datas3t(name, purge_versions=purge_versions)
         output.result(f"Removed datas3t {name}.")

@@ -34,6 +34,11 @@ class Key(click.ParamType[int]):
 
 KEY = Key()
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+PURGE_VERSIONS = click.option(
+    "--purge-versions",
+    is_flag=True,
+    help="Also remove all versions of the objects, in a bucket with versioning. Asks even with --force.",
+)
 FORCE = click.option("--force", is_flag=True, help="Do not ask for confirmation.")
 DATAS3T = click.option(
     "--datas3t", required=True, metavar="NAME", help="The name of the datas3t.", shell_complete=completion.datas3ts

@@ -89,21 +89,24 @@ def size(count: int) -> str:
     return f"{value:.1f} TB"
 
 
-def confirmed(question: str, *, force: bool) -> bool:
+def confirmed(question: str, *, force: bool, purge_versions: bool = False) -> bool:
     """Ask for confirmation unless `force`, and return whether the answer was y or yes.
 
-    Any other answer prints that nothing was changed.
+    Any other answer prints that nothing was changed. With `purge_versions`, `force` does not replace the answer.
 
     Raises:
         ClickException: Standard input has ended, so that nobody can answer.
     """
-    if force:
+    if force and not purge_versions:
         return True
+    if purge_versions:
+        question += " With all versions of the objects?"
     click.echo(f"{escaped(question)} [y/N] ", nl=False, err=True)
     answer = _read_answer()
     if not answer:
         note("")  # ends the line of the question
-        raise click.ClickException("nobody answered, so nothing was changed; answer y, or give --force")
+        advice = "answer y" if purge_versions else "answer y, or give --force"
+        raise click.ClickException(f"nobody answered, so nothing was changed; {advice}")
     if answer.strip().lower() in (b"y", b"yes"):
         return True
     note("Nothing was changed.")

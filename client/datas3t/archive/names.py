@@ -33,6 +33,11 @@ def prefix(datas3t: str) -> str:
     return f"datas3t/{datas3t}/dataranges/"
 
 
+def range_prefix(datas3t: str, first: int, last: int) -> str:
+    """Return the prefix of the object keys of all dataranges with these first and last keys."""
+    return f"{prefix(datas3t)}{first:020d}-{last:020d}-"
+
+
 def archive_key(datas3t: str, first: int, last: int, counter: int) -> str:
     """Return the object key of an archive.
 

@@ -191,14 +191,19 @@ class Client:
         """Return the datas3ts and a summary of their contents, by name."""
         return datas3ts.list_all(self.connection)
 
-    def delete_datas3t(self, name: str) -> None:
+    def delete_datas3t(self, name: str, *, purge_versions: bool = False) -> None:
         """Delete an empty datas3t.
+
+        Args:
+            name: The name of the datas3t.
+            purge_versions: Whether all versions and delete markers of its objects that are still to be deleted are
+                removed as well, in a bucket with versioning.
 
         Raises:
             NotFound: It does not exist.
             FailedPrecondition: It still has dataranges; `Datas3t.clear` deletes them.
         """
-        datas3ts.delete(self.connection, name)
+        datas3ts.delete(self.connection, name, purge_versions)
 
     def import_datas3ts(self, bucket: str, *, progress: Progress | None = None) -> Imported:
         """Add every datas3t and datarange that a bucket holds and the server does not know.
@@ -314,13 +319,13 @@ class Client:
         """Return the dataranges of a datas3t; see `Datas3t.list_dataranges`."""
         return self.datas3t(name).list_dataranges()
 
-    def delete_dataranges(self, name: str, first: int, last: int) -> list[Datarange]:
+    def delete_dataranges(self, name: str, first: int, last: int, *, purge_versions: bool = False) -> list[Datarange]:
         """Delete dataranges; see `Datas3t.delete_dataranges`."""
-        return self.datas3t(name).delete_dataranges(first, last)
+        return self.datas3t(name).delete_dataranges(first, last, purge_versions=purge_versions)
 
-    def clear_datas3t(self, name: str) -> Cleared:
+    def clear_datas3t(self, name: str, *, purge_versions: bool = False) -> Cleared:
         """Delete all dataranges of a datas3t; see `Datas3t.clear`."""
-        return self.datas3t(name).clear()
+        return self.datas3t(name).clear(purge_versions=purge_versions)
 
     def presign_download(self, name: str, first: int, last: int) -> list[Segment]:
         """Return presigned URLs and byte ranges of datapoints; see `Datas3t.presign_download`."""

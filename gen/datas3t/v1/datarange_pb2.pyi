@@ -373,22 +373,26 @@ class DeleteDatarangeRequest(_message.Message):
     DATAS3T_NAME_FIELD_NUMBER: _builtins.int
     FIRST_DATAPOINT_KEY_FIELD_NUMBER: _builtins.int
     LAST_DATAPOINT_KEY_FIELD_NUMBER: _builtins.int
+    PURGE_VERSIONS_FIELD_NUMBER: _builtins.int
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint_key: _builtins.int
     """The first key of the datarange. It must match exactly."""
     last_datapoint_key: _builtins.int
     """The last key of the datarange, inclusive. It must match exactly."""
+    purge_versions: _builtins.bool
+    """If true, all versions and delete markers of the objects are removed as well, in a bucket with versioning."""
     def __init__(
         self,
         *,
         datas3t_name: _builtins.str = ...,
         first_datapoint_key: _builtins.int = ...,
         last_datapoint_key: _builtins.int = ...,
+        purge_versions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datas3t_name", b"datas3t_name", "first_datapoint_key", b"first_datapoint_key", "last_datapoint_key", b"last_datapoint_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datas3t_name", b"datas3t_name", "first_datapoint_key", b"first_datapoint_key", "last_datapoint_key", b"last_datapoint_key", "purge_versions", b"purge_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x61tas3t/v1/datas3t.proto\x12\ndatas3t.v1\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"1\n\x11\x41\x64\x64\x44\x61tas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\x14\n\x12\x41\x64\x64\x44\x61tas3tResponse\"L\n\x13ListDatas3tsRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"^\n\x14ListDatas3tsResponse\x12%\n\x08\x64\x61tas3ts\x18\x01 \x03(\x0b\x32\x13.datas3t.v1.Datas3t\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"\xb1\x01\n\x07\x44\x61tas3t\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x13\n\x0b\x62ucket_name\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x61tarange_count\x18\x03 \x01(\x04\x12\x18\n\x10total_datapoints\x18\x04 \x01(\x04\x12\x18\n\x10lowest_datapoint\x18\x05 \x01(\x04\x12\x19\n\x11highest_datapoint\x18\x06 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x04\"#\n\x13\x43learDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x14\x43learDatas3tResponse\x12\x1a\n\x12\x64\x61taranges_deleted\x18\x01 \x01(\x04\x12\x19\n\x11objects_scheduled\x18\x02 \x01(\x04\"$\n\x14\x44\x65leteDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteDatas3tResponse\"2\n\x1aGetDatapointsBitmapRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t2\x99\x05\n\x0e\x44\x61tas3tService\x12\x85\x01\n\nAddDatas3t\x12\x1d.datas3t.v1.AddDatas3tRequest\x1a\x1e.datas3t.v1.AddDatas3tResponse\"8\x90\x02\x02\xca\xf3\x18\x03\x08\xcc\x01\x82\xd3\xe4\x93\x02(\"\x0c/api/datas3t:\x01*Z\x15\"\x10/api/v1/datas3ts:\x01*\x12\x92\x01\n\x0cListDatas3ts\x12\x1f.datas3t.v1.ListDatas3tsRequest\x1a .datas3t.v1.ListDatas3tsResponse\"?\x90\x02\x01\x82\xd3\xe4\x93\x02\x36\x12\x0c/api/datas3tZ\x1c\x12\x10/api/v1/datas3tsb\x08\x64\x61tas3tsb\x08\x64\x61tas3ts\x12w\n\x0c\x43learDatas3t\x12\x1f.datas3t.v1.ClearDatas3tRequest\x1a .datas3t.v1.ClearDatas3tResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/datas3ts/clear:\x01*\x12t\n\rDeleteDatas3t\x12 .datas3t.v1.DeleteDatas3tRequest\x1a!.datas3t.v1.DeleteDatas3tResponse\"\x1e\x90\x02\x02\x82\xd3\xe4\x93\x02\x15*\x10/api/v1/datas3ts:\x01*\x12{\n\x13GetDatapointsBitmap\x12&.datas3t.v1.GetDatapointsBitmapRequest\x1a\x14.google.api.HttpBody\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/datapoints-bitmap0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x61tas3t/v1/datas3t.proto\x12\ndatas3t.v1\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\"1\n\x11\x41\x64\x64\x44\x61tas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\x14\n\x12\x41\x64\x64\x44\x61tas3tResponse\"L\n\x13ListDatas3tsRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"^\n\x14ListDatas3tsResponse\x12%\n\x08\x64\x61tas3ts\x18\x01 \x03(\x0b\x32\x13.datas3t.v1.Datas3t\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"\xb1\x01\n\x07\x44\x61tas3t\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x13\n\x0b\x62ucket_name\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x61tarange_count\x18\x03 \x01(\x04\x12\x18\n\x10total_datapoints\x18\x04 \x01(\x04\x12\x18\n\x10lowest_datapoint\x18\x05 \x01(\x04\x12\x19\n\x11highest_datapoint\x18\x06 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x04\";\n\x13\x43learDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epurge_versions\x18\x02 \x01(\x08\"M\n\x14\x43learDatas3tResponse\x12\x1a\n\x12\x64\x61taranges_deleted\x18\x01 \x01(\x04\x12\x19\n\x11objects_scheduled\x18\x02 \x01(\x04\"<\n\x14\x44\x65leteDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epurge_versions\x18\x02 \x01(\x08\"\x17\n\x15\x44\x65leteDatas3tResponse\"2\n\x1aGetDatapointsBitmapRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t2\x99\x05\n\x0e\x44\x61tas3tService\x12\x85\x01\n\nAddDatas3t\x12\x1d.datas3t.v1.AddDatas3tRequest\x1a\x1e.datas3t.v1.AddDatas3tResponse\"8\x90\x02\x02\xca\xf3\x18\x03\x08\xcc\x01\x82\xd3\xe4\x93\x02(\"\x0c/api/datas3t:\x01*Z\x15\"\x10/api/v1/datas3ts:\x01*\x12\x92\x01\n\x0cListDatas3ts\x12\x1f.datas3t.v1.ListDatas3tsRequest\x1a .datas3t.v1.ListDatas3tsResponse\"?\x90\x02\x01\x82\xd3\xe4\x93\x02\x36\x12\x0c/api/datas3tZ\x1c\x12\x10/api/v1/datas3tsb\x08\x64\x61tas3tsb\x08\x64\x61tas3ts\x12w\n\x0c\x43learDatas3t\x12\x1f.datas3t.v1.ClearDatas3tRequest\x1a .datas3t.v1.ClearDatas3tResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/datas3ts/clear:\x01*\x12t\n\rDeleteDatas3t\x12 .datas3t.v1.DeleteDatas3tRequest\x1a!.datas3t.v1.DeleteDatas3tResponse\"\x1e\x90\x02\x02\x82\xd3\xe4\x93\x02\x15*\x10/api/v1/datas3ts:\x01*\x12{\n\x13GetDatapointsBitmap\x12&.datas3t.v1.GetDatapointsBitmapRequest\x1a\x14.google.api.HttpBody\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/datapoints-bitmap0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,15 +61,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATAS3T']._serialized_start=368
   _globals['_DATAS3T']._serialized_end=545
   _globals['_CLEARDATAS3TREQUEST']._serialized_start=547
-  _globals['_CLEARDATAS3TREQUEST']._serialized_end=582
-  _globals['_CLEARDATAS3TRESPONSE']._serialized_start=584
-  _globals['_CLEARDATAS3TRESPONSE']._serialized_end=661
-  _globals['_DELETEDATAS3TREQUEST']._serialized_start=663
-  _globals['_DELETEDATAS3TREQUEST']._serialized_end=699
-  _globals['_DELETEDATAS3TRESPONSE']._serialized_start=701
-  _globals['_DELETEDATAS3TRESPONSE']._serialized_end=724
-  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_start=726
-  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_end=776
-  _globals['_DATAS3TSERVICE']._serialized_start=779
-  _globals['_DATAS3TSERVICE']._serialized_end=1444
+  _globals['_CLEARDATAS3TREQUEST']._serialized_end=606
+  _globals['_CLEARDATAS3TRESPONSE']._serialized_start=608
+  _globals['_CLEARDATAS3TRESPONSE']._serialized_end=685
+  _globals['_DELETEDATAS3TREQUEST']._serialized_start=687
+  _globals['_DELETEDATAS3TREQUEST']._serialized_end=747
+  _globals['_DELETEDATAS3TRESPONSE']._serialized_start=749
+  _globals['_DELETEDATAS3TRESPONSE']._serialized_end=772
+  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_start=774
+  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_end=824
+  _globals['_DATAS3TSERVICE']._serialized_start=827
+  _globals['_DATAS3TSERVICE']._serialized_end=1492
 # @@protoc_insertion_point(module_scope)

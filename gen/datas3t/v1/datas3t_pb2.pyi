@@ -158,16 +158,20 @@ class ClearDatas3tRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    PURGE_VERSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the datas3t."""
+    purge_versions: _builtins.bool
+    """If true, all versions and delete markers of the objects are removed as well, in a bucket with versioning."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        purge_versions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "purge_versions", b"purge_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,16 +206,20 @@ class DeleteDatas3tRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    PURGE_VERSIONS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the datas3t."""
+    purge_versions: _builtins.bool
+    """If true, all versions and delete markers of the objects are removed as well, in a bucket with versioning."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        purge_versions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "purge_versions", b"purge_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

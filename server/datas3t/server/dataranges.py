@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from datas3t import v1
+from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.db import dataranges, pool
+from datas3t.server.db import dataranges, keys_to_delete, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
@@ -34,10 +35,11 @@ def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[D
     return rows[:size], pages.next_token(rows, size)
 
 
-def delete(resources: Resources, name: str, first: int, last: int) -> None:
+def delete(resources: Resources, name: str, first: int, last: int, *, purge_versions: bool = False) -> None:
     """Delete the datarange with exactly these keys and queue its objects for deletion.
 
-    If a URL of its upload may still be valid, the reaper deletes the objects once more after it has expired.
+    If a URL of its upload may still be valid, the reaper deletes the objects once more after it has expired. With
+    `purge_versions` it removes their versions and delete markers as well.
     """
     values.span("first_datapoint_key", first, "last_datapoint_key", last)
     datas3t = datas3ts.find(resources, name)
@@ -47,6 +49,8 @@ def delete(resources: Resources, name: str, first: int, last: int) -> None:
         if bucket_id is None or not dataranges.delete(conn, datas3t.id, bucket_id, first, last, last_put):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
+        if purge_versions:
+            keys_to_delete.purge(conn, bucket_id, names.range_prefix(name, first, last))
     resources.deletions.set()
 
 

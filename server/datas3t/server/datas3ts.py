@@ -5,7 +5,7 @@ from pyroaring import BitMap64
 from datas3t import v1
 from datas3t.archive import names
 from datas3t.server import buckets, pages, values
-from datas3t.server.db import dataranges, datas3ts, intents, pool, s3_buckets
+from datas3t.server.db import dataranges, datas3ts, intents, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.datas3ts import Datas3t, Summary
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
@@ -38,10 +38,11 @@ def page(resources: Resources, size: int, token: str) -> tuple[list[Summary], st
     return rows[:size], rows[size - 1].datas3t_name if len(rows) > size else ""
 
 
-def clear(resources: Resources, name: str) -> tuple[int, int]:
+def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> tuple[int, int]:
     """Delete all dataranges and cancel all open uploads and aggregates.
 
-    Returns the number of deleted dataranges, and of their objects, which the reaper deletes.
+    Returns the number of deleted dataranges, and of their objects, which the reaper deletes. With `purge_versions` it
+    removes their versions and delete markers as well, and those of objects that were queued before.
     """
     values.name("name", name)
     with pool.transaction(resources.pool) as conn:
@@ -51,12 +52,17 @@ def clear(resources: Resources, name: str) -> tuple[int, int]:
         intents.cancel_all(conn, datas3t.id, resources.put_grace)
         datas3ts.record_removal(conn, datas3t.id)
         objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, resources.url_lifetime + resources.put_grace)
+        if purge_versions:
+            keys_to_delete.purge(conn, datas3t.bucket_id, names.prefix(name))
     resources.deletions.set()
     return objects // 2, objects
 
 
-def delete(resources: Resources, name: str) -> None:
-    """Delete a datas3t without dataranges, and cancel its open uploads and aggregates."""
+def delete(resources: Resources, name: str, *, purge_versions: bool = False) -> None:
+    """Delete a datas3t without dataranges, and cancel its open uploads and aggregates.
+
+    With `purge_versions`, versions and delete markers of all its objects that are queued for deletion are removed.
+    """
     values.name("name", name)
     with pool.transaction(resources.pool) as conn:
         datas3t = datas3ts.locked(conn, name)
@@ -66,6 +72,8 @@ def delete(resources: Resources, name: str) -> None:
             message = f"datas3t {name!r} contains {count} dataranges; clear it first"
             raise Failure(v1.ERROR_REASON_DATAS3T_NOT_EMPTY, message, datas3t=name, dataranges=count)
         intents.cancel_all(conn, datas3t.id, resources.put_grace)
+        if purge_versions:
+            keys_to_delete.purge(conn, datas3t.bucket_id, names.prefix(name))
         datas3ts.delete(conn, datas3t.id)
     resources.deletions.set()
 

@@ -3,8 +3,9 @@
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
+from functools import partial
 from threading import Event, Thread
 
 from datas3t import v1
@@ -113,6 +114,8 @@ def _delete_from(resources: Resources, row: S3Bucket, claims: Sequence[Claim]) -
         aborts = {claim.object_key: claim for claim in claims if claim.multipart}
         errors_by_key = _one_by_one(lambda key: _abort_multiparts(bucket, aborts[key]), list(aborts))
         errors_by_key = _delete_objects(resources, row, bucket, [claim.object_key for claim in claims]) | errors_by_key
+        purges = [claim.object_key for claim in claims if claim.purge_versions]
+        errors_by_key = _one_by_one(partial(_purge, bucket), purges) | errors_by_key
     except Failure as failure:
         errors_by_key = {claim.object_key: failure.message for claim in claims}
     errors = {claim: errors_by_key[claim.object_key] for claim in claims if claim.object_key in errors_by_key}
@@ -138,6 +141,13 @@ def _abort_multiparts(bucket: Bucket, claim: Claim) -> None:
     except Failure as failure:
         if claim.s3_upload_id is None or failure.reason != v1.ERROR_REASON_S3_REFUSED:
             raise
+
+
+def _purge(bucket: Bucket, key: str) -> None:
+    """Remove the versions and delete markers of a key; also the marker that its deletion has just added."""
+    with suppress(UnknownOperation):  # a store that cannot list versions keeps none
+        for version_id in bucket.versions(key):
+            bucket.delete(key, version_id)
 
 
 def _delete_objects(resources: Resources, row: S3Bucket, bucket: Bucket, keys: Sequence[str]) -> dict[str, str]:

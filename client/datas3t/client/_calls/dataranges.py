@@ -64,14 +64,17 @@ def list_all(connection: Connection, name: str) -> list[Datarange]:
     return [_datarange(message) for page in listing for message in page.dataranges]
 
 
-def delete(connection: Connection, name: str, first: int, last: int) -> list[Datarange]:
+def delete(connection: Connection, name: str, first: int, last: int, purge_versions: bool) -> list[Datarange]:
     """Delete the dataranges from key `first` to key `last`; see `Datas3t.delete_dataranges`."""
     check_range(first, last)
     chosen = _within(connection, name, first, last)
     _check_ends(name, chosen, first, last)
     for datarange in chosen:
         request = v1.DeleteDatarangeRequest(
-            datas3t_name=name, first_datapoint_key=datarange.first, last_datapoint_key=datarange.last
+            datas3t_name=name,
+            first_datapoint_key=datarange.first,
+            last_datapoint_key=datarange.last,
+            purge_versions=purge_versions,
         )
         try:
             connection.datarange.DeleteDatarange(request)

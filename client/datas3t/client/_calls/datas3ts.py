@@ -58,15 +58,15 @@ def list_all(connection: Connection) -> list[Datas3tInfo]:
     return [_info(datas3t) for page in listing for datas3t in page.datas3ts]
 
 
-def clear(connection: Connection, name: str) -> Cleared:
+def clear(connection: Connection, name: str, purge_versions: bool) -> Cleared:
     """Delete all dataranges of a datas3t; see `Datas3t.clear`."""
-    response = connection.datas3t.ClearDatas3t(v1.ClearDatas3tRequest(name=name))
+    response = connection.datas3t.ClearDatas3t(v1.ClearDatas3tRequest(name=name, purge_versions=purge_versions))
     return Cleared(response.dataranges_deleted, response.objects_scheduled)
 
 
-def delete(connection: Connection, name: str) -> None:
+def delete(connection: Connection, name: str, purge_versions: bool) -> None:
     """Delete an empty datas3t; see `Client.delete_datas3t`."""
-    connection.datas3t.DeleteDatas3t(v1.DeleteDatas3tRequest(name=name))
+    connection.datas3t.DeleteDatas3t(v1.DeleteDatas3tRequest(name=name, purge_versions=purge_versions))
 
 
 def bitmap(connection: Connection, name: str) -> BitMap64:

@@ -203,12 +203,14 @@ class Operations:
         """
         return dataranges.list_all(self._session.connection, self._name)
 
-    def delete_dataranges(self, first: int, last: int) -> list[Datarange]:
+    def delete_dataranges(self, first: int, last: int, *, purge_versions: bool = False) -> list[Datarange]:
         """Delete the dataranges from key `first` to key `last`, one or many, with their objects.
 
         Args:
             first: The first key of the first datarange.
             last: The last key of the last datarange.
+            purge_versions: Whether all versions and delete markers of the objects are removed as well, in a bucket
+                with versioning.
 
         Returns:
             The dataranges that were deleted.
@@ -218,10 +220,14 @@ class Operations:
             InvalidArgument: The range cuts through a datarange.
             Aborted: Some of them were aggregated concurrently; list the dataranges again.
         """
-        return dataranges.delete(self._session.connection, self._name, first, last)
+        return dataranges.delete(self._session.connection, self._name, first, last, purge_versions)
 
-    def clear(self) -> Cleared:
+    def clear(self, *, purge_versions: bool = False) -> Cleared:
         """Delete all dataranges, and cancel all open uploads. Their objects are deleted in the background.
+
+        Args:
+            purge_versions: Whether all versions and delete markers of the objects are removed as well, in a bucket
+                with versioning.
 
         Returns:
             How many dataranges were deleted, and how many objects will be.
@@ -229,7 +235,7 @@ class Operations:
         Raises:
             NotFound: The datas3t does not exist.
         """
-        return datas3ts.clear(self._session.connection, self._name)
+        return datas3ts.clear(self._session.connection, self._name, purge_versions)
 
     def presign_download(self, first: int, last: int) -> list[Segment]:
         """Return presigned URLs and byte ranges of the datapoints from key `first` to key `last`.

@@ -19,7 +19,7 @@ class Claim:
     """An object to delete before `due_at`; after that another worker may claim it.
 
     If `multipart` is set, the multipart uploads of the key are to be aborted as well: that with the id `s3_upload_id`,
-    if it is known, and others that S3 lists.
+    if it is known, and others that S3 lists. If `purge_versions` is set, its versions and delete markers are removed.
     """
 
     id: int
@@ -27,6 +27,7 @@ class Claim:
     object_key: str
     multipart: bool
     s3_upload_id: str | None
+    purge_versions: bool
     due_at: datetime
 
 
@@ -73,11 +74,21 @@ def queued_under(conn: Connection, bucket_id: int, prefix: str) -> set[str]:
     return {key for (key,) in conn.execute(_QUEUED_UNDER, [bucket_id, prefix])}
 
 
+_PURGE: LiteralString = """
+    UPDATE keys_to_delete SET purge_versions = true WHERE bucket_id = %s AND starts_with(object_key, %s)
+"""
+
+
+def purge(conn: Connection, bucket_id: int, prefix: str) -> None:
+    """Have the versions of the queued objects removed as well whose keys start with `prefix`."""
+    conn.execute(_PURGE, [bucket_id, prefix])
+
+
 _CLAIM: LiteralString = """
     UPDATE keys_to_delete SET due_at = now() + %(lease)s
      WHERE id IN (SELECT id FROM keys_to_delete WHERE due_at <= now()
                    ORDER BY due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    RETURNING id, bucket_id, object_key, multipart, s3_upload_id, due_at
+    RETURNING id, bucket_id, object_key, multipart, s3_upload_id, purge_versions, due_at
 """
 
 

@@ -232,10 +232,23 @@ class Bucket:
                 for each in page.get("Uploads", ())
             ]
 
-    def delete(self, key: str) -> None:
-        """Delete an object. One that does not exist is not an error."""
+    def versions(self, key: str) -> Iterator[str]:
+        """Yield the ids of all versions and delete markers of a key.
+
+        Raises UnknownOperation if the store cannot list them.
+        """
+        pages = self._client.get_paginator("list_object_versions")
+        with optional_operation():
+            for page in self._each(pages.paginate(Bucket=self._name, Prefix=key)):
+                for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                    if each["Key"] == key:
+                        yield each["VersionId"]
+
+    def delete(self, key: str, version_id: str | None = None) -> None:
+        """Delete an object, or one of its versions. One that does not exist is not an error."""
+        version = {"VersionId": version_id} if version_id else {}
         with suppress(ObjectMissing), translated(self.location):
-            self._client.delete_object(Bucket=self._name, Key=key)
+            self._client.delete_object(Bucket=self._name, Key=key, **version)  # type: ignore[arg-type]
 
     def delete_many(self, keys: Sequence[str]) -> dict[str, str]:
         """Delete at most 1,000 objects by one request, and return S3's errors by the keys that could not be deleted.

@@ -74,7 +74,7 @@ class DatarangeServicer(DatarangeServiceServicer):
 
     def DeleteDatarange(self, request: v1.DeleteDatarangeRequest, _: Any) -> v1.DeleteDatarangeResponse:
         keys = request.first_datapoint_key, request.last_datapoint_key
-        dataranges.delete(self._resources, request.datas3t_name, *keys)
+        dataranges.delete(self._resources, request.datas3t_name, *keys, purge_versions=request.purge_versions)
         return v1.DeleteDatarangeResponse()
 
     def PresignDownload(self, request: v1.PresignDownloadRequest, _: Any) -> v1.PresignDownloadResponse:

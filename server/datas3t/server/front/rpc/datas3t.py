@@ -27,11 +27,11 @@ class Datas3tServicer(Datas3tServiceServicer):
         return v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(**asdict(row)) for row in rows], next_page_token=next_token)
 
     def ClearDatas3t(self, request: v1.ClearDatas3tRequest, _: Any) -> v1.ClearDatas3tResponse:
-        dataranges, objects = datas3ts.clear(self._resources, request.name)
+        dataranges, objects = datas3ts.clear(self._resources, request.name, purge_versions=request.purge_versions)
         return v1.ClearDatas3tResponse(dataranges_deleted=dataranges, objects_scheduled=objects)
 
     def DeleteDatas3t(self, request: v1.DeleteDatas3tRequest, _: Any) -> v1.DeleteDatas3tResponse:
-        datas3ts.delete(self._resources, request.name)
+        datas3ts.delete(self._resources, request.name, purge_versions=request.purge_versions)
         return v1.DeleteDatas3tResponse()
 
     def GetDatapointsBitmap(self, request: v1.GetDatapointsBitmapRequest, _: Any) -> Iterator[HttpBody]:
