@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import pytest
 
-from datas3t.embedded import StackError, ports, postgres
+from datas3t.embedded import StackError, ports, postgres, processes
 from datas3t.embedded.data_dir import load_secrets, locked
 from datas3t.embedded.seaweedfs import SeaweedFS
 from tests.support.stack import Process, living_in, wait_until
@@ -260,6 +260,20 @@ def test_a_variable_that_leads_to_an_unusable_data_directory_is_named(
     message = rf"^cannot use {tmp_path}/file/datas3t \(a folder of XDG_DATA_HOME\): Not a directory; choose another"
     with pytest.raises(StackError, match=message), locked(tmp_path / "file/datas3t"):
         pass
+
+
+def test_a_large_log_is_moved_while_its_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_MAX_LOG_SIZE", 10)
+    daemon = SeaweedFS(tmp_path, {}, "", "")
+    with processes.append_to(daemon.log) as log:
+        os.write(log, b"a line of some length\n")
+        daemon.limit_log()
+        os.write(log, b"another\n")
+        daemon.limit_log()
+    assert daemon.log.read_text() == "another\n"
+    moved = tmp_path / "seaweedfs.log.1"
+    assert moved.read_text() == "a line of some length\n"
+    assert stat.S_IMODE(moved.stat().st_mode) == 0o600
 
 
 def test_the_programs_run_from_a_copy(tmp_path: Path) -> None:

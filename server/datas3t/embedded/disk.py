@@ -36,7 +36,6 @@ class DiskWatch:
 
     def look(self) -> None:
         """Tell that the disk is full, or start SeaweedFS again when there is room after that."""
-        self.seaweedfs.limit_log()
         if self._log_says_full() or is_full(self.data_dir):
             if not self._full:
                 _tell(f"the disk of {self.data_dir} is full; uploads fail until there is room, then they work again")

@@ -31,7 +31,7 @@ BUCKET_CONFIGURATION = "local"
 STACK_FILE = "stack.json"
 
 _POLL_SECONDS = 0.2  # between checks that the services still run
-_DISK_EVERY = 5  # of these checks looks at the disk
+_DISK_EVERY = 5  # of these checks looks at the logs and the disk
 
 _READY = """\
 datas3t is ready at {url}
@@ -211,8 +211,10 @@ def _serve(running: Services, address: "Address") -> None:
         print(_READY.format(url=server.url, data_dir=data_dir, stack_file=STACK_FILE), flush=True)
         watch = DiskWatch(running.data_dir, running.seaweedfs, BUCKET)
         for check in itertools.count():
-            running.postgres.fail_if_ended()
-            running.seaweedfs.fail_if_ended()
+            for daemon in (running.postgres, running.seaweedfs):
+                daemon.fail_if_ended()
+                if check % _DISK_EVERY == 0:
+                    daemon.limit_log()
             if check % _DISK_EVERY == 0:
                 watch.look()
             time.sleep(_POLL_SECONDS)
