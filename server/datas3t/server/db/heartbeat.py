@@ -49,8 +49,7 @@ class Heartbeat:
             self._connection.execute("SELECT 1")
             self._responded = time.monotonic()
         except psycopg.Error:
-            self._responded = float("-inf")
-            self._disconnect()
+            self._disconnect()  # a single slow response is made up for by the next one, before the last is too old
 
     def _disconnect(self) -> None:
         if self._connection is not None:

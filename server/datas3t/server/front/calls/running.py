@@ -93,8 +93,9 @@ class RunningCalls:
             while (item := await self.run(call, steps.next)) is not _END:
                 yield item
         finally:
-            if not steps.exhausted and not self._threads.closed:
-                self._threads.submit(partial(_in_call, call, steps.close, check=False))
+            if not steps.exhausted:  # a step may still be running, so closing may take as long as that
+                close = partial(_in_call, call, steps.close, check=False)
+                threading.Thread(target=close, name="close", daemon=True).start()
 
     def drain(self, seconds: float) -> bool:
         """Refuse new calls, and return whether all running calls ended within `seconds`. Others are ended then."""

@@ -62,11 +62,6 @@ class CallThreads:
         with self._lock:
             self._running += 1
 
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more is run."""
-        return self._closed
-
     def close(self) -> None:
         """Drop what waits, and end the threads that have no work."""
         with self._lock:
