@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from datas3t.embedded import accounts
 from datas3t.embedded.accounts import Account, give, unprivileged_account
 from datas3t.embedded.stack import services
 
@@ -19,6 +20,14 @@ def test_the_account_is_created_once_and_is_not_nobody() -> None:
     assert account == unprivileged_account()
     assert account.name == "datas3t-postgres"
     assert account.uid not in (0, pwd.getpwnam("nobody").pw_uid)
+
+
+def test_where_no_account_can_be_created_it_is_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accounts, "NAME", "datas3t-missing")
+    monkeypatch.setattr(accounts, "_SYSTEM_PATH", "/nonexistent")
+    account = unprivileged_account()
+    assert account is not None
+    assert account.name == "nobody"
 
 
 def test_a_cluster_of_nobody_keeps_working(data_dir: Path) -> None:

@@ -26,7 +26,7 @@ def without_the_shell() -> Iterator[None]:
         yield
     finally:
         for name in _EXCEPTIONS:
-            del os.environ[name]
+            os.environ.pop(name, None)
         os.environ.update(removed | exceptions)
 
 
