@@ -12,14 +12,17 @@ retries what is worth retrying (`policy` says what), and checks that what it ret
 A request that has failed for good raises `TransferError`.
 """
 
+from datas3t.transport.addresses import LINK_LOCAL as LINK_LOCAL_CODE
 from datas3t.transport.addresses import is_link_local
 from datas3t.transport.bodies import Body, FileRange, FileSink, MemoryRange, MemorySink, Sink
 from datas3t.transport.engine import Engine, Observed
-from datas3t.transport.head import s3_error_code
+from datas3t.transport.head import bare_etag, s3_error_code
 from datas3t.transport.messages import Range, Request, Response, TransferError
 from datas3t.transport.proxies import grpc_proxy_variable, is_loopback
+from datas3t.transport.trust import Trusted, ca_bundle
 
 __all__ = [
+    "LINK_LOCAL_CODE",
     "Body",
     "Engine",
     "FileRange",
@@ -32,6 +35,9 @@ __all__ = [
     "Response",
     "Sink",
     "TransferError",
+    "Trusted",
+    "bare_etag",
+    "ca_bundle",
     "grpc_proxy_variable",
     "is_link_local",
     "is_loopback",

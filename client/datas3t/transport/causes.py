@@ -16,8 +16,14 @@ _SKEW = 60.0  # seconds by which clocks may differ before a message says so
 _TITLE = re.compile(rb"<title>([^<]{1,200})</title>", re.IGNORECASE)
 _SERVER_TIME = re.compile(rb"<ServerTime>([0-9TZ:.+-]{10,40})</ServerTime>")
 _WANTS_TLS = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS", re.IGNORECASE)
-_HTTPS_FAILS = (pycurl.E_SSL_CONNECT_ERROR,)
-_NOT_HTTP = (pycurl.E_UNSUPPORTED_PROTOCOL, getattr(pycurl, "E_WEIRD_SERVER_REPLY", 8), pycurl.E_GOT_NOTHING)
+_NOBODY = (pycurl.E_COULDNT_CONNECT, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_OPERATION_TIMEDOUT)
+_NOT_HTTP = ": what responds is no HTTP server; if the port speaks TLS, write https://"
+_HINTS = {
+    pycurl.E_SSL_CONNECT_ERROR: ": TLS fails; if the port speaks plain HTTP, write http://",
+    pycurl.E_UNSUPPORTED_PROTOCOL: _NOT_HTTP,
+    pycurl.E_GOT_NOTHING: _NOT_HTTP,
+    8: _NOT_HTTP,  # CURLE_WEIRD_SERVER_REPLY
+}
 
 
 class Validity(NamedTuple):
@@ -84,15 +90,13 @@ def failed_connection(error: int, message: str) -> str:
     """Return why there was no complete response, given libcurl's error and message."""
     words, trusted = _line(message) or f"libcurl error {error}", ca_bundle()
     if error == pycurl.E_PEER_FAILED_VERIFICATION:
-        which = f"; trusted is {trusted}" if trusted else ""
-        return f"its certificate is not trusted ({words}){which.rstrip(',')}; name its CA's file in SSL_CERT_FILE"
-    if error == pycurl.E_SSL_CACERT_BADFILE:
-        return f"{trusted} cannot be read as certificates" if trusted else words
-    if error in _HTTPS_FAILS:
-        return f"TLS fails ({words}); if the port speaks plain HTTP, write http://"
-    if error in _NOT_HTTP:
-        return f"what answers is no HTTP server ({words}); if the port speaks TLS, write https://"
-    return words
+        which = f"; trusted is {trusted}".rstrip(",") if trusted else ""
+        return f"its certificate is not trusted ({words}){which}; name its CA's file in SSL_CERT_FILE"
+    if error == pycurl.E_SSL_CACERT_BADFILE and trusted:
+        return f"{trusted} cannot be read as certificates"
+    if error in _NOBODY:
+        return f"no server responds ({words})"
+    return words + _HINTS.get(error, "")
 
 
 def _is_page(headers: Mapping[str, str], body: bytes) -> bool:

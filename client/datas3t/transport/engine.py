@@ -12,7 +12,7 @@ from typing import NamedTuple, Self, TypeVar
 from datas3t.transport.handle import Options
 from datas3t.transport.messages import SMALL, Range, Request, Response
 from datas3t.transport.pool import Pool
-from datas3t.transport.run import OnBytes, OnDone, Run
+from datas3t.transport.run import OnBytes, OnDone, Run, TimeLeft
 from datas3t.transport.stream import Stream
 from datas3t.transport.sweep import OnBody, as_range
 
@@ -71,6 +71,7 @@ class Engine:
         retries: int = 3,
         on_done: OnDone | None = None,
         on_bytes: OnBytes | None = None,
+        time_left: TimeLeft | None = None,
     ) -> bool:
         """Send all requests. They are taken from the iterable one by one, when they can start.
 
@@ -81,6 +82,8 @@ class Engine:
             on_done: Called with each request that has succeeded, and its response.
             on_bytes: Called with the number of payload bytes that moved since the last call; bytes that a retry moves
                 again are not counted again.
+            time_left: Called several times a second. It returns the seconds that the whole call may still take,
+                None for any number, and may raise what ends the call.
 
         Returns:
             Whether S3 asked for fewer requests.
@@ -90,7 +93,7 @@ class Engine:
                 callback, a sink, a body or a URL function raises.
         """
         with self._pool.lend(parallelism) as (multi, width):
-            run = Run(multi, iter(requests), width, retries, on_done, on_bytes)
+            run = Run(multi, iter(requests), width, retries, on_done, on_bytes, time_left)
             run.finish()
             return run.crowded
 

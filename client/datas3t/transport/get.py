@@ -6,7 +6,7 @@ from itertools import chain
 import pycurl
 
 from datas3t.transport.handle import MAX_ERROR_BODY, Options, Transfer
-from datas3t.transport.head import etag_of, is_other_object, is_range, parse_head
+from datas3t.transport.head import ends_before, etag_of, is_other_object, is_range, parse_head
 from datas3t.transport.messages import SMALL, Response, TransferError, host_of
 from datas3t.transport.policy import Meaning
 from datas3t.transport.shield import shielded
@@ -67,7 +67,7 @@ class Get(Transfer):
             if mismatch := self._mismatch(status, headers):
                 return mismatch
             if not self._is_small and not self._deliver():
-                return self._error("the response is longer than the requested range", Meaning.TEMPORARY)
+                return self._too_long()
         # The connection may break after the last byte that was requested: then nothing is missing.
         size = self._size(headers)
         if (error and (self._is_small or self._received != size)) or status < 200:
@@ -80,6 +80,11 @@ class Get(Transfer):
         if self._compares:
             self._options.unconditional.add(host_of(self._url))
         return self._accepted(status, body)
+
+    def _too_long(self) -> TransferError:
+        if (limit := self.request.limit) is not None:
+            return self._error(f"the response has more than {limit} bytes", Meaning.FINAL)
+        return self._error("the response is longer than the requested range", Meaning.TEMPORARY)
 
     def _size(self, headers: Mapping[str, str]) -> int | None:
         """Return how many bytes the request asks for; without a `stop`, those that the response declares, if any."""
@@ -108,7 +113,7 @@ class Get(Transfer):
             etag = b""
         if etag != self._etag_set or request.headers or self._headers_set:
             self._set_headers(etag)
-        self._set_limit(stop and stop - start)
+        self._set_limit(request.limit if stop is None else stop - start)
         self._resumed_at = self._received
         start += self._received
         if stop is not None:
@@ -145,8 +150,9 @@ class Get(Transfer):
         if self._is_expected is None:
             self._is_expected = self._judge_head()
         # Bytes beyond the range would overwrite what lies beside it.
-        stop = self.request.stop
-        if not self._is_expected or (stop is not None and self._received + self._pending > stop - self.request.start):
+        start, stop, limit = self.request.start, self.request.stop, self.request.limit
+        most = limit if stop is None else stop - start
+        if not self._is_expected or (most is not None and self._received + self._pending > most):
             return False
         if self.request.sink is None:
             self._collected += self._pieces
@@ -176,4 +182,6 @@ class Get(Transfer):
         start = request.start + (0 if self._is_expected else self._received)
         if self._is_expected or (request.stop is None and start == 0) or is_range(status, headers, start, request.stop):
             return None
+        if request.stop is not None and (size := ends_before(headers, start, request.stop)) is not None:
+            return self._error(f"the object has changed: it has only {size} bytes", Meaning.CHANGED, 416)
         return self._error(f"the response does not hold bytes {start} to {request.stop}", Meaning.TEMPORARY)

@@ -54,6 +54,7 @@ class Transfer(ABC):
         "_raised",
         "_refused_addresses",
         "_stall_timeout",
+        "_timeout",
         "_url",
         "curl",
         "request",
@@ -68,6 +69,7 @@ class Transfer(ABC):
         self._options = options
         self._url = ""
         self._stall_timeout = 0.0
+        self._timeout: float | None = None
         self._new_connection_set = False
         self._on_progress: Callable[[int], None] | None = None
         self._lines: list[bytes] = []  # of the response's head
@@ -95,6 +97,9 @@ class Transfer(ABC):
         if stall_timeout != self._stall_timeout:
             self.curl.setopt(pycurl.LOW_SPEED_TIME, max(1, round(stall_timeout)))
             self._stall_timeout = stall_timeout
+        if request.timeout != self._timeout:
+            self.curl.setopt(pycurl.TIMEOUT_MS, round((request.timeout or 0) * 1000))
+            self._timeout = request.timeout
         if self._new_connection is not self._new_connection_set:
             self.curl.setopt(pycurl.FRESH_CONNECT, self._new_connection)
             self._new_connection_set = self._new_connection
@@ -151,7 +156,9 @@ class Transfer(ABC):
         cause = refusal(status, code, headers, body)
         if Meaning.EXPIRED in meaning:
             cause += clocks(code, self._url, headers, body, is_new=self.taken[Remedy.RENEW_URL] > 0)
-        return self._error(cause, meaning, status, code, retry_after(headers))
+        error = self._error(cause, meaning, status, code, retry_after(headers))
+        error.body, error.headers = body, headers
+        return error
 
     def _error(
         self, cause: str, meaning: Meaning, status: int = 0, code: str = "", retry_after: float = 0.0

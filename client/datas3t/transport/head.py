@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)?")
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _MAX_RETRY_AFTER = 30.0  # seconds; a server that asks for more must not stop a transfer for minutes
 
@@ -55,6 +55,14 @@ def is_range(status: int, headers: Mapping[str, str], start: int, stop: int | No
     if declared := _CONTENT_RANGE.match(headers.get("content-range", "")):
         return int(declared[1]) == start and stop in (None, int(declared[2]) + 1)
     return status == 200 and start == 0 and headers.get("content-length", "") in ("", str(stop))
+
+
+def ends_before(headers: Mapping[str, str], start: int, stop: int) -> int | None:
+    """Return the size of an object whose response says that it ends before `stop`; None if it does not say so."""
+    declared = _CONTENT_RANGE.match(headers.get("content-range", ""))
+    if declared is None or int(declared[1]) != start or not (declared[3] or "").isdigit():
+        return None
+    return int(declared[3]) if int(declared[2]) + 1 == int(declared[3]) < stop else None
 
 
 def retry_after(headers: Mapping[str, str]) -> float:

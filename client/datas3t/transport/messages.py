@@ -18,10 +18,10 @@ other requests, and with True for a new one after S3 has refused the last one as
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """A GET of bytes of an object, or a PUT of a body.
+    """A GET of bytes of an object, a PUT of a body, a HEAD or a DELETE.
 
     Attributes:
-        method: "GET" or "PUT".
+        method: "GET", "PUT", "HEAD" or "DELETE".
         url: A presigned URL, or a function that returns one, so that an expired URL can be renewed.
         start: GET: the first byte.
         stop: GET: the byte after the last one; None for all bytes to the end of the object.
@@ -32,9 +32,11 @@ class Request:
         check: Returns an S3 error code if a response with a status of success is a failure all the same, else None.
             The request is then retried.
         stall_timeout: Seconds without a byte after which the try has failed. None for the engine's own.
+        timeout: Seconds after which the try has failed, however many bytes arrive. None for no limit.
+        limit: GET without a `stop`: the most bytes that the response may have. None for no limit.
     """
 
-    method: Literal["GET", "PUT"]
+    method: Literal["GET", "PUT", "HEAD", "DELETE"]
     url: Url
     start: int = 0
     stop: int | None = None
@@ -44,6 +46,8 @@ class Request:
     body: Body | bytes | bytearray | memoryview | None = None
     check: "Callable[[Response], str | None] | None" = None
     stall_timeout: float | None = None
+    timeout: float | None = None
+    limit: int | None = None
     _current_url: str | None = field(default=None, init=False)
 
     @property
@@ -113,6 +117,8 @@ class TransferError(Exception):
         meaning: What the engine makes of it; the properties below say it in words.
         retry_after: The seconds that S3 asked to wait; 0 if it did not.
         cause: The message without method, host and path.
+        body: The body of the response, as far as it was read.
+        headers: The headers of the response, by lower-case name.
     """
 
     def __init__(
@@ -123,14 +129,18 @@ class TransferError(Exception):
         meaning: Meaning = Meaning.FINAL,
         retry_after: float = 0.0,
         cause: str = "",
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        super().__init__(message, status, code, meaning, retry_after, cause)
+        super().__init__(message, status, code, meaning, retry_after, cause, body, headers)
         self.message = message
         self.status = status
         self.code = code
         self.meaning = meaning
         self.retry_after = retry_after
         self.cause = cause or message
+        self.body = body
+        self.headers = headers or {}
 
     def __str__(self) -> str:
         return self.message

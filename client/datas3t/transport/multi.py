@@ -10,13 +10,14 @@ import pycurl
 from datas3t.transport.get import Get
 from datas3t.transport.handle import Options, Transfer
 from datas3t.transport.messages import Range, Request
+from datas3t.transport.plain import Delete, Head
 from datas3t.transport.put import Put
 from datas3t.transport.sweep import OnBody, Sweep
 
 TICK = 0.25  # seconds that libcurl waits at most: Python handles a signal that another thread received only after it
 _MIN_CONNECTIONS = 8  # kept open at least, even after calls with fewer requests at a time: there may be several hosts
 _POLL_INTERVAL = 0.002  # seconds between looks at connections that select() cannot wait for
-_TRANSFER_TYPES: dict[str, type[Transfer]] = {"GET": Get, "PUT": Put}
+_TRANSFER_TYPES: dict[str, type[Transfer]] = {"GET": Get, "PUT": Put, "HEAD": Head, "DELETE": Delete}
 
 Ended: TypeAlias = tuple[Transfer, int, str]
 """A transfer whose try has ended, with libcurl's error (0 for none) and message."""

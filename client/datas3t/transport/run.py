@@ -9,7 +9,7 @@ from typing import TypeAlias
 from datas3t.transport.handle import Transfer
 from datas3t.transport.messages import Request, Response, TransferError
 from datas3t.transport.multi import TICK, Multi
-from datas3t.transport.policy import Remedy, choose_remedy, pause_before
+from datas3t.transport.policy import Meaning, Remedy, choose_remedy, pause_before
 
 _CONGESTION_WINDOW = 0.1  # seconds; 503s closer together than this count as one congestion event
 
@@ -17,6 +17,8 @@ OnDone: TypeAlias = Callable[[Request, Response], None]
 """Receives each request that has succeeded, and its response."""
 OnBytes: TypeAlias = Callable[[int], None]
 """Receives the number of payload bytes that moved since the last call."""
+TimeLeft: TypeAlias = Callable[[], float | None]
+"""Returns how many seconds a call may still take, None for any number, or raises what ends the call."""
 
 
 class Run:
@@ -33,6 +35,7 @@ class Run:
         retries: int,
         on_done: OnDone | None = None,
         on_bytes: OnBytes | None = None,
+        time_left: TimeLeft | None = None,
     ) -> None:
         self.crowded = False
         self._multi = multi
@@ -41,6 +44,7 @@ class Run:
         self._retries = retries
         self._on_done = on_done
         self._on_bytes = on_bytes
+        self._time_left = time_left
         self._on_progress = self._count_bytes if on_bytes else None
         self._new_bytes = 0
         self._waiting: list[tuple[float, int, Transfer]] = []  # a heap, by the time of the next try
@@ -57,6 +61,10 @@ class Run:
         Returns whether any request is left. Raises what `finish` raises.
         """
         multi = self._multi
+        if self._time_left and (left := self._time_left()) is not None:
+            if left <= 0:
+                raise TransferError("the time for the transfer is over", meaning=Meaning.TEMPORARY)
+            timeout = min(timeout, left)
         multi.settled = False
         if is_left := self._start_some():
             for transfer, error, message in multi.step(min(timeout, self._time_to_next_try())):

@@ -27,6 +27,7 @@ from datas3t.server.index_cache import IndexCache
 from datas3t.server.metrics import Metrics, timely
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
+from datas3t.server.s3.counts import COUNTS
 from datas3t.server.settings import Settings, SettingsError
 from datas3t.text import escaped
 
@@ -151,6 +152,7 @@ class Server:
         metrics.watch(_CONNECTIONS, self._connections)
         metrics.watch(_DELETIONS, timely(self._deletions, _METRICS_SECONDS))
         metrics.watch(_INDEX_CACHE, self._index_cache)
+        metrics.watch_labelled("datas3t_s3_calls_total", "Calls to S3 that ended", ("operation", "code"), COUNTS.read)
         return metrics
 
     def _connections(self) -> Mapping[str, float]:

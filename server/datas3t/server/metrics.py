@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from importlib.metadata import version
 
@@ -16,6 +16,7 @@ _log = logging.getLogger(__name__)
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 Read = Callable[[], Mapping[str, float]]
+ReadLabelled = Callable[[], Mapping[tuple[str, ...], float]]
 
 
 class Metrics:
@@ -49,6 +50,10 @@ class Metrics:
         others are gauges. If `read` raises, its metrics are left out of the page.
         """
         self.registry.register(_Watched(descriptions, read))
+
+    def watch_labelled(self, name: str, description: str, labels: Sequence[str], read: ReadLabelled) -> None:
+        """Export a counter whose values by labels `read` returns each time the page is requested."""
+        self.registry.register(_WatchedLabelled(name, description, labels, read))
 
     def page(self) -> bytes:
         """Return the page in Prometheus' text format. It may query the database, so do not call it on an event loop."""
@@ -98,3 +103,20 @@ class _Watched(Collector):
         for name, description in self._descriptions.items():
             family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             yield family(name, description, value=values[name])
+
+
+class _WatchedLabelled(Collector):
+    def __init__(self, name: str, description: str, labels: Sequence[str], read: ReadLabelled) -> None:
+        self._name = name
+        self._description = description
+        self._labels = labels
+        self._read = read
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        family = CounterMetricFamily(self._name, self._description, labels=self._labels)
+        for labels, value in self._read().items():
+            family.add_metric(labels, value)
+        yield family

@@ -1,12 +1,13 @@
 """A bucket in S3: every call that the server makes to it, and the URLs that it signs. ETags have no quotes."""
 
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import IO, TYPE_CHECKING, NamedTuple, TypeVar
+from typing import IO, TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from datas3t.server.s3.clients import Clients, Location
@@ -17,18 +18,20 @@ from datas3t.server.s3.faults import (
     UnknownOperation,
     UploadMissing,
     optional_operation,
+    transfers_translated,
     translated,
+    unavailable,
 )
+from datas3t.server.s3.listings import Listed, Page, list_page
 from datas3t.server.s3.presign import presign
-
-if TYPE_CHECKING:
-    from botocore.response import StreamingBody
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
+from datas3t.server.s3.wire import Wire
+from datas3t.transport import Response, bare_etag
 
 __all__ = [
     "Bucket",
     "Buckets",
     "InvalidParts",
+    "Listed",
     "Location",
     "ObjectChanged",
     "ObjectMissing",
@@ -36,10 +39,8 @@ __all__ = [
     "UploadMissing",
 ]
 
-Page = TypeVar("Page")
-
 _MAX_CLIENTS = 256  # that are kept; each has its own connections and takes 5 ms to create
-_CHUNK_SIZE = 1 << 20  # bytes
+_PIECE_SIZE = 4 << 20  # bytes of one request of a stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +49,6 @@ class ObjectInfo:
 
     size: int
     etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An object in a listing, with its size in bytes."""
-
-    key: str
-    size: int
-    etag: str
-    modified: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,59 +96,61 @@ class Bucket:
         self._public = location.public
         self._clients = clients
         self._client = clients.usual
+        self._wire = Wire(location)
         self._name = location.bucket
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and ETag of an object, or None if it does not exist."""
         try:
-            with translated(self.location):
-                response = self._client.head_object(Bucket=self._name, Key=key)
-                return ObjectInfo(response["ContentLength"], _opaque(response.get("ETag")))
+            with transfers_translated(self.location, has_code=False):
+                response = self._wire.send("HeadObject", "HEAD", key)
         except ObjectMissing:
             return None
+        size = response.headers.get("content-length", "")
+        if not size.isdigit():
+            raise unavailable(self.location, "its response has no Content-Length")
+        return ObjectInfo(int(size), response.etag)
 
     def get(self, key: str, start: int, stop: int, *, etag: str | None = None) -> bytes:
         """Return the bytes from `start` up to `stop`.
 
         Raises ObjectMissing, or ObjectChanged if the object has another ETag or fewer bytes.
         """
-        if start >= stop:
-            return b""
-        with translated(self.location), self._body(key, start, stop, etag) as body:
-            return body.read()
+        return self._get(key, start, stop, etag).body if start < stop else b""
 
     def stream(self, key: str, start: int, stop: int, *, etag: str | None = None) -> Iterator[bytes]:
-        """Yield the bytes that `get` returns, in pieces of at most 1 MiB."""
-        if start >= stop:
-            return
-        with translated(self.location), self._body(key, start, stop, etag) as body:
-            yield from body.iter_chunks(_CHUNK_SIZE)
+        """Yield the bytes that `get` returns, in pieces of at most 4 MiB, which are read one by one."""
+        for at in range(start, stop, _PIECE_SIZE):
+            response = self._get(key, at, min(at + _PIECE_SIZE, stop), etag)
+            etag = etag or response.etag or None
+            yield response.body
 
     def put(self, key: str, data: bytes | IO[bytes]) -> str:
         """Write an object of at most 5 GiB from memory or from a whole file, and return its ETag."""
-        if not isinstance(data, bytes):
-            data.seek(0)
-        with translated(self.location):
-            return _opaque(self._client.put_object(Bucket=self._name, Key=key, Body=data).get("ETag"))
+        body = data if isinstance(data, bytes) else _FileBody(data)
+        with transfers_translated(self.location):
+            response = self._wire.send("PutObject", "PUT", key, body=body)
+        if response.etag:
+            return response.etag
+        # Some stores return no ETag here, and what is no store may return anything.
+        size, stored = len(body) if isinstance(body, bytes) else body.size, self.head(key)
+        if stored is None or stored.size != size:
+            raise unavailable(self.location, "it has not stored an object that it has accepted")
+        return stored.etag
 
     def objects(self, prefix: str, *, start_after: str = "") -> Iterator[list[Listed]]:
         """Yield the pages of the listing of all keys that begin with `prefix`.
 
         The keys of one folder are in order. Some stores order folders differently from S3.
         """
-        pages = self._client.get_paginator("list_objects_v2")
-        after = {"StartAfter": start_after} if start_after else {}
-        for page in self._each(pages.paginate(Bucket=self._name, Prefix=prefix, **after)):  # type: ignore[arg-type]
-            yield [
-                Listed(each["Key"], each["Size"], _opaque(each.get("ETag")), each["LastModified"])
-                for each in page.get("Contents", ())
-            ]
+        query = {"start-after": start_after} if start_after else {}
+        for page in self._pages({"prefix": prefix, **query}):
+            yield page.objects
 
     def folders(self, prefix: str) -> Iterator[list[str]]:
         """Yield the pages of the listing of folders in `prefix`. Names begin with `prefix` and end with a slash."""
-        pages = self._client.get_paginator("list_objects_v2")
-        for page in self._each(pages.paginate(Bucket=self._name, Prefix=prefix, Delimiter="/")):
-            yield [each["Prefix"] for each in page.get("CommonPrefixes", ())]
+        for page in self._pages({"prefix": prefix, "delimiter": "/"}):
+            yield page.folders
 
     def create_multipart(self, key: str) -> str:
         """Start a multipart upload of a key that has no other one, and return its id."""
@@ -186,7 +179,7 @@ class Bucket:
                     if "UploadId" not in page:  # the store took this for another operation
                         return None
                     for each in page.get("Parts", ()):
-                        part = PartInfo(each["PartNumber"], _opaque(each.get("ETag")), each["Size"])
+                        part = PartInfo(each["PartNumber"], bare_etag(each.get("ETag", "")), each["Size"])
                         if not part.etag:
                             return None
                         expected = part.etag in etags[part.number - 1 : part.number]
@@ -237,18 +230,22 @@ class Bucket:
 
         Raises UnknownOperation if the store cannot list them.
         """
-        pages = self._client.get_paginator("list_object_versions")
-        with optional_operation():
-            for page in self._each(pages.paginate(Bucket=self._name, Prefix=key)):
-                for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                    if each["Key"] == key:
-                        yield each["VersionId"]
+        pages = iter(self._client.get_paginator("list_object_versions").paginate(Bucket=self._name, Prefix=key))
+        while True:
+            # While the caller works on a page, the call does not count as waiting for S3.
+            with translated(self.location), optional_operation():
+                page = next(pages, None)
+            if page is None:
+                return
+            for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
+                if each["Key"] == key:
+                    yield each["VersionId"]
 
     def delete(self, key: str, version_id: str | None = None) -> None:
         """Delete an object, or one of its versions. One that does not exist is not an error."""
-        version = {"VersionId": version_id} if version_id else {}
-        with suppress(ObjectMissing), translated(self.location):
-            self._client.delete_object(Bucket=self._name, Key=key, **version)  # type: ignore[arg-type]
+        query = {"versionId": version_id} if version_id else {}
+        with suppress(ObjectMissing), transfers_translated(self.location):
+            self._wire.send("DeleteObject", "DELETE", key, query=query)
 
     def delete_many(self, keys: Sequence[str]) -> dict[str, str]:
         """Delete at most 1,000 objects by one request, and return S3's errors by the keys that could not be deleted.
@@ -287,36 +284,31 @@ class Bucket:
         url = presign(self._public, "PUT", key, lifetime, query=query, headers=headers)
         return CopyUrl(url, source, source_range)
 
-    def _each(self, pages: Iterable[Page]) -> Iterator[Page]:
+    def _get(self, key: str, start: int, stop: int, etag: str | None) -> Response:
+        with transfers_translated(self.location):
+            return self._wire.send("GetObject", "GET", key, start=start, stop=stop, etag=etag)
+
+    def _pages(self, query: dict[str, str]) -> Iterator[Page]:
         """Yield the pages of a listing. While the caller works on one, the call does not count as waiting for S3."""
-        following = iter(pages)
+        token = ""
         while True:
-            with translated(self.location):
-                page = next(following, None)
-            if page is None:
-                return
+            page = list_page(self._wire, self.location, query | ({"continuation-token": token} if token else {}))
             yield page
-
-    @contextmanager
-    def _body(self, key: str, start: int, stop: int, etag: str | None) -> "Iterator[StreamingBody]":
-        """Yield the body of a GET of a range. Raises ObjectChanged if it has another length."""
-        byte_range = f"bytes={start}-{stop - 1}"
-        response = self._client.get_object(Bucket=self._name, Key=key, Range=byte_range)
-        with closing(response["Body"]) as body:
-            # ETags are compared here, because a weak one never matches If-Match, and some stores send none.
-            actual = _opaque(response.get("ETag"))
-            if (etag and actual and actual != etag) or not _is_range(response, start, stop):
-                raise ObjectChanged
-            yield body
+            if not page.next_token:
+                return
+            if page.next_token == token:
+                raise unavailable(self.location, "its listing does not go on")
+            token = page.next_token
 
 
-def _is_range(response: "GetObjectOutputTypeDef", start: int, stop: int) -> bool:
-    """Return whether a response has the bytes from `start` up to `stop`. A store may send them with status 200."""
-    sent = response.get("ContentRange")
-    starts_there = sent.startswith(f"bytes {start}-{stop - 1}/") if sent else start == 0
-    return starts_there and response["ContentLength"] == stop - start
+class _FileBody:
+    """The whole of a file as the body of a PUT. It may be a spooled one, which has no descriptor."""
 
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
 
-def _opaque(etag: str | None) -> str:
-    """Return an ETag without its quotes and the mark of a weak one; empty if the store sent none."""
-    return (etag or "").removeprefix("W/").strip('"')
+    def read(self, start: int, stop: int, /) -> bytes:
+        """Return bytes `start` to `stop`."""
+        self._file.seek(start)
+        return self._file.read(stop - start)

@@ -1,29 +1,20 @@
 """The test of a new bucket configuration. It finds out which of endpoint, bucket, region and credentials is wrong."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    ReadTimeoutError,
-    SSLError,
-)
-from botocore.parsers import ResponseParserError
+import re
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.clients import CONFIG, Location, client_for
+from datas3t.server.s3.clients import Location
 from datas3t.server.s3.faults import unavailable
-from datas3t.server.s3.gate import GATE
-from datas3t.server.s3.guard import LINK_LOCAL, is_refusal
+from datas3t.server.s3.guard import LINK_LOCAL
+from datas3t.server.s3.listings import MAX_PAGE, parse_page
+from datas3t.server.s3.wire import Wire
+from datas3t.transport import LINK_LOCAL_CODE, TransferError
 
 # A person waits for the result, so it retries only once.
-_CONFIG = CONFIG.merge(Config(retries={"mode": "standard", "total_max_attempts": 2}, read_timeout=10))
+_RETRIES = 1
+_ATTEMPT_SECONDS = 10.0
+_REGION = re.compile(rb"<Region>([A-Za-z0-9-]{1,64})</Region>")
 _NOT_S3 = "the server there does not speak S3; check host and port"
 _NO_BUCKET = frozenset(("NoSuchBucket", "InvalidBucketName"))
 _WRONG_REGION = frozenset(("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"))
@@ -41,41 +32,32 @@ def check(location: Location) -> None:
 
     Raises ENDPOINT_UNREACHABLE, S3_BUCKET_NOT_FOUND, S3_CREDENTIALS_REFUSED or S3_UNAVAILABLE.
     """
+    wire = Wire(location, retries=_RETRIES, seconds=_ATTEMPT_SECONDS)
     try:
-        with GATE.passed(location):
-            client = client_for(location, _CONFIG)
-            response = client.list_objects_v2(Bucket=location.bucket, MaxKeys=1)
-    except ClientError as error:
+        response = wire.send("ListObjectsV2", "GET", query={"list-type": "2", "max-keys": "1"}, limit=MAX_PAGE)
+        parse_page(response.body)
+    except TransferError as error:
         raise _refused(error, location) from None
-    except SSLError:
-        raise _unreachable(location, "TLS fails; check the scheme and the certificate") from None
-    except (EndpointConnectionError, ConnectTimeoutError, ReadTimeoutError):
-        raise _unreachable(location, "no server responds; check host and port") from None
-    except ConnectionClosedError:
-        raise _unreachable(location, "it closes the connection; check scheme, host and port") from None
-    except ResponseParserError:
+    except ValueError:
         raise _unreachable(location, _NOT_S3) from None
-    except (BotoCoreError, ValueError) as error:
-        cause = LINK_LOCAL if is_refusal(error) else f"the request failed ({type(error).__name__}); check the endpoint"
-        raise _unreachable(location, cause) from None
-    if "KeyCount" not in response and "Name" not in response:
-        raise _unreachable(location, _NOT_S3)
 
 
-def _refused(error: ClientError, location: Location) -> Failure:
-    """Return the failure for an error response."""
-    details: Mapping[str, Any] = error.response.get("Error", {})
-    response: Mapping[str, Any] = error.response.get("ResponseMetadata", {})
-    code, status = str(details.get("Code", "")), int(response.get("HTTPStatusCode", 0))
+def _refused(error: TransferError, location: Location) -> Failure:
+    """Return the failure for a request that failed."""
+    code, status = error.code, error.status
+    if code == LINK_LOCAL_CODE:
+        return _unreachable(location, LINK_LOCAL)
+    if not status:
+        return _unreachable(location, f"{error.cause}; check scheme, host and port")
     if code in _NO_BUCKET or code in _WRONG_REGION:
-        region = details.get("Region") or response.get("HTTPHeaders", {}).get("x-amz-bucket-region")
-        return _not_found(location, code, str(region or ""))
+        told = _REGION.search(error.body)
+        return _not_found(location, code, told[1].decode() if told else error.headers.get("x-amz-bucket-region", ""))
     if status in _GATEWAY or code == "SlowDown":
-        return unavailable(location, code or str(status))
-    if not code or code.isdigit():  # the body is not S3's; botocore uses the status as code, and 500 for a 200
-        return _unreachable(location, _NOT_S3)
+        return unavailable(location, error.cause)
+    if not code:
+        return _unreachable(location, f"{_NOT_S3} ({error.cause})")
     if code in _CREDENTIALS or status in (401, 403):
-        cause = _CREDENTIALS.get(code, f"the credentials are refused ({code})")
+        cause = _CREDENTIALS.get(code, f"the credentials are refused ({code})") + error.cause.partition(code)[2]
         message = f"bucket {location.bucket!r} at {location.endpoint} cannot be listed: {cause}"
         return Failure(v1.ERROR_REASON_S3_CREDENTIALS_REFUSED, message, **_metadata(location))
     return unavailable(location, code) if status >= 500 else _unreachable(location, f"{_NOT_S3} ({code})")

@@ -13,7 +13,8 @@ from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
 from datas3t.server.s3.attempts import limit_attempts
-from datas3t.transport import is_loopback
+from datas3t.server.s3.counts import COUNTS
+from datas3t.transport import ca_bundle, is_loopback
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -74,6 +75,8 @@ def client_for(location: Location, config: Config = CONFIG) -> "S3Client":
     client = plain_client(location, config)
     limit_attempts(client, getattr(config, "read_timeout"))  # noqa: B009 - the stubs lack it
     client.meta.events.register_last("before-parameter-build.s3", _stay_in_region)
+    client.meta.events.register("after-call.s3", _count)
+    client.meta.events.register("after-call-error.s3", _count_error)
     return client
 
 
@@ -82,6 +85,7 @@ def plain_client(location: Location, config: Config) -> "S3Client":
 
     Connections to this machine are direct, whatever proxy the environment names.
     """
+    trusted = ca_bundle()
     if is_loopback(urlsplit(location.endpoint).hostname or ""):
         config = config.merge(_DIRECT)
     with _creating:
@@ -92,6 +96,7 @@ def plain_client(location: Location, config: Config) -> "S3Client":
             aws_access_key_id=location.access_key,
             aws_secret_access_key=location.secret_key,
             config=config,
+            verify=trusted.path if trusted and trusted.variable else None,
         )
     return client
 
@@ -116,3 +121,12 @@ def _session() -> boto3.session.Session:
 def _stay_in_region(context: dict[str, Any], **_: object) -> None:
     """Keep botocore from signing for the region that a redirect names: its calls would work, but not our URLs."""
     context["s3_redirect"]["redirected"] = True
+
+
+def _count(http_response: Any, parsed: dict[str, Any], model: Any, **_: object) -> None:
+    code = parsed.get("Error", {}).get("Code")
+    COUNTS.add(model.name, str(code or http_response.status_code))
+
+
+def _count_error(event_name: str, **_: object) -> None:
+    COUNTS.add(event_name.rpartition(".")[2], "unreachable")

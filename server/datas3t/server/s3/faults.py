@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -12,6 +13,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import Location
 from datas3t.server.s3.gate import GATE
 from datas3t.server.s3.guard import LINK_LOCAL, is_refusal
+from datas3t.transport import LINK_LOCAL_CODE, TransferError
 
 
 class ObjectMissing(Exception):  # noqa: N818 - a response of S3 that callers handle
@@ -69,8 +71,7 @@ def translated(location: Location) -> Iterator[None]:
         raise translate(error, location) from None
     except (BotoCoreError, ResponseParserError) as error:
         if is_refusal(error):
-            message = f"endpoint {location.endpoint} is not used: {LINK_LOCAL}"
-            raise Failure(v1.ERROR_REASON_S3_REFUSED, message, endpoint=location.endpoint) from None
+            raise _link_local(location) from None
         raise unavailable(location, type(error).__name__) from None
     except KeyError as error:
         raise unavailable(location, f"its response has no {error}") from None
@@ -80,18 +81,15 @@ def translate(error: ClientError, location: Location) -> Exception:
     """Return the exception for an error response of S3."""
     details: Any = error.response.get("Error", {})
     code = str(details.get("Code", ""))
-    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    response: Any = error.response.get("ResponseMetadata", {})
+    status = int(response.get("HTTPStatusCode", 0))
     if code == "NoSuchUpload":
         return UploadMissing()
     if code in _INVALID_PARTS or (status == 400 and _is_refused_completion(error, code)):
         return InvalidParts(f"{code}: {_line(details.get('Message', ''))}")
     if code in _REFUSED or status in (401, 403):
-        return Failure(
-            v1.ERROR_REASON_S3_REFUSED,
-            f"S3 at {location.endpoint} refuses access to bucket {location.bucket!r} ({code or status}); "
-            "update the bucket configuration, then call again",
-            endpoint=location.endpoint,
-        )
+        clocks = _clocks(response) if code == "RequestTimeTooSkewed" else ""
+        return _refused(location, f"{code or status}{clocks}")
     if code == "NoSuchKey" or (
         status == 404 and error.operation_name == "HeadObject"
     ):  # a HEAD response has no body, so no code
@@ -119,6 +117,52 @@ def optional_operation() -> Iterator[None]:
 def _is_refused_completion(error: ClientError, code: str) -> bool:
     """Return whether S3 has looked at the parts and does not join them."""
     return error.operation_name == "CompleteMultipartUpload" and code not in {"", "400"} | _REFUSED | _PASSING
+def transfers_translated(location: Location, *, has_code: bool = True) -> Iterator[None]:
+    """Raise the engine's errors of the block as ObjectMissing, ObjectChanged or Failure, and wrong XML as Failure.
+
+    A response to a HEAD has no body, so no code: with `has_code` False, any 404 means that the object is missing.
+    """
+    try:
+        yield
+    except TransferError as error:
+        raise _translate_transfer(error, location, has_code) from None
+    except ValueError as error:
+        raise unavailable(location, str(error)) from None
+
+
+def _translate_transfer(error: TransferError, location: Location, has_code: bool) -> Exception:
+    """Return the exception for a request that the engine could not do."""
+    code, status = error.code, error.status
+    if code == LINK_LOCAL_CODE:
+        return _link_local(location)
+    if error.gone or (status == 404 and not has_code):
+        return ObjectMissing()
+    if code in _REFUSED or status in (301, 401, 403):
+        return _refused(location, error.cause.removeprefix("S3 returned "))
+    if error.changed or status in (412, 416):
+        return ObjectChanged()
+    return unavailable(location, error.cause)
+
+
+def _link_local(location: Location) -> Failure:
+    message = f"endpoint {location.endpoint} is not used: {LINK_LOCAL}"
+    return Failure(v1.ERROR_REASON_S3_REFUSED, message, endpoint=location.endpoint)
+
+
+def _refused(location: Location, cause: str) -> Failure:
+    message = (
+        f"S3 at {location.endpoint} refuses access to bucket {location.bucket!r} ({cause}); "
+        "update the bucket configuration, then call again"
+    )
+    if "clock" in cause:
+        message = f"S3 at {location.endpoint} refuses access to bucket {location.bucket!r} ({cause})"
+    return Failure(v1.ERROR_REASON_S3_REFUSED, message, endpoint=location.endpoint)
+
+
+def _clocks(response: Any) -> str:
+    theirs = response.get("HTTPHeaders", {}).get("date", "unknown")
+    ours = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"; S3's clock says {_line(theirs)}, ours {ours}: set the clock that is wrong"
 
 
 def unavailable(location: Location, cause: str) -> Failure:

@@ -55,7 +55,7 @@ def presign(
         "X-Amz-SignedHeaders": names,
     }
     # The canonical request, and the text that is signed.
-    path = quote(f"/{location.bucket}/{key}", safe=f"/{_UNRESERVED}")
+    path = quote(f"/{location.bucket}/{key}" if key else f"/{location.bucket}", safe=f"/{_UNRESERVED}")
     pairs = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(parameters.items()))
     values = "".join(f"{name}:{signed[name].strip()}\n" for name in sorted(signed))
     request = f"{method}\n{path}\n{pairs}\n{values}\n{names}\nUNSIGNED-PAYLOAD"

@@ -1,0 +1,88 @@
+"""Pages of a listing of objects: the XML that S3 sends for ListObjectsV2, read with limits."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
+
+from datas3t.server.s3.clients import Location
+from datas3t.server.s3.faults import transfers_translated
+from datas3t.server.s3.wire import Wire
+from datas3t.transport import bare_etag
+
+MAX_PAGE = 8 << 20  # bytes; a page of 1,000 keys of 1,024 bytes, each of which is written as %XX, has half of that
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object in a listing, with its size in bytes."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a listing; `next_token` asks for the next one, and is "" on the last."""
+
+    objects: list[Listed]
+    folders: list[str]
+    next_token: str
+
+
+def list_page(wire: Wire, location: Location, query: Mapping[str, str]) -> Page:
+    """Return a page of a listing. Raises Failure."""
+    parameters = {"list-type": "2", "encoding-type": "url", **query}
+    with transfers_translated(location):
+        return parse_page(wire.send("ListObjectsV2", "GET", query=parameters, limit=MAX_PAGE).body)
+
+
+def parse_page(document: bytes) -> Page:
+    """Return the page in a response to ListObjectsV2.
+
+    Raises ValueError if the response is something else.
+    """
+    # A document type can define entities that expand to any size. S3 sends none, and nothing but UTF-8.
+    if b"<!DOCTYPE" in document or b"\0" in document:
+        raise ValueError("the response is not a listing")
+    try:
+        root = ElementTree.fromstring(document)  # noqa: S314 - without a document type there are no entities
+    except ElementTree.ParseError:
+        raise ValueError("the response is not a listing") from None
+    if _local(root) != "ListBucketResult":
+        raise ValueError("the response is not a listing")
+    encoded = _text(root, "EncodingType") == "url"
+    objects = [_listed(each, encoded) for each in _children(root, "Contents")]
+    folders = [_name(_text(each, "Prefix"), encoded) for each in _children(root, "CommonPrefixes")]
+    is_last = _text(root, "IsTruncated").lower() != "true"
+    token = "" if is_last else _text(root, "NextContinuationToken")
+    if not is_last and not token:
+        raise ValueError("the listing breaks off without a token for its next page")
+    return Page(objects, folders, token)
+
+
+def _listed(element: Element, encoded: bool) -> Listed:
+    modified = _text(element, "LastModified")
+    when = datetime.fromisoformat(modified) if modified else datetime.fromtimestamp(0, UTC)
+    size = int(_text(element, "Size"))
+    return Listed(_name(_text(element, "Key"), encoded), size, bare_etag(_text(element, "ETag")), when)
+
+
+def _name(text: str, encoded: bool) -> str:
+    return unquote_plus(text) if encoded else text
+
+
+def _text(element: Element, name: str) -> str:
+    return next((child.text or "" for child in _children(element, name)), "")
+
+
+def _children(element: Element, name: str) -> Iterator[Element]:
+    return (child for child in element if _local(child) == name)
+
+
+def _local(element: Element) -> str:
+    return element.tag.rpartition("}")[2]

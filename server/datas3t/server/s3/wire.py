@@ -1,0 +1,92 @@
+"""Requests to S3 by the engine of `datas3t.transport`: those that are frequent, or whose responses must be bounded.
+
+They are signed by `presign`, cost a tenth of boto3's, end with the call that made them, and follow no redirect.
+"""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Literal
+
+from datas3t.server.call import current
+from datas3t.server.s3.clients import Location
+from datas3t.server.s3.counts import COUNTS
+from datas3t.server.s3.gate import GATE
+from datas3t.server.s3.presign import presign
+from datas3t.transport import Body, Engine, Request, Response, TransferError
+
+_LIFETIME = timedelta(minutes=15)  # of a signature, which is used at once
+_RETRIES = 2
+_ATTEMPT_SECONDS = 30.0
+_SLOWEST = 1 << 20  # bytes per second; larger bodies have this much more time
+_CONNECT_SECONDS = 5.0
+
+Method = Literal["GET", "HEAD", "PUT", "DELETE"]
+
+
+_engine = Engine(connect_timeout=_CONNECT_SECONDS, link_local=False)
+
+
+class Wire:
+    """Requests for the objects of one bucket."""
+
+    def __init__(self, location: Location, *, retries: int = _RETRIES, seconds: float = _ATTEMPT_SECONDS) -> None:
+        self._location = location
+        self._retries = retries
+        self._seconds = seconds
+
+    def send(
+        self,
+        operation: str,
+        method: Method,
+        key: str = "",
+        *,
+        query: Mapping[str, str] | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        etag: str | None = None,
+        body: Body | bytes | None = None,
+        limit: int | None = None,
+    ) -> Response:
+        """Send a request, and return its response of success.
+
+        Args:
+            operation: S3's name of the operation, for the metrics.
+            method: The method.
+            key: The object key; "" for the bucket itself.
+            query: Further parameters of the URL.
+            start: GET: the first byte.
+            stop: GET: the byte after the last one; None for all bytes.
+            etag: GET: the ETag that the object must have.
+            body: PUT: the bytes.
+            limit: GET without a `stop`: the most bytes of the response.
+
+        Raises:
+            TransferError: The request failed.
+            Failure: The call of the client has ended, or too many wait for this bucket.
+        """
+        size = (body.size if not isinstance(body, bytes) else len(body)) if body is not None else (stop or 0) - start
+        url = presign(self._location, method, key, _LIFETIME, query=query)
+        request = Request(
+            method, url, start, stop, etag, body=body, limit=limit, timeout=self._seconds + max(size, 0) / _SLOWEST
+        )
+        call, responses = current(), list[Response]()
+
+        def time_left() -> float | None:
+            call.raise_if_ended()
+            return call.remaining()
+
+        with GATE.passed(self._location):
+            try:
+                _engine.run(
+                    [request],
+                    parallelism=1,
+                    retries=self._retries,
+                    on_done=lambda _, response: responses.append(response),
+                    time_left=time_left,
+                )
+            except TransferError as error:
+                COUNTS.add(operation, error.code or str(error.status or "unreachable"))
+                call.raise_if_ended()
+                raise
+        COUNTS.add(operation, str(responses[0].status))
+        return responses[0]
