@@ -66,7 +66,8 @@ class Get(Transfer):
         if status >= 200:
             if mismatch := self._mismatch(status, headers):
                 return mismatch
-            if not self._is_small and not self._deliver():
+            is_too_long = error == pycurl.E_FILESIZE_EXCEEDED and self.request.limit is not None
+            if is_too_long or (not self._is_small and not self._deliver()):
                 return self._too_long()
         # The connection may break after the last byte that was requested: then nothing is missing.
         size = self._size(headers)
