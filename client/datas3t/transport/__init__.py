@@ -19,7 +19,7 @@ from datas3t.transport.engine import Engine, Observed
 from datas3t.transport.head import bare_etag, s3_error_code
 from datas3t.transport.messages import Range, Request, Response, TransferError
 from datas3t.transport.proxies import grpc_proxy_variable, is_loopback
-from datas3t.transport.trust import Trusted, ca_bundle
+from datas3t.transport.trust import Trusted, ca_bundle, system_bundle
 
 __all__ = [
     "LINK_LOCAL_CODE",
@@ -42,4 +42,5 @@ __all__ = [
     "is_link_local",
     "is_loopback",
     "s3_error_code",
+    "system_bundle",
 ]

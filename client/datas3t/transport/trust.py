@@ -30,5 +30,11 @@ def ca_bundle() -> Trusted | None:
     for name in _VARIABLES:
         if path := os.environ.get(name):
             return Trusted(path, name)
-    usual = (path for path in (ssl.get_default_verify_paths().cafile, *_BUNDLES) if path and Path(path).is_file())
-    return next((Trusted(path, "") for path in usual), None)
+    usual = system_bundle()
+    return Trusted(usual, "") if usual else None
+
+
+def system_bundle() -> str | None:
+    """Return the system's file of certificates, or None if it has none in a known place."""
+    places = (ssl.get_default_verify_paths().cafile, *_BUNDLES)
+    return next((path for path in places if path and Path(path).is_file()), None)

@@ -83,10 +83,13 @@ def location_of(location: Location) -> tuple[str, str, str, str]:
     return location.bucket, location.region, location.access_key, location.secret_key
 
 
-def test_the_ca_bundle_counts(location: Location, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "AWS_CA_BUNDLE"])
+def test_the_ca_bundle_counts(location: Location, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     from botocore.exceptions import BotoCoreError
 
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "missing.pem"))
+    for variable in ("SSL_CERT_FILE", "AWS_CA_BUNDLE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv(name, str(tmp_path / "missing.pem"))
     encrypted = Location(location.endpoint.replace("http://", "https://"), *location_of(location))
     with pytest.raises(BotoCoreError, match="No such file"):
         works(encrypted)

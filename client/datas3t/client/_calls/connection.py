@@ -12,7 +12,7 @@ import grpc
 
 from datas3t.client._calls.rpc import CallInterceptor
 from datas3t.client.errors import FileError, InvalidArgument
-from datas3t.transport import Engine, is_loopback
+from datas3t.transport import Engine, ca_bundle, is_loopback, system_bundle
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
@@ -124,7 +124,7 @@ def connect(address: Address, timeout: float) -> Connection:
         timeout: The deadline of each attempt of a call, in seconds.
 
     Raises:
-        FileError: SSL_CERT_FILE names a file that cannot be read.
+        FileError: SSL_CERT_FILE or AWS_CA_BUNDLE names a file that cannot be read.
     """
     # gRPC takes a proxy from the environment, which this machine's own addresses never need.
     options = (*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0 if address.loopback else 1))
@@ -150,11 +150,16 @@ def connect(address: Address, timeout: float) -> Connection:
 
 
 def _root_certificates() -> bytes | None:
-    """Return the content of SSL_CERT_FILE, which gRPC does not read itself; None for gRPC's own certificates."""
-    path = os.environ.get("SSL_CERT_FILE")
-    if not path:
+    """Return the certificates to trust, which gRPC does not find itself; None for gRPC's own.
+
+    SSL_CERT_FILE stands alone. A bundle that another variable names is meant for S3, so it only adds to the system's.
+    """
+    trusted = ca_bundle()
+    if trusted is None or not trusted.variable:
         return None
     try:
-        return Path(path).read_bytes()
+        content = Path(trusted.path).read_bytes()
     except OSError as error:
-        raise FileError(f"{path}, named by SSL_CERT_FILE, cannot be read: {error.strerror}") from None
+        raise FileError(f"{trusted.path}, named by {trusted.variable}, cannot be read: {error.strerror}") from None
+    usual = system_bundle() if trusted.variable != "SSL_CERT_FILE" else None
+    return content + b"\n" + Path(usual).read_bytes() if usual else content

@@ -18,7 +18,7 @@ from datas3t.client.errors import (
     TransferRefused,
     Unavailable,
 )
-from datas3t.transport import TransferError, grpc_proxy_variable
+from datas3t.transport import TransferError, ca_bundle, grpc_proxy_variable
 
 _BY_CODE: dict[grpc.StatusCode, type[Datas3tError]] = {
     grpc.StatusCode.NOT_FOUND: errors.NotFound,
@@ -34,6 +34,19 @@ _BY_CODE: dict[grpc.StatusCode, type[Datas3tError]] = {
     grpc.StatusCode.INTERNAL: errors.ServerError,
     grpc.StatusCode.UNKNOWN: errors.ServerError,
 }
+
+# What gRPC says of a connection that fails, and what it means for people.
+_CONNECTION_CAUSES = {
+    "CERTIFICATE_VERIFY_FAILED": (
+        "the certificate of the server at {url} is not trusted{trusted}; name the file of its CA in SSL_CERT_FILE"
+    ),
+    "WRONG_VERSION_NUMBER": "TLS fails at {url}; if the port speaks plain HTTP, write http://",
+    "http1.x server": (
+        "what responds at {url} speaks HTTP/1 only, and gRPC needs HTTP/2; check the address, or have the proxy there"
+        " pass HTTP/2 on"
+    ),
+}
+_CONNECTION_CAUSES["Failed parsing HTTP/2"] = _CONNECTION_CAUSES["http1.x server"]
 
 
 def from_rpc_error(error: grpc.RpcError, url: str) -> Datas3tError:
@@ -52,13 +65,21 @@ def from_rpc_error(error: grpc.RpcError, url: str) -> Datas3tError:
 
 
 def _transport_message(error: grpc.Call, kind: type[Datas3tError], url: str) -> str:
+    details = str(error.details())
+    if cause := next((cause for sign, cause in _CONNECTION_CAUSES.items() if sign in details), None):
+        return cause.format(url=url, trusted=_trusted())
     if kind is Unavailable:
         if proxy := grpc_proxy_variable(url):
             return f"no datas3t server responds at {url} through the proxy that {proxy} names; check both addresses"
         return f"no datas3t server responds at {url}; check the address, or start one with `datas3t up`"
     if kind is DeadlineExceeded:
         return f"the server at {url} did not respond in time; try again"
-    return f"the server at {url} responded {error.code().name}: {' '.join(str(error.details()).split())}"
+    return f"the server at {url} responded {error.code().name}: {' '.join(details.split())}"
+
+
+def _trusted() -> str:
+    trusted = ca_bundle()
+    return f"; trusted are those in {trusted.path}, named by {trusted.variable}" if trusted and trusted.variable else ""
 
 
 def from_transfer_error(error: TransferError) -> Datas3tError:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
+# gRPC prints each failed TLS handshake to standard error. What matters of it is in the error of the call.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _MAX_WAIT = 5.0  # seconds that a fork waits for calls; a streaming call may take minutes, and a fork should not
 
