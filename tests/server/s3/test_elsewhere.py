@@ -62,13 +62,22 @@ def resolve_as(monkeypatch: pytest.MonkeyPatch, *answers: str) -> None:
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254"])
 def test_a_name_that_resolves_to_a_link_local_address_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     resolve_as(monkeypatch, address)
-    with pytest.raises(Failure, match="link-local address, which is never allowed; correct the endpoint") as caught:
-        check(location("http://s3.example:9000"))
-    assert caught.value.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE
     for scheme in ("http", "https"):
         bucket = Buckets().at(location(f"{scheme}://s3.example:9000"))
         with pytest.raises(Failure, match="link-local") as caught:
-            bucket.put("key", b"data")
+            bucket.create_multipart("key")
+        assert caught.value.reason == v1.ERROR_REASON_S3_REFUSED
+
+
+@pytest.mark.parametrize("host", ["169.254.169.254", "[fe80::1]", "[::ffff:169.254.169.254]"])
+def test_the_engine_refuses_link_local_addresses(host: str) -> None:
+    bucket = Buckets().at(location(f"http://{host}:9000"))
+    with pytest.raises(Failure, match="link-local address, which is never allowed; correct the endpoint") as caught:
+        check(bucket.location)
+    assert caught.value.reason == v1.ERROR_REASON_ENDPOINT_UNREACHABLE
+    for call in (CALLS["get"], CALLS["put"], CALLS["list"], CALLS["head"]):
+        with pytest.raises(Failure, match="link-local") as caught:
+            call(bucket)
         assert caught.value.reason == v1.ERROR_REASON_S3_REFUSED
 
 
@@ -79,5 +88,5 @@ def test_it_is_the_address_of_the_connection_that_counts(monkeypatch: pytest.Mon
         monkeypatch.setattr(guard, "is_link_local", lambda address: address == "127.0.0.1")
         bucket = Buckets().at(location(endpoint.replace("127.0.0.1", "s3.example")))
         with pytest.raises(Failure, match="link-local"):
-            bucket.put("key", b"data")
+            bucket.create_multipart("key")
     assert requests == []

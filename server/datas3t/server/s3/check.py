@@ -45,10 +45,9 @@ def check(location: Location) -> None:
 def _refused(error: TransferError, location: Location) -> Failure:
     """Return the failure for a request that failed."""
     code, status = error.code, error.status
-    if code == LINK_LOCAL_CODE:
-        return _unreachable(location, LINK_LOCAL)
     if not status:
-        return _unreachable(location, f"{error.cause}; check scheme, host and port")
+        cause = LINK_LOCAL if code == LINK_LOCAL_CODE else f"{error.cause}; check scheme, host and port"
+        return _unreachable(location, cause)
     if code in _NO_BUCKET or code in _WRONG_REGION:
         told = _REGION.search(error.body)
         return _not_found(location, code, told[1].decode() if told else error.headers.get("x-amz-bucket-region", ""))

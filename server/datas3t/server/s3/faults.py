@@ -117,6 +117,9 @@ def optional_operation() -> Iterator[None]:
 def _is_refused_completion(error: ClientError, code: str) -> bool:
     """Return whether S3 has looked at the parts and does not join them."""
     return error.operation_name == "CompleteMultipartUpload" and code not in {"", "400"} | _REFUSED | _PASSING
+
+
+@contextmanager
 def transfers_translated(location: Location, *, has_code: bool = True) -> Iterator[None]:
     """Raise the engine's errors of the block as ObjectMissing, ObjectChanged or Failure, and wrong XML as Failure.
 
