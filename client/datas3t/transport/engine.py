@@ -44,6 +44,7 @@ class Engine:
             the fewer connections each of them gets.
         link_local: Whether it connects to link-local addresses. A server that is told its endpoints by others must
             not: the credentials of a cloud's machine are there.
+        buffer_size: Bytes that each call may read, or send, at a time. Many concurrent calls need small buffers.
 
     Example:
         with Engine() as engine:
@@ -58,9 +59,10 @@ class Engine:
         small_stall_timeout: float = 10,
         connections: int | None = None,
         link_local: bool = True,
+        buffer_size: int = 2 << 20,
     ) -> None:
         small_stall_timeout = min(small_stall_timeout, stall_timeout)
-        self._options = Options(connect_timeout, stall_timeout, small_stall_timeout, set(), link_local)
+        self._options = Options(connect_timeout, stall_timeout, small_stall_timeout, set(), link_local, buffer_size)
         self._pool = Pool(self._options, connections)
 
     def run(

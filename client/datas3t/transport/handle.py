@@ -26,7 +26,7 @@ class Options(NamedTuple):
     """Timeouts in seconds: to connect; without a byte; and without a byte in GETs of small ranges.
 
     `unconditional` are the hosts that do not understand If-Match as HTTP defines it, found out by requests.
-    `link_local`: whether to connect to link-local addresses.
+    `link_local`: whether to connect to link-local addresses. `buffer_size` is in bytes, for each multi and direction.
     """
 
     connect_timeout: float
@@ -34,6 +34,7 @@ class Options(NamedTuple):
     small_stall_timeout: float
     unconditional: set[str]
     link_local: bool
+    buffer_size: int
 
 
 class Transfer(ABC):
@@ -182,8 +183,8 @@ def new_handle(options: Options, refused_addresses: list[str]) -> pycurl.Curl:
     curl.setopt(pycurl.FOLLOWLOCATION, 0)  # a signature holds for one host only
     curl.setopt(pycurl.CONNECTTIMEOUT_MS, round(options.connect_timeout * 1000))
     curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
-    curl.setopt(pycurl.BUFFERSIZE, 2 << 20)
-    curl.setopt(pycurl.UPLOAD_BUFFERSIZE, 2 << 20)
+    curl.setopt(pycurl.BUFFERSIZE, options.buffer_size)
+    curl.setopt(pycurl.UPLOAD_BUFFERSIZE, options.buffer_size)
     if not options.link_local:
         curl.setopt(pycurl.OPENSOCKETFUNCTION, partial(open_socket, refused_addresses))
     _set_ca_bundle(curl)

@@ -3,6 +3,7 @@
 They are signed by `presign`, cost a tenth of boto3's, end with the call that made them, and follow no redirect.
 """
 
+import io
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Literal
@@ -12,18 +13,20 @@ from datas3t.server.s3.clients import Location
 from datas3t.server.s3.counts import COUNTS
 from datas3t.server.s3.gate import GATE
 from datas3t.server.s3.presign import presign
-from datas3t.transport import Body, Engine, Request, Response, TransferError
+from datas3t.transport import Body, Engine, MemorySink, Request, Response, TransferError
 
 _LIFETIME = timedelta(minutes=15)  # of a signature, which is used at once
 _RETRIES = 2
 _ATTEMPT_SECONDS = 30.0
 _SLOWEST = 1 << 20  # bytes per second; larger bodies have this much more time
 _CONNECT_SECONDS = 5.0
+_SMALL = 256 << 10  # bytes; larger bodies are not put together from pieces, which would need their size twice
+_BUFFER_SIZE = 128 << 10  # bytes: many calls run at a time, and most of them move little
 
 Method = Literal["GET", "HEAD", "PUT", "DELETE"]
 
 
-_engine = Engine(connect_timeout=_CONNECT_SECONDS, link_local=False)
+_engine = Engine(connect_timeout=_CONNECT_SECONDS, link_local=False, buffer_size=_BUFFER_SIZE)
 
 
 class Wire:
@@ -69,6 +72,23 @@ class Wire:
         request = Request(
             method, url, start, stop, etag, body=body, limit=limit, timeout=self._seconds + max(size, 0) / _SLOWEST
         )
+        if method == "GET" and size > _SMALL:
+            return self._filled(operation, request, size)
+        return self._run(operation, request)
+
+    def _filled(self, operation: str, request: Request, size: int) -> Response:
+        """Return the response to a GET of a large range, whose body is received into its final place in memory."""
+        whole = io.BytesIO()
+        whole.seek(size - 1)
+        whole.write(b"\0")
+        with whole.getbuffer() as view:
+            request.sink = MemorySink(view)
+            response = self._run(operation, request)
+        response.body = whole.getvalue()
+        return response
+
+    def _run(self, operation: str, request: Request) -> Response:
+        """Send a request within the time of the current call, and count it."""
         call, responses = current(), list[Response]()
 
         def time_left() -> float | None:
