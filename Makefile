@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo run test check lint gen fmt bench proto-lint proto-baseline soak fuzz release-check clean
+.PHONY: demo run test test-languages check lint gen fmt bench proto-lint proto-baseline soak fuzz release-check clean
 
 demo: .venv/up ## Run the main job on real files, from start to end: make demo [DIR=folder]
 	$(BIN)/python demo/run.py $(if $(DIR),"$$DIR")
@@ -12,6 +12,9 @@ run: .venv/up ## Run PostgreSQL, S3 and the server on this machine, until Ctrl-C
 
 test: .venv/dev ## Run all tests, in two processes. Only tests marked `timing` run again when they fail, and each repetition is printed
 	$(BIN)/python -m pytest -q -n 2 -r R $(ARGS)
+
+test-languages: .venv/dev ## Compile and run the clients in Go, TypeScript, Java and Rust, where these are installed
+	$(BIN)/python -m pytest -q -n 0 -m languages -r s tests/languages $(ARGS)
 
 check: lint test ## Run everything that must pass at every commit
 

@@ -25,13 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x64\x61tas3t/v1/http.proto\x12\ndatas3t.v1\x1a google/protobuf/descriptor.proto\"\x1d\n\nRestMethod\x12\x0f\n\x07success\x18\x01 \x01(\x05\"F\n\tRestField\x12\x17\n\x0fleave_out_empty\x18\x01 \x01(\x08\x12\x11\n\tgrpc_only\x18\x02 \x01(\x08\x12\r\n\x05\x66ixed\x18\x03 \x01(\x08:M\n\x0brest_method\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x16.datas3t.v1.RestMethod:J\n\nrest_field\x12\x1d.google.protobuf.FieldOptions\x18\xba\x8e\x03 \x01(\x0b\x32\x15.datas3t.v1.RestFieldb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x64\x61tas3t/v1/http.proto\x12\ndatas3t.v1\x1a google/protobuf/descriptor.proto\"\x1d\n\nRestMethod\x12\x0f\n\x07success\x18\x01 \x01(\x05\"F\n\tRestField\x12\x17\n\x0fleave_out_empty\x18\x01 \x01(\x08\x12\x11\n\tgrpc_only\x18\x02 \x01(\x08\x12\r\n\x05\x66ixed\x18\x03 \x01(\x08:M\n\x0brest_method\x12\x1e.google.protobuf.MethodOptions\x18\xb9\x8e\x03 \x01(\x0b\x32\x16.datas3t.v1.RestMethod:J\n\nrest_field\x12\x1d.google.protobuf.FieldOptions\x18\xba\x8e\x03 \x01(\x0b\x32\x15.datas3t.v1.RestFieldB]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datas3t.v1.http_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024io.github.datas3t.v1P\001Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\252\002\nDatas3t.V1'
   _globals['_RESTMETHOD']._serialized_start=71
   _globals['_RESTMETHOD']._serialized_end=100
   _globals['_RESTFIELD']._serialized_start=102

@@ -24,13 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x61tas3t/v1/transfer.proto\x12\ndatas3t.v1\":\n\x0cUploadedPart\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"3\n\nSignedPart\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x15\n\rpresigned_url\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x61tas3t/v1/transfer.proto\x12\ndatas3t.v1\":\n\x0cUploadedPart\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x0c\n\x04size\x18\x03 \x01(\x04\"3\n\nSignedPart\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x15\n\rpresigned_url\x18\x02 \x01(\tB]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'datas3t.v1.transfer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\024io.github.datas3t.v1P\001Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\252\002\nDatas3t.V1'
   _globals['_UPLOADEDPART']._serialized_start=41
   _globals['_UPLOADEDPART']._serialized_end=99
   _globals['_SIGNEDPART']._serialized_start=101
