@@ -5,11 +5,7 @@
 use std::error::Error;
 use std::io::Write;
 
-mod google {
-    pub mod api {
-        tonic::include_proto!("google.api");
-    }
-}
+#[allow(dead_code)] // the program uses one of the services
 mod datas3t {
     pub mod v1 {
         tonic::include_proto!("datas3t.v1");
