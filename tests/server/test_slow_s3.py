@@ -114,6 +114,39 @@ def test_a_bucket_takes_a_bounded_number_of_calls_and_others_go_on() -> None:
     assert not gate._requests
 
 
+def test_threads_of_one_call_that_wait_together_count_once() -> None:
+    gate, here = Gate(), location("http://here")
+    holders, changes = [Call(60) for _ in range(PER_BUCKET)], list[int]()
+    helped = Call(60, step_aside=lambda: changes.append(-1), step_back=lambda: changes.append(1))
+    with ThreadPoolExecutor(PER_BUCKET + 4) as pool:
+
+        def passing(call: Call) -> None:
+            with working_on(call), gate.passed(here):
+                Waiting(call).wait()
+
+        def helping() -> None:
+            with working_on(helped), gate.passed(here):
+                pass
+
+        held = [pool.submit(passing, call) for call in holders]
+        wait_until(lambda: gate._passed.total() == PER_BUCKET, what="the calls")
+        helpers = [pool.submit(helping) for _ in range(4)]
+        wait_until(lambda: gate._waiters.total() == 4, what="the threads of one call")
+        assert gate._waiting.total() == 1
+        for call in holders:
+            call.end(caller_left())
+        for each in helpers:
+            each.result(20)
+        for each in held:
+            with pytest.raises(Failure, match="the client cancelled"):
+                each.result(20)
+    assert not gate._passed
+    assert not gate._waiting
+    assert not gate._waiters
+    assert not gate._requests
+    assert sum(changes) == 0
+
+
 class Waiting:
     """Blocks a thread until its call is ended."""
 

@@ -27,6 +27,7 @@ class Gate:
         self._changed = threading.Condition()
         self._passed: Counter[_Bucket] = Counter()
         self._waiting: Counter[_Bucket] = Counter()
+        self._waiters: Counter[tuple[Call, _Bucket]] = Counter()  # threads of the calls that wait
         self._requests: Counter[tuple[Call, _Bucket]] = Counter()
 
     @contextlib.contextmanager
@@ -48,28 +49,39 @@ class Gate:
             self._leave(call, bucket)
 
     def _enter(self, call: Call, bucket: _Bucket, location: Location) -> None:
+        mine = (call, bucket)
         with self._changed:
-            if self._requests[call, bucket]:
-                self._requests[call, bucket] += 1
+            if self._requests[mine]:
+                self._requests[mine] += 1
                 return
-            if self._passed.total() + self._waiting.total() >= IN_TOTAL or self._waiting[bucket] >= WAITING:
-                raise _busy(location)
-            self._waiting[bucket] += 1
-            call.step_aside()
+            if not self._waiters[mine]:
+                if self._passed.total() + self._waiting.total() >= IN_TOTAL or self._waiting[bucket] >= WAITING:
+                    raise _busy(location)
+                self._waiting[bucket] += 1
+                call.step_aside()
+            self._waiters[mine] += 1
             try:
                 self._wait(call, bucket, location)
-            except BaseException:
-                call.step_back()
-                raise
+                if not self._requests[mine]:
+                    self._passed[bucket] += 1
+                self._requests[mine] += 1
             finally:
-                _decrease(self._waiting, bucket)
-            self._passed[bucket] += 1
-            self._requests[call, bucket] += 1
+                self._end_wait(call, bucket)
+
+    def _end_wait(self, call: Call, bucket: _Bucket) -> None:
+        mine = (call, bucket)
+        _decrease(self._waiters, mine)
+        if self._waiters[mine]:
+            return
+        if not self._requests[mine]:
+            call.step_back()
+        _decrease(self._waiting, bucket)
 
     def _wait(self, call: Call, bucket: _Bucket, location: Location) -> None:
+        """Wait until the call may pass, or another thread of it has passed meanwhile."""
         until = time.monotonic() + _WAIT_SECONDS
         with call.interruptible(self._wake):
-            while self._passed[bucket] >= PER_BUCKET:
+            while self._passed[bucket] >= PER_BUCKET and not self._requests[call, bucket]:
                 if not self._changed.wait(until - time.monotonic()):
                     raise _busy(location)
                 call.raise_if_ended()
@@ -85,7 +97,8 @@ class Gate:
                 return
             _decrease(self._passed, bucket)
             self._changed.notify_all()
-        call.step_back()
+            if not self._waiters[call, bucket]:
+                call.step_back()
 
 
 GATE = Gate()
