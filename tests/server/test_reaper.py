@@ -12,6 +12,7 @@ from datas3t.server.db import keys_to_delete
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import Reaper, backlog
+from tests.support.canned import CannedResponse, canned_server
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until
 from tests.support.store_proxy import Ways, store_proxy
@@ -197,6 +198,20 @@ def test_a_key_that_cannot_be_deleted_does_not_hold_up_others(site: Site, servic
         site.clear()
         assert site.sweep() == 9
     assert site.objects() == [kept]
+
+
+def test_objects_are_deleted_one_by_one_where_the_store_names_other_keys_than_it_was_asked_for(site: Site) -> None:
+    site.upload(archive(1, b"content"))
+    error = "<Error><Key>elsewhere</Key><Code>InternalError</Code></Error>"
+
+    def respond(request: str) -> CannedResponse:
+        return CannedResponse(200, f"<DeleteResult>{error}</DeleteResult>" if request.startswith("POST") else "")
+
+    with canned_server(respond) as (endpoint, requests):
+        site.set_endpoint(endpoint)
+        site.clear()
+        assert site.sweep() == 2
+    assert len([request for request in requests if request.startswith("DELETE")]) == 2
 
 
 def test_a_store_that_is_away_is_not_asked_for_every_key(site: Site, services: "Services") -> None:

@@ -154,7 +154,10 @@ def _delete_objects(resources: Resources, row: S3Bucket, bucket: Bucket, keys: S
     """Delete objects, by one request if the store can do that; return the errors by key."""
     if row.bulk_delete:
         try:
-            return bucket.delete_many(keys)
+            errors = bucket.delete_many(keys)
+            if errors.keys() <= set(keys):
+                return errors
+            _log.info("S3 says that it cannot delete objects that were not named to it, trying one by one")
         except UnknownOperation:
             errors = _one_by_one(bucket.delete, keys)
             if len(errors) < len(keys):  # it does know the other operation

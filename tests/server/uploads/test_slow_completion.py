@@ -67,6 +67,34 @@ def test_an_upload_that_s3_never_joins_is_lost_when_that_is_certain(site: Site, 
     assert reason_of(site, sent) == v1.ERROR_REASON_UPLOAD_INVALID
 
 
+def test_an_upload_that_is_gone_is_lost_at_once_where_the_store_lists_no_parts(
+    site: Site, services: "Services"
+) -> None:
+    sent = site.send(large_archive(1))
+    with connection(site.resources.pool) as conn:
+        ((key, s3_upload_id),) = conn.execute("SELECT data_object_key, s3_upload_id FROM datarange_uploads").fetchall()
+    site.s3.abort_multipart_upload(Bucket=site.bucket, Key=key, UploadId=s3_upload_id)
+    with store_proxy(services.s3.endpoint, Ways(no_list_parts=True)) as proxy:
+        site.set_endpoint(proxy.url)
+        assert reason_of(site, sent) == v1.ERROR_REASON_UPLOAD_INVALID
+
+
+def test_repeated_calls_do_not_put_off_the_hour_where_the_store_lists_no_parts(
+    site: Site, services: "Services"
+) -> None:
+    ways = Ways(no_list_parts=True, completion_deferred=True)
+    with store_proxy(services.s3.endpoint, ways) as proxy:
+        site.set_endpoint(proxy.url)
+        sent = site.send(large_archive(1))
+        assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE
+        first = sent_at(site)
+        assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE
+        assert sent_at(site) == first
+        with connection(site.resources.pool) as conn:
+            conn.execute("UPDATE datarange_uploads SET completion_sent_at = completion_sent_at - interval '61 minutes'")
+        assert reason_of(site, sent) == v1.ERROR_REASON_UPLOAD_INVALID
+
+
 def test_a_completion_has_15_minutes_and_one_attempt() -> None:
     assert PATIENT_CONFIG.read_timeout == 900  # type: ignore[attr-defined]
     assert PATIENT_CONFIG.retries == {"mode": "standard", "total_max_attempts": 1}  # type: ignore[attr-defined]

@@ -4,8 +4,8 @@ The states and their transitions are described in `datas3t.server.intents`. Each
 """
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
-from datetime import timedelta
-from typing import Literal, LiteralString
+from datetime import datetime, timedelta
+from typing import Literal, LiteralString, NamedTuple
 
 from datas3t.server.db.pool import Connection
 
@@ -37,6 +37,13 @@ def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
     """
 
 
+class Noted(NamedTuple):
+    """When S3 was asked to join parts, and when it was asked before; None for never."""
+
+    sent: datetime
+    before: datetime | None
+
+
 class IntentTable:
     """The statements that change one row of `datarange_uploads` or `aggregate_uploads`.
 
@@ -51,7 +58,13 @@ class IntentTable:
             UPDATE {table} SET expires_at = greatest(expires_at, now() + %s) WHERE id = %s AND state = 'pending'
         """
         self._note_completion: LiteralString = f"""
-            UPDATE {table} SET completion_sent_at = now() WHERE id = %s AND state = 'pending'
+            UPDATE {table} AS t SET completion_sent_at = clock_timestamp()
+              FROM (SELECT id, completion_sent_at AS before FROM {table} WHERE id = %s FOR UPDATE) AS earlier
+             WHERE t.id = earlier.id AND t.state = 'pending'
+            RETURNING t.completion_sent_at, earlier.before
+        """
+        self._withdraw_completion: LiteralString = f"""
+            UPDATE {table} SET completion_sent_at = %s WHERE id = %s AND completion_sent_at = %s
         """
         self._since_completion: LiteralString = f"""
             SELECT clock_timestamp() - completion_sent_at FROM {table} WHERE id = %s
@@ -69,9 +82,14 @@ class IntentTable:
         """Let the intent expire when `lifetime` has passed from now, unless it expires later already."""
         return conn.execute(self._extend, [lifetime, intent_id]).rowcount == 1
 
-    def note_completion(self, conn: Connection, intent_id: int) -> bool:
-        """Store that S3 is about to be asked to join the parts."""
-        return conn.execute(self._note_completion, [intent_id]).rowcount == 1
+    def note_completion(self, conn: Connection, intent_id: int) -> Noted | None:
+        """Store that S3 is about to be asked to join the parts; return what was stored, None if it is not pending."""
+        row = conn.execute(self._note_completion, [intent_id]).fetchone()
+        return Noted(*row) if row else None
+
+    def withdraw_completion(self, conn: Connection, intent_id: int, noted: Noted) -> None:
+        """Store what was stored before the note, unless another call has asked S3 since."""
+        conn.execute(self._withdraw_completion, [noted.before, intent_id, noted.sent])
 
     def since_completion(self, conn: Connection, intent_id: int) -> timedelta | None:
         """Return how long ago S3 was last asked to join the parts; None if it never was."""

@@ -55,9 +55,7 @@ def join_parts(
     with _one_at_a_time(intent, bucket):
         try:
             _check_parts(bucket, intent, intent.s3_upload_id, sizes, etags)
-            with pool.connection(resources.pool) as conn:
-                intents.table.note_completion(conn, intent.id)
-            bucket.complete_multipart(intent.data_object_key, intent.s3_upload_id, etags)
+            _complete(resources, intents, bucket, intent, intent.s3_upload_id, etags)
         except UploadMissing:
             error = _PartsMissingError("the multipart upload no longer exists in S3; start again")
             _look_into(resources, intents, bucket, intent, error)
@@ -69,6 +67,23 @@ def join_parts(
         except InvalidUploadError:
             if bucket.head(intent.data_object_key) is None:
                 raise
+
+
+def _complete(
+    resources: Resources, intents: Intents[Row], bucket: Bucket, intent: Row, s3_upload_id: str, etags: Sequence[str]
+) -> None:
+    """Ask S3 to join the parts, and note that before. Raises UploadMissing or InvalidParts."""
+    with pool.connection(resources.pool) as conn:
+        noted = intents.table.note_completion(conn, intent.id)
+    try:
+        bucket.complete_multipart(intent.data_object_key, s3_upload_id, etags)
+    except UploadMissing:
+        # This request starts nothing in S3, so only earlier ones count. Otherwise each repeated call would put off the
+        # hour after which a loss is certain.
+        if noted is not None:
+            with pool.connection(resources.pool) as conn:
+                intents.table.withdraw_completion(conn, intent.id, noted)
+        raise
 
 
 def _check_parts(

@@ -102,7 +102,7 @@ class Bucket:
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and ETag of an object, or None if it does not exist."""
         try:
-            with transfers_translated(self.location, has_code=False):
+            with transfers_translated(self.location, "HeadObject"):
                 response = self._wire.send("HeadObject", "HEAD", key)
         except ObjectMissing:
             return None
@@ -128,7 +128,7 @@ class Bucket:
     def put(self, key: str, data: bytes | IO[bytes]) -> str:
         """Write an object of at most 5 GiB from memory or from a whole file, and return its ETag."""
         body = data if isinstance(data, bytes) else _FileBody(data)
-        with transfers_translated(self.location):
+        with transfers_translated(self.location, "PutObject"):
             response = self._wire.send("PutObject", "PUT", key, body=body)
         if response.etag:
             return response.etag
@@ -244,7 +244,7 @@ class Bucket:
     def delete(self, key: str, version_id: str | None = None) -> None:
         """Delete an object, or one of its versions. One that does not exist is not an error."""
         query = {"versionId": version_id} if version_id else {}
-        with suppress(ObjectMissing), transfers_translated(self.location):
+        with suppress(ObjectMissing), transfers_translated(self.location, "DeleteObject"):
             self._wire.send("DeleteObject", "DELETE", key, query=query)
 
     def delete_many(self, keys: Sequence[str]) -> dict[str, str]:
@@ -285,7 +285,7 @@ class Bucket:
         return CopyUrl(url, source, source_range)
 
     def _get(self, key: str, start: int, stop: int, etag: str | None) -> Response:
-        with transfers_translated(self.location):
+        with transfers_translated(self.location, "GetObject"):
             return self._wire.send("GetObject", "GET", key, start=start, stop=stop, etag=etag)
 
     def _pages(self, query: dict[str, str]) -> Iterator[Page]:

@@ -37,7 +37,6 @@ class UnknownOperation(Exception):  # noqa: N818
 
 
 _PASSING = frozenset(("RequestTimeout", "IncompleteBody", "RequestTimeTooSkewed"))  # of status 400, but may not recur
-_CHANGED = frozenset(("PreconditionFailed", "412", "InvalidRange", "416"))
 _INVALID_PARTS = frozenset(("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"))
 _REFUSED = frozenset(
     (
@@ -60,7 +59,7 @@ _REFUSED = frozenset(
 
 @contextmanager
 def translated(location: Location) -> Iterator[None]:
-    """Raise botocore's errors of the block as ObjectMissing, ObjectChanged, UploadMissing, InvalidParts or Failure.
+    """Raise botocore's errors of the block as ObjectMissing, UploadMissing, InvalidParts or Failure.
 
     The failures are S3_UNAVAILABLE and S3_REFUSED.
     """
@@ -90,12 +89,8 @@ def translate(error: ClientError, location: Location) -> Exception:
     if code in _REFUSED or status in (401, 403):
         clocks = _clocks(response) if code == "RequestTimeTooSkewed" else ""
         return _refused(location, f"{code or status}{clocks}")
-    if code == "NoSuchKey" or (
-        status == 404 and error.operation_name == "HeadObject"
-    ):  # a HEAD response has no body, so no code
+    if code == "NoSuchKey" and error.operation_name == "AbortMultipartUpload":
         return ObjectMissing()
-    if code in _CHANGED or status in (412, 416):
-        return ObjectChanged()
     return unavailable(location, code or str(status))
 
 
@@ -120,29 +115,30 @@ def _is_refused_completion(error: ClientError, code: str) -> bool:
 
 
 @contextmanager
-def transfers_translated(location: Location, *, has_code: bool = True) -> Iterator[None]:
-    """Raise the engine's errors of the block as ObjectMissing, ObjectChanged or Failure, and wrong XML as Failure.
+def transfers_translated(location: Location, operation: str) -> Iterator[None]:
+    """Raise the engine's errors of an operation as ObjectMissing, ObjectChanged or Failure, and wrong XML as Failure.
 
-    A response to a HEAD has no body, so no code: with `has_code` False, any 404 means that the object is missing.
+    Only GetObject, which asks for an ETag and a range, can find that an object has changed.
     """
     try:
         yield
     except TransferError as error:
-        raise _translate_transfer(error, location, has_code) from None
+        raise _translate_transfer(error, location, operation) from None
     except ValueError as error:
         raise unavailable(location, str(error)) from None
 
 
-def _translate_transfer(error: TransferError, location: Location, has_code: bool) -> Exception:
+def _translate_transfer(error: TransferError, location: Location, operation: str) -> Exception:
     """Return the exception for a request that the engine could not do."""
     code, status = error.code, error.status
     if code == LINK_LOCAL_CODE:
         return _link_local(location)
-    if error.gone or (status == 404 and not has_code):
+    # A response to a HEAD has no body, so no code.
+    if error.gone or (status == 404 and operation == "HeadObject"):
         return ObjectMissing()
     if code in _REFUSED or status in (301, 401, 403):
         return _refused(location, error.cause.removeprefix("S3 returned "))
-    if error.changed or status in (412, 416):
+    if operation == "GetObject" and status in (412, 416):
         return ObjectChanged()
     return unavailable(location, error.cause)
 

@@ -37,7 +37,7 @@ class Page:
 def list_page(wire: Wire, location: Location, query: Mapping[str, str]) -> Page:
     """Return a page of a listing. Raises Failure."""
     parameters = {"list-type": "2", "encoding-type": "url", **query}
-    with transfers_translated(location):
+    with transfers_translated(location, "ListObjectsV2"):
         return parse_page(wire.send("ListObjectsV2", "GET", query=parameters, limit=MAX_PAGE).body)
 
 
