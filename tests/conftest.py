@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import hypothesis
 import pytest
 from pytest_postgresql import factories
 
@@ -32,6 +33,10 @@ class PostgresServer:
     maintenance_dbname: str = "postgres"
     template_dbname: str = "template0"
 
+
+# A deadline per example would fail on a busy machine. Speed is measured by bench/.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # Background jobs of a shell and nohup ignore Ctrl-C, which processes that a test starts and interrupts would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

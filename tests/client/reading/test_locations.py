@@ -40,7 +40,7 @@ def build(layout: list[tuple[int, list[int], str]]) -> tuple[dict[int, bytes], l
     return contents, archives
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data(), LAYOUTS, st.integers(0, 20_000), st.integers(1, 20_000), st.sampled_from([1000, 2000, 8 << 20]))
 def test_any_datapoints_are_read_by_any_ranges(
     shared: ArchiveHost,
@@ -61,7 +61,7 @@ def test_any_datapoints_are_read_by_any_ranges(
         assert [handle.get(key) for key in wanted] == [contents[key] for key in wanted]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data(), LAYOUTS, st.integers(0, 20_000), st.integers(1, 20_000), st.sampled_from([1000, 2000, 8 << 20]))
 def test_an_explanation_matches_the_requests_that_follow(
     shared: ArchiveHost,

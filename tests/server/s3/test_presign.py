@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import boto3
 import pytest
 from botocore.config import Config
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from datas3t.server.s3.bucket import Bucket, Buckets
@@ -91,7 +91,6 @@ def test_urls_are_equal_to_those_of_boto3(endpoint: str, key: str) -> None:
     )
 
 
-@settings(deadline=None)  # creating boto3's client at the first example takes 0.1 s and more
 @given(
     st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20).filter(lambda key: key[0] != "/")
 )
