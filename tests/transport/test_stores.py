@@ -74,6 +74,26 @@ def test_a_refused_if_match_is_not_forgotten_where_responses_have_no_etag(server
     assert caught.value.changed
 
 
+@pytest.mark.parametrize("size", [8, SIZE])
+def test_where_if_match_is_not_sent_any_more_each_response_must_have_the_etag(
+    server: Httpd, engine: Engine, size: int
+) -> None:
+    server.rule = lambda _: Fault(headers={"ETag": f'W/"{ETAG}"'})
+    read(engine, server)
+    server.rule = lambda _: Fault(headers={"ETag": ""}, ignore_if_match=True)
+    with pytest.raises(TransferError) as caught:
+        engine.fetch([Request("GET", server.url + "/a", 0, size, ETAG)], parallelism=1)
+    assert caught.value.changed
+    assert "if-match" not in server.requests[-1].headers
+
+
+@pytest.mark.parametrize("wait", ["\xb2", "-1", "9" * 400, "soon"])
+def test_any_retry_after_can_be_read(server: Httpd, engine: Engine, wait: str) -> None:
+    server.rule = lambda _: Fault(status=400, headers={"Retry-After": wait})
+    with pytest.raises(TransferError, match="400"):
+        engine.fetch([Request("GET", server.url + "/a", 0, 8, ETAG)], parallelism=1)
+
+
 def test_a_range_may_have_status_200(server: Httpd, engine: Engine) -> None:
     server.rule = lambda _: Fault(range_as_200=True)
     assert read(engine, server) == len(SPANS) + 1

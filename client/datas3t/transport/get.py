@@ -110,7 +110,9 @@ class Get(Transfer):
             self._is_small = is_small
         etag = (request.etag or self._resumed_etag or "").encode("latin-1", "replace")
         unconditional = self._options.unconditional
-        if self._compares or (unconditional and host_of(self._url) in unconditional):
+        if etag and unconditional and host_of(self._url) in unconditional:
+            self._compares = True
+        if self._compares:
             etag = b""
         if etag != self._etag_set or request.headers or self._headers_set:
             self._set_headers(etag)

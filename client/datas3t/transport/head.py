@@ -68,7 +68,7 @@ def ends_before(headers: Mapping[str, str], start: int, stop: int) -> int | None
 def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds that a Retry-After header asks for, at most 30; 0 without a valid header."""
     value = headers.get("retry-after", "")
-    if value.isdigit():
+    if value.isascii() and value.isdigit():
         return min(float(value), _MAX_RETRY_AFTER)
     try:
         wait = parsedate_to_datetime(value) - datetime.now(UTC)

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 import pycurl
 
 from datas3t.transport.handle import Options, new_handle
-from datas3t.transport.head import is_other_object, is_range, parse_head
+from datas3t.transport.head import etag_of, is_other_object, is_range, parse_head
 from datas3t.transport.messages import SMALL, Range, Request, host_of
 
 _CHECK_INTERVAL = 0.25  # seconds between two searches for requests without a response
@@ -184,6 +184,7 @@ class _SweepHandle:
     """
 
     __slots__ = (
+        "_compares",
         "_etag",
         "_etag_line",
         "_format",
@@ -204,6 +205,7 @@ class _SweepHandle:
         self._options = options
         self.number = 0
         self.began = 0.0
+        self._compares = False  # whether the response must have an ETag, because there is no If-Match
         self._url = self._etag = ""
         self._raw_etag = self._etag_line = b""
         self._format: _HeadFormat | None = None
@@ -227,7 +229,8 @@ class _SweepHandle:
         if etag != self._etag or unconditional:
             self._etag = etag
             self._raw_etag = etag.encode("latin-1", "replace")
-            conditional = etag and not (unconditional and host_of(url) in unconditional)
+            self._compares = bool(etag and unconditional and host_of(url) in unconditional)
+            conditional = etag and not self._compares
             self.curl.setopt(pycurl.HTTPHEADER, [b'If-Match: "%s"' % self._raw_etag] if conditional else None)
             self._remember(self._format)
         self.curl.setopt(pycurl.RANGE, f"{self._start}-{self._stop - 1}")
@@ -269,7 +272,9 @@ class _SweepHandle:
     def _is_right(self) -> bool:
         """Whether the head is right according to its parsed headers. Remembers its format if it is."""
         status, headers = parse_head(self._lines)
-        if is_other_object(headers, self._etag) or not is_range(status, headers, self._start, self._stop):
+        if is_other_object(headers, self._etag) or (self._compares and not etag_of(headers)):
+            return False
+        if not is_range(status, headers, self._start, self._stop):
             return False
         self._remember(_format_of(self._lines, self._raw_etag))
         return True

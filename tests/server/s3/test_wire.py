@@ -18,7 +18,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.s3.bucket import Bucket, Buckets, ObjectChanged
 from datas3t.server.s3.check import check
 from datas3t.server.s3.clients import Location
-from datas3t.server.s3.counts import COUNTS
+from datas3t.server.s3.counts import COUNTS, CallCounts
 from datas3t.server.s3.listings import parse_page
 from tests.support.canned import CannedResponse, canned_server, s3_error
 from tests.support.httpd import Fault, Pattern, httpd
@@ -263,3 +263,16 @@ def test_the_check_of_a_bucket_tells_both_times(location: Location) -> None:
     with canned_server(lambda _: skewed) as (endpoint, _), pytest.raises(Failure, match="S3's clock says") as caught:
         check(replace(location, endpoint=endpoint))
     assert f"{theirs:%H:%M}" in caught.value.message
+
+
+def test_what_is_counted_is_bounded_whatever_codes_an_endpoint_sends() -> None:
+    counts = CallCounts()
+    for number in range(10_000):
+        counts.add("GetObject", f"Code{number}")
+        counts.add("GetObject", "x" * 65)
+        counts.add("GetObject", f"line\n{number}")
+    counts.add("GetObject", "Code1")
+    read = counts.read()
+    assert len(read) <= 501
+    assert read["GetObject", "Code1"] == 2
+    assert sum(read.values()) == 30_001

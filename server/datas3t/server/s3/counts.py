@@ -1,11 +1,19 @@
 """How many calls went to S3, for the metrics."""
 
+import re
 import threading
 from collections import Counter
 
 
+_MAX_COUNTS = 500  # S3 itself has some 100 codes; what is configured as one may send any number of them
+_CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
+
+
 class CallCounts:
-    """How many calls to S3 ended, by operation (such as "GetObject") and code ("200", "NoSuchKey", "unreachable")."""
+    """How many calls to S3 ended, by operation (such as "GetObject") and code ("200", "NoSuchKey", "unreachable").
+
+    Codes that are none of S3's, and new ones when there are many already, count as "other".
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -14,6 +22,9 @@ class CallCounts:
     def add(self, operation: str, code: str) -> None:
         """Count a call."""
         with self._lock:
+            is_new = (operation, code) not in self._counts
+            if is_new and (len(self._counts) >= _MAX_COUNTS or not _CODE.fullmatch(code)):
+                code = "other"
             self._counts[operation, code] += 1
 
     def read(self) -> dict[tuple[str, ...], float]:
