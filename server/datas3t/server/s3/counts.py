@@ -4,7 +4,6 @@ import re
 import threading
 from collections import Counter
 
-
 _MAX_COUNTS = 500  # S3 itself has some 100 codes; what is configured as one may send any number of them
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
 
