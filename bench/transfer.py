@@ -65,7 +65,8 @@ class Site:
     def round(self, number: int) -> dict[str, float]:
         """Return the seconds of each contestant's upload and download.
 
-        They take turns in being first. Both download the object that the SDK uploaded. All objects are deleted.
+        The contestants alternate in starting first. Both download the object that the SDK uploaded. In the end all
+        objects are deleted.
         """
         name = f"round-{number}"
         self.client.add_datas3t(name, bucket="local")

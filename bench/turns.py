@@ -33,12 +33,12 @@ class Entrant:
 
 
 class Contestant:
-    """A process that runs one order after the other.
+    """A process that runs methods one after another.
 
     Args:
         kind: The class to run, as `module:Class`.
         arguments: Passed to the class.
-        cache: The cache folder of the SDK; the same as that of this process if it is None.
+        cache: The cache folder of the SDK; that of this process if None.
     """
 
     def __init__(self, kind: str, *arguments: object, cache: Path | None = None) -> None:

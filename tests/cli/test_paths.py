@@ -123,7 +123,7 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_an_output_that_cannot_be_a_file_is_told(
+def test_an_output_that_cannot_be_a_file_is_reported(
     work: Path, output: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(work)
@@ -165,7 +165,7 @@ def test_the_same_files_give_the_same_bytes_and_names_in_any_locale(run: Run, wo
     assert b"donn\xc3\xa9es" in outputs[0][0]
 
 
-def test_a_name_that_is_no_unicode_is_told(run: Run) -> None:
+def test_a_name_that_is_not_unicode_is_reported(run: Run) -> None:
     done = run("datarange", "list", "--datas3t", os.fsdecode(b"\xff"), "--server-url", "http://127.0.0.1:9")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "is not valid Unicode" in done.stderr

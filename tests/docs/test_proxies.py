@@ -1,4 +1,4 @@
-"""The examples of docs/operations.md for proxies, run as they are written but for ports, addresses and certificates."""
+"""The examples of docs/operations.md for proxies, run unchanged except for ports, addresses and certificates."""
 
 import contextlib
 import re

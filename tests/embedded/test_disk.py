@@ -1,4 +1,4 @@
-"""A full disk: `datas3t up` says so, and uploads work again when there is room. Root mounts a small disk for this."""
+"""A full disk: `datas3t up` reports it, and uploads work again when there is space. Needs root, to mount a disk."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Yield a folder that is a disk of 192 MiB."""
+    """Yield the mount point of a disk of 192 MiB."""
     disk = tmp_path / "disk"
     disk.mkdir()
     command: list[str | Path] = ["mount", "-t", "tmpfs", "-o", "size=192m", "tmpfs", disk]
@@ -49,7 +49,7 @@ def test_a_start_on_a_full_disk_says_so(data_dir_on_small_disk: Path, tmp_path: 
     fill(data_dir_on_small_disk.parent / "filler")
     up = start(data_dir_on_small_disk, log=tmp_path / "up.out")
     assert up.wait(90) == 1
-    assert f"the disk of {data_dir_on_small_disk} is full: make room, and start again" in up.log
+    assert f"the disk of {data_dir_on_small_disk} is full: free some space, and start again" in up.log
     assert up.log.count("\n") == 1, up.log
 
 
@@ -66,9 +66,9 @@ def test_uploads_work_again_when_a_full_disk_has_room(
         fill(filler)
         # The journals of SeaweedFS's directories are written into blocks that they have, and then fail.
         wait_until(lambda: not stores(s3, stack) and not stores(s3, stack), what="a failed upload")
-        wait_until(lambda: f"the disk of {data_dir} is full; uploads fail until there is room" in up.log)
+        wait_until(lambda: f"the disk of {data_dir} is full; uploads fail until there is space" in up.log)
         filler.unlink()
-        wait_until(lambda: f"the disk of {data_dir} has room again" in up.log, what="room")
+        wait_until(lambda: f"the disk of {data_dir} has space again" in up.log, what="space")
         assert all(stores(s3, stack, f"folder-{number}/key") for number in range(20))
         with Client(stack["server_url"]) as client:
             client.add_datas3t("later", bucket="local")

@@ -1,4 +1,4 @@
-"""Archives: the scalar, the bulk and the ranged reader must agree, and Python's tarfile with what they accept."""
+"""Fuzzing of archives: the scalar, bulk and ranged readers must agree, and tarfile must read what they accept."""
 
 import io
 import random
@@ -20,7 +20,7 @@ _VALUES = (0, 32, 46, 47, 48, 55, 57, 61, 103, 120, 127, 128, 255)
 
 @contextmanager
 def target() -> Iterator[Try]:
-    """Yield the target. The bulk reader is used from the first entry on, in small windows."""
+    """Yield the target. Make the bulk reader start at the first entry, with small windows."""
     with (
         tempfile.TemporaryDirectory() as folder,
         replaced((tar, "_SAMPLE", 1), (tar, "_NUMPY_FROM", 0), (bulk, "_WINDOW", 20 << 10), (bulk, "_BATCH", 50)),
@@ -52,7 +52,7 @@ def _check(source: random.Random, raw: bytes, path: Path, damaged: bool) -> None
         tar.check_entry(raw[each.position : each.content.start], each, expected.first_key + number)
         for number, each in enumerate(entries)
     ]
-    # tarfile refuses, or takes for the end, headers with damage in fields that mean nothing here.
+    # tarfile refuses headers with damage in fields that the readers ignore, or stops at them.
     found = _by_tarfile(raw)
     assert damaged or len(found) == len(entries), f"tarfile finds {len(found)} of {len(entries)} entries"
     for (name, content), own_name, each in zip(found, names, entries, strict=False):
@@ -70,7 +70,7 @@ def _scanned(scan: Callable[[], tar.Contents]) -> tar.Contents | str:
 
 def _exactly(raw: bytes) -> Read:
     def read(start: int, stop: int) -> bytes:
-        assert 0 <= start <= stop <= len(raw), "a reader asks for bytes outside of the archive"
+        assert 0 <= start <= stop <= len(raw), "a reader requested bytes outside of the archive"
         return raw[start:stop]
 
     return read
@@ -90,7 +90,7 @@ def _by_tarfile(raw: bytes) -> list[tuple[str, bytes]]:
 
 
 def _prefixed(raw: bytes, each: index.Entry) -> bool:
-    """Whether the header has a prefix that counts for tarfile alone, which does not look at the magic."""
+    """Whether the header has a prefix that only tarfile applies, because it does not check the magic."""
     main = each.content.start - 512
     return raw[main + 345] != 0 and raw[main + 257 : main + 263] != b"ustar\0"
 
@@ -117,7 +117,7 @@ def _archive(source: random.Random) -> tuple[bytes, bool]:
 
 
 def _entry(source: random.Random, key: int, extension: bytes, unusual: float) -> bytes:
-    """Return the blocks of an entry, in any dialect, with unusual headers in some."""
+    """Return the blocks of an entry, in any dialect, sometimes with unusual headers."""
     name = b"%020d.%s" % (key, extension)
     content = source.randbytes(source.choice((0, 1, 100, 511, 512, 513, 2000)))
     main = name[:100]
@@ -136,7 +136,7 @@ def _entry(source: random.Random, key: int, extension: bytes, unusual: float) ->
 
 
 def _header(source: random.Random, name: bytes, content: bytes) -> bytes:
-    """Return an extended header, perhaps one that is not allowed."""
+    """Return an extended header, which may be one that is not allowed."""
     kind = source.choice((b"x", b"x", b"g", b"L", b"K"))
     if kind in (b"L", b"K"):
         return entry(b"././@LongLink", source.choice((name, name[:30], b"")) + b"\0", kind=kind, magic=b"ustar  \0")
@@ -151,7 +151,7 @@ def _header(source: random.Random, name: bytes, content: bytes) -> bytes:
 
 
 def _renew_checksum(raw: bytearray, at: int) -> None:
-    """Give the block at this byte the checksum of a header."""
+    """Write the right checksum into the header block at this position."""
     block = raw[at : at + 512]
     if len(block) == 512:
         block[148:156] = b" " * 8

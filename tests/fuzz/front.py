@@ -1,4 +1,4 @@
-"""The front end: REST bodies, gRPC messages, and bytes that are neither. Servicers are small, without a database."""
+"""Fuzzing of the front end: REST bodies, gRPC messages and arbitrary bytes, on servicers without a database."""
 
 import json
 import random
@@ -37,8 +37,8 @@ _METHODS = (
     ("DatarangeService", "PresignDownload", v1.PresignDownloadRequest(datas3t_name="n", last_datapoint=7)),
     ("ImportService", "Import", v1.ImportRequest(bucket_name="b")),
 )
-_HELD = ("wait", "break")  # names at which the servicers wait or crash on purpose
-_OUR_FAULT = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED)
+_SPECIAL_NAMES = ("wait", "break")  # names for which the test servicers wait or crash
+_SERVER_ERRORS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED)
 _LINES = (
     b"GET /healthz HTTP/1.1", b"POST /api/bucket HTTP/1.1", b"GET  / HTTP/1.1", b"GET / HTTP/1.0", b"get / http/1.1",
     b"GET http://x/ HTTP/1.1", b"OPTIONS * HTTP/1.1", b"GET /\xff HTTP/1.1", b"CONNECT a:1 HTTP/1.1",
@@ -54,7 +54,7 @@ _HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 @contextmanager
 def rest() -> Iterator[Try]:
-    """Yield the target of REST bodies: none may be the server's fault, and every refusal says why."""
+    """Yield the target of REST bodies: no body may cause a 5xx status, and every error has a code and a message."""
     with running_front() as front:
 
         def attempt(source: random.Random, note: Note) -> None:
@@ -75,7 +75,7 @@ def rest() -> Iterator[Try]:
 
 @contextmanager
 def grpc_messages() -> Iterator[Try]:
-    """Yield the target of gRPC messages: bytes that do not parse are the client's fault."""
+    """Yield the target of gRPC messages: no bytes may cause an error of the server."""
     with running_front() as front, front.channel() as channel:
 
         def attempt(source: random.Random, note: Note) -> None:
@@ -84,10 +84,10 @@ def grpc_messages() -> Iterator[Try]:
             for _ in range(source.randint(0, 4)):
                 _change(source, raw)
             note((service, method, bytes(raw)))
-            if any(name.encode() in raw for name in _HELD):
+            if any(name.encode() in raw for name in _SPECIAL_NAMES):
                 return
             code, details = _called(channel, f"/datas3t.v1.{service}/{method}", bytes(raw))
-            assert code not in _OUR_FAULT, details
+            assert code not in _SERVER_ERRORS, details
             assert "Traceback" not in details
 
         yield attempt
@@ -95,15 +95,15 @@ def grpc_messages() -> Iterator[Try]:
 
 @contextmanager
 def edge() -> Iterator[Try]:
-    """Yield the target of odd bytes in HTTP/1.1 and HTTP/2: each connection ends, and others are served."""
+    """Yield the target of malformed HTTP/1.1 and HTTP/2: each connection ends, and the server still serves others."""
     with running_front() as front:
 
         def attempt(source: random.Random, note: Note) -> None:
             raw = _http2(source) if source.random() < 0.5 else _http1(source)
             note(raw)
-            answer = front.send_raw(raw, half_close=True)
-            assert b"Traceback" not in answer
-            _served(front)
+            received = front.send_raw(raw, half_close=True)
+            assert b"Traceback" not in received
+            _check_serves(front)
 
         yield attempt
 
@@ -119,9 +119,9 @@ def _called(channel: grpc.Channel, method: str, raw: bytes) -> tuple[grpc.Status
     return grpc.StatusCode.OK, ""
 
 
-def _served(front: RunningFront) -> None:
+def _check_serves(front: RunningFront) -> None:
     response = front.request("GET", "/healthz")
-    assert response.status == 200, f"/healthz then answers {response.status}"
+    assert response.status == 200, f"/healthz then responded {response.status}"
 
 
 def _quoted(path: str) -> str:
@@ -178,7 +178,7 @@ def _text(source: random.Random) -> str:
     text = "".join(
         source.choice((*string.printable, "\ud800", "é", "\0", "\u202e")) for _ in range(source.randrange(9))
     )
-    return "x" if text in _HELD else text
+    return "x" if text in _SPECIAL_NAMES else text
 
 
 def _change(source: random.Random, raw: bytearray) -> None:
@@ -194,7 +194,7 @@ def _change(source: random.Random, raw: bytearray) -> None:
 
 
 def _http1(source: random.Random) -> bytes:
-    """Return one or more HTTP/1.1 requests with an oddity or several."""
+    """Return one or more HTTP/1.1 requests with unusual or malformed parts."""
     long = b"GET /" + b"a" * source.choice((10, 9000, 70_000)) + b" HTTP/1.1"
     line = source.choice((*_LINES, long))
     end = source.choice((b"\r\n", b"\r\n", b"\n", b"\r"))
@@ -209,7 +209,7 @@ def _http1(source: random.Random) -> bytes:
 
 
 def _http2(source: random.Random) -> bytes:
-    """Return an HTTP/2 preface, perhaps cut or changed, and frames with any content."""
+    """Return an HTTP/2 preface, sometimes cut short, and frames with random content."""
     raw = bytearray(_HTTP2 if source.random() < 0.9 else _HTTP2[: source.randrange(len(_HTTP2))])
     for _ in range(source.randrange(8)):
         payload = source.choice((b"", source.randbytes(source.randrange(40)), bytes(8), b"\x82\x86\x84\x41\x01x"))

@@ -1,4 +1,4 @@
-"""Exceptions at any line of the engine: the operation raises them or returns the right bytes, and so does the next."""
+"""Fuzzing of exceptions at any line of the engine: it raises or returns the right bytes, and the next call works."""
 
 import random
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.transport.test_interrupts import CONTENT, ENGINE, EXPECTED, Operation
 
 @contextmanager
 def target() -> Iterator[Try]:
-    """Yield the target: an exception at one line, at one of the times that it runs."""
+    """Yield the target: an exception at a random line, in one of its executions."""
     known: dict[Operation, list[Place]] = {}
     with httpd({"/a": CONTENT}) as server, replaced((policy, "_FIRST_PAUSE", 0.001), (get, "_BATCH", 10_000)):
 

@@ -1,4 +1,4 @@
-"""Fuzz loops: random inputs from a seed, for some seconds, each checked against what must always hold.
+"""Fuzz loops: try random inputs from a seed for some seconds, and check that invariants hold for each.
 
     python -m tests.fuzz.loop --seconds 60 --seed 1                                (make fuzz SECONDS=60 SEED=1)
     python -m tests.fuzz.loop --target archives --seed 1 --case 123                (one input again)
@@ -18,19 +18,19 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TypeAlias
 
 Try: TypeAlias = Callable[[random.Random, "Note"], None]
-"""A function that makes an input, notes it, and raises if something does not hold."""
+"""A function that makes an input, records it, and raises if an invariant does not hold."""
 Note: TypeAlias = Callable[[object], None]
-"""A function that takes the input that is about to be tried."""
+"""A function that records the input that is about to be tried."""
 
 _SHOWN = 20_000  # characters of an input that are printed
 
 
 class FindingError(AssertionError):
-    """An input for which something does not hold. The message has the input, and how to try it again."""
+    """An input breaks an invariant. The message has the input, and the command that tries it again."""
 
 
 def targets() -> dict[str, Callable[[], AbstractContextManager[Try]]]:
-    """Return all targets by name: functions that set one up for the block of a `with`."""
+    """Return all targets by name: functions that return its context manager."""
     from tests.fuzz import archives, front, interrupts
 
     return {
@@ -46,7 +46,7 @@ def fuzz(name: str, attempt: Try, seed: int, seconds: float, first_case: int = 0
     """Try inputs for some seconds, at least one, and return their number.
 
     Raises:
-        FindingError: Something does not hold for an input.
+        FindingError: An input breaks an invariant.
     """
     end = time.monotonic() + seconds
     for case in itertools.count(first_case):
@@ -54,7 +54,7 @@ def fuzz(name: str, attempt: Try, seed: int, seconds: float, first_case: int = 0
         try:
             attempt(random.Random(f"{seed} {name} {case}"), noted.append)
         except Exception as error:
-            shown = "\n".join(repr(each)[:_SHOWN] for each in noted) or "none was noted"
+            shown = "\n".join(repr(each)[:_SHOWN] for each in noted) or "none was recorded"
             raise FindingError(
                 f"{name}, seed {seed}, case {case}: {type(error).__name__}: {error}\n"
                 f"again: python -m tests.fuzz.loop --target {name} --seed {seed} --case {case}\ninput:\n{shown}"
@@ -78,7 +78,7 @@ def replaced(*changes: tuple[object, str, object]) -> Iterator[None]:
 
 
 def main() -> int:
-    """Run the targets one after the other, in equal shares of the time; return the exit code."""
+    """Run the targets one after another for equal times, and return the exit code."""
     known = targets()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60, help="for all targets together")

@@ -1,4 +1,4 @@
-"""A few seconds of each fuzz loop, and tests that they would notice something."""
+"""A few seconds of each fuzz loop, and tests that the loops detect errors."""
 
 import random
 import re

@@ -36,7 +36,7 @@ def versioned(site: Site) -> Site:
 
 
 def versions(site: Site) -> list[str]:
-    """Return the keys of all versions and delete markers, but for the foreign ones."""
+    """Return the keys of all versions and delete markers, except for the foreign ones."""
     page = site.s3.list_object_versions(Bucket=site.bucket)
     assert sum(each["Key"] == "foreign" for each in page.get("Versions", ())) == 2
     keys = [each["Key"] for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ()))]

@@ -91,25 +91,25 @@ def test_a_bucket_takes_a_bounded_number_of_calls_and_others_go_on() -> None:
     with ThreadPoolExecutor(len(calls)) as pool:
 
         def passing(call: Call) -> None:
-            with working_on(call), gate.passed(here), gate.passed(here):
+            with working_on(call), gate.admitted(here), gate.admitted(here):
                 call_ended = Waiting(call)
                 call_ended.wait()
 
         passed = [pool.submit(passing, call) for call in calls[:-1]]
-        wait_until(lambda: gate._passed.total() + gate._waiting.total() == PER_BUCKET + WAITING, what="the calls")
+        wait_until(lambda: gate._admitted.total() + gate._waiting.total() == PER_BUCKET + WAITING, what="the calls")
         with working_on(calls[-1]):
-            with pytest.raises(Failure, match="too many calls wait for S3 at http://here"), gate.passed(here):
+            with pytest.raises(Failure, match="too many calls wait for S3 at http://here"), gate.admitted(here):
                 pass
-            with gate.passed(there):
+            with gate.admitted(there):
                 pass
-        with gate.passed(here):
+        with gate.admitted(here):
             pass  # no client waits for this: the reaper
         for call in calls:
             call.end(caller_left())
         for each in passed:
             with pytest.raises(Failure, match="the client cancelled"):
                 each.result(20)
-    assert not gate._passed
+    assert not gate._admitted
     assert not gate._waiting
     assert not gate._requests
 
@@ -117,19 +117,19 @@ def test_a_bucket_takes_a_bounded_number_of_calls_and_others_go_on() -> None:
 def test_threads_of_one_call_that_wait_together_count_once() -> None:
     gate, here = Gate(), location("http://here")
     holders, changes = [Call(60) for _ in range(PER_BUCKET)], list[int]()
-    helped = Call(60, step_aside=lambda: changes.append(-1), step_back=lambda: changes.append(1))
+    helped = Call(60, release_slot=lambda: changes.append(-1), take_slot=lambda: changes.append(1))
     with ThreadPoolExecutor(PER_BUCKET + 4) as pool:
 
         def passing(call: Call) -> None:
-            with working_on(call), gate.passed(here):
+            with working_on(call), gate.admitted(here):
                 Waiting(call).wait()
 
         def helping() -> None:
-            with working_on(helped), gate.passed(here):
+            with working_on(helped), gate.admitted(here):
                 pass
 
         held = [pool.submit(passing, call) for call in holders]
-        wait_until(lambda: gate._passed.total() == PER_BUCKET, what="the calls")
+        wait_until(lambda: gate._admitted.total() == PER_BUCKET, what="the calls")
         helpers = [pool.submit(helping) for _ in range(4)]
         wait_until(lambda: gate._waiters.total() == 4, what="the threads of one call")
         assert gate._waiting.total() == 1
@@ -140,7 +140,7 @@ def test_threads_of_one_call_that_wait_together_count_once() -> None:
         for each in held:
             with pytest.raises(Failure, match="the client cancelled"):
                 each.result(20)
-    assert not gate._passed
+    assert not gate._admitted
     assert not gate._waiting
     assert not gate._waiters
     assert not gate._requests

@@ -1,4 +1,4 @@
-"""The whole life of a dataset on S3 servers that differ: one test, run against each of them."""
+"""The whole life of a dataset, tested on each of several different S3 servers."""
 
 import contextlib
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def servers(services: "Services", tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(params=["seaweedfs", "moto", "nanio", *WAYS])
 def store(request: pytest.FixtureRequest, servers: dict[str, Store]) -> Iterator[Store]:
-    """Return one of the servers, or SeaweedFS with the ways of another store."""
+    """Return one of the servers, or SeaweedFS behind a proxy that behaves like another store."""
     name: str = request.param
     if name in servers:
         yield servers[name]
@@ -72,7 +72,7 @@ def bucket(store: Store) -> str:
 def two_servers(
     services: "Services", databases: DatabasePool, tmp_path_factory: pytest.TempPathFactory
 ) -> "Iterator[tuple[Server, Server]]":
-    """Return two servers that have nothing in common."""
+    """Return two servers with separate databases."""
     with contextlib.ExitStack() as running:
         first, second = (
             running.enter_context(
@@ -107,7 +107,7 @@ def test_the_whole_life_of_a_dataset(
         "secret_key": store.secret_key,
     }
     small = [sample(tmp_path / f"{first}.tar", first, *[3000] * 20) for first in (1, 21, 41)]
-    large = sample(tmp_path / "large.tar", 61, *[MIB // 2] * 50)  # goes up in two parts
+    large = sample(tmp_path / "large.tar", 61, *[MIB // 2] * 50)  # uploaded in two parts
     other = sample(tmp_path / "other.tar", 201, 3000)
     contents = {key: content for each in (*small, large) for key, content in each.contents.items()}
     with Client(two_servers[0].url) as client, Client(two_servers[1].url) as second, store.client() as s3:
@@ -140,7 +140,7 @@ def test_the_whole_life_of_a_dataset(
 
 
 def upload_in_two_runs(client: Client, name: str, archive: Sample) -> None:
-    """Upload an archive, and break it off as soon as some of it was sent."""
+    """Upload an archive: interrupt the first run after some bytes were sent, and resume in a second run."""
 
     def interrupt(phase: str, current: int, _total: int) -> None:
         if phase == "upload" and current > 0:

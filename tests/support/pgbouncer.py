@@ -25,7 +25,7 @@ def program() -> str | None:
 
 @contextlib.contextmanager
 def running(database: str, pool_size: int) -> Iterator[str]:
-    """Yield the URL of a database by way of PgBouncer, which keeps `pool_size` connections for all clients."""
+    """Yield the URL of a PgBouncer in front of the database, which keeps `pool_size` connections for all clients."""
     found = program()
     assert found is not None, MISSING
     server = urlsplit(database)

@@ -39,7 +39,7 @@ def small(engine: Engine, server: Httpd) -> bytes:
 
 
 def retried(engine: Engine, server: Httpd) -> bytes:
-    """Fetch small ranges, some of which must be requested again."""
+    """Fetch small ranges; some requests fail and must be repeated."""
     server.plan(Fault(status=500), Fault(cut_after=50), Fault(reset=True))
     return small(engine, server)
 

@@ -85,7 +85,7 @@ def test_the_error_names_the_variable_whose_certificates_count(
         get(server)
 
 
-def test_https_to_a_plain_port_is_told() -> None:
+def test_https_to_a_plain_port_is_reported() -> None:
     with httpd({}) as plain, Engine() as engine:
         request = Request("GET", plain.url.replace("http:", "https:") + "/a", 0, 8)
         with pytest.raises(TransferError, match="plain HTTP, write http://"):

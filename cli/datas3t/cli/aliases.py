@@ -1,4 +1,4 @@
-"""The spellings of the earlier system's command line. They work as before; help does not list them."""
+"""The spellings of the earlier system's command line. They are hidden from the help."""
 
 import copy
 from typing import Any
@@ -9,7 +9,7 @@ from datas3t.cli import aggregate, datarange, datas3t
 
 
 def add_to(cli: click.Group) -> None:
-    """Add the spellings to the top level and to `datarange`."""
+    """Add the old spellings to the top level and to `datarange`."""
     for name, command in (
         ("add", datas3t.add),
         ("list", datas3t.list_),
@@ -31,7 +31,7 @@ def _hidden(command: click.Command) -> click.Command:
 
 
 def _optimize_all() -> click.Command:
-    """Return `optimize --all` as a command without the choice of datas3ts."""
+    """Return `optimize --all` as a command without options that select datas3ts."""
     optimize = copy.copy(aggregate.optimize)
     run = optimize.callback
     assert run is not None

@@ -6,7 +6,7 @@ from datas3t.cli import completion, options, output
 
 
 def _read_secret(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the option's value, or for `-` the line that standard input has."""
+    """Return the option's value, or for `-` the line on standard input."""
     return output.secret("Secret key") if value == "-" and not context.resilient_parsing else value
 
 

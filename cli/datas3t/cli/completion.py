@@ -1,4 +1,4 @@
-"""`datas3t completion`: a shell's script for completion, and the names that it completes."""
+"""`datas3t completion`: the completion script for a shell, and the names that it completes."""
 
 import os
 import time
@@ -10,15 +10,15 @@ from click.shell_completion import get_completion_class, shell_complete
 
 from datas3t.archive.names import valid_name
 
-VARIABLE = "_DATAS3T_COMPLETE"  # the script sets it when it asks for completions
+VARIABLE = "_DATAS3T_COMPLETE"  # set by the script when it requests completions
 
-_SECONDS = 1.0  # to ask the server for names; the user waits meanwhile
+_SECONDS = 1.0  # time limit for getting names from the server, because the user waits for them
 
 Names = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def complete(command: click.Command, instruction: str) -> int:
-    """Print the completions that a shell's script has asked for, and return the exit code.
+    """Print the completions that the shell's script requested, and return the exit code.
 
     Nothing is printed to standard error: it would appear in the middle of the line that the user is typing.
     """

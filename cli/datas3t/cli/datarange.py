@@ -51,7 +51,7 @@ def pack(first: int | None, after: str | None, archive: str, source: Sequence[st
             first = client.next_key(after)
     with paths.to_write(archive) as file, output.bars() as progress:
         done = pack_files(source, file, first=1 if first is None else first, progress=progress)
-    _tell(archive, f"datapoints {done.first} to {done.last}, {output.size(done.size)}")
+    _print_summary(archive, f"datapoints {done.first} to {done.last}, {output.size(done.size)}")
     if archive != paths.STANDARD:
         output.note(f"The keys and paths of the files are in {done.names}")
 
@@ -117,7 +117,7 @@ def download_tar(
             chunk_size=chunk_size,
             progress=progress,
         )
-    _tell(archive, output.size(done.size))
+    _print_summary(archive, output.size(done.size))
     output.note(_duration_and_rate(done.size, time.monotonic() - began))
 
 
@@ -207,8 +207,8 @@ def _duration_and_rate(size: int, seconds: float) -> str:
     return f"{seconds:.1f} s, {output.size(int(size / max(seconds, 0.001)))}/s"
 
 
-def _tell(archive: str, text: str) -> None:
-    """Print what an archive is, away from the archive itself."""
+def _print_summary(archive: str, text: str) -> None:
+    """Print the summary of an archive: to standard error if the archive goes to standard output."""
     if archive == paths.STANDARD:
         output.note(f"standard output: {text}")
     else:

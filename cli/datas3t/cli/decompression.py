@@ -1,4 +1,4 @@
-"""`cat-range --decompress`: the content of a datapoint, decompressed as its extension says."""
+"""`cat-range --decompress`: decompress the content of a datapoint according to its extension."""
 
 import bz2
 import gzip
@@ -17,10 +17,10 @@ _ZSTD_PIECE = 4096  # compressed bytes, which become at most 128 MB
 def decompressed(name: str, content: bytes) -> Iterator[bytes]:
     """Yield the decompressed content of the datapoint whose entry has this name, piece by piece.
 
-    A content whose extension is none of a compressor is yielded as it is.
+    Content whose extension is not that of a compressor is yielded unchanged.
 
     Raises:
-        ClickException: The content is damaged, or nothing is installed that decompresses it.
+        ClickException: The content is damaged, or the package that decompresses it is not installed.
     """
     decompress = _BY_EXTENSION.get(name.rpartition(".")[2].lower())
     if decompress is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Numbers longer than this are rejected by their length: Python refuses to convert very long ones.
+# Longer numbers are rejected by their length, because Python refuses to convert very long ones.
 _MAX_DIGITS = 99
 
 
@@ -86,7 +86,7 @@ DURATION = Duration()
 
 
 class List(click.ParamType[tuple[str, ...]]):
-    """One or several texts, with commas between them."""
+    """One or several texts, separated by commas."""
 
     name = "list"
 
@@ -107,7 +107,7 @@ def check_range(first: int, last: int) -> None:
 
 
 def server_url(envvar: str | None = None, *, hidden: bool = False) -> Callable[[Command], Command]:
-    """Return a decorator that adds `--server-url`, which every group and command takes: the last one given counts.
+    """Return a decorator that adds `--server-url`. Every group and command accepts it, and the last one given is used.
 
     Only the top-level group passes `envvar`. If a sub-command also read the environment, its value would replace the
     one given before the sub-command. It is `hidden` in the help of commands that need no server.

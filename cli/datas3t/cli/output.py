@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int], None]
 
 _NOT_IN_BYTES = frozenset(("plan", "check"))  # the phases whose progress counts items, not bytes
 
-# The extra that installs a module: commands that need more than the client name it in their error.
+# The extra that installs a module, for the error message of commands that need more than the client.
 _EXTRAS = {
     "aiohttp": "server",
     "boto3": "server",
@@ -38,7 +38,7 @@ _EXTRAS = {
 def result(text: str) -> None:
     """Print a line of the result to standard output.
 
-    Bytes of a file's name that are no Unicode stay as they are in a pipe, and are escaped on a terminal.
+    Bytes of a file's name that are not valid Unicode are unchanged in a pipe, and escaped on a terminal.
     """
     click.echo(os.fsencode(escaped(text, keep_bytes=not sys.stdout.isatty())))
 
@@ -95,7 +95,7 @@ def confirmed(question: str, *, force: bool, purge_versions: bool = False) -> bo
     Any other answer prints that nothing was changed. With `purge_versions`, `force` does not replace the answer.
 
     Raises:
-        ClickException: Standard input has ended, so that nobody can answer.
+        ClickException: Standard input has ended, so there is no answer.
     """
     if force and not purge_versions:
         return True
@@ -114,7 +114,7 @@ def confirmed(question: str, *, force: bool, purge_versions: bool = False) -> bo
 
 
 def secret(name: str) -> str:
-    """Return the line that standard input has; on a terminal, ask for it and do not show it.
+    """Return the line on standard input; on a terminal, prompt for it without echo.
 
     Raises:
         ClickException: Standard input is empty.
@@ -163,7 +163,7 @@ def bars() -> Iterator[Progress | None]:
 
 
 def _amount(phase: str, current: int, total: int) -> str:
-    if total <= 1:  # a phase without steps is either done or not
+    if total <= 1:  # a phase without steps only shows whether it is done
         return ""
     return f"{current} of {total}" if phase in _NOT_IN_BYTES else f"{size(current)} of {size(total)}"
 

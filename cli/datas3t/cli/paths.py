@@ -1,4 +1,4 @@
-"""Paths on the command line. `-` is standard input or output where that can be, and refused where it cannot."""
+"""Paths on the command line. `-` is standard input or output where that is supported, and refused elsewhere."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ class _Named(click.Path):
         return super().convert(value, param, ctx)
 
 
-# Text, because a Path drops the slash at the end that says that a folder is meant.
+# A string, because a Path drops the slash at the end, which marks a folder.
 FILE = click.Path()
 SOURCE = _Named()
 FOLDER = _Named(path_type=Path, file_okay=False)
@@ -35,7 +35,7 @@ FOLDER = _Named(path_type=Path, file_okay=False)
 
 @contextmanager
 def to_read(file: str) -> Iterator[str]:
-    """Yield the path of a file to read; for `-` that of a temporary one with what standard input has."""
+    """Yield the path of a file to read; for `-` that of a temporary file with the content of standard input."""
     if file != STANDARD:
         yield file
         return
@@ -50,7 +50,7 @@ def to_read(file: str) -> Iterator[str]:
 
 @contextmanager
 def to_write(file: str) -> Iterator[str]:
-    """Yield the path of a file to write; for `-` that of a temporary one, which then goes to standard output."""
+    """Yield the path of a file to write; for `-` that of a temporary file, which is then copied to standard output."""
     if file != STANDARD:
         yield file
         return
@@ -64,7 +64,7 @@ def to_write(file: str) -> Iterator[str]:
 
 
 def refuse_empty(arguments: list[str]) -> None:
-    """Raise UsageError if an argument is empty, as it is where a variable of a script is not set."""
+    """Raise UsageError if an argument is empty, for example because a variable of a script is not set."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
         option = argument.removesuffix("=") if argument.startswith("--") and argument.endswith("=") else ""
         if not argument or (option and "=" not in option):

@@ -1,8 +1,8 @@
 """Datas3t: a handle of one datas3t, which reads its datapoints straight from S3.
 
 The server is asked for the dataranges and their presigned URLs at the first use, and again only when the URLs are about
-to expire. The index of a datarange tells where a datapoint is stored; what is read is checked against the header of its
-entry.
+to expire. The index of a datarange says where a datapoint is stored, and the header of each entry that is read is
+checked.
 """
 
 from collections.abc import Iterable, Iterator

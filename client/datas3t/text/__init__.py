@@ -1,29 +1,29 @@
-"""Text from elsewhere, such as names of objects and files and messages of servers, as a terminal or a log may show it.
+"""Escaping of external text, such as object names and messages of servers, for terminals and logs.
 
-A name may hold line feeds, escape sequences of terminals, and marks that make text read from right to left. Shown as
-they are, they forge lines, hide other text or change the terminal.
+A name may contain line feeds, escape sequences of terminals, and marks that change the direction of text. Unescaped,
+they could forge lines, hide other text or change the state of the terminal.
 """
 
 import re
 
-# Control characters; line and paragraph separators; marks and formats without a look of their own, among them all that
-# change the direction of text. The two joiners are left: emoji and some scripts need them.
+# Control characters; line and paragraph separators; invisible marks and format characters, including all that change
+# the direction of text. The two joiners are not included, because emoji and some scripts need them.
 _UNSAFE = (
     r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U000e0000-\U000e007f"
 )
-_UNDECODABLE = r"\udc80-\udcff"  # bytes of a file's name that are no Unicode, as Python keeps them
+_UNDECODABLE = r"\udc80-\udcff"  # bytes of a file's name that are not valid Unicode, as Python represents them
 _UNSAFE_CHARACTER = re.compile(rf"[{_UNSAFE}\ud800-\udfff]")
 _UNSAFE_BUT_FOR_BYTES = re.compile(rf"(?![{_UNDECODABLE}])[{_UNSAFE}\ud800-\udfff]")
 
 
 def escaped(text: str, *, keep: str = "", keep_bytes: bool = False) -> str:
-    r"""Return the text in one line, with each unsafe character as its escape: `\n`, `\x1b`, `\u202e`.
+    r"""Return the text on one line, with each unsafe character replaced by its escape sequence: `\n`, `\x1b`, `\u202e`.
 
     Args:
-        text: Anything. What is escaped already stays as it is.
-        keep: Unsafe characters that are left, such as the line feeds of a text of ours.
-        keep_bytes: Leave bytes that are no Unicode, which `os.fsencode` restores.
+        text: Any text. Escape sequences in it are not escaped again.
+        keep: Unsafe characters that are not escaped, such as the line feeds of a text with several lines.
+        keep_bytes: Do not escape bytes that are not valid Unicode, so that `os.fsencode` can restore them.
     """
     if text.isprintable():
         return text
@@ -32,7 +32,7 @@ def escaped(text: str, *, keep: str = "", keep_bytes: bool = False) -> str:
 
 
 def escaped_json(text: str) -> str:
-    r"""Return a JSON text that means the same, with each unsafe character in its strings as `\u202e`."""
+    r"""Return an equivalent JSON text, with each unsafe character in its strings escaped as in `\u202e`."""
     return _UNSAFE_CHARACTER.sub(lambda found: found[0] if found[0] == "\n" else _json_escape(found[0]), text)
 
 

@@ -27,7 +27,7 @@ _TRANSLATED = tuple(map(IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48")
 def is_link_local(address: str) -> bool:
     """Return whether an address of IPv4 or IPv6 is link-local, or leads to one that is.
 
-    There is no S3 at such addresses, but the service that hands out a cloud machine's credentials (169.254.169.254).
+    No S3 has such an address, but the service that hands out a cloud machine's credentials (169.254.169.254).
     """
     try:
         parsed = ip_address(address.partition("%")[0])

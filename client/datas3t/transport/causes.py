@@ -12,7 +12,7 @@ import pycurl
 
 from datas3t.transport.trust import ca_bundle
 
-_SKEW = 60.0  # seconds by which clocks may differ before a message says so
+_SKEW = 60.0  # seconds by which clocks may differ before a message mentions it
 _TITLE = re.compile(rb"<title>([^<]{1,200})</title>", re.IGNORECASE)
 _SERVER_TIME = re.compile(rb"<ServerTime>([0-9TZ:.+-]{10,40})</ServerTime>")
 _WANTS_TLS = re.compile(rb"HTTP request (was sent )?to (an )?HTTPS", re.IGNORECASE)
@@ -34,7 +34,7 @@ class Validity(NamedTuple):
 
 
 def validity(url: str) -> Validity | None:
-    """Return when a URL is valid, which its query tells; None for a URL that has no end."""
+    """Return when a URL is valid, according to its query; None for a URL that does not expire."""
     query = parse_qs(urlsplit(url).query)
     try:
         signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
@@ -50,7 +50,7 @@ def is_over(url: str, headers: Mapping[str, str]) -> bool:
 
 
 def refusal(status: int, code: str, headers: Mapping[str, str], body: bytes) -> str:
-    """Return what a response with an error status says. The body may be a page of a proxy, of which a title is told."""
+    """Return what a response with an error status says. If the body is a page of HTML, include its title."""
     if code:
         return f"S3 returned {status} {code}"
     if _WANTS_TLS.search(body):
@@ -75,8 +75,8 @@ def clocks(code: str, url: str, headers: Mapping[str, str], body: bytes, *, is_n
         body: Its body.
         is_new: Whether the URL was signed just now, to replace one that was refused.
     """
-    told = _SERVER_TIME.search(body)
-    theirs, ours, valid = _time_of(told[1]) if told else _clock_of(headers), time.time(), validity(url)
+    match = _SERVER_TIME.search(body)
+    theirs, ours, valid = _time_of(match[1]) if match else _clock_of(headers), time.time(), validity(url)
     if theirs is None:
         return "; the clocks of S3 and of the signer differ too much" if code == "RequestTimeTooSkewed" else ""
     by_url = is_new and valid is not None and not valid.start - _SKEW <= theirs <= valid.end

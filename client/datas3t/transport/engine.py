@@ -42,7 +42,7 @@ class Engine:
         connections: How many connections all calls together have, apart from one for each call. By default 512, or
             half of the file descriptors that the process may have, if that is less. The more calls run concurrently,
             the fewer connections each of them gets.
-        link_local: Whether it connects to link-local addresses. A server that is told its endpoints by others must
+        link_local: Whether it connects to link-local addresses. A server that gets its endpoints from others must
             not: the credentials of a cloud's machine are there.
         buffer_size: Bytes that each call may read, or send, at a time. Many concurrent calls need small buffers.
 

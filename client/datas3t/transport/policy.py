@@ -98,7 +98,7 @@ def meaning_of_status(method: str, status: int, code: str, *, is_over: bool = Fa
     Args:
         method: The method of the request.
         status: The status, 300 or more.
-        code: S3's error code; "" if there is none.
+        code: S3's error code, or "".
         is_over: Whether the time of the presigned URL is over. Stores answer such a URL with several statuses.
     """
     expired = Meaning.EXPIRED if is_over and 400 <= status < 500 else Meaning.FINAL

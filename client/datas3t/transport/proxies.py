@@ -1,4 +1,4 @@
-"""Which connections go through a proxy: never those to this machine, otherwise as libcurl reads the environment."""
+"""The choice of a proxy: none for connections to this machine, otherwise as libcurl reads the environment."""
 
 import os
 from ipaddress import IPv6Address, ip_address
@@ -8,7 +8,7 @@ _LOOPBACK = ("localhost", "127.0.0.0/8", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, a name or an address without brackets, is this machine."""
+    """Return whether a host is this machine. It is a name, or an address without brackets."""
     host = host.rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -21,7 +21,7 @@ def is_loopback(host: str) -> bool:
 
 
 def hosts_without_proxy() -> str:
-    """Return what no_proxy says, in libcurl's spelling, with loopback added."""
+    """Return the value of no_proxy in libcurl's syntax, with loopback added."""
     listed = _first("no_proxy", "NO_PROXY")[1]
     return listed if listed.strip() == "*" else ",".join([*filter(None, [listed]), *_LOOPBACK])
 
@@ -29,7 +29,7 @@ def hosts_without_proxy() -> str:
 def proxy_variable(url: str) -> str:
     """Return the variable that names the proxy of libcurl's connections to a URL, or "" if they are direct."""
     scheme = urlsplit(url).scheme
-    # A server knows HTTP_PROXY as a header of a request, so libcurl reads that one in lower case only.
+    # CGI servers set HTTP_PROXY from the header Proxy of a request, so libcurl reads only http_proxy.
     upper = [] if scheme == "http" else [f"{scheme}_proxy".upper()]
     return _variable(url, [f"{scheme}_proxy", *upper, "all_proxy", "ALL_PROXY"], ["no_proxy", "NO_PROXY"])
 
@@ -47,5 +47,5 @@ def _variable(url: str, proxies: list[str], exceptions: list[str]) -> str:
 
 
 def _first(*names: str) -> tuple[str, str]:
-    """Return the first of these variables that has a value, with its value, or two empty texts."""
+    """Return the first of these variables that has a value, with its value, or two empty strings."""
     return next(((name, value) for name in names if (value := os.environ.get(name))), ("", ""))

@@ -1,7 +1,7 @@
-"""Callbacks from which no exception escapes into libcurl.
+"""Callbacks for libcurl that never raise an exception.
 
-pycurl prints what a callback raises, and then continues as if the callback had returned nothing. A signal handler can
-raise at almost any line, so every callback is one of these, or is a function of C that runs no Python.
+pycurl prints an exception that a callback raises, and then continues as if the callback had returned None. A signal
+handler can raise at almost any line, so every callback is made by `shielded`, or is a C function that runs no Python.
 """
 
 from collections.abc import Callable, Generator
@@ -12,22 +12,22 @@ R = TypeVar("R")
 
 
 def shielded(function: Callable[[T], R], failed: R, raised: list[BaseException]) -> Callable[[T], R]:
-    """Return a function of C that calls `function`; what it raises is added to `raised`, and `failed` is returned."""
+    """Return a C function that calls `function`. If that raises, add the exception to `raised` and return `failed`."""
     loop = _calls(function, failed, raised)
     next(loop)
-    return loop.send  # type: ignore[return-value]  # the first answer alone, which `next` has taken, is None
+    return loop.send  # type: ignore[return-value]  # only the first result, which `next` has consumed, is None
 
 
 def _calls(function: Callable[[T], R], failed: R, raised: list[BaseException]) -> Generator[R | None, T, None]:
-    # A `try` in a plain function would not do: a signal handler can raise before it is entered. A generator that waits
-    # inside a `try` also continues inside it.
-    answer: R | None = None
+    # A `try` in a plain function is not enough, because a signal handler can raise before it is entered. A generator
+    # that is suspended inside a `try` also resumes inside it.
+    result: R | None = None
     while True:
         try:
             while True:
-                answer = function((yield answer))
+                result = function((yield result))
         except GeneratorExit:
             return
-        except BaseException as error:  # the multi raises it when libcurl has returned
+        except BaseException as error:  # the multi raises it after libcurl has returned
             raised.append(error)
-            answer = failed
+            result = failed

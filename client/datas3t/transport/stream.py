@@ -47,7 +47,7 @@ class Stream(Generic[T]):
             self._buffer_in_use = None
         if not self._started and self._upcoming is None:
             raise StopIteration
-        # Start what there is now room for, even if the next body has already arrived.
+        # Start the requests that the freed buffer makes room for, even if the next body has already arrived.
         self._run.step(0)
         while self._started[0][1] not in self._done:
             self._run.step(TICK)

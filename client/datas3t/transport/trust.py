@@ -1,4 +1,4 @@
-"""Which certificates are trusted: those that the environment names, otherwise the system's."""
+"""The trusted CA certificates: those that the environment names, otherwise the system's."""
 
 import os
 import ssl
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _VARIABLES = ("SSL_CERT_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# Where the systems keep their CA bundles. The libcurl in pycurl's wheel knows only the place on Red Hat.
+# The paths of CA bundles on common systems. The libcurl in pycurl's wheel only uses that of Red Hat.
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -16,7 +16,7 @@ _BUNDLES = (
 
 
 class Trusted(NamedTuple):
-    """A file or folder of CA certificates, and the variable that names it ("" for the system's)."""
+    """A file or folder of CA certificates, and the variable that names it ("" for the certificates of the system)."""
 
     path: str
     variable: str
@@ -26,7 +26,7 @@ class Trusted(NamedTuple):
 
 
 def ca_bundle() -> Trusted | None:
-    """Return the certificates that count: those of the first variable that is set, otherwise the system's file."""
+    """Return the trusted certificates: those of the first variable that is set, otherwise the system's file."""
     for name in _VARIABLES:
         if path := os.environ.get(name):
             return Trusted(path, name)
@@ -35,6 +35,6 @@ def ca_bundle() -> Trusted | None:
 
 
 def system_bundle() -> str | None:
-    """Return the system's file of certificates, or None if it has none in a known place."""
+    """Return the system's file of certificates, or None if none of the known paths exists."""
     places = (ssl.get_default_verify_paths().cafile, *_BUNDLES)
     return next((path for path in places if path and Path(path).is_file()), None)

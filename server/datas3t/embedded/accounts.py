@@ -1,6 +1,6 @@
-"""The account that PostgreSQL runs under if `datas3t up` is run by root, which PostgreSQL refuses to run as.
+"""The account that PostgreSQL runs under if `datas3t up` runs as root, because PostgreSQL refuses to run as root.
 
-It is an account of its own, because whatever else runs as `nobody` could read and change the cluster.
+It is a separate account, because other programs that run as `nobody` could read and change the cluster.
 """
 
 import contextlib
@@ -15,13 +15,13 @@ from pathlib import Path
 NAME = "datas3t-postgres"
 _FALLBACK = "nobody"
 _SYSTEM_PATH = "/usr/sbin:/sbin:/usr/bin:/bin"
-_ATTEMPTS = 20  # useradd fails while another program has locked the list of accounts
+_ATTEMPTS = 20  # for useradd, which fails while another program has locked the list of accounts
 _PAUSE = 0.1  # seconds
 
 
 @dataclass(frozen=True)
 class Account:
-    """The account that runs a program that refuses to run as root."""
+    """An account for a program that refuses to run as root."""
 
     name: str
     uid: int
@@ -29,9 +29,9 @@ class Account:
 
 
 def unprivileged_account() -> Account | None:
-    """Return the account for PostgreSQL if this process is root, otherwise None. It is created at the first use.
+    """Return the account for PostgreSQL if this process is root, otherwise None. It is created on first use.
 
-    Where no account can be created (no useradd, a system that cannot be written), it is `nobody`.
+    If it cannot be created (no useradd, or a read-only system), return `nobody`.
     """
     if os.geteuid() != 0:
         return None
@@ -39,10 +39,10 @@ def unprivileged_account() -> Account | None:
 
 
 def give(folder: Path, account: Account) -> None:
-    """Give a cluster to the account, if an earlier release of datas3t has run it under another one.
+    """Make the account own a cluster that an earlier release of datas3t ran under another account.
 
-    The folder itself comes last, so that an interrupted change is continued. What does not belong to its owner, such as
-    a hard link that the owner has put there, is left alone.
+    The folder itself is changed last, so that an interrupted change is continued. Files of other owners are left
+    unchanged, because they may be hard links that the previous account created.
     """
     owner = folder.stat().st_uid
     if owner == account.uid:
@@ -62,7 +62,7 @@ def _existing(name: str) -> Account | None:
 
 
 def _created() -> Account | None:
-    """Create the account, and return it, or None if that is not possible here."""
+    """Create and return the account, or return None if that is not possible."""
     useradd = shutil.which("useradd", path=_SYSTEM_PATH)
     if useradd is None:
         return None
@@ -75,7 +75,7 @@ def _created() -> Account | None:
             capture_output=True,
             env={"PATH": _SYSTEM_PATH, "LC_ALL": "C"},
         )
-        if account := _existing(NAME):  # also if another process was faster
+        if account := _existing(NAME):  # also if another process has created it in the meantime
             return account
         if b"cannot lock" not in done.stderr:
             return None

@@ -1,6 +1,6 @@
-"""Certificates by which the parts of SeaweedFS know each other: who has none gets nothing from their gRPC ports.
+"""Certificates for the gRPC ports of SeaweedFS, which refuse every client without one.
 
-They are made at every start, so none is ever out of date, and the key of the authority that signs them is never stored.
+They are created at every start, so they do not expire, and the key of the authority that signs them is not stored.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from datas3t.local import atomic
 
-# A clock that is wrong cannot keep the parts from each other.
+# Always valid, so that a wrong clock does not make SeaweedFS refuse its own certificates.
 _NOT_BEFORE = datetime(2000, 1, 1, tzinfo=UTC)
 _NOT_AFTER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)  # "never", as RFC 5280 spells it
 
@@ -23,7 +23,7 @@ _SECTIONS = ("master", "volume", "filer", "s3", "client", "admin", "worker", "mq
 
 
 def write_security(folder: Path) -> None:
-    """Write `security.toml`, where weed looks for it in its working directory, with new certificates beside it.
+    """Write `security.toml`, where weed looks for it in its working directory, and new certificates next to it.
 
     Only their owner can read them. The file names them relative to the directory, whose path may have any characters.
     """

@@ -1,4 +1,4 @@
-"""The shell's variables that libraries read, and that must not change how the services are reached."""
+"""Removal of environment variables that would change how libraries connect to the services."""
 
 import contextlib
 import os
@@ -6,16 +6,16 @@ from collections.abc import Iterator
 
 # Settings of PostgreSQL's clients and of the AWS command line. They are for other databases and stores.
 _PREFIXES = ("PG", "AWS_")
-_KEPT = ("AWS_CA_BUNDLE",)  # counts for the endpoints of bucket configurations
+_KEPT = ("AWS_CA_BUNDLE",)  # also used for the endpoints of bucket configurations
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _EXCEPTIONS = ("no_proxy", "NO_PROXY")
 
 
 @contextlib.contextmanager
-def without_the_shell() -> Iterator[None]:
-    """Remove, for the duration of the block, the variables that would change connections to the services.
+def without_shell_variables() -> Iterator[None]:
+    """Remove the variables that would change connections to the services, for the duration of the block.
 
-    Child processes inherit what is left. Proxies stay, for other hosts, but none is used for loopback.
+    Child processes inherit the result. Proxies stay set for other hosts, but are not used for loopback.
     """
     exceptions = {name: os.environ[name] for name in _EXCEPTIONS if name in os.environ}
     listed = next(filter(None, exceptions.values()), "")

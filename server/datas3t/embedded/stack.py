@@ -16,7 +16,7 @@ import platformdirs
 from datas3t.embedded import StackError, ports
 from datas3t.embedded.data_dir import load_secrets, locked, write_private
 from datas3t.embedded.disk import DiskWatch, full_disk_named
-from datas3t.embedded.environment import without_the_shell
+from datas3t.embedded.environment import without_shell_variables
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
 from datas3t.embedded.signals import until_signalled
@@ -86,7 +86,7 @@ def services(data_dir: Path, *, durable: bool = True, check: Callable[[], None] 
         StackError: A service cannot start, or another process uses the directory.
     """
     data_dir = data_dir.absolute()
-    with full_disk_named(data_dir), locked(data_dir), without_the_shell():
+    with full_disk_named(data_dir), locked(data_dir), without_shell_variables():
         check()
         stack_file = data_dir / STACK_FILE
         stack_file.unlink(missing_ok=True)  # left by a run that was killed
@@ -216,7 +216,7 @@ def _serve(running: Services, address: "Address") -> None:
                 if check % _DISK_EVERY == 0:
                     daemon.limit_log()
             if check % _DISK_EVERY == 0:
-                watch.look()
+                watch.check()
             time.sleep(_POLL_SECONDS)
 
 

@@ -161,7 +161,10 @@ def _is_added(resources: Resources, name: str, location: Location) -> bool:
 def _normalize_endpoint(resources: Resources, row: S3Bucket) -> None:
     endpoint = _normalized_or_none(row)
     if endpoint is None:
-        _log.warning("the endpoint of bucket configuration %r is not allowed any more; add it anew", row.name)
+        _log.warning(
+            "the endpoint of bucket configuration %r is not allowed any more; add a configuration with another one",
+            row.name,
+        )
     elif endpoint != row.endpoint:
         try:
             with pool.transaction(resources.pool, bucket=row.name) as conn:

@@ -1,7 +1,7 @@
 """The call that a thread works on: how long it may take, and whether its client still waits for it.
 
-Work that may take long asks `current().raise_if_ended()` between two steps, and what blocks is given to
-`interruptible`. Threads that help with a call get it by `carried`, as those of `map_concurrently` do.
+Long work calls `current().raise_if_ended()` between its steps, and runs a blocking operation inside `interruptible`.
+Other threads that work on the same call run functions wrapped by `in_current_call`, as `map_concurrently` does.
 """
 
 import contextlib
@@ -17,7 +17,9 @@ from datas3t import v1
 from datas3t.server.errors import Failure
 
 MAX_THREADS = 16  # calls at a time: enough to hide S3's latency, few enough for a server that runs many of these
-MAX_PENDING = 20  # items started and not yet yielded: a few more than threads, so that a slow call does not idle them
+MAX_PENDING = (
+    20  # items started and not yet yielded: a few more than threads, so that a slow call does not leave them idle
+)
 
 
 P = ParamSpec("P")
@@ -34,20 +36,20 @@ class Call:
 
     Args:
         seconds: How long the call may take; None for work without a limit.
-        step_aside: Called when the thread of the call begins to wait for S3, so that other calls can run.
-        step_back: Called when it goes on.
+        release_slot: Called when the thread of the call begins to wait for S3, so that other calls can run.
+        take_slot: Called when that wait is over.
     """
 
     def __init__(
         self,
         seconds: float | None = None,
         *,
-        step_aside: Callable[[], None] = _nothing,
-        step_back: Callable[[], None] = _nothing,
+        release_slot: Callable[[], None] = _nothing,
+        take_slot: Callable[[], None] = _nothing,
     ) -> None:
         self.seconds = seconds
-        self.step_aside = step_aside
-        self.step_back = step_back
+        self.release_slot = release_slot
+        self.take_slot = take_slot
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._lock = threading.Lock()
         self._cause: Failure | None = None
@@ -55,15 +57,15 @@ class Call:
 
     @property
     def background(self) -> bool:
-        """Whether no client waits for it."""
+        """Whether no client waits for this call."""
         return self.seconds is None
 
     def remaining(self) -> float | None:
-        """Return how many seconds are left, None without a limit."""
+        """Return how many seconds are left, or None if there is no limit."""
         return None if self._deadline is None else self._deadline - time.monotonic()
 
     def end(self, cause: Failure) -> None:
-        """End the call: what blocks is interrupted, and the next `raise_if_ended` raises the first cause given."""
+        """End the call: interrupt blocking operations, and make `raise_if_ended` raise the first cause given."""
         with self._lock:
             self._cause = self._cause or cause
             interrupts = list(self._interrupts.values())
@@ -72,7 +74,7 @@ class Call:
             interrupt()
 
     def raise_if_ended(self) -> None:
-        """Raise the cause if the call was ended, or its time is over."""
+        """Raise the cause if the call was ended, or CALL_TOO_LONG if its time is over."""
         if self._cause is not None:
             raise self._cause.with_traceback(None)
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -80,7 +82,7 @@ class Call:
 
     @contextlib.contextmanager
     def interruptible(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """Have `interrupt` called, from any thread, if the call is ended while the block runs."""
+        """Call `interrupt`, from any thread, if the call is ended while the block runs."""
         remove = self.on_end(interrupt)
         try:
             yield
@@ -88,7 +90,7 @@ class Call:
             remove()
 
     def on_end(self, interrupt: Callable[[], None]) -> Callable[[], None]:
-        """Have `interrupt` called when the call is ended, at once if it was; return what takes that back."""
+        """Call `interrupt` when the call is ended, or now if it already was; return a function that cancels this."""
         key = object()
         with self._lock:
             ended = self._cause is not None
@@ -109,7 +111,7 @@ _current: ContextVar[Call] = ContextVar("datas3t_call", default=BACKGROUND)
 
 
 def current() -> Call:
-    """Return the call that this thread works on; BACKGROUND if no client waits for it."""
+    """Return the call that this thread works on, or BACKGROUND if it works for no client."""
     return _current.get()
 
 
@@ -123,8 +125,8 @@ def working_on(call: Call) -> Iterator[None]:
         _current.reset(token)
 
 
-def carried(function: Callable[P, Result]) -> Callable[P, Result]:
-    """Return the function as another thread should call it that helps with the current call."""
+def in_current_call(function: Callable[P, Result]) -> Callable[P, Result]:
+    """Wrap a function so that another thread can run it as part of the current call."""
     call = current()
 
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
@@ -143,10 +145,10 @@ def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) 
     """
     pending: deque[Future[Result]] = deque()
     threads = ThreadPoolExecutor(MAX_THREADS)
-    in_call = carried(function)
+    wrapped = in_current_call(function)
     try:
         for item in items:
-            pending.append(threads.submit(in_call, item))
+            pending.append(threads.submit(wrapped, item))
             if len(pending) == MAX_PENDING:
                 yield pending.popleft().result()
         while pending:

@@ -12,7 +12,7 @@ from functools import partial
 from datas3t.archive import FormatError, index, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE, Entry
-from datas3t.server.call import carried
+from datas3t.server.call import in_current_call
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
 
 WHOLE_ARCHIVE = 4 << 20  # bytes; up to this size every header is checked, and the archive is read in one request
@@ -139,7 +139,7 @@ def _check_sample(read: Read, read_index: Read, first: int, count: int, data_siz
         tar.check_entry(read(entry.position, entry.content.start), entry, first + number)
 
     with ThreadPoolExecutor(_THREADS) as threads:
-        for _ in threads.map(carried(check_entry), entries):
+        for _ in threads.map(in_current_call(check_entry), entries):
             pass
     tar.check_end(read, stop, data_size)
     return stop

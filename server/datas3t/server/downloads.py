@@ -54,7 +54,7 @@ def presign(
 
 
 def _rows(resources: Resources, datas3t: Datas3t, first: int, last: int, after: int, limit: int) -> list[Datarange]:
-    """Return the dataranges of a span. Raises DATAPOINTS_NOT_FOUND if there are none, but the datas3t is not empty."""
+    """Return the dataranges of a span. Raise DATAPOINTS_NOT_FOUND if it has none and the datas3t is not empty."""
     with pool.connection(resources.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, first, last, after=after, limit=limit)
         if not rows and after < 0 and dataranges.page(conn, datas3t.id, -1, 1):

@@ -4,7 +4,7 @@ from datas3t import v1
 from datas3t.text import escaped
 
 
-class Failure(Exception):  # noqa: N818 - not an error of ours: it tells the caller why the call cannot be done
+class Failure(Exception):  # noqa: N818 - not a defect: it says why the call cannot be done
     """Ends a call with a reason of the contract.
 
     Args:

@@ -50,7 +50,7 @@ class Address(NamedTuple):
 class Timeouts:
     """How many seconds the server waits for a client before it closes the connection, and how long calls may take."""
 
-    first_bytes: float = 20.0  # for enough bytes of a new connection to tell gRPC from HTTP/1.1
+    first_bytes: float = 20.0  # for enough bytes of a new connection to distinguish gRPC from HTTP/1.1
     request_head: float = 75.0  # for the head of the next HTTP request, so also for an idle connection
     request_body: float = 60.0  # for the whole body after the head
     response: float = 300.0  # for the client to take the whole response

@@ -48,7 +48,7 @@ def test_an_upload_that_s3_joins_late_is_not_lost(site: Site, proxy: StoreProxy)
     assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE
     assert len(noted) == 1  # it is not repeated
     assert noted[0] is not None  # and noted before
-    assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE  # S3 says NoSuchUpload meanwhile
+    assert reason_of(site, sent) == v1.ERROR_REASON_S3_UNAVAILABLE  # in the meantime S3 returns NoSuchUpload
     assert len(noted) == 1
     proxy.finish_completions()
     uploads.complete(site.resources, *sent)

@@ -132,7 +132,7 @@ class Catalogue:
         starts = [*(start for start, _, _ in spans), spans[-1][1] + 1]
 
         def key_at(size: float) -> int:
-            """Return the first existing key after `size` bytes; the key after the last span if there is none."""
+            """Return the first existing key after `size` bytes; the key after the last span if there is no such key."""
             at = min(bisect_right(ends, size), len(spans) - 1)
             start, stop, each = spans[at]
             key = start + round((size - ends[at] + sizes[at]) / (each.entries_end / each.count))

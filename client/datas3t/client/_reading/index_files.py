@@ -69,15 +69,15 @@ class IndexFiles:
             IndexMismatch: An index does not fit its archive.
         """
         windows: dict[Key, Window] = {}
-        # From disk, as far as possible.
+        # Read the windows from disk where they are stored.
         missing = [datarange for datarange in wanted if not self._read(datarange, wanted[datarange], windows)]
-        # Small indices whole: to disk, or into memory if they cannot be stored.
+        # Fetch small indices as a whole, to disk or, if they cannot be stored, into memory.
         small = list(filter(_is_small, missing))
         self._fetch_small(small, fetcher)
         not_stored = [datarange for datarange in small if not self._read(datarange, wanted[datarange], windows)]
         for datarange, raw in zip(not_stored, _fetch_whole(not_stored, fetcher), strict=True):
             windows |= _cut(datarange, 0, raw)
-        # Large indices whole to disk if that pays off, otherwise only the windows.
+        # Fetch large indices as a whole to disk if that pays off, otherwise only the windows.
         in_windows = {}
         for datarange in (each for each in missing if not _is_small(each)):
             fetch_whole = self._should_fetch_whole(datarange, len(wanted[datarange]), fetcher, expected)

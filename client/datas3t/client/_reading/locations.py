@@ -74,7 +74,7 @@ def missing(catalogue: Catalogue, keys: Numbers) -> Numbers:
 
 
 def locate(keys: Numbers, indices: Indices, fetcher: Fetcher) -> Locations:
-    """Return the locations of ascending keys, all of which exist.
+    """Return the locations of ascending keys, which must all exist.
 
     Raises:
         IndexMismatch: An index does not fit its archive.

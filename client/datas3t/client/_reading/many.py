@@ -12,7 +12,7 @@ from datas3t.transport import Range
 
 
 def contents(keys: Numbers, indices: Indices, fetcher: Fetcher) -> list[bytes]:
-    """Return the contents of ascending keys, all of which exist.
+    """Return the contents of ascending keys, which must all exist.
 
     Raises:
         IndexMismatch: An index does not fit its archive.

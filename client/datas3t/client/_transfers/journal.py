@@ -19,12 +19,12 @@ _MAX_AGE = 30 * 86_400  # seconds after which a journal is removed; the server h
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """How far a transfer has come.
+    """The progress of a transfer.
 
     Attributes:
         upload_id: The server's id of the upload or aggregate.
         sent: Whether everything is in S3, so that only the completion is missing.
-        etags: If so, the ETags of the parts, in order.
+        etags: The ETags of the parts, in order, if everything was sent.
     """
 
     upload_id: int
@@ -61,7 +61,7 @@ class Journal:
         return cls("aggregates", server, name, f"{first}-{last}", {"first": first, "last": last})
 
     def read(self) -> JournalEntry | None:
-        """Return the entry of an earlier run; None if there is none, or it is not valid for the present state."""
+        """Return the entry of an earlier run; None if there is no entry, or it is not valid for the present state."""
         try:
             content = json.loads(self._path.read_bytes())
             entry = JournalEntry(**content.pop("upload"))

@@ -43,11 +43,11 @@ class OpenAggregate:
         return self._parts.get(number, self.part_count, refused)
 
     def part_url(self, number: int, refused: bool = False) -> str:
-        """Return the URL to PUT the bytes of a part to; `refused` as for `part`."""
+        """Return the URL to PUT the bytes of a part to. `refused` has the meaning that it has for `part`."""
         return self.part(number, refused).presigned_url
 
     def copy_url(self, number: int, refused: bool = False) -> str:
-        """Return the URL of the request that has S3 copy a part; `refused` as for `part`."""
+        """Return the URL of the request that has S3 copy a part. `refused` has the meaning that it has for `part`."""
         return self.part(number, refused).copy.presigned_url
 
     def check_open(self) -> None:

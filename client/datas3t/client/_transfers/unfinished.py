@@ -110,7 +110,7 @@ def _allocate(fd: int, size: int) -> None:
 
 @cache
 def _boot_id() -> str:
-    """Return an id that changes when the machine is started again. If there is none, it changes with each process."""
+    """Return an id that changes at each boot of the machine, or with each process if the system has no such id."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     with contextlib.suppress(OSError, subprocess.SubprocessError):

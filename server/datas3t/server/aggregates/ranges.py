@@ -61,7 +61,7 @@ def nearest(bounds: Sequence[Bounds], first: int, last: int) -> Bounds | None:
     for run in _runs(bounds):
         lasts = [stop for _, stop in run]
         for number, (start, _) in enumerate(run[:-1]):
-            # Of the last keys only those just below and above `last` can be nearest.
+            # Only the last keys just below and just above `last` can be nearest.
             at = bisect_left(lasts, last, number + 1)
             for stop in lasts[max(at - 1, number + 1) : at + 1]:
                 candidate = abs(start - first) + abs(stop - last), (start, stop)

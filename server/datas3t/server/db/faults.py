@@ -1,4 +1,4 @@
-"""Translation of psycopg's errors to failures, with messages that contain no SQL, no names and no secrets."""
+"""Translation of psycopg's errors to failures, with messages that contain no SQL, names or secrets."""
 
 import psycopg
 
@@ -21,7 +21,7 @@ _CONSTRAINTS: dict[str, tuple[v1.ErrorReason.ValueType, str]] = {
         "another bucket configuration already has the endpoint and bucket of {bucket!r}; use that one",
     ),
     "buckets_in_use_stay": (
-        # Deletion checks for uses first, so only a configuration that was deleted concurrently gets here.
+        # Deletion checks for uses first, so this only happens if the configuration was deleted concurrently.
         v1.ERROR_REASON_BUCKET_NOT_FOUND,
         "there is no bucket configuration {bucket!r} any more; add it, or list the existing ones",
     ),
@@ -34,7 +34,7 @@ _CONSTRAINTS: dict[str, tuple[v1.ErrorReason.ValueType, str]] = {
 _NO_RESPONSE = "the database does not respond; nothing is lost, try again shortly"
 _PREPARED = "a pooler lost a prepared statement; remove prepare_threshold from the server's DB_URL"
 
-# Messages by SQLSTATE, or by its first two characters. All of these states are about the database, not the statement.
+# Messages by SQLSTATE, or by its first two characters. None of these states is caused by a defect of the statement.
 _STATES = {
     "08": _NO_RESPONSE,
     "25006": "the database is a standby or read-only; the server's DB_URL must name the primary",
@@ -70,7 +70,7 @@ _ADVICE = (
 
 
 def failure(error: psycopg.Error, fields: dict[str, object]) -> Failure | None:
-    """Return the failure of a call, or None if the error is a defect. `fields` are those of the transaction."""
+    """Return the failure of a call, or None if the error is a defect. `fields`: those of the transaction."""
     constraint = _CONSTRAINTS.get(error.diag.constraint_name or "")
     if isinstance(error, psycopg.errors.IntegrityError) and constraint:
         reason, template = constraint

@@ -1,4 +1,4 @@
-"""Whether the database responds, asked all the time over a connection of its own, so that nobody has to wait for it."""
+"""Checks of the database every half second, on a separate connection, so that its state is known at once."""
 
 import contextlib
 import threading
@@ -8,13 +8,15 @@ import psycopg
 
 from datas3t.server.db.pool import LimitedConnection, connect
 
-_EVERY = 0.5  # seconds between two questions
-_LIMIT = 1.5  # seconds for a response
-_STALE = 3.0  # seconds after the last response; covers whatever else can hang, such as the resolution of a name
+_INTERVAL = 0.5  # seconds between two checks
+_TIMEOUT = 1.5  # seconds for a response
+_STALE = (
+    3.0  # seconds after the last response; also covers steps without a time limit, such as the resolution of a name
+)
 
 
 class Heartbeat:
-    """A thread that asks the database whether it responds, from `start` to `stop`."""
+    """A thread that checks from `start` to `stop` whether the database responds."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -24,12 +26,12 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Ask once, then start the thread."""
-        self._ask()
+        """Check once, then start the thread."""
+        self._check()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread. If it hangs, it is left behind."""
+        """Stop the thread. If it hangs, do not wait for its end."""
         self._stopping.set()
         self._thread.join(_STALE)
 
@@ -38,18 +40,18 @@ class Heartbeat:
         return time.monotonic() - self._responded < _STALE
 
     def _run(self) -> None:
-        while not self._stopping.wait(_EVERY):
-            self._ask()
+        while not self._stopping.wait(_INTERVAL):
+            self._check()
         self._disconnect()
 
-    def _ask(self) -> None:
+    def _check(self) -> None:
         try:
             if self._connection is None or self._connection.closed:
-                self._connection = connect(self._url, seconds=_LIMIT)
+                self._connection = connect(self._url, seconds=_TIMEOUT)
             self._connection.execute("SELECT 1")
             self._responded = time.monotonic()
         except psycopg.Error:
-            self._disconnect()  # a single slow response is made up for by the next one, before the last is too old
+            self._disconnect()  # one failed check is tolerated: the last response is not too old yet
 
     def _disconnect(self) -> None:
         if self._connection is not None:

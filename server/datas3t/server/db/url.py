@@ -10,7 +10,7 @@ _ENCODE = "write postgres://user:password@host:port/name, with special character
 
 
 class DatabaseUrl(NamedTuple):
-    """The parameters of libpq, and the number of runs after which a statement is prepared (None: never).
+    """The parameters of libpq, and the number of executions after which a statement is prepared (None: never).
 
     A pooler in transaction mode may execute each transaction on another connection, so statements are only prepared if
     the URL has `?prepare_threshold=5`.
@@ -41,7 +41,7 @@ class DatabaseUrl(NamedTuple):
 
 
 def _check_encoding(url: str) -> None:
-    """Raise ValueError if libpq would take a part of the password for the host, the port or the database.
+    """Raise ValueError if libpq would mistake a part of the password for the host, the port or the database.
 
     Its message about that host or port would contain the password.
     """

@@ -69,7 +69,7 @@ def check_archive(bucket: Bucket, archive: Archive, scratch: Path) -> CheckedArc
 
 
 def _check_by_index(bucket: Bucket, archive: Archive) -> CheckedArchive | None:
-    """Check the index and a sample of the headers; return None if the archive is small or the index is no use."""
+    """Check the index and a sample of the headers; return None if the archive is small or the index is not usable."""
     index, data = archive.index, archive.data
     if index is None or index.size != RECORD_SIZE * archive.count or data.size <= WHOLE_ARCHIVE:
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from datas3t.archive import names
 from datas3t.server import buckets
-from datas3t.server.call import carried
+from datas3t.server.call import in_current_call
 from datas3t.server.db import datas3ts, pool
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.imports.archives import CheckedArchive, NotImportableError, check_archive
@@ -139,7 +139,9 @@ class _Import:
         self, archives: list[Archive], checked: dict[Archive, CheckedArchive], reasons: dict[Archive, str]
     ) -> None:
         """Check archives concurrently; add each to `checked`, or to `reasons` with why it cannot be imported."""
-        for archive, result in zip(archives, self._threads.map(carried(self._check_one), archives), strict=True):
+        for archive, result in zip(
+            archives, self._threads.map(in_current_call(self._check_one), archives), strict=True
+        ):
             if isinstance(result, CheckedArchive):
                 checked[archive] = result
             else:

@@ -1,7 +1,7 @@
-"""Has S3 join the parts of an intent. No completed multipart upload is taken for a lost one.
+"""Have S3 join the parts of an intent, without mistaking a completed multipart upload for a lost one.
 
-Joining may take minutes, and the response may be lost. Meanwhile some stores answer as if the multipart upload did not
-exist. So it is stored that S3 was asked before S3 is asked. After that, a multipart upload that S3 does not know is a
+Joining may take minutes, and the response may be lost. In the meantime some stores respond as if the multipart upload
+did not exist. So the request is recorded before it is sent. After that, a multipart upload that S3 does not know is a
 loss only if the object has not appeared for an hour; until then the call may be repeated.
 """
 

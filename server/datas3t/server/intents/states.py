@@ -1,4 +1,4 @@
-"""The states of intents: looking them up, their transitions, and the failures that tell how they ended."""
+"""The states of intents: looking them up, their transitions, and the failures that say how they ended."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ Row = TypeVar("Row", bound=Intent)
 class Intents(Generic[Row]):
     """All uploads, or all aggregates.
 
-    `noun` names one of them in messages. `when_completed` tells what to do instead of changing one that is completed.
+    `noun` names one of them in messages. `when_completed` says what to do instead of changing one that is completed.
     """
 
     noun: str
@@ -82,7 +82,7 @@ class Intents(Generic[Row]):
         return intent
 
     def find_pending(self, resources: Resources, intent_id: int) -> Row:
-        """Return the intent if it is pending; otherwise raise the failure that tells how it ended."""
+        """Return the intent if it is pending; otherwise raise the failure that says how it ended."""
         intent = self.find(resources, intent_id)
         if intent.state == "completed":
             raise self.completed_failure(intent)

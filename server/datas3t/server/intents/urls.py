@@ -13,7 +13,7 @@ MAX_PART_URLS = 1000  # in one response: about 1 MB, well below the 4 MiB that g
 
 
 def part_sizes(intent: Intent) -> list[int]:
-    """Return the sizes of the parts, which are all equal but for the last; empty if the archive goes up in one PUT."""
+    """Return the sizes of the parts, which are equal except for the last; empty if the upload is a single PUT."""
     if not intent.multipart:
         return []
     return [min(intent.part_size, intent.data_size - start) for start in range(0, intent.data_size, intent.part_size)]

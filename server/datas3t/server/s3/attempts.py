@@ -1,7 +1,7 @@
-"""A total time limit for each attempt of a call to S3, and its end when the call that made it ends.
+"""A total time limit for each attempt of a request to S3, which also ends when the call that made it ends.
 
-botocore's time-outs are for one read from the socket: an endpoint that sends a byte every few seconds would hold a
-thread for ever. Here a thread looks after all open attempts, and shuts down the sockets of those whose time is over.
+botocore's time-outs are for one read from the socket: an endpoint that sends a byte every few seconds would block
+a thread for ever. One thread here watches all open attempts, and shuts down the sockets of those whose time is over.
 """
 
 import contextlib
@@ -24,20 +24,20 @@ from botocore.awsrequest import (
 from botocore.exceptions import ReadTimeoutError
 
 from datas3t.server.call import Call, current
-from datas3t.server.s3.guard import Guarded
+from datas3t.server.s3.guard import LinkLocalGuard
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-COMPLETION_SECONDS = 900.0  # to join parts, which S3 may take minutes for
+COMPLETION_SECONDS = 900.0  # to join parts, which may take S3 minutes
 _SLOWEST = 2**20  # bytes per second; larger bodies have this much more time
-_LOOK_EVERY = 0.25  # seconds
+_CHECK_INTERVAL = 0.25  # seconds
 
 _current = threading.local()
 
 
 def limit_attempts(client: "S3Client", seconds: float) -> None:
-    """Give every attempt of the client's calls a total time limit: for a request and a response of a few bytes."""
+    """Limit the total time of every attempt of the client to `seconds`, plus time for large bodies."""
     endpoint: Any = client._endpoint  # type: ignore[attr-defined] # botocore has no public way to its HTTP session
     session: Any = endpoint.http_session
     session._pool_classes_by_scheme.update(http=_Pool, https=_TlsPool)
@@ -81,7 +81,9 @@ class _LimitedSession:
         if request.method == "POST" and "uploadId=" in urlsplit(request.url).query:
             return COMPLETION_SECONDS
         headers = {name.lower(): _text(value) for name, value in request.headers.items()}
-        return self._seconds + (int(headers.get("content-length") or 0) + _range(headers.get("range", ""))) / _SLOWEST
+        return (
+            self._seconds + (int(headers.get("content-length") or 0) + _range_size(headers.get("range", ""))) / _SLOWEST
+        )
 
 
 class _Attempt:
@@ -94,17 +96,17 @@ class _Attempt:
         self._socket: socket.socket | None = None
         self._interrupted = False
         _watch.add(self)
-        self._forget = call.on_end(self.interrupt)
+        self._remove_interrupt = call.on_end(self.interrupt)
 
-    def uses(self, connection: socket.socket) -> None:
-        """Note the connection that is to be shut down. It belongs to this attempt until `finish`."""
+    def set_socket(self, connection: socket.socket) -> None:
+        """Set the connection that `interrupt` shuts down. It belongs to this attempt until `finish`."""
         with self._lock:
             self._socket = connection
             if self._interrupted:
                 _shut_down(connection)
 
     def interrupt(self) -> None:
-        """Shut down the connection: whatever the thread of the attempt reads or writes fails at once."""
+        """Shut down the connection, so that reads and writes of the attempt's thread fail at once."""
         with self._lock:
             self._interrupted = True
             if self._socket is not None:
@@ -117,15 +119,15 @@ class _Attempt:
             raise ReadTimeoutError(endpoint_url=url) from None
 
     def finish(self) -> None:
-        """Leave the connection alone from now on. May be called again."""
+        """Stop watching the connection. May be called again."""
         with self._lock:
             self._socket = None
         _watch.discard(self)
-        self._forget()
+        self._remove_interrupt()
 
 
 class _Watch:
-    """The thread that ends attempts whose time is over. It runs while there are any."""
+    """A thread that interrupts attempts whose time is over. It ends after a minute without attempts."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -147,7 +149,7 @@ class _Watch:
     def _run(self) -> None:
         idle_since = time.monotonic()
         while True:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_INTERVAL)
             now = time.monotonic()
             with self._lock:
                 if self._open:
@@ -155,30 +157,30 @@ class _Watch:
                 elif now - idle_since > 60:
                     self._running = False
                     return
-                late = [attempt for attempt in self._open if now >= attempt.until]
-            for attempt in late:
+                overdue = [attempt for attempt in self._open if now >= attempt.until]
+            for attempt in overdue:
                 attempt.interrupt()
 
 
 _watch = _Watch()
 
 
-class _Watched:
-    """A connection that tells the current attempt its socket.
+class _WatchedConnection:
+    """A mixin for connections, which registers the socket with the current attempt.
 
-    The socket is duplicated, because TLS detaches the plain one while it shakes hands.
+    The socket is duplicated, because TLS detaches the plain one during its handshake.
     """
 
     _duplicate: socket.socket | None = None
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
-        self._tell()
+        self._register()
         return super().request(*args, **kwargs)  # type: ignore[misc] # of the connection that this is mixed into
 
     def _new_conn(self) -> socket.socket:
         connected: socket.socket = super()._new_conn()  # type: ignore[misc]
         self._duplicate = socket.socket(fileno=os.dup(connected.fileno()))
-        self._tell()
+        self._register()
         return connected
 
     def close(self) -> None:
@@ -187,17 +189,17 @@ class _Watched:
             self._duplicate = None
         super().close()  # type: ignore[misc]
 
-    def _tell(self) -> None:
+    def _register(self) -> None:
         attempt: _Attempt | None = getattr(_current, "attempt", None)
         if attempt is not None and self._duplicate is not None:
-            attempt.uses(self._duplicate)
+            attempt.set_socket(self._duplicate)
 
 
-class _Connection(_Watched, Guarded, AWSHTTPConnection):  # type: ignore[misc] # as botocore mixes its own in
+class _Connection(_WatchedConnection, LinkLocalGuard, AWSHTTPConnection):  # type: ignore[misc] # as botocore mixes its own in
     pass
 
 
-class _TlsConnection(_Watched, Guarded, AWSHTTPSConnection):  # type: ignore[misc]
+class _TlsConnection(_WatchedConnection, LinkLocalGuard, AWSHTTPSConnection):  # type: ignore[misc]
     pass
 
 
@@ -227,8 +229,8 @@ def _shut_down(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _range(text: str) -> int:
-    """Return how many bytes a Range header asks for."""
+def _range_size(text: str) -> int:
+    """Return the number of bytes that a Range header requests."""
     start, _, last = text.removeprefix("bytes=").partition("-")
     return int(last) - int(start) + 1 if start.isdigit() and last.isdigit() else 0
 

@@ -132,7 +132,7 @@ class Bucket:
             response = self._wire.send("PutObject", "PUT", key, body=body)
         if response.etag:
             return response.etag
-        # Some stores return no ETag here, and what is no store may return anything.
+        # Some stores return no ETag here, and a server that is not a store may return anything.
         size, stored = len(body) if isinstance(body, bytes) else body.size, self.head(key)
         if stored is None or stored.size != size:
             raise unavailable(self.location, "it has not stored an object that it has accepted")

@@ -49,8 +49,8 @@ def _refused(error: TransferError, location: Location) -> Failure:
         cause = LINK_LOCAL if code == LINK_LOCAL_CODE else f"{error.cause}; check scheme, host and port"
         return _unreachable(location, cause)
     if code in _NO_BUCKET or code in _WRONG_REGION:
-        told = _REGION.search(error.body)
-        return _not_found(location, code, told[1].decode() if told else error.headers.get("x-amz-bucket-region", ""))
+        match = _REGION.search(error.body)
+        return _not_found(location, code, match[1].decode() if match else error.headers.get("x-amz-bucket-region", ""))
     if status in _GATEWAY or code == "SlowDown":
         return unavailable(location, error.cause)
     if not code:

@@ -1,17 +1,17 @@
-"""How many calls went to S3, for the metrics."""
+"""Counters of calls to S3, for the metrics."""
 
 import re
 import threading
 from collections import Counter
 
-_MAX_COUNTS = 500  # S3 itself has some 100 codes; what is configured as one may send any number of them
+_MAX_COUNTS = 500  # S3 has some 100 codes, but a server that is not S3 may send any number of them
 _CODE = re.compile(r"[A-Za-z0-9.]{1,64}")
 
 
 class CallCounts:
-    """How many calls to S3 ended, by operation (such as "GetObject") and code ("200", "NoSuchKey", "unreachable").
+    """Numbers of finished calls to S3, by operation (such as "GetObject") and code ("200", "NoSuchKey", "unreachable").
 
-    Codes that are none of S3's, and new ones when there are many already, count as "other".
+    Codes that are not in the form of S3's, and new codes when there are too many, are counted as "other".
     """
 
     def __init__(self) -> None:
@@ -19,7 +19,7 @@ class CallCounts:
         self._counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, operation: str, code: str) -> None:
-        """Count a call."""
+        """Count a finished call."""
         with self._lock:
             is_new = (operation, code) not in self._counts
             if is_new and (len(self._counts) >= _MAX_COUNTS or not _CODE.fullmatch(code)):

@@ -1,4 +1,4 @@
-"""Endpoints of buckets in one spelling, so that a bucket is recognized however its endpoint is written."""
+"""Normalization of endpoints, so that a bucket is recognized whichever way its endpoint is written."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address
@@ -16,12 +16,12 @@ _MAX_LABEL = 63
 
 
 def normalized(value: str, field: str = "endpoint") -> str:
-    """Return scheme, host and port of an endpoint in one spelling.
+    """Return the normalized scheme, host and port of an endpoint.
 
-    Lower case; no port that is the scheme's own; addresses as the system would read them (`127.1` and `2130706433` are
-    127.0.0.1, and so is `[::ffff:127.0.0.1]`); no dot at the end of a name, and nothing behind the port.
+    The result is in lower case. The default port of the scheme, a dot at the end of the name and slashes after the port
+    are removed. Addresses are parsed as systems do: `127.1`, `2130706433` and `[::ffff:127.0.0.1]` become 127.0.0.1.
 
-    Raises INVALID_VALUE, also for addresses that are never connected to: link-local ones, and those of no machine.
+    Raises INVALID_VALUE, also for link-local addresses and for those that no machine can have.
     """
     if not value:
         raise values.missing(field)
@@ -40,27 +40,27 @@ def normalized(value: str, field: str = "endpoint") -> str:
 
 
 def _address(text: str, field: str) -> str:
-    """Return the host for an address of IPv6."""
+    """Return the host for an IPv6 address."""
     try:
         six = IPv6Address(text)
     except ValueError:
-        raise values.invalid(field, "has an address that is not one of IPv6") from None
+        raise values.invalid(field, "has an IPv6 address that is not valid") from None
     return _allowed(six.ipv4_mapped or six, field)
 
 
 def _name(host: str, field: str) -> str:
-    """Return the host for a name, or for an address of IPv4 in one of the forms that systems accept."""
+    """Return the host for a name, or for an IPv4 address in any form that systems accept."""
     host = host.removesuffix(".")
     labels = host.split(".")
     if len(host) > _MAX_HOST or not all(0 < len(label) <= _MAX_LABEL for label in labels):
         raise values.invalid(field, "has a host that is neither a name nor an address")
     if not _NUMBER.fullmatch(labels[-1]):
         return host
-    return _allowed(_four(labels, field), field)
+    return _allowed(_ipv4(labels, field), field)
 
 
-def _four(labels: list[str], field: str) -> IPv4Address:
-    """Return the address of one to four numbers: decimal, hexadecimal, or octal with a leading 0.
+def _ipv4(labels: list[str], field: str) -> IPv4Address:
+    """Return the IPv4 address that is written as one to four numbers: decimal, hexadecimal, or octal with a leading 0.
 
     The last number stands for all bytes that are left.
     """
@@ -71,7 +71,7 @@ def _four(labels: list[str], field: str) -> IPv4Address:
         if len(numbers) > 4 or max(first, default=0) > 255 or last >= room:
             raise ValueError
     except ValueError:
-        raise values.invalid(field, "has an address that is not one of IPv4") from None
+        raise values.invalid(field, "has an IPv4 address that is not valid") from None
     return IPv4Address(sum(number << (24 - 8 * place) for place, number in enumerate(first)) + last)
 
 
@@ -87,5 +87,5 @@ def _allowed(address: IPv4Address | IPv6Address, field: str) -> str:
     if is_link_local(str(address)):
         raise values.invalid(field, "has a link-local address, which is never allowed")
     if address.is_unspecified or address.is_multicast or address == IPv4Address("255.255.255.255"):
-        raise values.invalid(field, "has an address that no machine has")
+        raise values.invalid(field, "has an address that no machine can have")
     return f"[{address}]" if isinstance(address, IPv6Address) else str(address)

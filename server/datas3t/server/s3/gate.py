@@ -1,4 +1,4 @@
-"""How many calls may wait for S3 at a time: per bucket, so that one that is slow leaves room for the others."""
+"""Limits on concurrent calls to S3, per bucket and in total, so that a slow bucket does not block the others."""
 
 import contextlib
 import threading
@@ -12,27 +12,27 @@ from datas3t.server.call import Call, current
 from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import Location
 
-PER_BUCKET = 16  # calls whose requests are on their way to one bucket
-WAITING = 16  # more calls for that bucket, until one of those is done; others are refused
-IN_TOTAL = 128  # calls that are on their way or wait, for all buckets
+PER_BUCKET = 16  # calls that have requests to one bucket in progress
+WAITING = 16  # calls for one bucket that wait until one of those ends; further calls are refused
+IN_TOTAL = 128  # calls that have requests in progress or wait, for all buckets
 _WAIT_SECONDS = 10.0
 
 _Bucket = tuple[str, str]
 
 
 class Gate:
-    """Lets calls pass to S3. Work that no client waits for passes freely: its threads are few, and its own."""
+    """Admits calls to S3. Background work is not limited, because it has a few threads of its own."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._passed: Counter[_Bucket] = Counter()
+        self._admitted: Counter[_Bucket] = Counter()
         self._waiting: Counter[_Bucket] = Counter()
-        self._waiters: Counter[tuple[Call, _Bucket]] = Counter()  # threads of the calls that wait
+        self._waiters: Counter[tuple[Call, _Bucket]] = Counter()  # waiting threads, by call
         self._requests: Counter[tuple[Call, _Bucket]] = Counter()
 
     @contextlib.contextmanager
-    def passed(self, location: Location) -> Iterator[None]:
-        """Count the current call as one that waits for this bucket. All its threads together count once.
+    def admitted(self, location: Location) -> Iterator[None]:
+        """Admit the current call to a bucket for the duration of the block. All threads of a call count as one.
 
         Raises:
             Failure: S3_UNAVAILABLE if too many calls wait already, or the cause if the call is ended while it waits.
@@ -49,39 +49,39 @@ class Gate:
             self._leave(call, bucket)
 
     def _enter(self, call: Call, bucket: _Bucket, location: Location) -> None:
-        mine = (call, bucket)
+        own_key = (call, bucket)
         with self._changed:
-            if self._requests[mine]:
-                self._requests[mine] += 1
+            if self._requests[own_key]:
+                self._requests[own_key] += 1
                 return
-            if not self._waiters[mine]:
-                if self._passed.total() + self._waiting.total() >= IN_TOTAL or self._waiting[bucket] >= WAITING:
+            if not self._waiters[own_key]:
+                if self._admitted.total() + self._waiting.total() >= IN_TOTAL or self._waiting[bucket] >= WAITING:
                     raise _busy(location)
                 self._waiting[bucket] += 1
-                call.step_aside()
-            self._waiters[mine] += 1
+                call.release_slot()
+            self._waiters[own_key] += 1
             try:
                 self._wait(call, bucket, location)
-                if not self._requests[mine]:
-                    self._passed[bucket] += 1
-                self._requests[mine] += 1
+                if not self._requests[own_key]:
+                    self._admitted[bucket] += 1
+                self._requests[own_key] += 1
             finally:
                 self._end_wait(call, bucket)
 
     def _end_wait(self, call: Call, bucket: _Bucket) -> None:
-        mine = (call, bucket)
-        _decrease(self._waiters, mine)
-        if self._waiters[mine]:
+        own_key = (call, bucket)
+        _decrease(self._waiters, own_key)
+        if self._waiters[own_key]:
             return
-        if not self._requests[mine]:
-            call.step_back()
+        if not self._requests[own_key]:
+            call.take_slot()
         _decrease(self._waiting, bucket)
 
     def _wait(self, call: Call, bucket: _Bucket, location: Location) -> None:
-        """Wait until the call may pass, or another thread of it has passed meanwhile."""
+        """Wait until the call may be admitted, or another of its threads was admitted in the meantime."""
         until = time.monotonic() + _WAIT_SECONDS
         with call.interruptible(self._wake):
-            while self._passed[bucket] >= PER_BUCKET and not self._requests[call, bucket]:
+            while self._admitted[bucket] >= PER_BUCKET and not self._requests[call, bucket]:
                 if not self._changed.wait(until - time.monotonic()):
                     raise _busy(location)
                 call.raise_if_ended()
@@ -95,17 +95,17 @@ class Gate:
             _decrease(self._requests, (call, bucket))
             if self._requests[call, bucket]:
                 return
-            _decrease(self._passed, bucket)
+            _decrease(self._admitted, bucket)
             self._changed.notify_all()
             if not self._waiters[call, bucket]:
-                call.step_back()
+                call.take_slot()
 
 
 GATE = Gate()
 
 
 def _decrease(counter: "Counter[Any]", key: object) -> None:
-    """Count one less, and forget what is at zero: buckets and calls come and go."""
+    """Subtract one, and remove the key at zero, so that old buckets and calls do not pile up."""
     counter[key] -= 1
     if counter[key] <= 0:
         del counter[key]

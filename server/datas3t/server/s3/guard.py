@@ -1,4 +1,4 @@
-"""Keeps boto3 from link-local addresses, whatever a name resolves to at the moment when it connects."""
+"""Prevents boto3 from connecting to link-local addresses, also through names that resolve to one."""
 
 import contextlib
 import socket
@@ -12,17 +12,17 @@ LINK_LOCAL = "it has a link-local address, which is never allowed; correct the e
 
 
 class LinkLocalError(Exception):
-    """A connection would lead to a link-local address, or did, and was closed before a byte was sent."""
+    """The host has a link-local address. If it was connected, the connection was closed before a byte was sent."""
 
 
-class Guarded:
-    """A mixin for connections of urllib3, which refuse link-local addresses."""
+class LinkLocalGuard:
+    """A mixin for connections of urllib3 that refuses link-local addresses."""
 
     def _new_conn(self) -> socket.socket:
         connection: Any = self
-        with contextlib.suppress(OSError):  # urllib3 finds out the same, and says it
-            found = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
-            if found and all(is_link_local(str(address[0])) for *_, address in found):
+        with contextlib.suppress(OSError):  # urllib3 raises the same error when it connects
+            addresses = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
+            if addresses and all(is_link_local(str(address[0])) for *_, address in addresses):
                 raise LinkLocalError
         connected: socket.socket = super()._new_conn()  # type: ignore[misc] # of the connection it is mixed into
         # By now the name may resolve to other addresses.
@@ -33,5 +33,5 @@ class Guarded:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether botocore's error comes from here."""
+    """Return whether botocore's error was caused by a LinkLocalError."""
     return isinstance(error, HTTPClientError) and isinstance(error.kwargs.get("error"), LinkLocalError)

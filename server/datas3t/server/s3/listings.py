@@ -12,7 +12,7 @@ from datas3t.server.s3.faults import transfers_translated
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import bare_etag
 
-MAX_PAGE = 8 << 20  # bytes; a page of 1,000 keys of 1,024 bytes, each of which is written as %XX, has half of that
+MAX_PAGE = 8 << 20  # bytes; a page of 1,000 keys of 1,024 bytes, with each byte written as %XX, has half of that
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
-"""Requests to S3 by the engine of `datas3t.transport`: those that are frequent, or whose responses must be bounded.
+"""Requests to S3 through the engine of `datas3t.transport`, for frequent requests and for responses of bounded size.
 
-They are signed by `presign`, cost a tenth of boto3's, end with the call that made them, and follow no redirect.
+They are signed by `presign`, cost a tenth of what boto3's cost, end with the call that made them, and do not
+follow redirects.
 """
 
 import io
@@ -20,7 +21,9 @@ _RETRIES = 2
 _ATTEMPT_SECONDS = 30.0
 _SLOWEST = 1 << 20  # bytes per second; larger bodies have this much more time
 _CONNECT_SECONDS = 5.0
-_SMALL = 256 << 10  # bytes; larger bodies are not put together from pieces, which would need their size twice
+_SMALL = (
+    256 << 10
+)  # bytes; larger bodies are received in place, because joining pieces would need twice their size in memory
 _BUFFER_SIZE = 128 << 10  # bytes: many calls run at a time, and most of them move little
 
 Method = Literal["GET", "HEAD", "PUT", "DELETE"]
@@ -50,7 +53,7 @@ class Wire:
         body: Body | bytes | None = None,
         limit: int | None = None,
     ) -> Response:
-        """Send a request, and return its response of success.
+        """Send a request, and return its response if it succeeded.
 
         Args:
             operation: S3's name of the operation, for the metrics.
@@ -61,11 +64,11 @@ class Wire:
             stop: GET: the byte after the last one; None for all bytes.
             etag: GET: the ETag that the object must have.
             body: PUT: the bytes.
-            limit: GET without a `stop`: the most bytes of the response.
+            limit: GET without a `stop`: the maximum size of the response, in bytes.
 
         Raises:
             TransferError: The request failed.
-            Failure: The call of the client has ended, or too many wait for this bucket.
+            Failure: The call of the client has ended, or too many calls wait for this bucket.
         """
         size = (body.size if not isinstance(body, bytes) else len(body)) if body is not None else (stop or 0) - start
         url = presign(self._location, method, key, _LIFETIME, query=query)
@@ -88,14 +91,14 @@ class Wire:
         return response
 
     def _run(self, operation: str, request: Request) -> Response:
-        """Send a request within the time of the current call, and count it."""
+        """Send a request within the time limit of the current call, and count it."""
         call, responses = current(), list[Response]()
 
         def time_left() -> float | None:
             call.raise_if_ended()
             return call.remaining()
 
-        with GATE.passed(self._location):
+        with GATE.admitted(self._location):
             try:
                 _engine.run(
                     [request],

@@ -22,7 +22,7 @@ _log = logging.getLogger("datas3t.server.calls")
 
 
 class Caller(NamedTuple):
-    """What a caller says to find its call again: it is logged and returned, as headers or as trailing metadata.
+    """The ids by which a caller can find its call in the log. They are returned as headers or trailing metadata.
 
     `traceparent` is that of the W3C's trace context, or empty.
     """
@@ -32,7 +32,7 @@ class Caller(NamedTuple):
 
     @classmethod
     def of(cls, headers: Iterable[tuple[str, str | bytes]]) -> "Caller":
-        """Return what the headers say. A request id that cannot be logged as it is is replaced by a new one."""
+        """Return the ids in the headers. A request id that is missing or not valid is replaced by a new one."""
         given = {name.lower(): str(value) for name, value in headers if name.lower() in (REQUEST_ID, TRACEPARENT)}
         call_id, traceparent = given.get(REQUEST_ID, ""), given.get(TRACEPARENT, "")
         return cls(

@@ -48,8 +48,8 @@ class RunningCalls:
         limit = self._limit(method.rpartition("/")[2])
         call = Call(
             limit if seconds is None else min(limit, seconds),
-            step_aside=self._threads.step_aside,
-            step_back=self._threads.step_back,
+            release_slot=self._threads.release_slot,
+            take_slot=self._threads.take_slot,
         )
         with self._changed:
             if self._draining:

@@ -1,7 +1,7 @@
-"""The threads that calls run in, over gRPC and REST together.
+"""The threads that run the calls of gRPC and REST.
 
-A call that waits for S3 steps aside, and another one runs instead of it. So calls that need the database alone always
-find a thread, however many wait for a bucket that is slow.
+A call releases its slot while it waits for S3, and another call runs. So calls that only need the database always get a
+thread, no matter how many calls wait for a slow bucket.
 """
 
 import threading
@@ -14,17 +14,17 @@ from typing import Any, TypeVar
 from datas3t import v1
 from datas3t.server.errors import Failure
 
-RUNNING = 32  # calls that run at once, not counting those that wait for S3, whose number the gate to S3 bounds
-QUEUED = 1024  # calls that wait for a thread; more are refused
+RUNNING = 32  # calls that run at once, not counting those that wait for S3, whose number `s3.gate` limits
+QUEUED = 1024  # calls that wait for a thread; further calls are refused
 
 Result = TypeVar("Result")
 Work = tuple["Future[Any]", Callable[[], Any]]
 
 
 class CallThreads:
-    """Runs functions in threads, at most `RUNNING` at once besides those that stepped aside.
+    """Runs functions in threads, at most `RUNNING` at once, not counting those that have released their slot.
 
-    Its threads are daemons: one that hangs does not keep the process from ending.
+    The threads are daemons, so one that hangs does not keep the process from exiting.
     """
 
     def __init__(self) -> None:
@@ -32,14 +32,14 @@ class CallThreads:
         self._running = 0
         self._idle = 0  # threads without work
         self._queue: deque[Work] = deque()
-        self._handed_out: SimpleQueue[Work | None] = SimpleQueue()
+        self._dispatched: SimpleQueue[Work | None] = SimpleQueue()
         self._closed = False
 
     def submit(self, function: Callable[[], Result]) -> "Future[Result]":
         """Run the function as soon as a thread is free. Its future can be cancelled until then.
 
         Raises:
-            Failure: SERVER_BUSY if too many wait.
+            Failure: SERVER_BUSY if too many calls wait.
         """
         future: Future[Result] = Future()
         with self._lock:
@@ -48,61 +48,61 @@ class CallThreads:
             if len(self._queue) >= QUEUED:
                 raise Failure(v1.ERROR_REASON_SERVER_BUSY, "too many calls wait already; try again shortly")
             self._queue.append((future, function))
-            self._hand_out()
+            self._dispatch()
         return future
 
-    def step_aside(self) -> None:
+    def release_slot(self) -> None:
         """Let another call run while the thread of this one waits for S3."""
         with self._lock:
             self._running -= 1
-            self._hand_out()
+            self._dispatch()
 
-    def step_back(self) -> None:
-        """Count the thread of a call that stepped aside as running again."""
+    def take_slot(self) -> None:
+        """Count the thread of a call that released its slot as running again."""
         with self._lock:
             self._running += 1
 
     def close(self) -> None:
-        """Drop what waits, and end the threads that have no work."""
+        """Cancel the functions that wait, and end the idle threads."""
         with self._lock:
             self._closed = True
             queued, self._queue = self._queue, deque()
             for _ in range(self._idle):
-                self._handed_out.put(None)
+                self._dispatched.put(None)
             self._idle = 0
         for future, _ in queued:
             future.cancel()
 
-    def _hand_out(self) -> None:
+    def _dispatch(self) -> None:
         while self._queue and self._running < RUNNING:
             future, function = self._queue.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
             self._running += 1
-            self._handed_out.put((future, function))
+            self._dispatched.put((future, function))
             if self._idle:
                 self._idle -= 1
             else:
                 threading.Thread(target=self._run, name="call", daemon=True).start()
 
     def _run(self) -> None:
-        while (work := self._handed_out.get()) is not None:
+        while (work := self._dispatched.get()) is not None:
             future, function = work
             try:
                 result = function()
             except BaseException as error:
-                self._rest()
+                self._finish()
                 future.set_exception(error)
             else:
-                self._rest()
+                self._finish()
                 future.set_result(result)
             del future, function, work
             if self._closed:
                 return
 
-    def _rest(self) -> None:
+    def _finish(self) -> None:
         with self._lock:
             self._running -= 1
             if not self._closed:
                 self._idle += 1
-                self._hand_out()
+                self._dispatch()

@@ -100,7 +100,7 @@ def refuse_query(pairs: Iterable[tuple[str, str]], message: Descriptor) -> None:
 def refuse_body(body: bytes, message: Descriptor) -> None:
     """Raise UNKNOWN_FIELD for a field in the body of a request that has its fields in the query of its URL.
 
-    A body that is no JSON object is ignored: some clients send one with every request.
+    A body that is not a JSON object is ignored: some clients send one with every request.
     """
     try:
         given = json.loads(body)

@@ -17,7 +17,7 @@ from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.rest import body
 from datas3t.server.front.rest.connection import Connection
-from datas3t.server.front.rest.cross_site import Asked, CrossSite
+from datas3t.server.front.rest.cross_site import CrossSite, RequestInfo
 from datas3t.server.front.rest.invoke import invoke
 from datas3t.server.front.rest.responses import Response, error_response, to_aiohttp
 from datas3t.server.front.rest.routes import Route, Routes, method_not_allowed
@@ -86,12 +86,12 @@ class RestServer:
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
         caller = Caller.of(request.headers.items())
-        asked = Asked(request.method, request.path in self._pages, _headers(request))
-        headers = {**caller.headers(), **self._cross_site.response_headers(asked)}
+        info = RequestInfo(request.method, request.path in self._pages, _headers(request))
+        headers = {**caller.headers(), **self._cross_site.response_headers(info)}
         # A request that fails before it calls a method is counted and logged by `_refuse`, a call by `_call`.
         try:
-            self._cross_site.check(asked)
-            if self._cross_site.allows_preflight(asked):
+            self._cross_site.check(info)
+            if self._cross_site.allows_preflight(info):
                 return to_aiohttp(Response(204), headers, close=self._running.draining)
             page = self._pages.get(request.path)
             if page is not None and request.method in _READING:
@@ -164,7 +164,7 @@ def _headers(request: web.BaseRequest) -> dict[str, str]:
 
 
 def _awaits_continue(request: web.BaseRequest) -> bool:
-    """Return whether the client sends its body only if it is asked to, which a refused one never was."""
+    """Return whether the client waits for 100 Continue before it sends the body, and so will not send it."""
     return request.headers.get("Expect", "").lower() == "100-continue"
 
 

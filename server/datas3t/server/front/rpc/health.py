@@ -1,4 +1,4 @@
-"""gRPC's standard health service. Clients that watch it take no thread."""
+"""gRPC's standard health service. Clients that watch it do not occupy threads."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from datas3t.server.front.calls.failures import failure_status
 from datas3t.server.front.rpc.messages import abort, parsed, receive
 
 SERVICE = "grpc.health.v1.Health"
-_LOOK_EVERY = 0.5  # seconds after which a watcher notices that the server is not ready any more
+_CHECK_INTERVAL = 0.5  # seconds between two checks of whether the server is still ready, for each client that watches
 
 _Status = health_pb2.HealthCheckResponse
 _Handler = Callable[[Any], Awaitable[None]]
 
 
 class Health:
-    """The health service. Every service has the same status: that of the server. Used on the loop alone.
+    """The health service. Every service has the status of the server. To be used only on the event loop.
 
     `is_ready` must return at once.
     """
@@ -37,7 +37,7 @@ class Health:
         return standard_handler(SERVICE, {"Check": self._check, "Watch": self._watch})
 
     def report(self, *, serving: bool) -> None:
-        """Set the status, and tell it to those that watch it."""
+        """Set the status, and send it to the clients that watch it."""
         self._serving = serving
         self._changed.set()
         self._changed = asyncio.Event()
@@ -58,7 +58,7 @@ class Health:
                 known = status
                 await context.write(_Status(status=status).SerializeToString())
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_EVERY):
+                async with asyncio.timeout(_CHECK_INTERVAL):
                     await changed.wait()
 
     def _status(self, service: str) -> Any:
@@ -68,7 +68,7 @@ class Health:
 
 
 def standard_handler(service: str, methods: dict[str, _Handler]) -> grpc.GenericRpcHandler:
-    """Return a handler whose methods read and write bytes, and answer INVALID_ARGUMENT to bytes that are no message."""
+    """Return a handler of methods that read and write bytes. A Failure of a method becomes the status of the call."""
 
     def method(function: _Handler) -> Any:
         async def run(_: Any, context: Any) -> None:

@@ -17,7 +17,7 @@ Method = Callable[[Any, Any], Awaitable[Any]]
 
 
 class CallInterceptor(AsyncServerInterceptor):
-    """Reads the request of each call of the contract, observes the call, and sends the error status if it fails."""
+    """Reads the request of each call of the contract, logs and counts the call, and sends the status of an error."""
 
     def __init__(self, metrics: Metrics, request_seconds: float) -> None:
         self._request_seconds = request_seconds
@@ -25,7 +25,7 @@ class CallInterceptor(AsyncServerInterceptor):
         self._handlers: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
-        """Wrap the contract's methods only: health checks and reflection are no calls."""
+        """Wrap the methods of the contract, but not health checks and reflection."""
         name = handler_call_details.method
         if not name.startswith(_CONTRACT_PREFIX):
             return await continuation(handler_call_details)
@@ -33,7 +33,7 @@ class CallInterceptor(AsyncServerInterceptor):
         if handler is None:
             handler = await super().intercept_service(continuation, handler_call_details)  # type: ignore[no-untyped-call]
             if handler is not None:
-                self._handlers[name] = handler  # one for each method, because it depends on nothing else
+                self._handlers[name] = handler  # cached, because it depends only on the method
         return handler
 
     async def intercept(self, method: Method, _request_or_iterator: Any, context: Any, method_name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The bytes of a call: its messages, which arrive in time or end it, and the status of an error."""
+"""Receiving the messages of a call, with a time limit, and ending it with an error status."""
 
 import asyncio
 from typing import Any
@@ -16,12 +16,12 @@ _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.Statu
 
 
 async def receive(context: Any, seconds: float) -> bytes:
-    """Return the next message of the client. If it does not arrive within `seconds`, the call ends here.
+    """Return the next message of the client. If it does not arrive within `seconds`, end the call.
 
     Raises:
-        Failure: MALFORMED_REQUEST if the client ended the stream without it.
+        Failure: MALFORMED_REQUEST if the client ended the stream without a message.
     """
-    # `read` itself must not be cancelled: gRPC's core would write into freed memory. Ending the call ends it.
+    # `read` itself must not be cancelled: gRPC's core would write into freed memory. It returns when the call is ended.
     ending: list[asyncio.Task[None]] = []  # asyncio itself holds tasks by weak references only
     timer = asyncio.get_running_loop().call_later(
         seconds, lambda: ending.append(asyncio.ensure_future(_refuse_late(context)))
@@ -36,10 +36,10 @@ async def receive(context: Any, seconds: float) -> bytes:
 
 
 def parsed(kind: type[Message], serialised: bytes) -> Any:
-    """Return the message.
+    """Return the parsed message.
 
     Raises:
-        Failure: MALFORMED_REQUEST if the bytes are not one.
+        Failure: MALFORMED_REQUEST if the bytes are not a message of this type.
     """
     try:
         return kind.FromString(serialised)
@@ -59,4 +59,4 @@ async def _refuse_late(context: Any) -> None:
     try:
         await abort(context, failure_status(late))
     except grpc.aio.AbortError:
-        return  # it always raises this
+        return  # abort always raises this

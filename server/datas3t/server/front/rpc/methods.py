@@ -1,4 +1,4 @@
-"""The contract's methods as gRPC's server takes them: a call has a thread once its request has arrived whole."""
+"""gRPC handlers for the methods of the contract. A call gets a thread only after its whole request has arrived."""
 
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -19,7 +19,7 @@ Serialised = bytes
 
 
 class Methods:
-    """Makes the handlers of services. They take and return bytes: messages are parsed in the call's thread."""
+    """Creates the handlers of services. They receive and return bytes: messages are parsed in the call's thread."""
 
     def __init__(self, running: RunningCalls) -> None:
         self._running = running
@@ -30,7 +30,7 @@ class Methods:
         return grpc.method_handlers_generic_handler(service.descriptor.full_name, handlers)
 
     def _method(self, service: Service, method: MethodDescriptor) -> Any:
-        """Return the handler of a method, as of one with a stream of requests: the interceptor reads the one."""
+        """Return the handler of a method. It takes a stream of requests, because the interceptor reads the request."""
         name = f"{service.descriptor.full_name}/{method.name}"
         call = _Method(method, getattr(service.servicer, method.name))
 

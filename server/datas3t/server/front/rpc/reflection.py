@@ -1,4 +1,4 @@
-"""gRPC's reflection service, in both of its versions. Its streams take no thread."""
+"""gRPC's reflection service, in both of its versions. Its streams do not occupy threads."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +18,9 @@ SERVICES = tuple(f"{package}.ServerReflection" for package in (_V1, _V1ALPHA))
 
 
 class Reflection:
-    """Answers questions about the services of the contract and the standard ones.
+    """Responds to queries about the services of the contract and the standard ones.
 
-    grpcio's own servicer has v1alpha only, and does not find methods by their names.
+    grpcio's own servicer supports only v1alpha, and does not find methods by their names.
     """
 
     def __init__(self, services: Sequence[str], idle_seconds: float) -> None:
@@ -30,18 +30,18 @@ class Reflection:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Return the handlers of both versions."""
-        return [health.standard_handler(name, {"ServerReflectionInfo": self._converse}) for name in SERVICES]
+        return [health.standard_handler(name, {"ServerReflectionInfo": self._serve_stream}) for name in SERVICES]
 
-    async def _converse(self, context: Any) -> None:
+    async def _serve_stream(self, context: Any) -> None:
         while True:
             try:
                 received = await receive(context, self._idle_seconds)
             except Failure:
-                return  # the client has no more questions
-            response = self._answer(parsed(messages.ServerReflectionRequest, received))
+                return  # the client has ended the stream, or sent nothing for too long
+            response = self._respond(parsed(messages.ServerReflectionRequest, received))
             await context.write(response.SerializeToString())
 
-    def _answer(self, request: messages.ServerReflectionRequest) -> messages.ServerReflectionResponse:
+    def _respond(self, request: messages.ServerReflectionRequest) -> messages.ServerReflectionResponse:
         response = messages.ServerReflectionResponse(valid_host=request.host, original_request=request)
         try:
             self._fill(response, request)
@@ -50,7 +50,7 @@ class Reflection:
         return response
 
     def _fill(self, response: messages.ServerReflectionResponse, request: messages.ServerReflectionRequest) -> None:
-        """Set the answer; raise KeyError if what is asked for does not exist."""
+        """Set the result in `response`. Raise KeyError if the symbol, file or extension does not exist."""
         kind = request.WhichOneof("message_request")
         if kind == "list_services":
             response.list_services_response.service.extend(
@@ -61,9 +61,9 @@ class Reflection:
         elif kind == "file_containing_symbol":
             _set_files(response, self._file_of(request.file_containing_symbol))
         elif kind == "file_containing_extension":
-            asked = request.file_containing_extension
-            extended = self._pool.FindMessageTypeByName(asked.containing_type)
-            extension: Any = self._pool.FindExtensionByNumber(extended, asked.extension_number)
+            query = request.file_containing_extension
+            extended = self._pool.FindMessageTypeByName(query.containing_type)
+            extension: Any = self._pool.FindExtensionByNumber(extended, query.extension_number)
             _set_files(response, extension.file)
         elif kind == "all_extension_numbers_of_type":
             extended = self._pool.FindMessageTypeByName(request.all_extension_numbers_of_type)
@@ -71,10 +71,10 @@ class Reflection:
             numbers.base_type_name = extended.full_name
             numbers.extension_number.extend(sorted(each.number for each in self._pool.FindAllExtensions(extended)))
         else:
-            _set_error(response, grpc.StatusCode.INVALID_ARGUMENT, "the request asks for nothing")
+            _set_error(response, grpc.StatusCode.INVALID_ARGUMENT, "the request contains no query")
 
     def _file_of(self, symbol: str) -> FileDescriptor:
-        """Return the file of a symbol. The pool does not know members, such as methods, by their names."""
+        """Return the file of a symbol. Members, such as methods, are not in the pool, so find their parent."""
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
@@ -100,7 +100,7 @@ class Reflection:
 
 
 def _set_files(response: messages.ServerReflectionResponse, file: FileDescriptor) -> None:
-    """Answer a file and all that it imports."""
+    """Set a file and everything that it imports as the result."""
     files: dict[str, FileDescriptor] = {}
     _collect(file, files)
     for each in files.values():
@@ -122,7 +122,7 @@ def _set_error(response: messages.ServerReflectionResponse, code: grpc.StatusCod
 
 
 def _pool_with_v1() -> descriptor_pool.DescriptorPool:
-    """Return the default pool, with the file of reflection v1 made from that of v1alpha."""
+    """Return the default pool, with a file for reflection v1 that is made from that of v1alpha."""
     pool = descriptor_pool.Default()
     try:
         pool.FindFileByName(_V1_FILE)

@@ -1,7 +1,7 @@
-"""The gRPC server: the contract's services, health and reflection, on a unix socket to which the edge relays.
+"""The gRPC server: the contract's services, health and reflection, on a unix socket to which `edge` relays connections.
 
-It runs on an event loop in a thread of its own. A client that opens calls and sends nothing holds memory there, and no
-thread of those that calls run in.
+It runs on an event loop in a separate thread. A client that opens calls and sends nothing only uses memory there, and
+none of the threads that run calls.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from datas3t.server.settings import Address, SettingsError, Timeouts
 
 MAX_MESSAGE = 16 * 2**20  # bytes of a request
 MAX_METADATA = 16 * 2**10  # bytes of a call's metadata
-MAX_STREAMS = 256  # calls at a time on one connection; clients wait with further ones
+MAX_STREAMS = 256  # calls at a time on one connection; further calls wait in the client
 _CLOSE_SECONDS = 1.0  # for clients that watch health or reflection to end their streams
 _MAX_SOCKET_PATH = 100  # bytes; Linux allows 108 and macOS 104
-_IDENTITY_ONLY = 1  # the bit set of compressions with "none" alone
+_IDENTITY_ONLY = 1  # the bit set of compression algorithms that contains only "none"
 
 _OPTIONS = (
     ("grpc.max_send_message_length", -1),  # 10,000 part URLs are 6 MB
@@ -50,10 +50,10 @@ Result = TypeVar("Result")
 
 
 class RpcServer:
-    """Serves gRPC between `start` and `close`: on the unix socket `socket`, and with an address also on `port`.
+    """Serves gRPC between `start` and `close`: on the unix socket `socket`, and also on `port` if an address is given.
 
     Raises:
-        SettingsError: if the address cannot be used.
+        SettingsError: The address cannot be used.
     """
 
     def __init__(
@@ -86,12 +86,12 @@ class RpcServer:
             raise
 
     def start(self) -> None:
-        """Start serving, and report what `is_ready` says as the health of every service."""
+        """Start serving, and report the result of `is_ready` as the health of every service."""
         self._on_loop(self._server.start())
         self.report(serving=True)
 
     def report(self, *, serving: bool) -> None:
-        """Report the health service's status to its clients, those that watch it included."""
+        """Set the status of the health service, and send it to the clients that watch it."""
         with contextlib.suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(lambda: self._health.report(serving=serving))
 
@@ -106,7 +106,7 @@ class RpcServer:
     ) -> tuple[grpc.aio.Server, int | None]:
         server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
         server.add_generic_rpc_handlers(handlers)
-        # The socket for the edge, and the port for gRPC alone.
+        # The socket for relayed connections, and the port that serves only gRPC.
         server.add_insecure_port(f"unix:{self.socket}")
         try:
             return server, _bind(server, address) if address else None
@@ -128,7 +128,7 @@ class RpcServer:
 
 
 async def _cancel_others() -> None:
-    """Cancel the tasks that are left on the loop, and let them end."""
+    """Cancel the remaining tasks of the loop, and wait for their end."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     for task in tasks:
         task.cancel()
@@ -136,18 +136,18 @@ async def _cancel_others() -> None:
 
 
 def _ignore_other_loops(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Handle an error on the loop. gRPC wakes the loops of all servers in a process, and only one finds its byte."""
+    """Ignore errors of gRPC, which wakes the loops of all servers in a process though only one has a byte to read."""
     if not isinstance(context.get("exception"), BlockingIOError):
         loop.default_exception_handler(context)
 
 
 def _bind(server: grpc.aio.Server, address: Address) -> int:
-    bound = address if address.host else Address("::", address.port)  # "::" is IPv4 as well
+    bound = address if address.host else Address("::", address.port)  # "::" includes IPv4
     return server.add_insecure_port(str(bound))
 
 
 def _private_folder() -> Path:
-    """Return a new folder that only this user may enter, as mkdtemp makes it, with a path short enough for a socket."""
+    """Create and return a folder that only this user may enter, with a path that is short enough for a socket."""
     folder = Path(tempfile.mkdtemp(prefix="datas3t-"))
     if len(str(folder)) > _MAX_SOCKET_PATH:
         folder.rmdir()
