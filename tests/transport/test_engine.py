@@ -9,7 +9,7 @@ import pytest
 
 from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client.errors import ObjectChanged, TransferRefused
-from datas3t.transport import Engine, MemorySink, Request, Response, TransferError
+from datas3t.transport import Engine, MemorySink, Range, Request, Response, TransferError
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 4 << 20
@@ -262,3 +262,12 @@ def test_requests_are_taken_when_they_can_start(server: Httpd, engine: Engine) -
     assert len(ahead) == 200
     assert max(ahead) <= 4
     assert server.most_at_once <= 4
+
+
+def test_the_repr_of_a_request_does_not_show_its_url() -> None:
+    url = "http://127.0.0.1/a?X-Amz-Signature=secret"
+    request = Request("GET", url, 0, 8, "etag")
+    assert request.current_url() == url
+    for each in (request, Range(url, "etag", 0, 8), Range(url, "etag", 0, 8).request()):
+        assert "secret" not in repr(each)
+        assert "etag" in repr(each)

@@ -37,7 +37,7 @@ class Request:
     """
 
     method: Literal["GET", "PUT", "HEAD", "DELETE"]
-    url: Url
+    url: Url = field(repr=False)  # its query has a signature
     start: int = 0
     stop: int | None = None
     etag: str | None = None
@@ -48,7 +48,7 @@ class Request:
     stall_timeout: float | None = None
     timeout: float | None = None
     limit: int | None = None
-    _current_url: str | None = field(default=None, init=False)
+    _current_url: str | None = field(default=None, init=False, repr=False)
 
     @property
     def renewable(self) -> bool:
@@ -80,6 +80,9 @@ class Range(NamedTuple):
     etag: str
     start: int
     stop: int
+
+    def __repr__(self) -> str:
+        return f"Range(etag={self.etag!r}, start={self.start}, stop={self.stop})"  # the URL has a signature
 
     def request(self, stall_timeout: float | None = None) -> Request:
         """Return the request that does the same, for what a `Range` alone cannot do: retries, sinks, renewed URLs."""

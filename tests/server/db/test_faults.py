@@ -11,6 +11,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.embedded.ports import free_ports
+from datas3t.server.db.heartbeat import Heartbeat
 from datas3t.server.db.pool import LimitedConnection, Pool, connection, open_pool, transaction
 from datas3t.server.errors import Failure
 from tests.support.stack import wait_until
@@ -150,3 +151,12 @@ def test_a_password_that_is_not_encoded_is_an_error_that_does_not_show_it(url: s
     with pytest.raises(ValueError, match="percent-encoded") as caught, open_pool(url):
         pass
     assert "den" not in str(caught.value).replace("percent-encoded", "")
+
+
+def test_no_error_ends_the_heartbeat() -> None:
+    heartbeat = Heartbeat("no URL")
+    heartbeat.start()
+    assert not heartbeat.is_alive()
+    assert heartbeat._thread.is_alive()
+    heartbeat.stop()
+    assert not heartbeat._thread.is_alive()

@@ -14,7 +14,7 @@ from datas3t.client._transfers.sources import Sources
 from datas3t.client._transfers.task import Tuning
 from datas3t.client.errors import Datas3tError, FileError
 from datas3t.client.progress import Progress, Reporter
-from datas3t.transport import Engine, Request, Response, TransferError, s3_error_code
+from datas3t.transport import Engine, Request, Response, TransferError, bare_etag, s3_error_code
 
 _COPY_STALL_TIMEOUT = 1800.0  # seconds without a byte; S3 may send nothing while it copies up to 4 GiB
 _ETAG = re.compile(rb"<ETag>([^<]{1,256})</ETag>")
@@ -163,4 +163,4 @@ def _copy_error(response: Response) -> str | None:
 def _etag(response: Response) -> str:
     match = _ETAG.search(response.body)
     assert match is not None
-    return html.unescape(match[1].decode()).strip('"')
+    return bare_etag(html.unescape(match[1].decode()))

@@ -50,7 +50,7 @@ class Heartbeat:
                 self._connection = connect(self._url, seconds=_TIMEOUT)
             self._connection.execute("SELECT 1")
             self._responded = time.monotonic()
-        except psycopg.Error:
+        except (psycopg.Error, OSError, ValueError, RuntimeError):  # whatever it is, the thread must go on
             self._disconnect()  # one failed check is tolerated: the last response is not too old yet
 
     def _disconnect(self) -> None:
