@@ -1,4 +1,4 @@
-"""A contestant in a process of its own, so that its CPU time and memory can be measured."""
+"""A contestant in its own process, so that its CPU time and memory can be measured."""
 
 import hashlib
 import importlib

@@ -55,7 +55,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Front:
-    """An nginx in front of S3. It serves files itself, with ETags of its own, and passes other requests on.
+    """An nginx in front of S3. It serves files itself, with its own ETags, and passes other requests on.
 
     Attributes:
         endpoint: Its URL.
@@ -89,7 +89,7 @@ class Front:
     def _lines(self) -> list[str]:
         """Return the lines of the log.
 
-        nginx writes a line a moment after its response. So this makes a request of its own, and waits for its line.
+        nginx writes a line a moment after its response. So this makes an extra request, and waits for its line.
         """
         name = f"/sentinel-{next(_sentinels)}"
         (self.root / name[1:]).touch()

@@ -118,7 +118,7 @@ def _respond(peer: socket.socket, fd: int, size: int) -> None:
 
 
 def _send(peer: socket.socket, fd: int, size: int, head: bytes) -> None:
-    """Respond to a GET with the range that it asks for."""
+    """Respond to a GET with the requested range."""
     place = _RANGE.search(head)
     start, stop = (int(place[1]), int(place[2]) + 1) if place else (0, size)
     peer.sendall(

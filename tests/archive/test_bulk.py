@@ -13,7 +13,7 @@ from tests.support.tars import DIALECTS, archive, contents, entry, pax, raw_head
 
 
 def scanned(path: Path) -> tar.Contents | str:
-    """Return what the scan of a file returns, or its error."""
+    """Return the result of scanning a file, or its error."""
     try:
         return tar.scan_file(path)
     except ArchiveError as error:

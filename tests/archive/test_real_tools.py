@@ -77,7 +77,7 @@ def python(dialect: int) -> Writer:
 
 
 def libarchive(library: Path, dialect: str) -> Writer:
-    """Return a writer that uses libarchive, in a process of its own."""
+    """Return a writer that uses libarchive, in its own process."""
 
     def run(out: Path, files: Sequence[Path]) -> None:
         script = [sys.executable, "-c", _LIBARCHIVE, dialect, str(out), *map(str, files)]

@@ -1,4 +1,4 @@
-"""A datas3t on a bucket of its own, with direct access to the bucket, the server and the journals."""
+"""A datas3t on its own bucket, with direct access to the bucket, the server and the journals."""
 
 import urllib.request
 from contextlib import suppress

@@ -57,7 +57,7 @@ ROUTES = {
 
 @dataclass(frozen=True)
 class Row:
-    """One call. `request` may be a function of earlier results; `then` does what a client does with the response."""
+    """One call. `request` may be a function of earlier results; `then` handles the response as a client would."""
 
     call: str
     request: Any

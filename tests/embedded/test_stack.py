@@ -1,4 +1,4 @@
-"""The services run in a process of their own here, which is stopped, killed and started again."""
+"""The services run in their own process here, which is stopped, killed and started again."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ except StackError as error:
 
 
 class Run:
-    """The services of a data directory in a process of their own, until they are stopped or killed."""
+    """The services of a data directory in their own process, until they are stopped or killed."""
 
     def __init__(self, data_dir: Path) -> None:
         self.data_dir = data_dir

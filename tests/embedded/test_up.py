@@ -1,4 +1,4 @@
-"""The whole of `datas3t up`, in a process of its own."""
+"""The whole of `datas3t up`, in its own process."""
 
 import contextlib
 import json

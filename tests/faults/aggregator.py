@@ -2,7 +2,7 @@
 
     python -m tests.faults.aggregator LOG DATAS3T SEED URL...
 
-It writes a line to its log for each outcome. It is a process of its own, which the soak run kills at any time.
+It writes a line to its log for each outcome. It runs in its own process, which the soak run kills at any time.
 """
 
 import os

@@ -238,7 +238,7 @@ class Writer:
 
 
 def _concurrently(*functions: Callable[[], None]) -> None:
-    """Call each function in a thread of its own, and wait for all of them."""
+    """Call each function in its own thread, and wait for all of them."""
     threads = [Thread(target=function) for function in functions]
     for thread in threads:
         thread.start()

@@ -207,7 +207,7 @@ class _Connection:
                 each.shutdown(socket.SHUT_RDWR)
 
     def _run(self, direction: Callable[[], None]) -> None:
-        """Pass on one direction. The thread that ends last closes the sockets."""
+        """Relay one direction. The thread that ends last closes the sockets."""
         try:
             direction()
         except OSError:

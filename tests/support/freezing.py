@@ -1,4 +1,4 @@
-"""A relay in a process of its own that can be stopped: everything behind it hangs, and connections stay open."""
+"""A relay in its own process that can be stopped: everything behind it hangs, and connections stay open."""
 
 import contextlib
 import os

@@ -164,7 +164,7 @@ class RunningFront:
         return http_request(self.front.url, verb, path, body, headers, raw=raw)
 
     def channel(self) -> grpc.Channel:
-        """Return a channel with a connection of its own and no limit for responses."""
+        """Return a channel with its own connection and no limit for responses."""
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         return grpc.insecure_channel("{}:{}".format(*self.address), options=options)
 

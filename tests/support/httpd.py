@@ -127,7 +127,7 @@ class Httpd:
             return self._planned.popleft() if self._planned else self.rule(request)
 
     def note_sent(self, size: int) -> None:
-        """Record that this many bytes of a body are sent."""
+        """Record that this many bytes of a body were sent."""
         with self._lock:
             self.body_bytes_sent += size
 

@@ -1,4 +1,4 @@
-"""How much memory a Python program needs at its peak, measured in a process of its own."""
+"""How much memory a Python program needs at its peak, measured in its own process."""
 
 import json
 import subprocess

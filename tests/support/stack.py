@@ -236,7 +236,7 @@ class Process:
 
 
 class ServerProcess(Process):
-    """A `datas3t server` in a process of its own. Started again with the same `port`, it has the same address."""
+    """A `datas3t server` in its own process. Started again with the same `port`, it has the same address."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 server that gives it the ways of other stores.
+"""A proxy in front of an S3 server that makes it behave like other stores.
 
 It understands HTTP and S3's operations, unlike the relay of `faults`, which passes bytes on. The Host header stays as
 the client wrote it, so signatures hold for the proxy's address.

@@ -90,7 +90,7 @@ def add_bucket(resources: Resources, s3: "S3", bucket: str, name: str = "local",
 
 @dataclass(frozen=True)
 class Site:
-    """What the plain functions need, a datas3t on a bucket of its own, and a boto3 client to look into the bucket."""
+    """What the plain functions need, a datas3t on its own bucket, and a boto3 client to look into the bucket."""
 
     resources: Resources
     datas3t: str

@@ -102,7 +102,7 @@ def test_parent_and_children_can_read_concurrently(server: Httpd) -> None:
 
 
 def run_python(program: str, *arguments: str) -> str:
-    """Run a program in a process of its own, and return what it prints. It must succeed, and write no error."""
+    """Run a program in its own process, and return what it prints. It must succeed, and write no error."""
     command = [sys.executable, "-c", program, *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")

@@ -66,7 +66,7 @@ def plan(archives: "Numbers", starts: "Numbers", stops: "Numbers", gap: int, lim
         starts: The first byte of each datapoint in its archive.
         stops: The byte after the last one of each datapoint.
         gap: Datapoints of one archive are read together if at most this many bytes lie between them.
-        limit: The most bytes of a range. A single datapoint may be larger; it is a range of its own.
+        limit: The most bytes of a range. A single datapoint may be larger; it gets its own range.
     """
     import numpy as np  # noqa: PLC0415 - 0.2 s, which users of merge() do not need
 

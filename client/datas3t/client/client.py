@@ -26,7 +26,7 @@ class Client:
     """A client of the datas3t server at one address.
 
     Nothing is sent before the first call. A client may be used from many threads at once and after a fork, and can be
-    pickled: another process opens connections of its own. Idempotent calls are retried during short server outages.
+    pickled: another process opens its own connections. Idempotent calls are retried during short server outages.
 
     Every error is a `Datas3tError`. Besides those that a method names, each may raise Unavailable and DeadlineExceeded.
 

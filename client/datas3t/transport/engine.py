@@ -1,6 +1,6 @@
 """The engine: sends requests to S3 over libcurl, many at a time, in the thread of the caller.
 
-Each call has a libcurl multi of its own, with open connections, out of a pool. So threads can share an engine, no
+Each call has its own libcurl multi, with open connections, from a pool. So threads can share an engine, no
 thread is started, and Ctrl-C ends a transfer at once.
 """
 

@@ -88,7 +88,7 @@ class Get(Transfer):
         return self._error("the response is longer than the requested range", Meaning.TEMPORARY)
 
     def _size(self, headers: Mapping[str, str]) -> int | None:
-        """Return how many bytes the request asks for; without a `stop`, those that the response declares, if any."""
+        """Return how many bytes are requested; without a `stop`, those that the response declares, if any."""
         request = self.request
         if request.stop is not None:
             return request.stop - request.start

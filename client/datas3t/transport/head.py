@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)?")
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
-_MAX_RETRY_AFTER = 30.0  # seconds; a server that asks for more must not stop a transfer for minutes
+_MAX_RETRY_AFTER = 30.0  # seconds; a server that sends a larger value must not stop a transfer for minutes
 
 
 def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
@@ -66,7 +66,7 @@ def ends_before(headers: Mapping[str, str], start: int, stop: int) -> int | None
 
 
 def retry_after(headers: Mapping[str, str]) -> float:
-    """Return the seconds that a Retry-After header asks for, at most 30; 0 without a valid header."""
+    """Return the seconds in a Retry-After header, at most 30, or 0 without a valid header."""
     value = headers.get("retry-after", "")
     if value.isascii() and value.isdigit():
         return min(float(value), _MAX_RETRY_AFTER)

@@ -170,12 +170,12 @@ class TransferError(Exception):
 
     @property
     def crowded(self) -> bool:
-        """Whether S3 asks for fewer requests."""
+        """Whether S3 requests a lower rate."""
         return Meaning.CROWDED in self.meaning
 
     @property
     def final(self) -> bool:
-        """Whether S3 has answered, and will answer the same again, also after URLs and credentials were replaced."""
+        """Whether S3 has responded, and would respond the same again, even after URLs and credentials were replaced."""
         return self.status != 0 and not self.retryable and not self.expired
 
     @property

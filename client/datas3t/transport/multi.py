@@ -28,7 +28,7 @@ class Multi:
 
     `connections` is the most connections that it may have; `running` are its transfers, by handle. `settled` is False
     while a call works on it, and stays False if an exception ends that work halfway: the multi may then not be used
-    again, because nobody knows what it has done.
+    again, because its state is not known.
     """
 
     def __init__(self, options: Options) -> None:

@@ -99,7 +99,7 @@ def meaning_of_status(method: str, status: int, code: str, *, is_over: bool = Fa
         method: The method of the request.
         status: The status, 300 or more.
         code: S3's error code, or "".
-        is_over: Whether the time of the presigned URL is over. Stores answer such a URL with several statuses.
+        is_over: Whether the time of the presigned URL is over. Stores respond to such a URL with different statuses.
     """
     expired = Meaning.EXPIRED if is_over and 400 <= status < 500 else Meaning.FINAL
     # S3 itself always says NoSuchKey. A 404 without it comes from a proxy, which may be mistaken.
@@ -142,7 +142,7 @@ def pause_before(remedy: Remedy, taken: Mapping[Remedy, int], retry_after: float
     Args:
         remedy: Why the request is sent again.
         taken: How often it has had each remedy before, as for `choose_remedy`.
-        retry_after: The seconds that S3 asked for.
+        retry_after: The seconds to wait that S3 returned.
     """
     if remedy is Remedy.RENEW_URL:
         return 0.0

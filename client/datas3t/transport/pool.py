@@ -39,7 +39,7 @@ class Pool:
 
     @contextmanager
     def lend(self, parallelism: int) -> Iterator[tuple[Multi, int]]:
-        """Lend a multi for a call that wants to send `parallelism` requests at a time; yields how many it may.
+        """Lend a multi to a call that sends up to `parallelism` requests at a time, and yield how many it may send.
 
         Raises TransferError if libcurl itself fails in the call.
         """
@@ -71,7 +71,7 @@ class Pool:
             return Multi(self._options)
 
     def _reserve(self, multi: Multi, wanted: int) -> int:
-        """Reserve connections for a call, and return how many: those that it wants, as far as there are enough.
+        """Reserve up to `wanted` connections for a call, and return how many it gets.
 
         It gets no more than the multi has already, or half of those that are left, because other calls may follow.
         """

@@ -19,7 +19,7 @@ class Put(Transfer):
     __slots__ = ("_body", "_rewinds", "_sent")
 
     def __init__(self, options: Options, raised: list[BaseException]) -> None:
-        self._rewinds: dict[int, int] = {}  # the position that libcurl wants to continue at, until the next read
+        self._rewinds: dict[int, int] = {}  # the position at which libcurl will continue, until the next read
         super().__init__(options, raised)
         self.curl.setopt(pycurl.UPLOAD, 1)
         self.curl.setopt(pycurl.READFUNCTION, shielded(self._read, pycurl.READFUNC_ABORT, raised))

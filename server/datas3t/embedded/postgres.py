@@ -129,8 +129,8 @@ class Postgres(Daemon):
 def _path_for(account: Account | None, folder: Path) -> str:
     """Return a path to the working directory `folder` that the account can open, even if a parent is closed to it."""
     if sys.platform == "linux":
-        # The kernel resolves this link without checking the parents, for example /root. And PostgreSQL takes no path
-        # of more than 1,023 bytes.
+        # The kernel resolves this link without checking the parents, for example /root. Also, PostgreSQL refuses
+        # paths of more than 1,023 bytes.
         return "/proc/self/cwd"
     if account is None:
         return str(folder)

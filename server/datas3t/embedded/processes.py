@@ -1,4 +1,4 @@
-"""Child processes that never outlive their parent: they get a signal when it dies, and stop step by step when it asks.
+"""Child processes that never outlive their parent: they get a signal when it dies, and `stop` ends them step by step.
 
 Where the kernel has no parent-death signal (macOS) or delivers it too late, `end_leftovers` ends the processes of a
 killed run. A process is a leftover if its working directory is the daemon's folder and its name fits. The caller must
@@ -48,7 +48,7 @@ class Daemon:
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def spawn(self, command: Sequence[str | Path], environment: dict[str, str]) -> None:
-        """Start the command. On Linux, the end of the calling thread counts as the death of the parent."""
+        """Start the command. On Linux, the kernel treats the end of the calling thread as the death of the parent."""
         self.limit_log()
         with append_to(self.log) as log, signals_delayed():
             self.process = popen(
@@ -56,7 +56,7 @@ class Daemon:
             )
 
     def limit_log(self) -> None:
-        """Move what a large log has to another file, while the process goes on appending to this one."""
+        """Move what a large log has to another file, while the process continues to append to this one."""
         if self.log.exists() and self.log.stat().st_size > _MAX_LOG_SIZE:
             with contextlib.suppress(OSError):  # the disk may be full
                 shutil.copy(self.log, self.log.with_suffix(".log.1"))
@@ -127,7 +127,7 @@ def popen(
     death_signal: signal.Signals,
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
-    """Start a child in a session of its own, with only `environment`. It gets `death_signal` when this process dies."""
+    """Start a child in its own session, with only `environment`. It gets `death_signal` when this process dies."""
     with warnings.catch_warnings():
         # Python 3.12 and later warn about forks in processes with threads. The child only calls prctl and getppid,
         # which take no locks.

@@ -123,7 +123,7 @@ class SeaweedFS(Daemon):
             "GOMEMLIMIT": "400MiB",
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
-            # Filer and volume server want a token signed with these. The gRPC ports want a certificate, see
+            # Filer and volume server require a token signed with these. The gRPC ports require a certificate, see
             # `write_security`: every other user of the machine could read and delete objects there.
             **{name: secrets.token_hex(32) for name in (*_JWT_KEYS, *_JWT_FILER_KEYS)},
         }

@@ -74,7 +74,7 @@ class Server:
         Raises:
             SettingsError: if a setting cannot be used.
             Failure: if the database cannot be used.
-            MigrationEdited: if the database was migrated by other migrations than this server's.
+            MigrationEdited: if the database was migrated by migrations that differ from this server's.
         """
         settings = self._settings
         cipher = Cipher(settings.encryption_key)
@@ -118,7 +118,7 @@ class Server:
 
     @property
     def grpc_port(self) -> int | None:
-        """The second port, for gRPC alone, if the settings have one."""
+        """The second port, which serves only gRPC, if the settings have one."""
         return self._front.grpc_port
 
     @property

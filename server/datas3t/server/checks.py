@@ -58,9 +58,9 @@ def check_objects(
 ) -> CheckedObjects:
     """Check that an archive of `count` datapoints from key `first` on is stored, and that its index describes it.
 
-    A small archive is read whole, and all of its headers are checked. For a larger one these are checked: the positions
-    in the whole index, a random sample of the headers, and the end marker. Everything that passes
-    its bytes on checks every header that it passes on. `data_size` is in bytes; None stands for any size.
+    A small archive is read whole, and all of its headers are checked. For a larger one, the positions in the whole
+    index, a random sample of the headers and the end marker are checked. Whatever reads the archive later, such as a
+    download or an aggregate, checks each header that it reads. `data_size` is in bytes; None stands for any size.
     """
     data = find_object(bucket, data_key, "archive", data_size)
     stored_index = find_object(bucket, index_key, "index", RECORD_SIZE * count)
@@ -108,7 +108,7 @@ def check_index(read: Read, count: int, data_size: int, sample_size: int = SAMPL
 def sample(count: int, limit: int) -> list[int]:
     """Return at most `limit` of the numbers from 0 to `count` - 1, in order: the first, the last, and random others.
 
-    No client can foresee them, so none can place a wrong entry where nobody looks.
+    Clients cannot predict the numbers, so they cannot place a wrong entry where it is never checked.
     """
     if count <= limit:
         return list(range(count))

@@ -61,9 +61,9 @@ class Metrics:
 
 
 def timely(read: Read, seconds: float) -> Read:
-    """Return a function that reads the same in a thread, and raises TimeoutError if that takes longer than `seconds`.
+    """Return a function that calls `read` in a thread, and raises TimeoutError if that takes longer than `seconds`.
 
-    A reading that hangs is left alone: no second one starts before it has ended.
+    If a call hangs, no other one is started before it has ended.
     """
     lock = threading.Lock()
     running: list[Future[Mapping[str, float]]] = []

@@ -1,4 +1,4 @@
-"""Pages of listings: how many rows they have, how many bytes, and the tokens that ask for the next one."""
+"""Pages of listings: their limits in rows and bytes, and the tokens for the next page."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar

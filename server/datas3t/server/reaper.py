@@ -157,10 +157,10 @@ def _delete_objects(resources: Resources, row: S3Bucket, bucket: Bucket, keys: S
             errors = bucket.delete_many(keys)
             if errors.keys() <= set(keys):
                 return errors
-            _log.info("S3 says that it cannot delete objects that were not named to it, trying one by one")
+            _log.info("S3 returned errors for objects that were not in the request; deleting one by one")
         except UnknownOperation:
             errors = _one_by_one(bucket.delete, keys)
-            if len(errors) < len(keys):  # it does know the other operation
+            if len(errors) < len(keys):  # it supports the other operation
                 with pool.connection(resources.pool) as conn:
                     s3_buckets.lacks_bulk_delete(conn, row.id)
             return errors

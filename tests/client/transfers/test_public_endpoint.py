@@ -18,7 +18,7 @@ SIGNED = b"X-Amz-Expires=86400"  # URLs for clients; those of the calls of the s
 
 @pytest.fixture
 def ways(services: "Services") -> Iterator[tuple[Relay, Relay]]:
-    """Return two relays to S3: the server's way, and that of clients."""
+    """Return two relays to S3, one for the server and one for clients."""
     with relay(services.s3.endpoint) as inner, relay(services.s3.endpoint) as public:
         yield inner, public
 

@@ -1,4 +1,4 @@
-"""Archives with a wrong entry that completion did not find: nobody who passes their bytes on passes it on."""
+"""Archives with a wrong entry that completion did not find: no reader returns the entry."""
 
 import random
 from collections.abc import Callable

@@ -26,7 +26,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # Each channel has connections and back-off of its own, whatever other channels of the process do.
+    # Each channel has its own connections and back-off, whatever other channels of the process do.
     ("grpc.use_local_subchannel_pool", 1),
 )
 
@@ -150,9 +150,9 @@ def connect(address: Address, timeout: float) -> Connection:
 
 
 def _root_certificates() -> bytes | None:
-    """Return the certificates to trust, which gRPC does not find itself; None for gRPC's own.
+    """Return the certificates to trust, which gRPC does not find itself, or None to use gRPC's own.
 
-    SSL_CERT_FILE stands alone. A bundle that another variable names is meant for S3, so it only adds to the system's.
+    SSL_CERT_FILE replaces the system's certificates. The other variables are meant for S3, so theirs are only added.
     """
     trusted = ca_bundle()
     if trusted is None or not trusted.variable:

@@ -1,11 +1,11 @@
 """Renewing presigned URLs: when the URLs that the server signed together must be signed again.
 
-The server signs URLs in batches, such as a thousand parts of an upload, and states when they end. A batch is renewed in
-two cases:
+The server signs URLs in batches, such as a thousand parts of an upload, and returns when they expire. A batch is renewed
+in two cases:
 
-- Its end is near: no request should start with a URL that ends before the request does.
+- It expires soon: no request should start with a URL that expires before the request ends.
 - S3 refused one of its URLs (status 403), because the local clock is wrong or the signing credentials were replaced.
-  The engine then asks for the URL again with `refused` set. All requests in flight use the same batch and are refused
+  The engine then requests the URL again with `refused` set. All requests in flight use the same batch and are refused
   at about the same time, so the first refusal renews the batch, and the others get its new URLs.
 
 If S3 also refuses the new URLs, the engine gives up after as many renewals as a request has retries.

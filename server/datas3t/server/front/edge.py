@@ -1,7 +1,7 @@
 """The server's one port: the first bytes of a connection distinguish gRPC from HTTP/1.1.
 
 HTTP/2 is relayed, byte for byte, to grpcio's unix socket, because grpcio cannot take over an accepted connection. All
-other connections are served by the HTTP/1.1 server in this process. Both run on an event loop in a thread of its own.
+other connections are served by the HTTP/1.1 server in this process. Both run on one event loop in a separate thread.
 """
 
 import asyncio

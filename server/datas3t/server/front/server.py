@@ -1,4 +1,7 @@
-"""The front: gRPC, REST and the operators' pages on one port. It knows the servicers, and nothing that they call."""
+"""The front: gRPC, REST and the operators' pages on one port.
+
+It depends on the servicers, but not on the functions that they call.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -25,9 +28,9 @@ class Front:
         metrics: Where calls are counted; `/metrics` shows them.
         is_ready: Returns at once whether the server can do its work, for `/readyz` and the health service of gRPC.
         addr: The one port, for gRPC and HTTP/1.1.
-        grpc_addr: A second port, for gRPC alone.
+        grpc_addr: A second port that serves only gRPC.
         timeouts: How long to wait for clients.
-        cross_site: Which web pages may send requests; without it, those of this server alone.
+        cross_site: Which web pages may send requests; by default only those of this server.
 
     Raises:
         SettingsError: if an address cannot be used.
@@ -69,7 +72,7 @@ class Front:
 
     @property
     def grpc_port(self) -> int | None:
-        """The second port, for gRPC alone, if there is one."""
+        """The second port, which serves only gRPC, if there is one."""
         return self._rpc.port
 
     def start(self) -> None:

@@ -26,11 +26,11 @@ _MAX_ETAG = 100  # characters of a client's ETag that are repeated in a message
 
 
 class PartsRefusedError(InvalidUploadError):
-    """S3 does not join the parts, although all of them are there and have the right sizes and ETags."""
+    """S3 does not join the parts, although all of them exist and have the right sizes and ETags."""
 
 
 class _PartsMissingError(InvalidUploadError):
-    """S3 does not know the multipart upload, or lacks a part of it. That is also so while and after it joins them."""
+    """S3 does not know the multipart upload or a part of it, which also happens during and after the joining."""
 
 
 def join_parts(

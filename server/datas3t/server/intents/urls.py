@@ -40,7 +40,7 @@ def check_multipart_opened(bucket: Bucket, intent: Intent) -> None:
 
 
 def for_parts(resources: Resources, bucket: Bucket, intent: Intent, numbers: Sequence[int]) -> list[tuple[int, str]]:
-    """Return URLs to PUT these parts, each with its number; empty if the archive goes up in one PUT."""
+    """Return URLs to PUT these parts, each with its number; empty if the upload is a single PUT."""
     if intent.s3_upload_id is None:
         return []
     key, s3_upload_id, lifetime = intent.data_object_key, intent.s3_upload_id, resources.url_lifetime
@@ -48,7 +48,7 @@ def for_parts(resources: Resources, bucket: Bucket, intent: Intent, numbers: Seq
 
 
 def for_archive(resources: Resources, bucket: Bucket, intent: Intent) -> str:
-    """Return the URL to PUT the whole archive; empty if the archive goes up in parts."""
+    """Return the URL to PUT the whole archive; empty if the upload has parts."""
     return "" if intent.multipart else bucket.put_url(intent.data_object_key, resources.url_lifetime)
 
 

@@ -23,7 +23,7 @@ CONFIG = Config(
     signature_version="s3v4",
     # Without the last two, botocore takes their values from the environment.
     s3={"addressing_style": "path", "us_east_1_regional_endpoint": "regional", "use_arn_region": False},  # type: ignore[arg-type] # the stubs lack some
-    request_checksum_calculation="when_required",  # stores other than AWS reject headers that they do not know
+    request_checksum_calculation="when_required",  # some stores other than AWS reject unknown headers
     response_checksum_validation="when_required",
     retries={"mode": "standard", "total_max_attempts": 3},
     connect_timeout=5,

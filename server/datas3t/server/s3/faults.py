@@ -33,7 +33,7 @@ class InvalidParts(Exception):  # noqa: N818
 
 
 class UnknownOperation(Exception):  # noqa: N818
-    """The store does not know the operation, which is one that not all stores have."""
+    """The store does not support the operation, which is one that some stores lack."""
 
 
 _PASSING = frozenset(("RequestTimeout", "IncompleteBody", "RequestTimeTooSkewed"))  # of status 400, but may not recur
@@ -96,7 +96,7 @@ def translate(error: ClientError, location: Location) -> Exception:
 
 @contextmanager
 def optional_operation() -> Iterator[None]:
-    """Raise UnknownOperation where the store answers like one that does not know the operation of the block."""
+    """Raise UnknownOperation if the store responds as if it does not support the operation of the block."""
     try:
         yield
     except ClientError as error:

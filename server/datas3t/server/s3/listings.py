@@ -27,7 +27,7 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a listing; `next_token` asks for the next one, and is "" on the last."""
+    """A page of a listing. `next_token` is the token for the next page, or "" on the last."""
 
     objects: list[Listed]
     folders: list[str]

@@ -51,10 +51,10 @@ def is_left(request: web.BaseRequest) -> bool:
 
 
 async def discard(request: web.BaseRequest, seconds: float) -> None:
-    """Throw away what is left of a refused body, as long as it is small.
+    """Read and discard the rest of a refused body if it is small.
 
     Many clients read the response only after they have sent everything, and lose it if the connection is closed before.
-    The others learn from the closed connection that nobody reads a large body.
+    For a large body, the connection is closed, which makes the client stop sending.
     """
     size = 0
     with contextlib.suppress(TimeoutError, web.RequestPayloadError):
