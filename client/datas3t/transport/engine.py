@@ -162,7 +162,7 @@ class Engine:
         """Yield a stream of the bodies of GETs, in order, that reads ahead while the caller uses them.
 
         Args:
-            jobs: Each request with anything that says what it is for; taken one by one.
+            jobs: Each request with any object that identifies it; consumed one by one.
             parallelism: As for `run`.
             ahead: How many bytes may be in memory at a time.
             retries: As for `run`.

@@ -16,7 +16,7 @@ from datas3t.transport.sweep import OnBody, Sweep
 
 TICK = 0.25  # seconds that libcurl waits at most: Python handles a signal that another thread received only after it
 _MIN_CONNECTIONS = 8  # kept open at least, even after calls with fewer requests at a time: there may be several hosts
-_POLL_INTERVAL = 0.002  # seconds between looks at connections that select() cannot wait for
+_POLL_INTERVAL = 0.002  # seconds between checks of connections that select() cannot wait for
 _TRANSFER_TYPES: dict[str, type[Transfer]] = {"GET": Get, "PUT": Put, "HEAD": Head, "DELETE": Delete}
 
 Ended: TypeAlias = tuple[Transfer, int, str]

@@ -73,7 +73,7 @@ class Pool:
     def _reserve(self, multi: Multi, wanted: int) -> int:
         """Reserve up to `wanted` connections for a call, and return how many it gets.
 
-        It gets no more than the multi has already, or half of those that are left, because other calls may follow.
+        It gets at most those that the multi already has, or half of the free ones, because other calls may follow.
         """
         left = self._connections - self._reserved()
         width = max(1, min(wanted, max(left // 2, min(multi.connections, left))))

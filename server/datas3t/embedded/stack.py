@@ -31,7 +31,7 @@ BUCKET_CONFIGURATION = "local"
 STACK_FILE = "stack.json"
 
 _POLL_SECONDS = 0.2  # between checks that the services still run
-_DISK_EVERY = 5  # of these checks looks at the logs and the disk
+_DISK_EVERY = 5  # the number of these checks between two checks of the logs and the disk
 
 _READY = """\
 datas3t is ready at {url}

@@ -1,7 +1,7 @@
 """Renewing presigned URLs: when the URLs that the server signed together must be signed again.
 
-The server signs URLs in batches, such as a thousand parts of an upload, and returns when they expire. A batch is renewed
-in two cases:
+The server signs URLs in batches, such as a thousand parts of an upload, and returns when they expire. A batch is
+renewed in two cases:
 
 - It expires soon: no request should start with a URL that expires before the request ends.
 - S3 refused one of its URLs (status 403), because the local clock is wrong or the signing credentials were replaced.

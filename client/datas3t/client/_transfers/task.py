@@ -122,7 +122,7 @@ class Task(ABC, Generic[Opened, Result]):
         # Complete what an earlier run has sent.
         entry = self._journal.read()
         result = self._complete_earlier(entry) if entry and entry.sent else None
-        # Otherwise send what is missing of what it has started, or of a new one, and complete that.
+        # Otherwise send the missing parts of the transfer it started, or of a new transfer, and complete it.
         if result is None:
             opened, uploaded = (entry and self._resumed(entry)) or (self._started(), [])
             with self._cancelled_on_final_error(opened):

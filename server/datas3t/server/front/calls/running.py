@@ -63,7 +63,7 @@ class RunningCalls:
                 self._changed.notify_all()
 
     async def run(self, call: Call, function: Callable[[], Result]) -> Result:
-        """Run the function in a thread, and return or raise what it does.
+        """Run the function in a thread, and return its result or raise its exception.
 
         The call ends if this coroutine is cancelled, because the client left, and when its time is over, whatever the
         thread is waiting for.
