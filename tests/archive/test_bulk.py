@@ -119,7 +119,7 @@ MIXED = {
         + entry(NAME % key)
         for key in range(90)
     ],
-    "a global header behind a PAX header": [
+    "a global header after a PAX header": [
         pax({b"mtime": b"1"}) + pax({b"a": b"b"}, kind=b"g") * (key == 70) + entry(NAME % key) for key in range(90)
     ],
     "a late PAX header that is too large": [
@@ -163,7 +163,7 @@ REFUSED = {
     "a PAX record that does not end": "has a malformed record",
     "two PAX headers before a late entry": "has two PAX headers",
     "a path that is set twice": "sets 'path' twice",
-    "a global header behind a PAX header": "follows other headers of the entry",
+    "a global header after a PAX header": "follows other headers of the entry",
     "a late PAX header that is too large": "has extended headers of more than 1048576 bytes",
 }
 

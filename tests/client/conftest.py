@@ -1,4 +1,4 @@
-"""A real server for the whole session, clients of it, and datas3ts on buckets of their own."""
+"""A real server for the whole session, its clients, and datas3ts that each have their own bucket."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""`datas3t up` in a hostile shell, in a folder with an odd name, beside other users of the machine.
+"""`datas3t up` in a hostile shell, in a folder with an unusual name, and with other users on the machine.
 
 One stack serves all tests of this file: its variables name other databases, stores and proxies.
 """

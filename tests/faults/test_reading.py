@@ -52,7 +52,7 @@ pytestmark = pytest.mark.timeout(120 + 3 * SECONDS)
 
 @pytest.fixture
 def relayed(tmp_path: Path, services: "Services", database: str, bucket: str) -> Iterator[RelayedDatas3t]:
-    """Yield a datas3t of the test's own behind a relay. It is still to be filled."""
+    """Yield an empty datas3t, used by only this test, behind a relay."""
     with relayed_datas3t(tmp_path, services, database, bucket) as created:
         yield created
 

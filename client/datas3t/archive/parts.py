@@ -2,7 +2,7 @@
 
 MIN_PART = 5 << 20  # the smallest part that S3 accepts, except for the last one
 MAX_PART = 4 << 30  # the largest part that is made; Amazon accepts 5 GiB, others a little less
-MAX_PARTS = 10_000  # the most parts of one object
+MAX_PARTS = 10_000  # the maximum number of parts of one object
 MAX_OBJECT = 5 << 40  # the largest object that S3 stores
 MAX_PUT = 5 << 30  # the largest object in a single PUT; indices are always sent in one
 

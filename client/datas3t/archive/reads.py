@@ -43,7 +43,7 @@ def merge(ranges: Iterable[range], gap: int, limit: int) -> Iterator[range]:
     Args:
         ranges: Byte ranges of one object in ascending order; they may overlap.
         gap: Ranges are joined if at most this many bytes lie between them.
-        limit: The most bytes of a joined range. A single range may be larger; it is not split.
+        limit: The maximum size of a joined range. A single range may be larger; it is not split.
     """
     joined: range | None = None
     for each in ranges:
@@ -66,7 +66,7 @@ def plan(archives: "Numbers", starts: "Numbers", stops: "Numbers", gap: int, lim
         starts: The first byte of each datapoint in its archive.
         stops: The byte after the last one of each datapoint.
         gap: Datapoints of one archive are read together if at most this many bytes lie between them.
-        limit: The most bytes of a range. A single datapoint may be larger; it gets its own range.
+        limit: The maximum size of a range. A single datapoint may be larger; it gets its own range.
     """
     import numpy as np  # noqa: PLC0415 - 0.2 s, which users of merge() do not need
 

@@ -26,7 +26,7 @@ _SAMPLE = 1_000  # entries read one by one before the bulk reader is considered,
 _LARGE = 12 << 10  # bytes of content from which seeking to the next header is faster than reading on
 _NUMPY_FROM = 30_000  # entries from which the bulk reader saves more than the 0.2 s to import numpy
 _BREAK_EVEN = 500  # entries that take as long one by one as one call of the bulk reader
-_MAX_PAUSE = 4_096  # the most entries to read one by one before the bulk reader is tried again
+_MAX_PAUSE = 4_096  # the maximum number of entries to read one by one before the bulk reader is tried again
 _GROWTH = 8  # how many times larger each piece is than the one before, until they are of full width
 
 

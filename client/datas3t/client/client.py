@@ -213,7 +213,7 @@ class Client:
 
         Args:
             bucket: The name of a bucket configuration.
-            progress: Is called with the phase "import" and the number of objects looked at; the total is always 0,
+            progress: Is called with the phase "import" and the number of objects checked; the total is always 0,
                 because it is not known in advance.
 
         Returns:

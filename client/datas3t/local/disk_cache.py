@@ -90,9 +90,10 @@ class DiskCache:
 
         Args:
             folder: The folder. Several caches, in any processes, may use the same one.
-            max_size: The most bytes of complete files. Files that are being fetched need space in addition.
-            max_wait: The most seconds to wait for another process that fetches a file or updates the count. After that
-                methods raise BlockingIOError: the process may have been stopped (SIGSTOP).
+            max_size: The maximum size of all complete files, in bytes. Files that are being fetched need space in
+                addition.
+            max_wait: The maximum number of seconds to wait for another process that fetches a file or updates the
+                count. After that methods raise BlockingIOError: the process may have been stopped (SIGSTOP).
 
         Raises:
             OSError: The folder cannot be created or is not writable.

@@ -18,8 +18,8 @@ def locked(path: Path, *, wait: float = 30.0, keep: bool = False) -> Iterator[in
 
     Args:
         path: The lock file. It is created if it does not exist; its folder must exist.
-        wait: The most seconds to wait for another holder. A holder that was stopped (SIGSTOP) would otherwise be
-            waited for without end.
+        wait: The maximum time to wait for another holder, in seconds. A holder that was stopped (SIGSTOP) would
+            otherwise be waited for forever.
         keep: Keep the file after the block instead of removing it.
 
     Yields:

@@ -79,7 +79,7 @@ class Engine:
 
         Args:
             requests: The requests.
-            parallelism: How many run at a time, at most. After S3 has asked for less (503, 429), fewer do for a while.
+            parallelism: The maximum number of concurrent requests. After a 503 or 429 there are fewer for a while.
             retries: How often each request is retried, with growing pauses. The policy module says what is retried.
             on_done: Called with each request that has succeeded, and its response.
             on_bytes: Called with the number of payload bytes that moved since the last call; bytes that a retry moves

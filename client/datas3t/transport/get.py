@@ -152,7 +152,7 @@ class Get(Transfer):
         """Give the pending pieces to the sink and return True, or return False if they are not what was requested."""
         if self._is_expected is None:
             self._is_expected = self._judge_head()
-        # Bytes beyond the range would overwrite what lies beside it.
+        # Bytes beyond the range would overwrite the memory or file next to it.
         start, stop, limit = self.request.start, self.request.stop, self.request.limit
         most = limit if stop is None else stop - start
         if not self._is_expected or (most is not None and self._received + self._pending > most):

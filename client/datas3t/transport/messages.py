@@ -33,7 +33,7 @@ class Request:
             The request is then retried.
         stall_timeout: Seconds without a byte after which the try has failed. None for the engine's own.
         timeout: Seconds after which the try has failed, however many bytes arrive. None for no limit.
-        limit: GET without a `stop`: the most bytes that the response may have. None for no limit.
+        limit: GET without a `stop`: the maximum size of the response in bytes. None for no limit.
     """
 
     method: Literal["GET", "PUT", "HEAD", "DELETE"]

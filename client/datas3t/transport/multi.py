@@ -26,7 +26,7 @@ Ended: TypeAlias = tuple[Transfer, int, str]
 class Multi:
     """A libcurl multi with its handles. Belongs to one thread at a time, and to the process that created it.
 
-    `connections` is the most connections that it may have; `running` are its transfers, by handle. `settled` is False
+    `connections` is the maximum number of connections; `running` are its transfers, by handle. `settled` is False
     while a call works on it, and stays False if an exception ends that work halfway: the multi may then not be used
     again, because its state is not known.
     """

@@ -59,7 +59,7 @@ class Sweep:
         first_byte: float | None = None
         now = checked = time.monotonic()
         newest = 0.0  # when the latest of the requests with a response was sent
-        slowest = 0.0  # the most seconds that one of them took
+        slowest = 0.0  # the seconds that the slowest of them took
 
         # Fill all places.
         for handle in handles.values():

@@ -99,9 +99,9 @@ class BucketServiceServicer(object):
     def DeleteBucket(self, request, context):
         """Removes a bucket configuration. Objects in the bucket are not touched.
 
-        A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost takes
-        that for success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the configuration or
-        objects in the bucket are still to be deleted.
+        A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost
+        treats that as success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the
+        configuration or objects in the bucket are still to be deleted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

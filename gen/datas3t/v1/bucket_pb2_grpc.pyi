@@ -56,9 +56,9 @@ class BucketServiceStub:
     DeleteBucket: _grpc.UnaryUnaryMultiCallable[_bucket_pb2.DeleteBucketRequest, _bucket_pb2.DeleteBucketResponse]
     """Removes a bucket configuration. Objects in the bucket are not touched.
 
-    A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost takes
-    that for success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the configuration or
-    objects in the bucket are still to be deleted.
+    A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost
+    treats that as success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the
+    configuration or objects in the bucket are still to be deleted.
     """
 
 @_typing.type_check_only
@@ -89,9 +89,9 @@ class BucketServiceAsyncStub(BucketServiceStub):
     DeleteBucket: _aio.UnaryUnaryMultiCallable[_bucket_pb2.DeleteBucketRequest, _bucket_pb2.DeleteBucketResponse]  # type: ignore[assignment]
     """Removes a bucket configuration. Objects in the bucket are not touched.
 
-    A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost takes
-    that for success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the configuration or
-    objects in the bucket are still to be deleted.
+    A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost
+    treats that as success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the
+    configuration or objects in the bucket are still to be deleted.
     """
 
 class BucketServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -143,9 +143,9 @@ class BucketServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_bucket_pb2.DeleteBucketResponse, _abc.Awaitable[_bucket_pb2.DeleteBucketResponse]]:
         """Removes a bucket configuration. Objects in the bucket are not touched.
 
-        A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost takes
-        that for success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the configuration or
-        objects in the bucket are still to be deleted.
+        A repeat after success fails with BUCKET_NOT_FOUND: a client that repeats a call because its response was lost
+        treats that as success. Errors: INVALID_VALUE; BUCKET_NOT_FOUND; BUCKET_IN_USE while a datas3t uses the
+        configuration or objects in the bucket are still to be deleted.
         """
 
 def add_BucketServiceServicer_to_server(servicer: BucketServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

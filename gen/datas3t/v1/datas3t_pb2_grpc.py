@@ -103,7 +103,7 @@ class Datas3tServiceServicer(object):
         """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
 
         A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
-        takes that for success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+        treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,7 +56,7 @@ class Datas3tServiceStub:
     """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
 
     A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
-    takes that for success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+    treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
     """
     GetDatapointsBitmap: _grpc.UnaryStreamMultiCallable[_datas3t_pb2.GetDatapointsBitmapRequest, _httpbody_pb2.HttpBody]
     """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
@@ -94,7 +94,7 @@ class Datas3tServiceAsyncStub(Datas3tServiceStub):
     """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
 
     A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
-    takes that for success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+    treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
     """
     GetDatapointsBitmap: _aio.UnaryStreamMultiCallable[_datas3t_pb2.GetDatapointsBitmapRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
@@ -153,7 +153,7 @@ class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
         """Removes a datas3t that has no dataranges, and cancels its open uploads and aggregates.
 
         A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
-        takes that for success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+        treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
         """
 
     @_abc_1.abstractmethod

@@ -225,7 +225,7 @@ def _report(error: Exception) -> int:
 
 
 def _exit_after(seconds: float) -> threading.Timer:
-    """End the process after `seconds`. Even a thread that never releases Python's lock cannot hold that up for long."""
+    """End the process after `seconds`. Even a thread that never releases Python's lock cannot delay that for long."""
     timer = threading.Timer(seconds, _exit, [False])
     timer.daemon = True
     timer.start()

@@ -85,7 +85,7 @@ def check_index(read: Read, count: int, data_size: int, sample_size: int = SAMPL
         read: Reads a range of the index.
         count: The number of entries, at least 1.
         data_size: The size of the archive in bytes.
-        sample_size: How many entries to return at most, at least 2.
+        sample_size: The maximum number of entries to return, 2 or more.
 
     Returns:
         The byte at which the last entry ends, and some entries by number, the first and the last among them.

@@ -88,7 +88,7 @@ def _signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> 
 
 
 def _size(presigned: Presigned) -> int:
-    """Return the most bytes that a datarange takes in a response."""
+    """Return the maximum number of bytes that a datarange takes in a response."""
     return len(presigned.data_url) + len(presigned.index_url) + pages.OTHER_FIELDS
 
 

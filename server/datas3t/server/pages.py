@@ -8,7 +8,7 @@ from datas3t.server import values
 from datas3t.server.db.dataranges import Datarange
 
 MAX_BYTES = 3 << 20  # of the items of a page, because by default gRPC accepts messages of at most 4 MiB
-OTHER_FIELDS = 200  # the most bytes of an item's fields other than URLs: numbers, ETags, a range
+OTHER_FIELDS = 200  # the maximum size of an item's fields other than URLs: numbers, ETags, a range
 
 Item = TypeVar("Item")
 

@@ -27,7 +27,7 @@ def fetch_sources(started: aggregates.Started) -> list[bytes]:
 
 
 def assert_invalid(site: Site, sent: tuple[int, list[str]], message: str) -> None:
-    """Check that two completions fail with the same message, and that dataranges and objects are as before."""
+    """Check that two completions fail with the same message, and that dataranges and objects do not change."""
     before = rows(site)
     for _ in range(2):
         with pytest.raises(Failure, match=message) as caught:

@@ -50,7 +50,7 @@ def test_calls_without_a_message_keep_no_other_call_from_running(front: RunningF
     with front.channel() as stuck, front.channel() as channel:
         raw: Any = stuck.stream_stream(path)
         calls = [raw(silent) for _ in range(_HALF_SENT)]
-        # The last call of this connection has a message: it arrives behind the headers of all the others.
+        # The last call of this connection has a message: it arrives after the headers of all the others.
         BucketServiceStub(stuck).AddBucket(v1.AddBucketRequest(name="x"), timeout=10)
         health: Any = health_pb2_grpc.HealthStub(channel)
         assert (

@@ -1,4 +1,4 @@
-"""Completions that S3 works on for long, or whose response is lost: no upload is lost that S3 may still join."""
+"""Completions that take S3 long, or whose response is lost: an upload is not treated as lost while S3 may join it."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

@@ -57,7 +57,7 @@ def run(connection: Connection, bucket: str, *, progress: Progress | None = None
 
 
 class _CountReporter:
-    """Report how many objects were looked at; a new attempt, which counts from 0, never reports less than before."""
+    """Report how many objects were checked; a new attempt, which counts from 0, never reports less than before."""
 
     def __init__(self, callback: Progress | None) -> None:
         self._callback: Callable[[str, int, int], object] = callback or (lambda _phase, _current, _total: None)

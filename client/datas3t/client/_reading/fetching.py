@@ -127,7 +127,7 @@ class Fetcher:
         Args:
             jobs: Pairs of a job, which is passed to `unpack`, and the bytes to fetch for it.
             unpack: Called with a job and its bytes. They are overwritten once the next job is unpacked.
-            ahead: How many bytes to hold in memory at most; a single larger piece is still fetched.
+            ahead: The maximum number of bytes to hold in memory; a single larger piece is still fetched.
             parallelism: How many requests are made at a time, if their bytes fit into `ahead`.
         """
         recent: deque[SignedDatarange] = deque(maxlen=3 * parallelism)  # more than are under way

@@ -84,7 +84,7 @@ class Operations:
             output: The file to write; an existing file is replaced.
             max_parallelism: How many requests are made at a time.
             max_retries: How often each request is retried.
-            chunk_size: How many bytes a request fetches at most.
+            chunk_size: The maximum number of bytes per request.
             progress: Is called with the phase "download", in bytes; "download again" and "download once more" if
                 dataranges were replaced concurrently.
 
@@ -168,7 +168,7 @@ class Operations:
             min_score: The lowest score that is returned; None: 1.0.
             target_size: Merge archives smaller than this, in bytes; 0: 1 GiB.
             max_aggregate_size: The largest archive to make, in bytes; 0: 5 GiB.
-            max_operations: How many aggregates to return at most; 0: 10.
+            max_operations: The maximum number of aggregates to return; 0 means 10.
 
         Raises:
             NotFound: The datas3t does not exist.

@@ -90,7 +90,7 @@ class OpenTransfer(Protocol):
         ...
 
     def cancel(self) -> None:
-        """End it; the server deletes what was sent."""
+        """Cancel the transfer; the server deletes what was sent."""
         ...
 
 
@@ -143,7 +143,7 @@ class Task(ABC, Generic[Opened, Result]):
 
     @abstractmethod
     def transfer(self, opened: Opened, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], Result]:
-        """Send what is missing, given the parts that S3 already has.
+        """Send the missing parts, given those that S3 already has.
 
         Return the ETags of all parts, in order, and the result.
         """

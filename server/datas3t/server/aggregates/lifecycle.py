@@ -31,9 +31,9 @@ from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A new aggregate: `data_put_url` for one PUT, or `part_urls` from part 1 on; and when these URLs expire.
+    """A new aggregate, with `data_put_url` for one PUT or `part_urls` from part 1 on, which expire at `expires_at`.
 
-    A planned one has no URLs yet.
+    A planned aggregate has no URLs yet.
     """
 
     aggregate: Aggregate

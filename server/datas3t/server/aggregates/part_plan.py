@@ -82,7 +82,7 @@ def _current_sources(resources: Resources, aggregate: Aggregate) -> list[Dataran
     if sources is None:
         failure = sources_changed(aggregate)
         if not AGGREGATES.fail(resources, aggregate, failure):
-            AGGREGATES.find_pending(resources, aggregate.id)  # raises how another call has ended it, maybe as completed
+            AGGREGATES.find_pending(resources, aggregate.id)  # raises the outcome if another call has ended it
         raise failure
     return sources
 

@@ -110,7 +110,7 @@ def optional_operation() -> Iterator[None]:
 
 
 def _is_refused_completion(error: ClientError, code: str) -> bool:
-    """Return whether S3 has looked at the parts and does not join them."""
+    """Return whether S3 has checked the parts and refuses to join them."""
     return error.operation_name == "CompleteMultipartUpload" and code not in {"", "400"} | _REFUSED | _PASSING
 
 
