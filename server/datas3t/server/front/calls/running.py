@@ -78,12 +78,14 @@ class RunningCalls:
                 return await waiting
         except TimeoutError:
             if not waiting.cancelled():
-                raise  # an error of the function
+                return waiting.result()  # the function ended at the same moment, or with this error
             late = too_long(call.seconds or 0)
             call.end(late)
             raise late from None
         except asyncio.CancelledError:
             call.end(caller_left())
+            if waiting.done() and not waiting.cancelled():
+                waiting.exception()  # otherwise asyncio logs that nobody has taken note of it
             raise
 
     async def steps(self, call: Call, function: Callable[[], Iterator[Result]]) -> AsyncGenerator[Result, None]:
