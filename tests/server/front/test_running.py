@@ -28,7 +28,7 @@ def outcome_at_the_deadline(function: Callable[[], object]) -> object:
             task = asyncio.create_task(running.run(tracked, work))
             await asyncio.sleep(0)
             assert ended.wait(10)
-            time.sleep(0.1)  # the loop sees neither the result nor the end of the time meanwhile
+            time.sleep(0.1)  # in the meantime the loop sees neither the result nor the end of the time
             return await task
 
     try:

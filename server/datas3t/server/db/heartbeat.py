@@ -10,9 +10,7 @@ from datas3t.server.db.pool import LimitedConnection, connect
 
 _INTERVAL = 0.5  # seconds between two checks
 _TIMEOUT = 1.5  # seconds for a response
-_STALE = (
-    3.0  # seconds after the last response; also covers steps without a time limit, such as the resolution of a name
-)
+_STALE = 3.0  # seconds after the last response; also covers steps without a limit, such as the resolution of a name
 
 
 class Heartbeat:
@@ -31,7 +29,7 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the thread. If it hangs, do not wait for its end."""
+        """Stop the thread. If it hangs, wait for its end for at most 3 seconds."""
         self._stopping.set()
         self._thread.join(_STALE)
 
@@ -50,7 +48,7 @@ class Heartbeat:
                 self._connection = connect(self._url, seconds=_TIMEOUT)
             self._connection.execute("SELECT 1")
             self._responded = time.monotonic()
-        except (psycopg.Error, OSError, ValueError, RuntimeError):  # whatever it is, the thread must go on
+        except (psycopg.Error, OSError, ValueError, RuntimeError):  # whatever the cause, the thread must continue
             self._disconnect()  # one failed check is tolerated: the last response is not too old yet
 
     def _disconnect(self) -> None:
