@@ -239,6 +239,19 @@ def test_a_reaper_that_is_slower_than_its_lease_does_not_end_the_second_look(sit
     assert backlog(site.resources).later == 2
 
 
+def test_versions_that_are_to_be_removed_since_a_row_was_claimed_are_not_forgotten(site: Site) -> None:
+    row = buckets.find(site.resources, "local", "bucket")
+    with connection(site.resources.pool) as conn:
+        keys_to_delete.queue(conn, row.id, ["a", "b"])
+        claims = keys_to_delete.claim(conn, 10, timedelta())
+        keys_to_delete.purge(conn, row.id, "a")
+        keys_to_delete.done(conn, claims)
+        (left,) = keys_to_delete.claim(conn, 10, timedelta())
+        assert (left.object_key, left.purge_versions) == ("a", True)
+        keys_to_delete.done(conn, [left])
+    assert sql(site, "SELECT * FROM keys_to_delete") == []
+
+
 def test_several_reapers_share_the_work(site: Site) -> None:
     row = buckets.find(site.resources, "local", "bucket")
     keys = [f"k{n}" for n in range(3000)]

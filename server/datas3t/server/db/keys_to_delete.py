@@ -100,21 +100,23 @@ def claim(conn: Connection, limit: int, lease: timedelta) -> list[Claim]:
 
 # A row still belongs to a claim if it has the claim's `due_at`: a later claim would have changed it.
 _DONE: LiteralString = """
-    WITH mine AS (SELECT * FROM unnest(%(ids)s::bigint[], %(due_ats)s::timestamptz[]) AS claims (id, due_at)),
+    WITH mine AS (SELECT * FROM unnest(%(ids)s::bigint[], %(due_ats)s::timestamptz[], %(purged)s::boolean[])
+                    AS claims (id, due_at, purged)),
         second AS (
         UPDATE keys_to_delete
            SET due_at = look_again_at, due_since = look_again_at, look_again_at = NULL, second_look = true,
                attempts = 0, last_error = NULL
          WHERE (id, due_at) IN (SELECT id, due_at FROM mine) AND look_again_at > now())
     DELETE FROM keys_to_delete
-     WHERE (id, due_at) IN (SELECT id, due_at FROM mine) AND coalesce(look_again_at, now()) <= now()
+     WHERE (id, due_at, purge_versions) IN (SELECT * FROM mine) AND coalesce(look_again_at, now()) <= now()
 """
 
 
 def done(conn: Connection, claims: Sequence[Claim]) -> None:
     """Remove rows whose objects were deleted, or keep them for a second look if one is planned.
 
-    Rows that another worker has claimed since are left to that worker.
+    Rows that another worker has claimed since are left to that worker. Those whose versions are to be removed since
+    they were claimed stay, and are claimed again.
     """
     conn.execute(_DONE, _claim_columns(claims))
 
@@ -186,4 +188,8 @@ def backlog(conn: Connection) -> Backlog:
 
 
 def _claim_columns(claims: Collection[Claim]) -> dict[str, object]:
-    return {"ids": [claim.id for claim in claims], "due_ats": [claim.due_at for claim in claims]}
+    return {
+        "ids": [claim.id for claim in claims],
+        "due_ats": [claim.due_at for claim in claims],
+        "purged": [claim.purge_versions for claim in claims],
+    }
