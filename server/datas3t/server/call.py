@@ -17,9 +17,7 @@ from datas3t import v1
 from datas3t.server.errors import Failure
 
 MAX_THREADS = 16  # calls at a time: enough to hide S3's latency, few enough for a server that runs many of these
-MAX_PENDING = (
-    20  # items started and not yet yielded: a few more than threads, so that a slow call leaves no thread idle
-)
+MAX_PENDING = 20  # items started and not yet yielded: more than threads, so that a slow call leaves no thread idle
 
 
 P = ParamSpec("P")

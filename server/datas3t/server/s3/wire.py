@@ -21,9 +21,7 @@ _RETRIES = 2
 _ATTEMPT_SECONDS = 30.0
 _SLOWEST = 1 << 20  # bytes per second; larger bodies have this much more time
 _CONNECT_SECONDS = 5.0
-_SMALL = (
-    256 << 10
-)  # bytes; larger bodies are received in place, because joining pieces would need twice their size in memory
+_SMALL = 256 << 10  # bytes; larger bodies are received in place, because joining pieces needs twice their size
 _BUFFER_SIZE = 128 << 10  # bytes: many calls run at a time, and most of them move little
 
 Method = Literal["GET", "HEAD", "PUT", "DELETE"]
