@@ -30,7 +30,7 @@ _API = """\
 
 gRPC and REST share one address. The gRPC package is `datas3t.v1`, and server reflection is enabled. Over REST the names
 below are the JSON names, 64-bit integers are JSON numbers (in requests they may be quoted), and fields marked *gRPC* do
-not exist.
+not exist. `GET /openapi.json` describes the REST routes in OpenAPI 3.1.
 
 Each method lists its own errors; [errors.md](errors.md) explains them. Any call may also fail with
 DATABASE_UNAVAILABLE, CALL_TOO_LONG, SERVER_BUSY, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with

@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from datas3t.server.front.calls import Service
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.edge import Edge
+from datas3t.server.front.rest import openapi
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rest.responses import Response
 from datas3t.server.front.rest.routes import Routes
@@ -51,13 +52,16 @@ class Front:
         self._metrics = metrics
         self._is_ready = is_ready
         self._running = RunningCalls(timeouts)
+        routes = Routes(services)
+        described = Response(200, openapi.described(routes))  # once: it does not change
         pages = {
+            "/openapi.json": Page(lambda: described),
             "/healthz": Page(_health_page),
             "/readyz": Page(self._readiness_page),
             "/metrics": Page(self._metrics_page, in_thread=True),
         }
         rules = cross_site or CrossSite(addr)
-        self._rest = RestServer(Routes(services), pages, metrics, self._running, timeouts, rules)
+        self._rest = RestServer(routes, pages, metrics, self._running, timeouts, rules)
         self._rpc = RpcServer(services, metrics, self._running, is_ready, grpc_addr, timeouts)
         try:
             self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts)

@@ -19,13 +19,14 @@ from google.protobuf.message import Message
 from datas3t import v1
 from datas3t.server.errors import Failure
 
-_INTEGERS = {
+# The types of integers, each with its lowest and its highest value.
+INTEGERS = {
     FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.TYPE_UINT64: (0, 2**64 - 1),
     FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
 }
-_TYPES = {*_INTEGERS, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
+_TYPES = {*INTEGERS, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
 
 # The failures that a key or an id may cause that was not given, and so is 0.
 _ABOUT_NUMBERS = frozenset(
@@ -38,13 +39,13 @@ _ABOUT_NUMBERS = frozenset(
         v1.ERROR_REASON_AGGREGATE_NOT_FOUND,
     )
 )
-_INTEGER = re.compile("-?[0-9]{1,30}")
+INTEGER = re.compile("-?[0-9]{1,30}")  # what quotes may hold
 _MAX_QUOTED = 100  # characters of a field name from the request that an error repeats
 
 
 def check(message: Descriptor) -> None:
     """Raise TypeError if the message, or one inside it, has a field of a type that this module does not convert."""
-    for field in _visible(message):
+    for field in visible(message):
         inner = field.message_type
         if (
             inner is not None
@@ -115,12 +116,12 @@ def missing_field(failure: Failure, message: Descriptor, given: Collection[str])
 
     `given` has the names of the fields that the request has.
     """
-    absent = {each.name: each for each in _visible(message) if each.name not in given}
+    absent = {each.name: each for each in visible(message) if each.name not in given}
     field = ""
     if failure.reason == v1.ERROR_REASON_INVALID_VALUE:
         field = failure.metadata.get("field", "")
     elif failure.reason in _ABOUT_NUMBERS:
-        numbers = (name for name, each in absent.items() if each.type in _INTEGERS and not each.has_presence)
+        numbers = (name for name, each in absent.items() if each.type in INTEGERS and not each.has_presence)
         field = next(numbers, "")
     if field not in absent:
         return None
@@ -128,7 +129,7 @@ def missing_field(failure: Failure, message: Descriptor, given: Collection[str])
 
 
 def _misplaced(name: str, message: Descriptor, advice: str) -> Failure:
-    if name not in {field.name for field in _visible(message)}:
+    if name not in {field.name for field in visible(message)}:
         return _unknown_field(name)
     return Failure(v1.ERROR_REASON_UNKNOWN_FIELD, f"{_quoted(name)} {advice}", field=name)
 
@@ -213,9 +214,9 @@ def _scalar(field: FieldDescriptor, value: Any, path: str) -> Any:
         if not math.isfinite(number):
             raise _invalid(path, "a finite number")
         return number
-    lowest, highest = _INTEGERS[field.type]
+    lowest, highest = INTEGERS[field.type]
     # Languages whose numbers are doubles send 64-bit integers in quotes, as protobuf's own JSON does.
-    given = int(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+    given = int(value) if isinstance(value, str) and INTEGER.fullmatch(value) else value
     number = _typed(given, int, "an integer, without fraction or exponent", path)
     if not lowest <= number <= highest:
         raise _invalid(path, f"from {lowest} to {highest}")
@@ -238,7 +239,7 @@ def _typed(value: Any, kinds: type | tuple[type, ...], expected: str, path: str)
 
 def _from_text(field: FieldDescriptor, text: str) -> Any:
     """Return the JSON value for a query parameter. Text of the wrong form is returned as it is, and refused later."""
-    if field.type in _INTEGERS and _INTEGER.fullmatch(text):
+    if field.type in INTEGERS and INTEGER.fullmatch(text):
         return int(text)
     if field.type == FieldDescriptor.TYPE_BOOL and text in ("true", "false"):
         return text == "true"
@@ -255,18 +256,18 @@ def _field(message: Message, name: str, prefix: str) -> FieldDescriptor:
 def _set_fixed(message: Message) -> None:
     """Set the fields that have one fixed value over REST, such as `all_urls`."""
     for field in message.DESCRIPTOR.fields:
-        if _option(field).fixed:
+        if option(field).fixed:
             setattr(message, field.name, True)
 
 
 def _fields(message: Message) -> dict[str, Any]:
     """Return the message's fields as JSON values, in the proto's order."""
     fields = {}
-    for field in _visible(message.DESCRIPTOR):
+    for field in visible(message.DESCRIPTOR):
         value = getattr(message, field.name)
         if field.has_presence and not message.HasField(field.name):
             continue
-        if _option(field).leave_out_empty and not value:
+        if option(field).leave_out_empty and not value:
             continue
         fields[field.name] = _json_value(field, value)
     return fields
@@ -281,16 +282,18 @@ def _json_value(field: FieldDescriptor, value: Any) -> Any:
 @cache
 def _by_name(message: Descriptor) -> dict[str, FieldDescriptor]:
     """Return the fields of REST. protobuf's own map fails for names with half of a surrogate pair."""
-    return {field.name: field for field in _visible(message)}
+    return {field.name: field for field in visible(message)}
 
 
 @cache
-def _visible(message: Descriptor) -> Sequence[FieldDescriptor]:
-    return tuple(field for field in message.fields if not _option(field).grpc_only)
+def visible(message: Descriptor) -> Sequence[FieldDescriptor]:
+    """Return the fields that exist over REST, in the proto's order."""
+    return tuple(field for field in message.fields if not option(field).grpc_only)
 
 
 @cache
-def _option(field: FieldDescriptor) -> v1.RestField:
+def option(field: FieldDescriptor) -> v1.RestField:
+    """Return how a field appears over REST."""
     return field.GetOptions().Extensions[v1.rest_field]
 
 

@@ -12,7 +12,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Context
 from datas3t.server.front.rest import codec
 from datas3t.server.front.rest.responses import Response
-from datas3t.server.front.rest.routes import Route
+from datas3t.server.front.rest.routes import RAW_TYPE, Route
 
 _CONTEXT = Context()
 
@@ -67,5 +67,5 @@ def _joined_bytes(route: Route, request: Any) -> HttpBody:
     """Return the bytes of a stream of HttpBody in one. MergeFrom would overwrite `data` instead of appending to it."""
     result = route.call(request, _CONTEXT)
     parts: list[HttpBody] = list(result) if route.method.server_streaming else [result]
-    content_type = next((part.content_type for part in parts if part.content_type), "application/octet-stream")
+    content_type = next((part.content_type for part in parts if part.content_type), RAW_TYPE)
     return HttpBody(content_type=content_type, data=b"".join(part.data for part in parts))

@@ -17,6 +17,7 @@ from datas3t.server.front.calls import Service
 from datas3t.server.front.rest import codec
 
 _RAW = "google.api.HttpBody"
+RAW_TYPE = "application/octet-stream"  # of an HttpBody that does not say another
 # Characters of an unknown path that an error shows as they are (RFC 3986). The others, which could change a terminal's
 # state or break a line of a log, are percent-encoded.
 _UNQUOTED = "/:@!$&'()*+,;=[]"
