@@ -20,6 +20,7 @@ import pytest
 from datas3t.embedded import StackError, ports, postgres, processes
 from datas3t.embedded.data_dir import load_secrets, locked
 from datas3t.embedded.seaweedfs import SeaweedFS
+from tests.support.front import running_front
 from tests.support.stack import Process, living_in, wait_until
 
 _SERVICES = """
@@ -286,3 +287,18 @@ def test_the_programs_run_from_a_copy(tmp_path: Path) -> None:
     assert postgres.copy_programs(postgres.installed(), tmp_path / "copy") == programs
     assert marker.exists()
     assert os.listdir(tmp_path) == ["copy"]
+
+
+def test_children_start_while_a_grpc_server_runs_in_the_process(tmp_path: Path) -> None:
+    # A fork would run gRPC's handlers in the child, which abort it about once in fifty times.
+    with running_front(), (tmp_path / "log").open("wb") as log:
+        for _ in range(100):
+            child = processes.popen(
+                ["/bin/sh", "-c", "exit 7"],
+                {},
+                tmp_path,
+                log.fileno(),
+                account=None,
+                death_signal=signal.SIGKILL,
+            )
+            assert child.wait() == 7

@@ -24,9 +24,13 @@ sys.exit(up(Path(sys.argv[1]), sys.argv[2]))
 """
 
 # Python drops exceptions that are raised while it runs a fork hook.
-_SIGNAL_DURING_FORK = """
-import os, signal
-os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+_SIGNAL_WITH_EACH_CHILD = """
+import os, signal, subprocess
+class Popen(subprocess.Popen):
+    def _execute_child(self, *arguments):
+        super()._execute_child(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)  # the child runs, and nobody has its handle yet
+subprocess.Popen = Popen
 """
 
 
@@ -114,7 +118,7 @@ def names_of(data_dir: Path) -> list[str]:
     return names
 
 
-def test_a_signal_during_a_fork_ends_the_start_cleanly(new_data_dir: Path) -> None:
-    up = start(new_data_dir, program=_SIGNAL_DURING_FORK + _UP)
+def test_a_signal_while_a_child_is_created_ends_the_start_cleanly(new_data_dir: Path) -> None:
+    up = start(new_data_dir, program=_SIGNAL_WITH_EACH_CHILD + _UP)
     assert up.wait() == 0, up.log
     assert not living_in(new_data_dir)

@@ -6,14 +6,12 @@ hold the lock of the data directory, which the earlier run can then no longer ho
 """
 
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +22,7 @@ from datas3t.embedded import StackError
 from datas3t.embedded.accounts import Account
 from datas3t.embedded.signals import signals_delayed
 
-_PR_SET_PDEATHSIG = 1
+_LAUNCHER = Path(__file__).with_name("launcher.py")
 _LEFTOVER_SECONDS = 5.0  # for leftovers to end after a signal
 _POLL_SECONDS = 0.02
 _MAX_LOG_SIZE = 10 * 2**20  # bytes
@@ -128,40 +126,19 @@ def popen(
     pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a child in its own session, with only `environment`. It gets `death_signal` when this process dies."""
-    with warnings.catch_warnings():
-        # Python 3.12 and later warn about forks in processes with threads. The child only calls prctl and getppid,
-        # which take no locks.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return subprocess.Popen(
-            command,
-            env=environment,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            umask=0o077,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
-            preexec_fn=_die_with_parent(death_signal),  # noqa: PLW1509 - must run after the change of user, which resets it
-            pass_fds=pass_fds,
-        )
-
-
-def _die_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
-    """Return a function for the child that asks the kernel for a signal at the parent's death, on Linux."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-    parent = os.getpid()
-
-    def before_exec() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
-        if os.getppid() != parent:  # the parent died before the call
-            os._exit(1)
-
-    return before_exec
+    account_ids = (str(account.uid), str(account.gid)) if account else ("", "")
+    launcher = (sys.executable, "-I", "-S", _LAUNCHER, str(os.getpid()), str(int(death_signal)), *account_ids)
+    return subprocess.Popen(
+        [*launcher, *command],
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        umask=0o077,
+        pass_fds=pass_fds,
+    )
 
 
 def _living_in(folder: Path, names: frozenset[str]) -> Iterator[psutil.Process]:

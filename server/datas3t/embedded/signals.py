@@ -47,8 +47,7 @@ def until_signalled() -> Iterator[None]:
 def signals_delayed() -> Iterator[None]:
     """Delay the effect of a signal to the end of the block, in which a child process is started and its handle stored.
 
-    An exception in between would leave a child that nobody stops. During the fork it would even be lost, because Python
-    prints and drops the exceptions of its fork hooks.
+    An exception in between would leave a child that nobody stops.
     """
     _state.delays += 1
     try:
