@@ -264,9 +264,9 @@ class _Connection:
             # Pass on as much as the fault allows.
             limit = fault.cut_after if fault.cut_after is not None else fault.stall_after
             passed = chunk if limit is None else chunk[: limit - self._response_size]
-            self._response_size += len(passed)  # before the client can have it, and send its next request
-            self._client.sendall(passed)
+            self._response_size += len(passed)  # both before the client can have it, and go on
             self._relay.note_passed(to_client=len(passed))
+            self._client.sendall(passed)
             if self._response_size == limit and chunk:
                 if fault.cut_after is not None:
                     return self.cut()
