@@ -123,6 +123,7 @@ def test_an_exception_at_any_line_reaches_the_caller(
 
 
 @each_operation
+@pytest.mark.timing  # signals come at random moments
 def test_no_signal_is_lost(server: Httpd, operation: Operation, capfd: pytest.CaptureFixture[str]) -> None:
     alarms, raised = Alarms(seed=1, seconds=0.01), 0
     gc.disable()  # what a handler raises in a finalizer is lost, as in any Python program

@@ -46,6 +46,7 @@ def test_an_interrupted_download_is_followed_by_a_right_one(site: Site, tmp_path
     assert raised > 10
 
 
+@pytest.mark.timing  # signals come at random moments
 def test_no_signal_during_a_download_is_lost(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "a.tar", 1, *[100_000] * 20))
     handle, output, alarms = site.client.datas3t(site.name), tmp_path / "output.tar", Alarms(seed=2, seconds=0.02)
