@@ -4,7 +4,9 @@ import contextlib
 import os
 import resource
 import socket
+import statistics
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -165,6 +167,36 @@ def test_a_reader_that_does_not_read_blocks_the_writer(
     fast.setblocking(True)
     fast.shutdown(socket.SHUT_WR)
     assert len(read_all(slow)) == sent
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux lets a client delay acknowledgements")
+def test_a_client_that_delays_its_acknowledgements_does_not_wait_for_small_packets(
+    relayed: tuple[socket.socket, socket.socket],
+) -> None:
+    client, grpc_end = relayed
+    waits: list[float] = []
+    for _ in range(25):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        grpc_end.sendall(b"first")
+        assert receive(client, 5) == b"first"
+        started = time.monotonic()
+        grpc_end.sendall(b"second")
+        assert receive(client, 6) == b"second"
+        waits.append(time.monotonic() - started)
+    assert statistics.median(waits) < 0.02, "the second packet waits for the acknowledgement of the first"
+
+
+def test_accepted_connections_of_both_protocols_send_small_packets_at_once(front: RunningFront) -> None:
+    with front.channel() as channel, socket.create_connection(front.address, 20) as sock:
+        BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"))
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sock.recv(1)
+        edge, rest = front.front._edge, front.front._rest
+        accepted = [end.transport.get_extra_info("socket") for end in edge._relays._open]
+        accepted += [each.transport.get_extra_info("socket") for each in rest._server.connections if each.transport]
+        tcp = [each for each in accepted if each.family != socket.AF_UNIX]
+        assert len(tcp) == 2
+        assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in tcp)
 
 
 def test_a_client_that_closed_its_sending_half_still_gets_the_response(

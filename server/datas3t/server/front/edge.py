@@ -5,6 +5,7 @@ other connections are served by the HTTP/1.1 server in this process. Both run on
 """
 
 import asyncio
+import contextlib
 import errno
 import socket
 import threading
@@ -138,6 +139,16 @@ def _listen_on_host(address: Address) -> list[socket.socket]:
     return listening
 
 
+def _send_at_once(transport: asyncio.Transport) -> None:
+    """Send each small packet at once, even if earlier ones are not acknowledged yet.
+
+    A response of gRPC is several of them, and many clients acknowledge only after 40 ms. asyncio does this by itself
+    only for sockets that were created with a protocol number, which the listening ones are not.
+    """
+    with contextlib.suppress(OSError):  # the client has left already
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
 class _Detector(asyncio.Protocol):
     """Waits for the first bytes of a connection, then passes both on to the relay or to the HTTP/1.1 server."""
 
@@ -155,6 +166,7 @@ class _Detector(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        _send_at_once(transport)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, transport.abort)
 
     def data_received(self, data: bytes) -> None:
