@@ -17,6 +17,7 @@ from datas3t.server.app import Server
 from datas3t.server.db import pool
 from datas3t.server.front.rpc import interceptor
 from datas3t.server.s3 import bucket
+from datas3t.server.s3.presign import GetSigner
 from datas3t.server.settings import Address, Settings
 
 CALL, SQL, S3, SIGNING = "call", "SQL", "S3", "signing"
@@ -32,6 +33,8 @@ class Served:
         self._time_blocks(pool, "transaction", SQL)
         self._time(BaseClient, "_make_api_call", S3, time.perf_counter)
         self._time(bucket, "presign", SIGNING, time.thread_time)
+        self._time(GetSigner, "url", SIGNING, time.thread_time)
+        self._time(GetSigner, "signature", SIGNING, time.thread_time)
         logs.configure("warning")
         server = Server(Settings(db_url, encryption_key, folder, Address("127.0.0.1", port)))
         server.start()

@@ -11,6 +11,7 @@ _DATAS3T = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _OBJECT = re.compile(r"datas3t/([A-Za-z0-9_-]{1,255})/dataranges/([0-9]{20})-([0-9]{20})-([0-9]{12,18})\.(tar|index)")
 _ENTRY = re.compile(rb"([0-9]{20})\.([^/\0]+)", re.DOTALL)
 _DIGITS = 20
+_COUNTER_DIGITS = 18  # at most; fewer than 12 are padded with zeros
 
 
 class ObjectName(NamedTuple):
@@ -53,6 +54,28 @@ def archive_key(datas3t: str, first: int, last: int, counter: int) -> str:
 def index_key(archive: str) -> str:
     """Return the object key of the index that belongs to the archive with this object key."""
     return archive.removesuffix(".tar") + ".index"
+
+
+def counter_of(folder: str, first: int, last: int, archive: str, index: str) -> int | None:
+    """Return the counter in the object keys of an archive and its index, if they are as `archive_key` makes them.
+
+    Args:
+        folder: What takes the place of `prefix`.
+        first: The key of the archive's first datapoint.
+        last: The key of its last datapoint.
+        archive: The object key of the archive.
+        index: The object key of the index.
+
+    Returns:
+        The counter; None if one of the object keys is another.
+    """
+    start = f"{folder}{first:020d}-{last:020d}-"
+    digits = archive[len(start) : -len(".tar")]
+    if not (archive.startswith(start) and digits.isascii() and digits.isdigit() and len(digits) <= _COUNTER_DIGITS):
+        return None
+    counter = int(digits)
+    is_usual = archive == f"{start}{counter:012d}.tar" and index == index_key(archive)
+    return counter if is_usual else None
 
 
 def parse(object_key: str) -> ObjectName | None:

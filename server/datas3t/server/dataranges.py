@@ -1,7 +1,7 @@
 """Dataranges of a datas3t: listings, deletion, and URLs for readers that choose byte ranges themselves."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from datas3t import v1
@@ -15,6 +15,8 @@ from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
+_COLUMNS_SIZE = 64 + 60  # bytes of a datarange in columns, without its ETags: signatures, and at most the numbers
+
 
 @dataclass(frozen=True, slots=True)
 class Presigned:
@@ -23,6 +25,34 @@ class Presigned:
     datarange: Datarange
     data_url: str
     index_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Dataranges with usual object keys in one folder, and the signatures of their URLs.
+
+    `counters` and `signatures` have an element for each of `rows`: the counter in its object keys, and 64 bytes, of
+    archive and index. All URLs begin with `url_prefix`, the address of the folder, and have the query `url_query`.
+    """
+
+    url_prefix: str
+    url_query: str
+    rows: list[Datarange] = field(default_factory=list)
+    counters: list[int] = field(default_factory=list)
+    signatures: list[bytes] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Dataranges with URLs: those with usual object keys as columns, the others one by one, each in key order.
+
+    `next_token` is the token of the next page, empty after the last. The URLs end at `expires_at`.
+    """
+
+    columns: Columns
+    others: list[Presigned]
+    next_token: str
+    expires_at: datetime
 
 
 def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[Datarange], str]:
@@ -61,6 +91,44 @@ def presign(
 
     Also returns the token of the next page, which is empty after the last, and when the URLs expire.
     """
+    rows, size, bucket, expires_at = _listed(resources, name, first, last, size, token)
+    shown = list(pages.fitting(_signed(resources, bucket, rows[:size]), _size))
+    return shown, pages.next_token(rows, len(shown)), expires_at
+
+
+def presign_columns(
+    resources: Resources, name: str, first: int | None, last: int | None, *, size: int = 0, token: str = ""
+) -> Page:
+    """Return what `presign` returns, as a page of columns."""
+    rows, size, bucket, expires_at = _listed(resources, name, first, last, size, token)
+    signer = bucket.get_signer(resources.url_lifetime)
+    folder = rows[0].data_object_key.rpartition("/")[0] + "/" if rows else ""
+    columns, others = Columns(signer.address(folder), signer.query), list[Presigned]()
+    space, shown = pages.MAX_BYTES, 0
+    for row in rows[:size]:
+        data_key, index_key = row.data_object_key, row.index_object_key
+        counter = names.counter_of(folder, row.first_key, row.last_key, data_key, index_key)
+        if counter is None:
+            other = Presigned(row, signer.url(data_key), signer.url(index_key))
+            space -= _size(other)
+        else:
+            space -= _COLUMNS_SIZE + len(row.data_etag) + len(row.index_etag)
+        if space < 0 and shown:
+            break
+        shown += 1
+        if counter is None:
+            others.append(other)
+        else:
+            columns.rows.append(row)
+            columns.counters.append(counter)
+            columns.signatures.append(signer.signature(data_key) + signer.signature(index_key))
+    return Page(columns, others, pages.next_token(rows, shown), expires_at)
+
+
+def _listed(
+    resources: Resources, name: str, first: int | None, last: int | None, size: int, token: str
+) -> tuple[list[Datarange], int, Bucket, datetime]:
+    """Return the rows of a page and one more if there is one, how many to show, the bucket, and when URLs expire."""
     span = values.span(
         "first_datapoint", 0 if first is None else first, "last_datapoint", MAX_KEY if last is None else last
     )
@@ -69,9 +137,7 @@ def presign(
     datas3t = datas3ts.find(resources, name)
     with pool.connection(resources.pool) as conn:
         rows = dataranges.overlapping(conn, datas3t.id, *span, after=after, limit=size + 1)
-    bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
-    shown = list(pages.fitting(_signed(resources, bucket, rows[:size]), _size))
-    return shown, pages.next_token(rows, len(shown)), expires_at
+    return rows, size, datas3ts.bucket_of(resources, datas3t), resources.expiry()
 
 
 def signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> list[Presigned]:
@@ -81,10 +147,9 @@ def signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> l
 
 def _signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> Iterator[Presigned]:
     """Sign the URLs of one datarange at a time, so that none are signed for rows that do not fit a page."""
-    lifetime = resources.url_lifetime
+    signer = bucket.get_signer(resources.url_lifetime)
     for row in rows:
-        data_url, index_url = (bucket.get_url(key, lifetime) for key in (row.data_object_key, row.index_object_key))
-        yield Presigned(row, data_url, index_url)
+        yield Presigned(row, signer.url(row.data_object_key), signer.url(row.index_object_key))
 
 
 def _size(presigned: Presigned) -> int:

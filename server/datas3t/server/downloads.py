@@ -14,6 +14,7 @@ from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
+from datas3t.server.s3.presign import GetSigner
 
 _MAX_ATTEMPTS = 5  # at a page, if dataranges are deleted while their indices are read
 
@@ -67,15 +68,16 @@ def _segments(
     resources: Resources, bucket: Bucket, rows: Sequence[Datarange], first: int, last: int
 ) -> Iterator[Segment]:
     """Return as many segments as fit a page."""
-    segments = (_segment(resources, bucket, row, first, last) for row in rows)
+    signer = bucket.get_signer(resources.url_lifetime)
+    segments = (_segment(resources, bucket, signer, row, first, last) for row in rows)
     return pages.fitting(segments, lambda segment: len(segment.url) + pages.OTHER_FIELDS)
 
 
-def _segment(resources: Resources, bucket: Bucket, row: Datarange, first: int, last: int) -> Segment:
+def _segment(resources: Resources, bucket: Bucket, signer: GetSigner, row: Datarange, first: int, last: int) -> Segment:
     """Return the segment of a datarange. The index is read only if a part is requested, at either end of a span."""
     start = _entry(resources, bucket, row, first).position if first > row.first_key else 0
     stop = _entry(resources, bucket, row, last).stop if last < row.last_key else row.entries_size_bytes
-    return Segment(bucket.get_url(row.data_object_key, resources.url_lifetime), start, stop, row.data_etag)
+    return Segment(signer.url(row.data_object_key), start, stop, row.data_etag)
 
 
 def _entry(resources: Resources, bucket: Bucket, row: Datarange, key: int) -> Entry:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from datas3t.server.s3.bucket import Bucket, Buckets
 from datas3t.server.s3.clients import Location
-from datas3t.server.s3.presign import presign
+from datas3t.server.s3.presign import GetSigner, presign
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
@@ -126,6 +126,16 @@ def test_urls_of_our_keys_are_identical_to_those_of_boto3() -> None:
         assert presign(LOCATION, method, key, HOUR, now=NOW) == presigned_by_boto3(
             LOCATION, name, {"Bucket": "b-b", "Key": key}, HOUR
         )
+
+
+@given(st.text(min_size=1, max_size=30).filter(lambda key: key.isprintable()))
+def test_the_signer_of_many_keys_returns_the_same_urls(key: str) -> None:
+    for endpoint in ENDPOINTS:
+        location = replace(LOCATION, endpoint=endpoint)
+        signer = GetSigner(location, HOUR, now=NOW)
+        assert signer.url(key) == presign(location, "GET", key, HOUR, now=NOW)
+        assert signer.url(key).startswith(signer.address(key) + "?" + signer.query)
+        assert signer.url(key).endswith(signer.signature(key).hex())
 
 
 def test_the_cached_signing_key_is_not_used_on_the_next_day() -> None:

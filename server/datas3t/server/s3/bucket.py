@@ -23,7 +23,7 @@ from datas3t.server.s3.faults import (
     unavailable,
 )
 from datas3t.server.s3.listings import Listed, Page, list_page
-from datas3t.server.s3.presign import presign
+from datas3t.server.s3.presign import GetSigner, presign
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import Response, bare_etag
 
@@ -264,6 +264,10 @@ class Bucket:
     def get_url(self, key: str, lifetime: timedelta) -> str:
         """Return a URL to GET any range of an object."""
         return presign(self._public, "GET", key, lifetime)
+
+    def get_signer(self, lifetime: timedelta) -> GetSigner:
+        """Return what signs the URLs of `get_url` for many objects."""
+        return GetSigner(self._public, lifetime)
 
     def put_url(self, key: str, lifetime: timedelta) -> str:
         """Return a URL to PUT an object."""

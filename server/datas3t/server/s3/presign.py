@@ -6,6 +6,7 @@ which the tests compare, in a tenth of the time.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -17,6 +18,7 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 _MIN_LIFETIME = timedelta(seconds=1)
 _MAX_LIFETIME = timedelta(days=7)  # S3 rejects longer ones
 _UNRESERVED = "-._~"  # characters besides letters and digits that SigV4 does not quote
+_NEVER_QUOTED = re.compile(r"[A-Za-z0-9/\-._~]*").fullmatch
 
 
 def presign(
@@ -40,29 +42,95 @@ def presign(
         headers: Headers to sign in addition to Host. The client must send them unchanged.
         now: The time of the signature, for tests.
     """
-    # The query has everything but the signature.
-    instant = (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
-    scope = f"{instant[:8]}/{location.region}/s3/aws4_request"
+    instant = _instant(now)
+    scope = _scope(location, instant)
     origin, host = _address(location.endpoint)
     signed = {"host": host, **(headers or {})}
-    names = ";".join(sorted(signed))
+    path, pairs = _path(location, key), _query(location, instant, lifetime, ";".join(sorted(signed)), query or {})
+    digest = hashlib.sha256((f"{method}\n{path}" + _rest_of_request(pairs, signed)).encode()).hexdigest()
+    text = f"{_ALGORITHM}\n{instant}\n{scope}\n{digest}"
+    signature = _hmac(_day_key(location.secret_key, instant[:8], location.region), text).hex()
+    return f"{origin}{path}?{pairs}&X-Amz-Signature={signature}"
+
+
+class GetSigner:
+    """Signs GETs of many objects of a bucket, with everything but the object's key computed once.
+
+    A URL is the address, "?", `query`, "&X-Amz-Signature=" and the signature in hexadecimal digits.
+
+    Args:
+        location: The bucket and the credentials.
+        lifetime: As for `presign`.
+        now: As for `presign`.
+    """
+
+    def __init__(self, location: Location, lifetime: timedelta, now: datetime | None = None) -> None:
+        instant = _instant(now)
+        origin, host = _address(location.endpoint)
+        path = _path(location, "")
+        self._root = f"{origin}{path}/"
+        self.query = _query(location, instant, lifetime, "host", {})
+        self._before = f"GET\n{path}/"
+        self._after = _rest_of_request(self.query, {"host": host})
+        day_key = _day_key(location.secret_key, instant[:8], location.region)
+        start = f"{_ALGORITHM}\n{instant}\n{_scope(location, instant)}\n"
+        self._mac = hmac.new(day_key, start.encode(), "sha256")
+
+    def signature(self, key: str) -> bytes:
+        """Return the 32 bytes of the signature of a key."""
+        return self._sign(_quoted_path(key))
+    def address(self, key: str) -> str:
+        """Return the URL of a key, or of a folder, without its query."""
+        return self._root + _quoted_path(key)
+
+    def url(self, key: str) -> str:
+        """Return the URL of a key."""
+        quoted = _quoted_path(key)
+        return f"{self._root}{quoted}?{self.query}&X-Amz-Signature={self._sign(quoted).hex()}"
+
+    def _sign(self, quoted: str) -> bytes:
+        request = f"{self._before}{quoted}{self._after}"
+        mac = self._mac.copy()
+        mac.update(hashlib.sha256(request.encode()).hexdigest().encode())
+        return mac.digest()
+
+
+def _instant(now: datetime | None) -> str:
+    """Return the time of a signature as SigV4 writes it."""
+    return (now or datetime.now(UTC)).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _scope(location: Location, instant: str) -> str:
+    return f"{instant[:8]}/{location.region}/s3/aws4_request"
+
+
+def _path(location: Location, key: str) -> str:
+    """Return the path of an object, quoted as SigV4 requires; that of the bucket if the key is empty."""
+    return _quoted_path(f"/{location.bucket}/{key}" if key else f"/{location.bucket}")
+
+
+def _quoted_path(path: str) -> str:
+    """Return a path, or a part of it, quoted as SigV4 requires."""
+    return path if _NEVER_QUOTED(path) else quote(path, safe=f"/{_UNRESERVED}")
+
+
+def _query(location: Location, instant: str, lifetime: timedelta, names: str, query: Mapping[str, str]) -> str:
+    """Return the query of a URL without the signature. `names` are those of the signed headers."""
     parameters = {
-        **(query or {}),
+        **query,
         "X-Amz-Algorithm": _ALGORITHM,
-        "X-Amz-Credential": f"{location.access_key}/{scope}",
+        "X-Amz-Credential": f"{location.access_key}/{_scope(location, instant)}",
         "X-Amz-Date": instant,
         "X-Amz-Expires": str(int(max(_MIN_LIFETIME, min(lifetime, _MAX_LIFETIME)).total_seconds())),
         "X-Amz-SignedHeaders": names,
     }
-    # The canonical request, and the text that is signed.
-    path = quote(f"/{location.bucket}/{key}" if key else f"/{location.bucket}", safe=f"/{_UNRESERVED}")
-    pairs = "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(parameters.items()))
+    return "&".join(f"{_quoted(name)}={_quoted(value)}" for name, value in sorted(parameters.items()))
+
+
+def _rest_of_request(query: str, signed: Mapping[str, str]) -> str:
+    """Return the canonical request after the path, given the query and the signed headers."""
     values = "".join(f"{name}:{signed[name].strip()}\n" for name in sorted(signed))
-    request = f"{method}\n{path}\n{pairs}\n{values}\n{names}\nUNSIGNED-PAYLOAD"
-    digest = hashlib.sha256(request.encode()).hexdigest()
-    text = f"{_ALGORITHM}\n{instant}\n{scope}\n{digest}"
-    signature = _hmac(_day_key(location.secret_key, instant[:8], location.region), text).hex()
-    return f"{origin}{path}?{pairs}&X-Amz-Signature={signature}"
+    return f"\n{query}\n{values}\n{';'.join(sorted(signed))}\nUNSIGNED-PAYLOAD"
 
 
 @lru_cache(maxsize=1024)

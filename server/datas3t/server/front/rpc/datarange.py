@@ -91,6 +91,16 @@ class DatarangeServicer(DatarangeServiceServicer):
     def PresignDataranges(self, request: v1.PresignDatarangesRequest, _: Any) -> v1.PresignDatarangesResponse:
         first = request.first_datapoint if request.HasField("first_datapoint") else None
         last = request.last_datapoint if request.HasField("last_datapoint") else None
+        if request.columns:
+            page = dataranges.presign_columns(
+                self._resources, request.datas3t_name, first, last, size=request.page_size, token=request.page_token
+            )
+            return v1.PresignDatarangesResponse(
+                columns=_columns(page.columns),
+                dataranges=[_presigned_datarange(each) for each in page.others],
+                next_page_token=page.next_token,
+                expires_at=timestamp(page.expires_at),
+            )
         signed, next_token, expires_at = dataranges.presign(
             self._resources, request.datas3t_name, first, last, size=request.page_size, token=request.page_token
         )
@@ -119,4 +129,21 @@ def _presigned_datarange(signed: dataranges.Presigned) -> v1.PresignedDatarange:
         index_etag=row.index_etag,
         presigned_data_url=signed.data_url,
         presigned_index_url=signed.index_url,
+    )
+
+
+def _columns(columns: dataranges.Columns) -> v1.DatarangeColumns:
+    rows = columns.rows
+    return v1.DatarangeColumns(
+        url_prefix=columns.url_prefix,
+        url_query=columns.url_query,
+        datarange_ids=[row.id for row in rows],
+        first_keys=[row.first_key for row in rows],
+        datapoints=[row.count for row in rows],
+        counters=columns.counters,
+        size_bytes=[row.size_bytes for row in rows],
+        entries_size_bytes=[row.entries_size_bytes for row in rows],
+        data_etags=[row.data_etag for row in rows],
+        index_etags=[row.index_etag for row in rows],
+        signatures=b"".join(columns.signatures),
     )
