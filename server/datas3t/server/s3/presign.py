@@ -79,6 +79,7 @@ class GetSigner:
     def signature(self, key: str) -> bytes:
         """Return the 32 bytes of the signature of a key."""
         return self._sign(_quoted_path(key))
+
     def address(self, key: str) -> str:
         """Return the URL of a key, or of a folder, without its query."""
         return self._root + _quoted_path(key)
