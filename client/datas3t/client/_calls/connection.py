@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from datas3t.client._calls.rpc import CallInterceptor
+from datas3t.client._calls.uninterrupted import uninterrupted
 from datas3t.client.errors import FileError, InvalidArgument
 from datas3t.transport import Engine, ca_bundle, is_loopback, system_bundle
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
@@ -95,7 +96,7 @@ class Connection:
     def close(self) -> None:
         """Close the channel and the engine. Calls in flight, and later ones, raise FailedPrecondition."""
         self.interceptor.closed = True
-        self.channel.close()
+        uninterrupted(self.channel.close)
         self.engine.close()
 
 

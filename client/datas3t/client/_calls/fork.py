@@ -6,7 +6,8 @@ unless an environment variable enables them before grpc is imported, so this mod
 
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
@@ -14,28 +15,35 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 _MAX_WAIT = 5.0  # seconds that a fork waits for calls; a streaming call may take minutes, and a fork should not
+_POLL = 0.001  # seconds
 
 
 class _Gate:
-    """Count the calls in flight, and hold back new ones while a fork waits."""
+    """Count the calls in flight, and hold back new ones while a fork waits.
+
+    A signal handler may raise at any time. Only plain locks are used: unlike a Condition, they are never left locked.
+    """
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.lock = threading.Lock()
         self.in_flight = 0
         self.forking = False
+        self._one_fork = threading.Lock()
 
     def before_fork(self) -> None:
-        self.changed.acquire()
-        self.forking = True
-        self.changed.wait_for(lambda: not self.in_flight, _MAX_WAIT)
+        self._one_fork.acquire()
+        with self.lock:
+            self.forking = True
+        _poll(lambda: not self.in_flight, _MAX_WAIT)
+        self.lock.acquire()
 
     def after_fork_in_parent(self) -> None:
+        self.lock.release()
         self.forking = False
-        self.changed.notify_all()
-        self.changed.release()
+        self._one_fork.release()
 
     def after_fork_in_child(self) -> None:
-        # The threads that hold the lock or wait for it do not exist in the child: start with a new lock.
+        # The threads that hold a lock or wait for it do not exist in the child: start with new locks.
         self.__init__()  # type: ignore[misc]
 
 
@@ -50,14 +58,24 @@ os.register_at_fork(
 @contextmanager
 def in_flight() -> Iterator[None]:
     """Count the block as a call in flight. It waits for a fork that has begun, and a fork waits for it."""
-    with _gate.changed:
-        _gate.changed.wait_for(lambda: not _gate.forking)
-        _gate.in_flight += 1
     process = os.getpid()
+    counted = False
     try:
+        while not counted:
+            _poll(lambda: not _gate.forking, _MAX_WAIT)
+            with _gate.lock:
+                if not _gate.forking:
+                    _gate.in_flight += 1
+                    counted = True
         yield
     finally:
-        if os.getpid() == process:
-            with _gate.changed:
+        if counted and os.getpid() == process:
+            with _gate.lock:
                 _gate.in_flight -= 1
-                _gate.changed.notify_all()
+
+
+def _poll(condition: Callable[[], bool], seconds: float) -> None:
+    """Return when the condition holds, or after `seconds`. Forks are rare, so nothing is notified."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(_POLL)

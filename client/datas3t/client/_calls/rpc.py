@@ -17,6 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from datas3t.client._calls.failures import from_rpc_error
 from datas3t.client._calls.fork import in_flight
+from datas3t.client._calls.uninterrupted import uninterrupted
 from datas3t.client.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
 
 # stamina logs each retry as a warning, which Python prints if logging is not configured. This handler prevents that.
@@ -32,6 +33,7 @@ _LONG_TIMEOUTS = {
     "Import": 86_400.0,
 }
 
+_END = object()
 _DELETIONS = {"DeleteBucket": "BUCKET_NOT_FOUND", "DeleteDatas3t": "DATAS3T_NOT_FOUND"}
 
 T = TypeVar("T")
@@ -104,26 +106,29 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         """Make a call with one response, and retry it if it is idempotent."""
         details = self._with_deadline(client_call_details)
 
-        def attempt(number: int) -> Any:
+        def attempt(number: int) -> _Outcome:
             with in_flight():
-                outcome = continuation(details, request)
                 try:
-                    outcome.result()
+                    return _Outcome(continuation(details, request).result())
                 except (grpc.RpcError, ValueError) as error:
                     translated = self._translated(error)
                     if number > 1 and _is_deleted(details.method, translated):
-                        return _Deleted(details.method)
+                        return _Outcome(GetMessageClass(_described(details.method).output_type)())
                     raise translated from None
-                return outcome
 
-        return _retried(attempt) if is_idempotent(details.method) else attempt(1)
+        def uninterrupted_attempt(number: int) -> _Outcome:
+            return uninterrupted(lambda: attempt(number))
+
+        return _retried(uninterrupted_attempt) if is_idempotent(details.method) else uninterrupted_attempt(1)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Make a call with a stream of responses, without retries: the caller may have used some of them."""
         details = self._with_deadline(client_call_details)
         with in_flight():
             try:
-                yield from continuation(details, request)
+                responses = uninterrupted(lambda: continuation(details, request))
+                while (response := uninterrupted(lambda: next(responses, _END))) is not _END:
+                    yield response
             except (grpc.RpcError, ValueError) as error:
                 raise self._translated(error) from None
 
@@ -140,11 +145,11 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         return details._replace(timeout=_LONG_TIMEOUTS.get(method, self._timeout))
 
 
-class _Deleted:
-    """The outcome of a retried deletion that finds nothing to delete."""
+class _Outcome:
+    """The response of a call, without gRPC's own object, whose destruction needs a lock."""
 
-    def __init__(self, method: str) -> None:
-        self._response = GetMessageClass(_described(method).output_type)()
+    def __init__(self, response: Message) -> None:
+        self._response = response
 
     def result(self) -> Message:
         return self._response
