@@ -78,16 +78,22 @@ def plan(entry_sizes: Sequence[int]) -> list[Part]:
     Raises:
         ValueError: The archive would need more than 10,000 parts.
     """
+    stretches = list(_stretches(entry_sizes))
     uploaded_size = _UPLOADED_PART
-    parts = _plan(entry_sizes, uploaded_size)
-    while len(parts) > _MANY_PARTS and uploaded_size < MAX_PART:
+    count = sum(stretch.part_count(uploaded_size) for stretch in stretches)
+    while count > _MANY_PARTS and uploaded_size < MAX_PART:
         uploaded_size *= 2
-        fewer = _plan(entry_sizes, uploaded_size)
-        if len(fewer) == len(parts):
+        fewer = sum(stretch.part_count(uploaded_size) for stretch in stretches)
+        if fewer == count:
             break
-        parts = fewer
-    _check_count(entry_sizes, parts)
-    return parts
+        count = fewer
+    _check_count(entry_sizes, count)
+    return [part for stretch in stretches for part in stretch.parts(uploaded_size)]
+
+
+def plan_uploads(entry_sizes: Iterable[int]) -> int:
+    """Return how many bytes of the joined archive the client uploads by the parts of `plan`, in less time."""
+    return sum(stretch.size + stretch.zeros for stretch in _stretches(entry_sizes) if not stretch.copied)
 
 
 def equal_part_size(entry_sizes: Sequence[int]) -> int:
@@ -120,7 +126,7 @@ def equal_plan(entry_sizes: Sequence[int], part_size: int) -> list[Part]:
     parts.append(Part(rest, zeros))
     if zeros < END_SIZE:  # the end marker does not fit
         parts.append(Part((), END_SIZE - zeros))
-    _check_count(entry_sizes, parts)
+    _check_count(entry_sizes, len(parts))
     return parts
 
 
@@ -142,62 +148,71 @@ def _cut(pieces: Iterable[Piece], sizes: Iterable[int]) -> Iterator[tuple[Piece,
     yield tuple(group)
 
 
-def _check_count(entry_sizes: Sequence[int], parts: Sequence[Part]) -> None:
-    if len(parts) > MAX_PARTS:
+def _check_count(entry_sizes: Sequence[int], parts: int) -> None:
+    if parts > MAX_PARTS:
         raise ValueError(
-            f"{len(entry_sizes)} dataranges need {len(parts)} parts, but S3 allows {MAX_PARTS}; join fewer dataranges"
+            f"{len(entry_sizes)} dataranges need {parts} parts, but S3 allows {MAX_PARTS}; join fewer dataranges"
         )
 
 
-def _plan(entry_sizes: Sequence[int], uploaded_size: int) -> list[Part]:
-    parts: list[Part] = []
-    pending: list[Piece] = []  # pieces for the next parts that the client uploads
-    pending_size = 0
+class _Stretch(NamedTuple):
+    """Bytes of sources that follow each other: what is left of one source and `copied`, or what the client uploads.
+
+    `zeros` zero bytes follow them.
+    """
+
+    pieces: list[Piece]
+    size: int
+    copied: bool = False
+    zeros: int = 0
+
+    def part_count(self, uploaded_size: int) -> int:
+        """Return how many parts `parts` yields."""
+        if self.copied:
+            return -(-self.size // MAX_PART)
+        return max(1, self.size // uploaded_size) if self.size + self.zeros else 0
+
+    def parts(self, uploaded_size: int) -> Iterator[Part]:
+        """Yield parts of about equal size: the fewest that S3 can copy, or those that the client uploads.
+
+        The latter have `uploaded_size` bytes and more, unless there are fewer. None is below 5 MiB, except for one that
+        carries the end marker.
+        """
+        count = self.part_count(uploaded_size)
+        if count == 1:
+            yield Part(tuple(self.pieces), self.zeros, self.copied)
+            return
+        cuts = [self.size * number // count for number in range(count + 1)]
+        sizes = [stop - start for start, stop in pairwise(cuts)]
+        for number, pieces in zip(range(count), _cut(self.pieces, sizes), strict=False):
+            yield Part(pieces, self.zeros if number == count - 1 else 0, self.copied)
+
+
+def _stretches(entry_sizes: Iterable[int]) -> Iterator[_Stretch]:
+    """Yield the bytes of all sources, in order, with whether S3 copies them. Takes each source once."""
+    loose: list[Piece] = []  # what the client uploads before the next source that S3 copies
+    loose_size = 0
     for source, size in enumerate(entry_sizes):
         start = 0
 
-        # The pending pieces are too small for a part: fill it up from this source, if the rest can still be copied.
-        missing = MIN_PART - pending_size
-        if pending and missing > 0 and size - missing >= MIN_PART:
+        # The loose pieces are too small for a part: fill it up from this source, if the rest can still be copied.
+        missing = MIN_PART - loose_size
+        if loose and missing > 0 and size - missing >= MIN_PART:
             start = missing
-            pending.append(Piece(source, 0, start))
-            pending_size = MIN_PART
+            loose.append(Piece(source, 0, start))
+            loose_size = MIN_PART
 
         # The client uploads what S3 cannot copy. That includes a source that is too small to fill up the part.
-        if size - start < MIN_PART or (pending and pending_size < MIN_PART):
-            pending.append(Piece(source, start, size))
-            pending_size += size - start
+        if size - start < MIN_PART or (loose and loose_size < MIN_PART):
+            loose.append(Piece(source, start, size))
+            loose_size += size - start
             continue
 
-        parts += _uploaded(pending, uploaded_size)
-        pending, pending_size = [], 0
-        parts += _copied(Piece(source, start, size))
-    parts += _uploaded(pending, uploaded_size, END_SIZE)
-    return parts
-
-
-def _copied(piece: Piece) -> Iterator[Part]:
-    """Yield the fewest parts that S3 can copy, of about equal size."""
-    size = piece.stop - piece.start
-    count = -(-size // MAX_PART)
-    for number in range(count):
-        start = piece.start + size * number // count
-        yield Part((Piece(piece.source, start, piece.start + size * (number + 1) // count),), copied=True)
-
-
-def _uploaded(pieces: Sequence[Piece], size: int, zeros: int = 0) -> Iterator[Part]:
-    """Yield parts of `size` bytes and more that the client uploads; `zeros` follow the last one.
-
-    None is below 5 MiB, except for one that carries the end marker.
-    """
-    total = _size(pieces)
-    if total + zeros == 0:
-        return
-    count = max(1, total // size)
-    cuts = [total * number // count for number in range(count + 1)]
-    sizes = [stop - start for start, stop in pairwise(cuts)]
-    for number, part in zip(range(count), _cut(pieces, sizes), strict=False):
-        yield Part(part, zeros if number == count - 1 else 0)
+        if loose:
+            yield _Stretch(loose, loose_size)
+            loose, loose_size = [], 0
+        yield _Stretch([Piece(source, start, size)], size - start, copied=True)
+    yield _Stretch(loose, loose_size, zeros=END_SIZE)
 
 
 def _size(pieces: Sequence[Piece]) -> int:
