@@ -79,7 +79,7 @@ class AggregateServiceServicer(object):
         the last key of a datarange, contain at least two dataranges and have no gap between them.
 
         Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
-        S3_UNAVAILABLE, S3_REFUSED.
+        AGGREGATE_SOURCES_CHANGED, S3_UNAVAILABLE, S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class AggregateServiceStub:
     the last key of a datarange, contain at least two dataranges and have no gap between them.
 
     Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
-    S3_UNAVAILABLE, S3_REFUSED.
+    AGGREGATE_SOURCES_CHANGED, S3_UNAVAILABLE, S3_REFUSED.
     """
     SignAggregateParts: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.SignAggregatePartsRequest, _aggregate_pb2.SignAggregatePartsResponse]
     """Presigns parts of an open aggregate, and returns the parts that S3 already has. For a planned aggregate it also
@@ -89,7 +89,7 @@ class AggregateServiceAsyncStub(AggregateServiceStub):
     the last key of a datarange, contain at least two dataranges and have no gap between them.
 
     Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
-    S3_UNAVAILABLE, S3_REFUSED.
+    AGGREGATE_SOURCES_CHANGED, S3_UNAVAILABLE, S3_REFUSED.
     """
     SignAggregateParts: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.SignAggregatePartsRequest, _aggregate_pb2.SignAggregatePartsResponse]  # type: ignore[assignment]
     """Presigns parts of an open aggregate, and returns the parts that S3 already has. For a planned aggregate it also
@@ -138,7 +138,7 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         the last key of a datarange, contain at least two dataranges and have no gap between them.
 
         Not idempotent: each call starts a new aggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, AGGREGATE_RANGE_UNFIT,
-        S3_UNAVAILABLE, S3_REFUSED.
+        AGGREGATE_SOURCES_CHANGED, S3_UNAVAILABLE, S3_REFUSED.
         """
 
     @_abc_1.abstractmethod

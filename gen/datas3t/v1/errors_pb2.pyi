@@ -127,7 +127,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_AGGREGATE_SOURCES_CHANGED: _ErrorReason.ValueType  # 55
     """A source was deleted or aggregated by another call since the aggregate was started. Final: the aggregate has ended
     and its objects are deleted. List the dataranges and start a new aggregate. Metadata: `aggregate_id`, `datas3t`,
-    `first`, `last`.
+    `first`, `last`. Without `aggregate_id`: that happened while the aggregate was started, several times.
     """
     ERROR_REASON_AGGREGATE_NEEDS_EQUAL_PARTS: _ErrorReason.ValueType  # 56
     """The store joins only parts of one size, which was not known before. It is remembered with the bucket configuration.
@@ -272,7 +272,7 @@ Metadata: `datas3t`, `first`, `last`, and `nearest_first`, `nearest_last` if the
 ERROR_REASON_AGGREGATE_SOURCES_CHANGED: ErrorReason.ValueType  # 55
 """A source was deleted or aggregated by another call since the aggregate was started. Final: the aggregate has ended
 and its objects are deleted. List the dataranges and start a new aggregate. Metadata: `aggregate_id`, `datas3t`,
-`first`, `last`.
+`first`, `last`. Without `aggregate_id`: that happened while the aggregate was started, several times.
 """
 ERROR_REASON_AGGREGATE_NEEDS_EQUAL_PARTS: ErrorReason.ValueType  # 56
 """The store joins only parts of one size, which was not known before. It is remembered with the bucket configuration.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 
 from datas3t import v1
 from datas3t.archive import FormatError, join, names, parts
@@ -27,6 +28,8 @@ from datas3t.server.intents import AGGREGATES, urls
 from datas3t.server.intents.joining import PartsRefusedError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
+
+_MAX_ATTEMPTS = 5  # to start an aggregate whose sources change meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +95,42 @@ def cancel(resources: Resources, aggregate_id: int) -> None:
 def _insert(
     resources: Resources, name: str, first: int, last: int, planned: bool
 ) -> tuple[Datas3t, list[Datarange], Aggregate]:
-    with pool.transaction(resources.pool) as conn:
-        datas3t = datas3t_rows.draw_counter(conn, name)
-        if datas3t is None:
-            raise datas3ts.not_found(name)
-        equal_parts = planned and s3_buckets.by_ids(conn, [datas3t.bucket_id])[0].equal_parts
-        sources = ranges.find_sources(conn, datas3t, first, last, planned=planned, equal_parts=equal_parts)
+    """Insert a pending aggregate of the dataranges that are there now.
+
+    Whether they can be aggregated is computed before the transaction, which verifies that they are still there.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        datas3t = datas3ts.find(resources, name)
+        with pool.connection(resources.pool) as conn:
+            equal_parts = planned and any(row.equal_parts for row in s3_buckets.by_ids(conn, [datas3t.bucket_id]))
+        sources = ranges.find_sources(resources, datas3t, first, last, planned=planned, equal_parts=equal_parts)
+        source_ids = [row.id for row in sources]
         size = join.joined_size(row.entries_size_bytes for row in sources)
-        multipart = planned or not parts.is_direct(size)
-        key = names.archive_key(name, first, last, datas3t.upload_counter)
-        aggregate = aggregate_uploads.insert(
-            conn,
-            datas3t.id,
-            first,
-            last,
-            source_ids=[row.id for row in sources],
-            planned=planned,
-            data_size=size,
-            data_key=key,
-            index_key=names.index_key(key),
-            part_size=_part_size(sources, size, planned=planned, equal_parts=equal_parts),
-            multipart=multipart,
-            lifetime=resources.url_lifetime,
-        )
-    return datas3t, sources, aggregate
+        part_size = _part_size(sources, size, planned=planned, equal_parts=equal_parts)
+        with pool.transaction(resources.pool) as conn:
+            drawn = datas3t_rows.draw_counter(conn, name)
+            if drawn is None:
+                raise datas3ts.not_found(name)
+            key = names.archive_key(name, first, last, drawn.upload_counter)
+            aggregate = aggregate_uploads.insert(
+                conn,
+                drawn.id,
+                first,
+                last,
+                source_ids=source_ids,
+                planned=planned,
+                data_size=size,
+                data_key=key,
+                index_key=names.index_key(key),
+                part_size=part_size,
+                multipart=planned or not parts.is_direct(size),
+                lifetime=resources.url_lifetime,
+            )
+        if aggregate is not None:
+            return drawn, sources, aggregate
+    about = {"datas3t": name, "first": first, "last": last}  # there is no aggregate yet, and so no id
+    message = "sources were deleted or aggregated while the aggregate was started; list the dataranges and start again"
+    raise Failure(v1.ERROR_REASON_AGGREGATE_SOURCES_CHANGED, message, **about)
 
 
 def _part_size(sources: Sequence[Datarange], size: int, *, planned: bool, equal_parts: bool) -> int:
@@ -198,5 +213,5 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
             data_etag=checked.data_etag,
             index_etag=checked.index_etag,
         )
-        keys = [key for row in replaced for key in (row.data_object_key, row.index_object_key)]
+        keys = [*map(attrgetter("data_object_key"), replaced), *map(attrgetter("index_object_key"), replaced)]
         keys_to_delete.queue(conn, datas3t.bucket_id, keys, after=resources.url_lifetime + resources.put_grace)

@@ -50,8 +50,12 @@ _COLUMNS: LiteralString = """
 _INSERT: LiteralString = f"""
     INSERT INTO aggregate_uploads (datas3t_id, first_key, last_key, data_size, source_ids, planned, data_object_key,
                                    index_object_key, part_size, multipart, expires_at)
-    VALUES (%(datas3t_id)s, %(first)s, %(last)s, %(data_size)s, %(source_ids)s, %(planned)s, %(data_key)s,
-            %(index_key)s, %(part_size)s, %(multipart)s, now() + %(lifetime)s)
+    SELECT %(datas3t_id)s, %(first)s, %(last)s, %(data_size)s, %(source_ids)s, %(planned)s, %(data_key)s,
+           %(index_key)s, %(part_size)s, %(multipart)s, now() + %(lifetime)s
+     WHERE cardinality(%(source_ids)s::bigint[]) = (
+           SELECT count(*) FROM dataranges
+            WHERE datas3t_id = %(datas3t_id)s AND first_key BETWEEN %(first)s AND %(last)s
+              AND id = ANY(%(source_ids)s::bigint[]))
     RETURNING {_COLUMNS}
 """
 
@@ -70,15 +74,16 @@ def insert(
     part_size: int,
     multipart: bool,
     lifetime: timedelta,
-) -> Aggregate:
-    """Insert a pending aggregate, which expires when `lifetime` has passed by the database's clock."""
+) -> Aggregate | None:
+    """Insert a pending aggregate, which expires when `lifetime` has passed by the database's clock.
+
+    Returns None, and inserts nothing, if a source was deleted or aggregated in the meantime.
+    """
     row = {"datas3t_id": datas3t_id, "first": first, "last": last, "source_ids": list(source_ids), "planned": planned}
     archive = {"data_size": data_size, "data_key": data_key, "index_key": index_key}
     parts = {"part_size": part_size, "multipart": multipart, "lifetime": lifetime}
     with conn.cursor(row_factory=class_row(Aggregate)) as cur:
-        aggregate = cur.execute(_INSERT, {**row, **archive, **parts}).fetchone()
-    assert aggregate is not None
-    return aggregate
+        return cur.execute(_INSERT, {**row, **archive, **parts}).fetchone()
 
 
 _BY_ID: LiteralString = f"SELECT {_COLUMNS} FROM aggregate_uploads WHERE id = %s"
