@@ -1,5 +1,6 @@
 """No two dataranges of a datas3t overlap: the database refuses it, even in concurrent transactions."""
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
@@ -107,20 +108,26 @@ def is_waiting(conn: Connection) -> bool:
     return found is not None and found[0] > 0
 
 
-def test_finding_overlaps_uses_the_index_of_the_exclusion_constraint(pool: Pool, datas3t: int) -> None:
+@pytest.mark.parametrize("limit", [None, 3])
+def test_spans_and_pages_of_them_have_exactly_the_dataranges_with_a_key_in_them(
+    pool: Pool, datas3t: int, limit: int | None
+) -> None:
+    everything = [(0, 0), (9, 9), (10, 20), (22, 22), (30, 40), (MAX_KEY - 1, MAX_KEY)]
+    other = add_datas3t(pool, "other")
+    for first, last in everything:
+        assert try_to_add(pool, datas3t, first, last)
+    assert try_to_add(pool, other, 0, MAX_KEY)
+    keys = (0, 1, 9, 15, 20, 21, 29, 40, 41, MAX_KEY - 1, MAX_KEY)
     with connection(pool) as conn:
-        conn.execute(
-            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
-                                       size_bytes, entries_size_bytes, data_etag, index_etag)
-               SELECT %s, i * 10, i * 10 + 9, i::text, i::text, 1, 1, '', '' FROM generate_series(0, 9999) AS i""",
-            [datas3t],
-        )
-        conn.execute("ANALYZE dataranges")
-        values = {"id": datas3t, "first": 50_005, "last": 50_015, "after": -1, "limit": None}
-        plan = conn.execute("EXPLAIN " + dataranges._OVERLAPPING, values).fetchall()
-        found = dataranges.overlapping(conn, datas3t, 50_005, 50_015)
-    assert "dataranges_never_overlap" in str(plan)
-    assert [each.first_key for each in found] == [50_000, 50_010]
+        for first, last, after in itertools.product(keys, keys, (-1, *keys)):
+            if first <= last:
+                expected = [each for each in everything if each[0] <= last and each[1] >= first and each[1] > after]
+                found = dataranges.overlapping(conn, datas3t, first, last, after=after, limit=limit)
+                assert [(each.first_key, each.last_key) for each in found] == expected[:limit]
+        for after in (-1, *keys):
+            found = dataranges.page(conn, datas3t, after, 3)
+            expected = [each for each in everything if each[1] > after]
+            assert [(each.first_key, each.last_key) for each in found] == expected[:3]
 
 
 def test_the_message_about_an_overlap_names_the_datapoints(pool: Pool, datas3t: int) -> None:

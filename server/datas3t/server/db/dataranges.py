@@ -1,4 +1,4 @@
-"""The table of dataranges. An exclusion constraint prevents overlaps within a datas3t, and its index finds keys."""
+"""The table of dataranges. An exclusion constraint prevents overlaps within a datas3t; B-trees find keys, in order."""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
+from datas3t.archive.names import MAX_KEY
 from datas3t.server.db.pool import Connection
 
 
@@ -68,10 +69,12 @@ def insert(
     return int(inserted[0])
 
 
+# Pages compare whole rows of an index. So the planner expects more rows than a page has, whatever the statistics say,
+# and reads the index in order instead of sorting what matches. Keys are in the same order by first and by last keys.
 _PAGE: LiteralString = f"""
     SELECT {_COLUMNS} FROM dataranges
-     WHERE datas3t_id = %s AND last_key > %s
-     ORDER BY last_key LIMIT %s
+     WHERE (datas3t_id, last_key) >= (%(id)s, %(lowest)s) AND datas3t_id <= %(id)s
+     ORDER BY datas3t_id, last_key LIMIT %(limit)s
 """
 
 
@@ -81,16 +84,30 @@ def page(conn: Connection, datas3t_id: int, after: int, limit: int) -> list[Data
     Last keys are in the same order as first keys. With first keys, a datarange that an aggregate creates between two
     pages could be left out.
     """
+    if after >= MAX_KEY:
+        return []
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_PAGE, [datas3t_id, after, limit]).fetchall()
+        return cur.execute(_PAGE, {"id": datas3t_id, "lowest": after + 1, "limit": limit}).fetchall()
 
 
 _OVERLAPPING: LiteralString = f"""
     SELECT {_COLUMNS} FROM dataranges
-     WHERE int8range(datas3t_id, datas3t_id, '[]') && int8range(%(id)s::bigint, %(id)s::bigint, '[]')
-       AND int8range(first_key - 1, last_key) && int8range(%(first)s::bigint - 1, %(last)s::bigint)
-       AND last_key > %(after)s
-     ORDER BY last_key LIMIT %(limit)s
+     WHERE (datas3t_id, first_key) >= (%(id)s, (SELECT first_key FROM dataranges
+                                                 WHERE (datas3t_id, last_key) >= (%(id)s, %(lowest)s)
+                                                   AND datas3t_id <= %(id)s
+                                                 ORDER BY datas3t_id, last_key LIMIT 1))
+       AND (datas3t_id, first_key) <= (%(id)s, %(last)s)
+     ORDER BY datas3t_id, first_key LIMIT %(limit)s
+"""
+
+# All of them are read, so the planner may sort them. It expects few, and so uses the index.
+_ALL_OVERLAPPING: LiteralString = f"""
+    SELECT {_COLUMNS} FROM dataranges
+     WHERE datas3t_id = %(id)s
+       AND first_key >= (SELECT first_key FROM dataranges WHERE datas3t_id = %(id)s AND last_key >= %(lowest)s
+                          ORDER BY last_key LIMIT 1)
+       AND first_key <= %(last)s
+     ORDER BY first_key
 """
 
 
@@ -98,9 +115,13 @@ def overlapping(
     conn: Connection, datas3t_id: int, first: int, last: int, *, after: int = -1, limit: int | None = None
 ) -> list[Datarange]:
     """Return the dataranges with a key from `first` to `last` and a last key above `after`, in key order."""
-    parameters = {"id": datas3t_id, "first": first, "last": last, "after": after, "limit": limit}
+    if after >= MAX_KEY:
+        return []
+    keys = {"id": datas3t_id, "lowest": max(first, after + 1), "last": last}
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_OVERLAPPING, parameters).fetchall()
+        if limit is None:
+            return cur.execute(_ALL_OVERLAPPING, keys).fetchall()
+        return cur.execute(_OVERLAPPING, {**keys, "limit": limit}).fetchall()
 
 
 _GREATEST_KEY: LiteralString = "SELECT coalesce(max(last_key), -1) FROM dataranges WHERE datas3t_id = %s"

@@ -1,0 +1,217 @@
+"""No statement costs more because a table has more rows: what it reads follows from what it returns or changes.
+
+Each function of the package `db` is called on tables with tens of thousands of rows, and the plans of its statements
+are compared with what they may read. A new function needs a line in `CALLS`, or a reason in `UNBOUNDED`.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+
+from datas3t.server import db
+from datas3t.server.db import (
+    aggregate_uploads,
+    datarange_uploads,
+    dataranges,
+    datas3ts,
+    intents,
+    keys_to_delete,
+    s3_buckets,
+)
+from datas3t.server.db.intents import IntentTable, Noted
+from datas3t.server.db.keys_to_delete import Claim
+from tests.support.plans import ExplainedConnection, Plan
+from tests.support.stack import DatabasePool
+
+ROWS = 20_000  # of each table and datas3t
+MAX_KEY = (1 << 63) - 1
+HOUR = timedelta(hours=1)
+
+_FILL = """
+    INSERT INTO s3_buckets (name, endpoint, bucket, region, access_key, secret_key)
+    SELECT 'bucket-' || n, 'http://s3/' || n, 'b', 'r', 'a', 's' FROM generate_series(1, 2000) AS n;
+
+    INSERT INTO datas3ts (name, bucket_id) VALUES ('before', 1), ('images', 1), ('later', 2);
+    INSERT INTO datas3ts (name, bucket_id)
+    SELECT CASE WHEN n > 2000 THEN 'deleted-' ELSE 'other-' END || n, CASE WHEN n <= 2000 THEN 3 END
+      FROM generate_series(1, 20000) AS n;
+
+    INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+                            size_bytes, entries_size_bytes, data_etag, index_etag)
+    SELECT id, n * 10, n * 10 + 8, name || '/' || n, name || '/i' || n, 2048, 1024, '', ''
+      FROM generate_series(0, 19999) AS n, datas3ts WHERE id <= 3;
+
+    INSERT INTO datarange_uploads (datas3t_id, first_key, last_key, data_size, data_object_key, index_object_key,
+                                   part_size, multipart, state, expires_at, finished_at)
+    SELECT 1 + n % 1000, n, n, 1, 'u/' || n, 'u/i' || n, 1, false,
+           CASE n % 5 WHEN 0 THEN 'pending' ELSE 'completed' END,
+           now() + interval '1 day' - interval '10 seconds' * n, CASE WHEN n % 5 > 0 THEN now() - interval '1 day' END
+      FROM generate_series(1, 20000) AS n;
+
+    INSERT INTO aggregate_uploads (datas3t_id, first_key, last_key, data_size, source_ids, planned, data_object_key,
+                                   index_object_key, part_size, multipart, state, expires_at, finished_at)
+    SELECT datas3t_id, first_key, last_key, 1, '{}', true, data_object_key, index_object_key, 1, true, state,
+           expires_at, finished_at FROM datarange_uploads;
+
+    INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since, attempts)
+    SELECT 1 + n % 2, 'datas3t/' || n % 1000 || '/' || n, now() + seconds, now() + seconds,
+           (n % 100 = 0 AND seconds < interval '0')::int
+      FROM generate_series(1, 20000) AS n, CAST(interval '10 seconds' * (n - 10000) AS interval) AS seconds;
+
+    ANALYZE;
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a function, and how many rows each of its statements may read, by default those of a look-up."""
+
+    function: Callable[..., object]
+    arguments: tuple[object, ...]
+    options: tuple[tuple[str, object], ...] = ()
+    rows: int = 3
+
+    def __str__(self) -> str:
+        """Return its name in the reports of pytest."""
+        arguments = (*map(str, self.arguments), *(f"{name}={value}" for name, value in self.options))
+        return f"{_name(self.function)}({', '.join(arguments)})"
+
+
+def call(function: Callable[..., object], *arguments: object, rows: int = 3, **options: object) -> Call:
+    return Call(function, arguments, tuple(options.items()), rows)
+
+
+def _name(function: Callable[..., object]) -> str:
+    return f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
+
+
+UPLOADS = IntentTable("datarange_uploads")
+CLAIMS = [Claim(n, 1, "key", False, None, False, datetime.now().astimezone()) for n in range(5)]
+NEW_RANGE = {"data_key": "d", "index_key": "i", "size": 1, "entries_size": 1, "data_etag": "", "index_etag": ""}
+NEW_INTENT = {"data_size": 1, "data_key": "d", "index_key": "i", "part_size": 1, "multipart": True, "lifetime": HOUR}
+NEW_ROW = dataranges.Datarange(0, 500_001, 500_002, "new", "new-i", 1, 1, "", "")
+
+# In the datas3t with the id 2, between two others of the same size.
+CALLS = [
+    *(call(dataranges.overlapping, 2, 0, MAX_KEY, after=after, limit=20, rows=22) for after in (-1, 99_999, 199_900)),
+    *(call(dataranges.overlapping, 2, key, key) for key in (0, 9, 100_005, 199_999, MAX_KEY)),
+    *(call(dataranges.overlapping, 2, key, key + 9, limit=1) for key in (0, 100_005, 199_998, MAX_KEY - 9)),
+    call(dataranges.overlapping, 2, 100_000, 100_199, rows=22),
+    *(call(dataranges.page, 2, after, 20, rows=20) for after in (-1, 99_999, 199_900)),
+    call(dataranges.greatest_key, 2),
+    call(dataranges.insert, 2, 9, 9, **NEW_RANGE),
+    call(dataranges.insert_fitting, 2, [NEW_ROW] * 5, rows=10),
+    call(dataranges.delete, 2, 1, 100_000, 100_008, HOUR),
+    call(dataranges.delete_by_ids, [3, 30_000], rows=4),
+    call(datas3ts.add, "new", 1, 0),
+    call(datas3ts.add, "images", 1, 0),
+    call(datas3ts.by_name, "images"),
+    call(datas3ts.by_id, 2),
+    call(datas3ts.locked, "images"),
+    call(datas3ts.draw_counter, "images"),
+    call(datas3ts.removals, "images"),
+    call(datas3ts.record_removal, 2),
+    call(datas3ts.delete, 2),
+    call(s3_buckets.by_name, "bucket-7"),
+    call(s3_buckets.by_ids, [7]),
+    call(s3_buckets.page, "bucket-1500", 10, rows=10),
+    call(s3_buckets.insert, name="b", endpoint="e", bucket="b", region="r", access_key="a", secret_key="s"),
+    call(s3_buckets.set_credentials, 7, "a", "s"),
+    call(s3_buckets.set_endpoint, 7, "http://s3/7", "http://s3/new"),
+    call(s3_buckets.demands_equal_parts, 7),
+    call(s3_buckets.lacks_bulk_delete, 7),
+    call(s3_buckets.locked, "bucket-7"),
+    call(s3_buckets.is_used, 7),
+    call(s3_buckets.delete, 7),
+    call(datarange_uploads.by_id, 7),
+    call(datarange_uploads.insert, 2, 1, 1, **NEW_INTENT),
+    call(aggregate_uploads.by_id, 7),
+    call(aggregate_uploads.insert, 2, 1, 1, source_ids=[1], planned=True, **NEW_INTENT),
+    call(UPLOADS.set_s3_upload_id, 100, "id"),
+    call(UPLOADS.extend, 100, HOUR),
+    call(UPLOADS.note_completion, 100, rows=6),
+    call(UPLOADS.withdraw_completion, 100, Noted(datetime.now().astimezone(), None)),
+    call(UPLOADS.since_completion, 100),
+    call(UPLOADS.complete, 100),
+    call(UPLOADS.cancel, 100, HOUR, rows=6),
+    call(UPLOADS.fail, 100, HOUR, reason=1, message="", rows=6),
+    call(intents.cancel_expired, 10, HOUR, rows=60),
+    call(intents.forget_finished, HOUR, 10, rows=30),
+    call(intents.pending_keys, 5, rows=25),
+    call(keys_to_delete.queue, 1, ["a", "b"]),
+    call(keys_to_delete.queued, 1, ["datas3t/7/7", "a"]),
+    call(keys_to_delete.claim, 10, HOUR, rows=40),
+    call(keys_to_delete.done, CLAIMS, rows=30),
+    call(keys_to_delete.failed, dict.fromkeys(CLAIMS, "error"), HOUR, HOUR, rows=15),
+]
+
+# These read many rows, each for a reason.
+UNBOUNDED = {
+    "dataranges.bounds": "the bitmap has all keys",
+    "dataranges.data_keys": "an import compares all dataranges with all objects",
+    "dataranges.clear": "it deletes all dataranges",
+    "dataranges.count": "it counts them",
+    "datas3ts.page": "it counts their dataranges",
+    "intents.cancel_all": "it cancels all",
+    "keys_to_delete.backlog": "it counts the rows",
+    "keys_to_delete.forget_second_looks": "it deletes all that may be forgotten",
+    "keys_to_delete.has_deletions": "it looks for one that may not be forgotten",
+    "keys_to_delete.purge": "it changes all with a prefix",
+    "keys_to_delete.queued_under": "it returns all with a prefix",
+}
+
+
+@pytest.fixture(scope="module")
+def filled(databases: DatabasePool) -> Iterator[str]:
+    """Yield the URL of a database whose tables have many rows."""
+    with databases.lend() as url:
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute(_FILL)
+        yield url
+
+
+@pytest.fixture(scope="module")
+def explained(filled: str) -> Iterator[ExplainedConnection]:
+    with ExplainedConnection.to(filled) as conn:
+        yield conn
+
+
+def plans(conn: ExplainedConnection, each: Call) -> list[Plan]:
+    conn.plans.clear()
+    with conn.transaction(force_rollback=True):
+        each.function(conn, *each.arguments, **dict(each.options))
+    return conn.plans
+
+
+@pytest.mark.parametrize("each", CALLS, ids=str)
+def test_a_statement_reads_what_it_returns_or_changes(explained: ExplainedConnection, each: Call) -> None:
+    assert plans(explained, each), "no statement was explained"
+    for plan in explained.plans:
+        assert plan.rows_read <= each.rows, plan
+        assert plan.pages <= 60 + 8 * each.rows, plan
+
+
+def test_every_function_of_the_package_is_called_here() -> None:
+    called = {_name(each.function) for each in CALLS}
+    assert called.isdisjoint(UNBOUNDED)
+    assert called | set(UNBOUNDED) >= set(_functions())
+
+
+def _functions() -> Iterator[str]:
+    """Yield the names of the public functions and methods of `db` that take a connection."""
+    for module in pkgutil.iter_modules(db.__path__, f"{db.__name__}."):
+        found: list[Any] = list(vars(importlib.import_module(module.name)).values())
+        found += [method for each in found if inspect.isclass(each) for method in vars(each).values()]
+        for each in found:
+            is_public = (
+                inspect.isfunction(each) and each.__module__ == module.name and not each.__name__.startswith("_")
+            )
+            if is_public and "conn" in inspect.signature(each).parameters:
+                yield _name(each)

@@ -1,0 +1,71 @@
+"""The plans of statements: what PostgreSQL reads to execute them, seen by a connection that explains each one."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.abc import Params, Query
+
+_EXPLAIN = b"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
+_EXPLAINABLE = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"WITH")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A step of a plan: its name, the table that it reads, and the rows that it has read from there."""
+
+    kind: str
+    table: str
+    rows_read: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A statement that was executed, the steps of its plan, and the number of pages that it has looked at."""
+
+    statement: str
+    nodes: list[Node]
+    pages: int
+
+    @property
+    def rows_read(self) -> int:
+        """The number of rows that were read from tables, also those that a condition then left out."""
+        return sum(node.rows_read for node in self.nodes)
+
+
+class ExplainedConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that explains and analyzes each statement, then undoes that and executes it."""
+
+    plans: list[Plan]
+
+    @classmethod
+    def to(cls, url: str) -> "ExplainedConnection":
+        """Connect to a database in autocommit mode."""
+        conn = cls.connect(url, autocommit=True, prepare_threshold=None, cursor_factory=_ExplainedCursor)
+        conn.plans = []
+        return conn
+
+
+class _ExplainedCursor(psycopg.Cursor[Any]):
+    def execute(self, query: Query, params: Params | None = None, **options: Any) -> "_ExplainedCursor":
+        conn = self.connection
+        assert isinstance(conn, ExplainedConnection)
+        text = query if isinstance(query, bytes) else str(query).encode()
+        if text.strip().upper().startswith(_EXPLAINABLE):
+            with conn.transaction(force_rollback=True), psycopg.Cursor(conn) as explaining:
+                row = explaining.execute(_EXPLAIN + text, params).fetchone()
+            assert row is not None
+            plan = row[0][0]["Plan"]
+            pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+            conn.plans.append(Plan(text.decode(), list(_nodes(plan)), pages))
+        return super().execute(query, params, **options)
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[Node]:
+    loops = plan["Actual Loops"]
+    removed = plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
+    table = plan.get("Relation Name", "") if "Scan" in plan["Node Type"] else ""
+    yield Node(plan["Node Type"], table, round((plan["Actual Rows"] + removed) * loops) if table else 0)
+    for child in plan.get("Plans", ()):
+        yield from _nodes(child)
