@@ -28,6 +28,7 @@ import psycopg
 from datas3t.client import Client
 from datas3t.embedded.stack import Services, services
 from tests.faults.writer import SPAN, content, entries
+from tests.support.counters import wrong_counters
 from tests.support.stack import ServerProcess, wait_until
 
 if TYPE_CHECKING:
@@ -250,6 +251,8 @@ def _check_bucket(soak: Soak) -> None:
         with Client(soak.urls[0]) as client:
             client.add_datas3t("only-wakes-the-reaper", bucket="local")
         wait_until(settled, 120, "the end of the reaper's work")
+        if wrong := wrong_counters(conn):
+            raise BrokenGuaranteeError(f"the numbers in the row of a datas3t are not those of its dataranges: {wrong}")
         named = {
             key
             for row in conn.execute("SELECT data_object_key, index_object_key FROM dataranges").fetchall()

@@ -263,11 +263,12 @@ def test_several_reapers_share_the_work(site: Site) -> None:
     assert backlog(site.resources).queued == 0
 
 
-def test_finished_uploads_are_deleted_after_30_days(site: Site) -> None:
+def test_finished_uploads_are_deleted_after_3_days(site: Site) -> None:
     for first in (1, 2, 3):
         site.upload(archive(first, b"content"))
     site.send(archive(4, b"content"))
-    sql(site, "UPDATE datarange_uploads SET finished_at = now() - interval '31 days' WHERE first_key < 3")
+    sql(site, "UPDATE datarange_uploads SET finished_at = now() - interval '73 hours' WHERE first_key < 3")
+    sql(site, "UPDATE datarange_uploads SET finished_at = now() - interval '71 hours' WHERE first_key = 3")
     site.sweep()
     assert sql(site, "SELECT first_key FROM datarange_uploads ORDER BY first_key") == [(3,), (4,)]
 

@@ -7,8 +7,8 @@ from typing import Any
 import psycopg
 from psycopg.abc import Params, Query
 
-_EXPLAIN = b"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
-_EXPLAINABLE = (b"SELECT", b"INSERT", b"UPDATE", b"DELETE", b"WITH")
+_EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
+_EXPLAINABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,14 @@ class _ExplainedCursor(psycopg.Cursor[Any]):
     def execute(self, query: Query, params: Params | None = None, **options: Any) -> "_ExplainedCursor":
         conn = self.connection
         assert isinstance(conn, ExplainedConnection)
-        text = query if isinstance(query, bytes) else str(query).encode()
-        if text.strip().upper().startswith(_EXPLAINABLE):
+        if isinstance(query, str) and query.strip().upper().startswith(_EXPLAINABLE):
             with conn.transaction(force_rollback=True), psycopg.Cursor(conn) as explaining:
-                row = explaining.execute(_EXPLAIN + text, params).fetchone()
+                row = explaining.execute(f"{_EXPLAIN}{query}".encode(), params).fetchone()
             assert row is not None
             plan = row[0][0]["Plan"]
             pages = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-            conn.plans.append(Plan(text.decode(), list(_nodes(plan)), pages))
-        return super().execute(query, params, **options)
+            conn.plans.append(Plan(query, list(_nodes(plan)), pages))
+        return super().execute(query, params, **options)  # type: ignore[arg-type]  # its overloads know no union
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[Node]:

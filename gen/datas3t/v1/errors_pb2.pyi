@@ -94,7 +94,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DATAPOINTS_NOT_FOUND: _ErrorReason.ValueType  # 32
     """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 40
-    """No upload has this id: it never existed, or it ended more than 30 days ago. Start a new upload. Metadata:
+    """No upload has this id: it never existed, or it ended more than 3 days ago. Start a new upload. Metadata:
     `upload_id`.
     """
     ERROR_REASON_UPLOAD_INVALID: _ErrorReason.ValueType  # 41
@@ -107,7 +107,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UPLOAD_COMPLETED: _ErrorReason.ValueType  # 43
     """The upload is already complete. To remove its datapoints, delete the datarange. Metadata: `upload_id`."""
     ERROR_REASON_AGGREGATE_NOT_FOUND: _ErrorReason.ValueType  # 50
-    """No aggregate has this id: it never existed, or it ended more than 30 days ago. Start a new aggregate. Metadata:
+    """No aggregate has this id: it never existed, or it ended more than 3 days ago. Start a new aggregate. Metadata:
     `aggregate_id`.
     """
     ERROR_REASON_AGGREGATE_INVALID: _ErrorReason.ValueType  # 51
@@ -239,7 +239,7 @@ completion, and its objects are deleted. Choose other keys, or delete the existi
 ERROR_REASON_DATAPOINTS_NOT_FOUND: ErrorReason.ValueType  # 32
 """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 40
-"""No upload has this id: it never existed, or it ended more than 30 days ago. Start a new upload. Metadata:
+"""No upload has this id: it never existed, or it ended more than 3 days ago. Start a new upload. Metadata:
 `upload_id`.
 """
 ERROR_REASON_UPLOAD_INVALID: ErrorReason.ValueType  # 41
@@ -252,7 +252,7 @@ ERROR_REASON_UPLOAD_CANCELLED: ErrorReason.ValueType  # 42
 ERROR_REASON_UPLOAD_COMPLETED: ErrorReason.ValueType  # 43
 """The upload is already complete. To remove its datapoints, delete the datarange. Metadata: `upload_id`."""
 ERROR_REASON_AGGREGATE_NOT_FOUND: ErrorReason.ValueType  # 50
-"""No aggregate has this id: it never existed, or it ended more than 30 days ago. Start a new aggregate. Metadata:
+"""No aggregate has this id: it never existed, or it ended more than 3 days ago. Start a new aggregate. Metadata:
 `aggregate_id`.
 """
 ERROR_REASON_AGGREGATE_INVALID: ErrorReason.ValueType  # 51

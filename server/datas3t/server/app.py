@@ -50,10 +50,11 @@ _INDEX_CACHE = {
     "datas3t_index_cache_misses_total": "Index reads that had to fetch from S3",
     "datas3t_index_cache_bytes": "Size of the index cache on disk",
 }
+_OR_MORE = f"{reaper.MOST_COUNTED} means that many or more"
 _DELETIONS = {
-    "datas3t_deletions_due": "Objects that are due for deletion",
-    "datas3t_deletions_failing": "Objects due for deletion whose deletion has failed before",
-    "datas3t_deletions_later": "Objects that will be deleted once their URLs have expired",
+    "datas3t_deletions_due": f"Objects that are due for deletion; {_OR_MORE}",
+    "datas3t_deletions_failing": f"Of these, objects whose deletion has failed before; {_OR_MORE}",
+    "datas3t_deletions_later": f"Objects that will be deleted once their URLs have expired; {_OR_MORE}",
     "datas3t_deletions_oldest_seconds": "How long the oldest due deletion has been due",
 }
 

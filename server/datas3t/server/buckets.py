@@ -7,6 +7,7 @@ from dataclasses import replace
 from datas3t import v1
 from datas3t.server import pages, values
 from datas3t.server.db import keys_to_delete, pool, s3_buckets
+from datas3t.server.db.pool import Connection
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
@@ -18,6 +19,8 @@ DEFAULT_REGION = "us-east-1"
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_BATCH = 1000  # rows that one statement deletes
 
 _log = logging.getLogger(__name__)
 
@@ -83,17 +86,28 @@ def delete(resources: Resources, name: str) -> None:
     and only wait for the second look do not count: the server loses access to the bucket, so an object that a client
     still PUTs with an earlier URL stays there.
     """
-    values.name("name", name)
+    row = find(resources, name, "name")
+    with pool.connection(resources.pool) as conn:
+        _check_unused(conn, row)
+        while keys_to_delete.forget_second_looks(conn, row.id, _BATCH) == _BATCH:  # few are left to the transaction
+            continue
     with pool.transaction(resources.pool, bucket=name) as conn:
-        row = s3_buckets.locked(conn, name)
-        if row is None:
+        locked = s3_buckets.locked(conn, name)
+        if locked is None:
             raise _not_found(name)
-        if s3_buckets.is_used(conn, row.id):
-            raise _in_use(f"bucket configuration {name!r} is used by a datas3t; delete its datas3ts first", name)
-        if keys_to_delete.has_deletions(conn, row.id):
-            raise _in_use(f"objects in bucket configuration {name!r} are still to be deleted; try again later", name)
-        keys_to_delete.forget_second_looks(conn, row.id)
-        s3_buckets.delete(conn, row.id)
+        _check_unused(conn, locked)
+        while keys_to_delete.forget_second_looks(conn, locked.id, _BATCH):
+            continue
+        s3_buckets.delete(conn, locked.id)
+
+
+def _check_unused(conn: Connection, row: S3Bucket) -> None:
+    """Raise BUCKET_IN_USE if a datas3t or a deletion needs the configuration."""
+    if s3_buckets.is_used(conn, row.id):
+        raise _in_use(f"bucket configuration {row.name!r} is used by a datas3t; delete its datas3ts first", row.name)
+    if keys_to_delete.has_deletions(conn, row.id):
+        message = f"objects in bucket configuration {row.name!r} are still to be deleted; try again later"
+        raise _in_use(message, row.name)
 
 
 def normalize_endpoints(resources: Resources) -> None:

@@ -8,7 +8,7 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.db import dataranges, keys_to_delete, pool
+from datas3t.server.db import dataranges, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
@@ -76,11 +76,13 @@ def delete(resources: Resources, name: str, first: int, last: int, *, purge_vers
     with pool.transaction(resources.pool) as conn:
         bucket_id = datas3t_rows.record_removal(conn, datas3t.id)
         last_put = resources.url_lifetime + resources.put_grace
-        if bucket_id is None or not dataranges.delete(conn, datas3t.id, bucket_id, first, last, last_put):
+        if bucket_id is None or not dataranges.delete(
+            conn, datas3t.id, bucket_id, first, last, last_put, purge_versions=purge_versions
+        ):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
-        if purge_versions:
-            keys_to_delete.purge(conn, bucket_id, names.range_prefix(name, first, last))
+    if purge_versions:
+        datas3ts.purge(resources, bucket_id, names.range_prefix(name, first, last))
     resources.deletions.set()
 
 

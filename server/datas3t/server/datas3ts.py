@@ -49,11 +49,12 @@ def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> t
         datas3t = datas3ts.locked(conn, name)
         if datas3t is None:
             raise not_found(name)
-        intents.cancel_all(conn, datas3t.id, resources.put_grace)
+        intents.cancel_all(conn, datas3t.id, resources.put_grace, purge_versions=purge_versions)
         datas3ts.record_removal(conn, datas3t.id)
-        objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, resources.url_lifetime + resources.put_grace)
-        if purge_versions:
-            keys_to_delete.purge(conn, datas3t.bucket_id, names.prefix(name))
+        last_put = resources.url_lifetime + resources.put_grace
+        objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, last_put, purge_versions=purge_versions)
+    if purge_versions:
+        purge(resources, datas3t.bucket_id, names.prefix(name))
     resources.deletions.set()
     return objects // 2, objects
 
@@ -68,14 +69,22 @@ def delete(resources: Resources, name: str, *, purge_versions: bool = False) -> 
         datas3t = datas3ts.locked(conn, name)
         if datas3t is None:
             raise not_found(name)
-        if count := dataranges.count(conn, datas3t.id):
+        if count := datas3t.datarange_count:
             message = f"datas3t {name!r} contains {count} dataranges; clear it first"
             raise Failure(v1.ERROR_REASON_DATAS3T_NOT_EMPTY, message, datas3t=name, dataranges=count)
-        intents.cancel_all(conn, datas3t.id, resources.put_grace)
-        if purge_versions:
-            keys_to_delete.purge(conn, datas3t.bucket_id, names.prefix(name))
+        intents.cancel_all(conn, datas3t.id, resources.put_grace, purge_versions=purge_versions)
         datas3ts.delete(conn, datas3t.id)
+    if purge_versions:
+        purge(resources, datas3t.bucket_id, names.prefix(name))
     resources.deletions.set()
+
+
+def purge(resources: Resources, bucket_id: int, prefix: str) -> None:
+    """Have the versions of the objects removed as well that are queued for deletion and whose keys have the prefix."""
+    after: str | None = ""
+    while after is not None:
+        with pool.connection(resources.pool) as conn:
+            after = keys_to_delete.purge(conn, bucket_id, prefix, after)
 
 
 def bitmap(resources: Resources, name: str) -> bytes:

@@ -12,19 +12,21 @@ from datas3t import v1
 from datas3t.server import buckets
 from datas3t.server.call import map_concurrently
 from datas3t.server.db import intents, keys_to_delete, pool, s3_buckets
-from datas3t.server.db.keys_to_delete import Backlog, Claim
+from datas3t.server.db.keys_to_delete import MOST_COUNTED, Backlog, Claim
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, UnknownOperation
 
 BATCH = 1000  # rows in one statement, and objects in one DeleteObjects request: S3's limit
-KEEP_FINISHED = timedelta(days=30)  # how long a repeated call has the same outcome as the first
+KEEP_FINISHED = timedelta(days=3)  # how long a repeated call has the same outcome as the first
 LEASE = timedelta(minutes=10)  # longer than S3's time-outs and retries take for a batch
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(hours=1)  # so that deletions go on soon after S3 is back, however long it was away
 
 _UNAVAILABLE_IN_A_ROW = 3  # keys for which S3 did not respond, after which it is taken to be away
+
+__all__ = ["MOST_COUNTED", "Reaper", "backlog", "sweep"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +36,10 @@ def sweep(resources: Resources, stopping: Event | None = None) -> int:
 
     Objects that cannot be deleted stay queued, and are retried less and less often.
     """
-    _end_expired(resources)
+    stopping = stopping or Event()
+    _end_expired(resources, stopping)
     deleted = 0
-    while not (stopping and stopping.is_set()):
+    while not stopping.is_set():
         with pool.connection(resources.pool) as conn:
             claims = keys_to_delete.claim(conn, BATCH, LEASE)
         if not claims:
@@ -46,7 +49,7 @@ def sweep(resources: Resources, stopping: Event | None = None) -> int:
 
 
 def backlog(resources: Resources) -> Backlog:
-    """Count the objects that are still to be deleted, for the metrics."""
+    """Count the objects that are still to be deleted, each kind up to MOST_COUNTED, for the metrics."""
     with pool.connection(resources.pool) as conn:
         return keys_to_delete.backlog(conn)
 
@@ -87,11 +90,11 @@ class Reaper:
             self._resources.deletions.clear()
 
 
-def _end_expired(resources: Resources) -> None:
+def _end_expired(resources: Resources, stopping: Event) -> None:
     with pool.connection(resources.pool) as conn:
-        while intents.cancel_expired(conn, BATCH, resources.put_grace):
+        while not stopping.is_set() and intents.cancel_expired(conn, BATCH, resources.put_grace):
             continue
-        while intents.forget_finished(conn, KEEP_FINISHED, BATCH):
+        while not stopping.is_set() and intents.forget_finished(conn, KEEP_FINISHED, BATCH):
             continue
 
 

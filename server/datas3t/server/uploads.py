@@ -134,7 +134,7 @@ def _check_free(conn: Connection, datas3t: Datas3t, first: int, last: int) -> No
     if not overlapping:
         return
     (existing,) = overlapping
-    greatest = dataranges.greatest_key(conn, datas3t.id)
+    greatest = datas3t_rows.greatest_key(conn, datas3t.id)
     about = {
         "datas3t": datas3t.name,
         "first": first,

@@ -10,8 +10,9 @@ import pytest
 from psycopg import sql
 
 from datas3t import v1
-from datas3t.server.db.migrate import _LOCK, MigrationEdited, migrate
+from datas3t.server.db.migrate import _FOLDER, _LOCK, MigrationEdited, migrate
 from datas3t.server.errors import Failure
+from tests.support.counters import wrong_counters
 
 TABLES = {"s3_buckets", "datas3ts", "dataranges", "datarange_uploads", "aggregate_uploads", "keys_to_delete"}
 
@@ -24,6 +25,23 @@ def test_ten_servers_that_start_concurrently_migrate_once(empty_database: str) -
     with psycopg.connect(empty_database) as conn:
         tables = {name for (name,) in conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
     assert tables == TABLES | {"schema_migrations"}
+
+
+def test_the_numbers_of_existing_datas3ts_are_filled_in(empty_database: str, tmp_path: Path) -> None:
+    for path in sorted(_FOLDER.glob("000[1-6]*.sql")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert len(migrate(empty_database, tmp_path)) == 6
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(
+            """INSERT INTO datas3ts (name) VALUES ('empty'), ('images'), ('other');
+               INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+                                       entries_size_bytes, data_etag, index_etag)
+               SELECT id, n * 10 + id, n * 10 + 8, n::text, n::text, n, 1, '', ''
+                 FROM generate_series(1, 50) AS n, datas3ts WHERE name <> 'empty'"""
+        )
+        migrate(empty_database)
+        assert wrong_counters(conn) == []
+        assert conn.execute("SELECT sum(datarange_count) FROM datas3ts").fetchone() == (100,)
 
 
 def test_an_edited_migration_is_an_error(empty_database: str, tmp_path: Path) -> None:

@@ -65,6 +65,10 @@ _FILL = """
            (n % 100 = 0 AND seconds < interval '0')::int
       FROM generate_series(1, 20000) AS n, CAST(interval '10 seconds' * (n - 10000) AS interval) AS seconds;
 
+    INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since, second_look)
+    SELECT 5, 'looked-at/' || n, now() + interval '1 day', now() + interval '1 day', true
+      FROM generate_series(1, 20000) AS n;
+
     ANALYZE;
 """
 
@@ -78,11 +82,6 @@ class Call:
     options: tuple[tuple[str, object], ...] = ()
     rows: int = 3
 
-    def __str__(self) -> str:
-        """Return its name in the reports of pytest."""
-        arguments = (*map(str, self.arguments), *(f"{name}={value}" for name, value in self.options))
-        return f"{_name(self.function)}({', '.join(arguments)})"
-
 
 def call(function: Callable[..., object], *arguments: object, rows: int = 3, **options: object) -> Call:
     return Call(function, arguments, tuple(options.items()), rows)
@@ -94,8 +93,22 @@ def _name(function: Callable[..., object]) -> str:
 
 UPLOADS = IntentTable("datarange_uploads")
 CLAIMS = [Claim(n, 1, "key", False, None, False, datetime.now().astimezone()) for n in range(5)]
-NEW_RANGE = {"data_key": "d", "index_key": "i", "size": 1, "entries_size": 1, "data_etag": "", "index_etag": ""}
-NEW_INTENT = {"data_size": 1, "data_key": "d", "index_key": "i", "part_size": 1, "multipart": True, "lifetime": HOUR}
+NEW_RANGE: dict[str, Any] = {
+    "data_key": "d",
+    "index_key": "i",
+    "size": 1,
+    "entries_size": 1,
+    "data_etag": "",
+    "index_etag": "",
+}
+NEW_INTENT: dict[str, Any] = {
+    "data_size": 1,
+    "data_key": "d",
+    "index_key": "i",
+    "part_size": 1,
+    "multipart": True,
+    "lifetime": HOUR,
+}
 NEW_ROW = dataranges.Datarange(0, 500_001, 500_002, "new", "new-i", 1, 1, "", "")
 
 # In the datas3t with the id 2, between two others of the same size.
@@ -105,7 +118,7 @@ CALLS = [
     *(call(dataranges.overlapping, 2, key, key + 9, limit=1) for key in (0, 100_005, 199_998, MAX_KEY - 9)),
     call(dataranges.overlapping, 2, 100_000, 100_199, rows=22),
     *(call(dataranges.page, 2, after, 20, rows=20) for after in (-1, 99_999, 199_900)),
-    call(dataranges.greatest_key, 2),
+    call(datas3ts.greatest_key, 2),
     call(dataranges.insert, 2, 9, 9, **NEW_RANGE),
     call(dataranges.insert_fitting, 2, [NEW_ROW] * 5, rows=10),
     call(dataranges.delete, 2, 1, 100_000, 100_008, HOUR),
@@ -119,6 +132,7 @@ CALLS = [
     call(datas3ts.removals, "images"),
     call(datas3ts.record_removal, 2),
     call(datas3ts.delete, 2),
+    *(call(datas3ts.page, after, 20, rows=40) for after in ("", "images")),
     call(s3_buckets.by_name, "bucket-7"),
     call(s3_buckets.by_ids, [7]),
     call(s3_buckets.page, "bucket-1500", 10, rows=10),
@@ -142,13 +156,18 @@ CALLS = [
     call(UPLOADS.complete, 100),
     call(UPLOADS.cancel, 100, HOUR, rows=6),
     call(UPLOADS.fail, 100, HOUR, reason=1, message="", rows=6),
+    call(intents.cancel_all, 5, HOUR, limit=3, rows=35),
     call(intents.cancel_expired, 10, HOUR, rows=60),
     call(intents.forget_finished, HOUR, 10, rows=30),
     call(intents.pending_keys, 5, rows=25),
     call(keys_to_delete.queue, 1, ["a", "b"]),
     call(keys_to_delete.queued, 1, ["datas3t/7/7", "a"]),
+    call(keys_to_delete.queued_under, 2, "datas3t/7/", rows=20),
+    call(keys_to_delete.purge, 2, "datas3t/7/", "", 5, rows=10),
+    call(keys_to_delete.forget_second_looks, 5, 5, rows=10),
     call(keys_to_delete.claim, 10, HOUR, rows=40),
     call(keys_to_delete.done, CLAIMS, rows=30),
+    call(keys_to_delete.backlog, rows=30_001),
     call(keys_to_delete.failed, dict.fromkeys(CLAIMS, "error"), HOUR, HOUR, rows=15),
 ]
 
@@ -157,14 +176,7 @@ UNBOUNDED = {
     "dataranges.bounds": "the bitmap has all keys",
     "dataranges.data_keys": "an import compares all dataranges with all objects",
     "dataranges.clear": "it deletes all dataranges",
-    "dataranges.count": "it counts them",
-    "datas3ts.page": "it counts their dataranges",
-    "intents.cancel_all": "it cancels all",
-    "keys_to_delete.backlog": "it counts the rows",
-    "keys_to_delete.forget_second_looks": "it deletes all that may be forgotten",
     "keys_to_delete.has_deletions": "it looks for one that may not be forgotten",
-    "keys_to_delete.purge": "it changes all with a prefix",
-    "keys_to_delete.queued_under": "it returns all with a prefix",
 }
 
 
@@ -190,12 +202,12 @@ def plans(conn: ExplainedConnection, each: Call) -> list[Plan]:
     return conn.plans
 
 
-@pytest.mark.parametrize("each", CALLS, ids=str)
+@pytest.mark.parametrize("each", CALLS, ids=[_name(each.function) for each in CALLS])
 def test_a_statement_reads_what_it_returns_or_changes(explained: ExplainedConnection, each: Call) -> None:
     assert plans(explained, each), "no statement was explained"
     for plan in explained.plans:
         assert plan.rows_read <= each.rows, plan
-        assert plan.pages <= 60 + 8 * each.rows, plan
+        assert plan.pages <= 150 + 8 * each.rows, plan  # many of them belong to indices that get a row
 
 
 def test_every_function_of_the_package_is_called_here() -> None:

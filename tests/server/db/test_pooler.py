@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from datas3t.server import buckets, datas3ts, downloads, reaper, uploads
-from datas3t.server.db import dataranges
+from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.migrate import migrate
 from datas3t.server.db.pool import connection, open_pool, transaction
 from datas3t.server.resources import Resources
@@ -129,9 +129,9 @@ def test_a_migration_releases_its_lock(empty_database: str) -> None:
 def test_statements_are_prepared_only_if_the_url_asks_for_it(database: str) -> None:
     for url, expected in ((database, 0), (f"{database}?prepare_threshold=0", 1)):
         with open_pool(url) as pool, connection(pool) as conn:
-            dataranges.count(conn, 1)
+            datas3t_rows.by_name(conn, "images")
             prepared = conn.execute(
-                "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT count(*) FROM dataranges %'"
+                "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT id, name,%'"
             )
             assert prepared.fetchone() == (expected,)
 

@@ -124,26 +124,6 @@ def overlapping(
         return cur.execute(_OVERLAPPING, {**keys, "limit": limit}).fetchall()
 
 
-_GREATEST_KEY: LiteralString = "SELECT coalesce(max(last_key), -1) FROM dataranges WHERE datas3t_id = %s"
-
-
-def greatest_key(conn: Connection, datas3t_id: int) -> int:
-    """Return the greatest key of a datas3t; -1 if it has no datarange."""
-    row = conn.execute(_GREATEST_KEY, [datas3t_id]).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
-_COUNT: LiteralString = "SELECT count(*) FROM dataranges WHERE datas3t_id = %s"
-
-
-def count(conn: Connection, datas3t_id: int) -> int:
-    """Return the number of dataranges of a datas3t."""
-    row = conn.execute(_COUNT, [datas3t_id]).fetchone()
-    assert row is not None
-    return int(row[0])
-
-
 _BOUNDS: LiteralString = "SELECT first_key, last_key FROM dataranges WHERE datas3t_id = %s ORDER BY first_key"
 
 
@@ -161,8 +141,8 @@ def _remove(condition: LiteralString) -> LiteralString:
         WITH deleted AS (
             DELETE FROM dataranges WHERE datas3t_id = %(datas3t_id)s {condition}
             RETURNING data_object_key, index_object_key, created_at + %(last_put)s AS look_again_at)
-        INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at)
-        SELECT %(bucket_id)s, object_key, look_again_at
+        INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
+        SELECT %(bucket_id)s, object_key, look_again_at, %(purge_versions)s
           FROM deleted CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
     """
 
@@ -170,24 +150,35 @@ def _remove(condition: LiteralString) -> LiteralString:
 _DELETE = _remove("AND first_key = %(first)s AND last_key = %(last)s")
 
 
-def delete(conn: Connection, datas3t_id: int, bucket_id: int, first: int, last: int, last_put: timedelta) -> bool:
+def delete(
+    conn: Connection,
+    datas3t_id: int,
+    bucket_id: int,
+    first: int,
+    last: int,
+    last_put: timedelta,
+    *,
+    purge_versions: bool = False,
+) -> bool:
     """Delete the datarange with exactly these keys, queue its objects, and return whether it existed.
 
-    `last_put` is how long after the commit a PUT of its upload can arrive.
+    `last_put` is how long after the commit a PUT of its upload can arrive. With `purge_versions` the versions of its
+    objects are removed as well.
     """
-    parameters = {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "first": first, "last": last, "last_put": last_put}
-    return conn.execute(_DELETE, parameters).rowcount > 0
+    row = {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "first": first, "last": last}
+    return conn.execute(_DELETE, {**row, "last_put": last_put, "purge_versions": purge_versions}).rowcount > 0
 
 
 _CLEAR = _remove("")
 
 
-def clear(conn: Connection, datas3t_id: int, bucket_id: int, last_put: timedelta) -> int:
+def clear(conn: Connection, datas3t_id: int, bucket_id: int, last_put: timedelta, *, purge_versions: bool) -> int:
     """Delete all dataranges of a datas3t, queue their objects, and return the number of objects, two per datarange.
 
-    `last_put` is as in `delete`.
+    `last_put` and `purge_versions` are as in `delete`.
     """
-    return conn.execute(_CLEAR, {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "last_put": last_put}).rowcount
+    values = {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "last_put": last_put, "purge_versions": purge_versions}
+    return conn.execute(_CLEAR, values).rowcount
 
 
 _DATA_KEYS: LiteralString = "SELECT data_object_key FROM dataranges WHERE datas3t_id = %s"

@@ -1,4 +1,7 @@
-"""The table of datas3ts. A deleted one keeps its row, without a bucket, for the counter if it is added again."""
+"""The table of datas3ts. A deleted one keeps its row, without a bucket, for the counter if it is added again.
+
+A row also has the numbers of its dataranges, which a trigger of that table keeps (migration 0007).
+"""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from dataclasses import dataclass, replace
@@ -17,6 +20,7 @@ class Datas3t:
     name: str
     bucket_id: int
     upload_counter: int
+    datarange_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Summary:
     total_bytes: int
 
 
-_COLUMNS: LiteralString = "id, name, bucket_id, upload_counter"
+_COLUMNS: LiteralString = "id, name, bucket_id, upload_counter, datarange_count"
 
 _ADD: LiteralString = f"""
     INSERT INTO datas3ts AS existing (name, bucket_id, upload_counter)
@@ -123,18 +127,11 @@ def record_removal(conn: Connection, datas3t_id: int) -> int | None:
 
 
 _PAGE: LiteralString = """
-    SELECT d.name AS datas3t_name, b.name AS bucket_name, s.*
-      FROM (SELECT id, name, bucket_id FROM datas3ts
-             WHERE name > %s AND bucket_id IS NOT NULL ORDER BY name LIMIT %s) AS d
-      JOIN s3_buckets AS b ON b.id = d.bucket_id
-     CROSS JOIN LATERAL (
-           SELECT count(*) AS datarange_count,
-                  coalesce(sum(last_key - first_key + 1::numeric), 0) AS total_datapoints,
-                  coalesce(min(first_key), 0) AS lowest_datapoint,
-                  coalesce(max(last_key), 0) AS highest_datapoint,
-                  coalesce(sum(size_bytes), 0) AS total_bytes
-             FROM dataranges WHERE datas3t_id = d.id) AS s
-     ORDER BY d.name
+    SELECT d.name AS datas3t_name, b.name AS bucket_name, datarange_count, datapoint_count AS total_datapoints,
+           coalesce(lowest_key, 0) AS lowest_datapoint, coalesce(highest_key, 0) AS highest_datapoint, total_bytes
+      FROM datas3ts AS d JOIN s3_buckets AS b ON b.id = d.bucket_id
+     WHERE d.name > %s AND d.bucket_id IS NOT NULL
+     ORDER BY d.name LIMIT %s
 """
 
 
@@ -142,8 +139,18 @@ def page(conn: Connection, after: str, limit: int) -> list[Summary]:
     """Return up to `limit` datas3ts after the name `after`, in order of their names."""
     with conn.cursor(row_factory=class_row(Summary)) as cur:
         rows = cur.execute(_PAGE, [after, limit]).fetchall()
-    # PostgreSQL returns sums as numeric, which psycopg reads as Decimal. The sum of all keys does not fit a bigint.
+    # Sums are stored as numeric, which psycopg reads as Decimal: the number of all keys does not fit a bigint.
     return [replace(row, total_datapoints=int(row.total_datapoints), total_bytes=int(row.total_bytes)) for row in rows]
+
+
+_GREATEST_KEY: LiteralString = "SELECT coalesce(highest_key, -1) FROM datas3ts WHERE id = %s"
+
+
+def greatest_key(conn: Connection, datas3t_id: int) -> int:
+    """Return the greatest key of a datas3t; -1 if it has no datarange."""
+    row = conn.execute(_GREATEST_KEY, [datas3t_id]).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 _DELETE: LiteralString = "UPDATE datas3ts SET bucket_id = NULL WHERE id = %s"

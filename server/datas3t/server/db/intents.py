@@ -25,9 +25,9 @@ def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
              WHERE state = 'pending' AND {condition}
             RETURNING datas3t_id, data_object_key, index_object_key, multipart, s3_upload_id, expires_at),
         queued AS (
-            INSERT INTO keys_to_delete (bucket_id, object_key, multipart, s3_upload_id, look_again_at)
+            INSERT INTO keys_to_delete (bucket_id, object_key, multipart, s3_upload_id, look_again_at, purge_versions)
             SELECT d.bucket_id, objects.object_key, objects.multipart, objects.s3_upload_id,
-                   ended.expires_at + %(put_grace)s
+                   ended.expires_at + %(put_grace)s, %(purge_versions)s
               FROM ended
               JOIN datas3ts AS d ON d.id = ended.datas3t_id
              CROSS JOIN LATERAL (VALUES (ended.data_object_key, ended.multipart, ended.s3_upload_id),
@@ -115,14 +115,27 @@ class IntentTable:
 _TABLES: tuple[LiteralString, ...] = ("datarange_uploads", "aggregate_uploads")
 
 _CANCEL_ALL = [_end(table, "datas3t_id = %(datas3t_id)s") for table in _TABLES]
+_CANCEL_SOME = [
+    _end(
+        table,
+        f"""id IN (SELECT id FROM {table} WHERE state = 'pending' AND datas3t_id = %(datas3t_id)s
+                    LIMIT %(limit)s FOR UPDATE SKIP LOCKED)""",
+    )
+    for table in _TABLES
+]
 
 
-def cancel_all(conn: Connection, datas3t_id: int, put_grace: timedelta) -> int:
-    """Cancel all pending intents of a datas3t; return how many there were.
+def cancel_all(
+    conn: Connection, datas3t_id: int, put_grace: timedelta, *, limit: int | None = None, purge_versions: bool = False
+) -> int:
+    """Cancel pending intents of a datas3t, at most `limit` of each table, and return how many there were.
 
-    `put_grace` is how long a PUT may go on after its URL has expired.
+    `put_grace` is how long a PUT may go on after its URL has expired. With `purge_versions` the versions of their
+    objects are removed as well. With a limit, rows that another transaction has locked are left out.
     """
-    return sum(_run_end(conn, each, "cancelled", put_grace, {"datas3t_id": datas3t_id}) for each in _CANCEL_ALL)
+    values: dict[str, object] = {"datas3t_id": datas3t_id, "limit": limit, "purge_versions": purge_versions}
+    statements = _CANCEL_ALL if limit is None else _CANCEL_SOME
+    return sum(_run_end(conn, each, "cancelled", put_grace, values) for each in statements)
 
 
 _CANCEL_EXPIRED = [
@@ -142,7 +155,8 @@ def cancel_expired(conn: Connection, limit: int, put_grace: timedelta) -> int:
 
 _FORGET_FINISHED: list[LiteralString] = [
     f"""DELETE FROM {table} WHERE id IN (
-            SELECT id FROM {table} WHERE state <> 'pending' AND finished_at < now() - %s LIMIT %s)"""
+            SELECT id FROM {table} WHERE state <> 'pending' AND finished_at < now() - %s
+             ORDER BY finished_at LIMIT %s)"""
     for table in _TABLES
 ]
 
@@ -176,7 +190,7 @@ def _run_end(
     message: str | None = None,
 ) -> int:
     """Run a statement of `_end`; return how many intents it ended."""
-    outcome = {"state": state, "put_grace": put_grace, "reason": reason, "message": message}
+    outcome = {"state": state, "put_grace": put_grace, "reason": reason, "message": message, "purge_versions": False}
     row = conn.execute(statement, {**outcome, **values}).fetchone()
     assert row is not None
     return int(row[0])

@@ -35,7 +35,8 @@ class Claim:
 class Backlog:
     """The numbers of rows in the queue, and the age of the oldest that is due.
 
-    `queued` rows are due, `later` rows are not due yet. `failing` counts those whose last attempt failed.
+    `queued` rows are due, and of these, the last attempt at `failing` rows failed. `later` rows are not due yet. Each
+    number is counted up to MOST_COUNTED, which stands for more as well.
     """
 
     queued: int
@@ -64,24 +65,44 @@ def queued(conn: Connection, bucket_id: int, keys: Sequence[str]) -> set[str]:
     return {key for (key,) in conn.execute(_QUEUED, [bucket_id, list(keys)])}
 
 
+_LAST_CHARACTER = "\U0010ffff"  # object keys are compared by their bytes
+
 _QUEUED_UNDER: LiteralString = """
-    SELECT object_key FROM keys_to_delete WHERE bucket_id = %s AND starts_with(object_key, %s)
+    SELECT object_key FROM keys_to_delete
+     WHERE bucket_id = %(bucket_id)s AND object_key >= %(prefix)s AND object_key < %(end)s
 """
 
 
 def queued_under(conn: Connection, bucket_id: int, prefix: str) -> set[str]:
     """Return all queued keys of a bucket that start with `prefix`."""
-    return {key for (key,) in conn.execute(_QUEUED_UNDER, [bucket_id, prefix])}
+    keys = {"bucket_id": bucket_id, "prefix": prefix, "end": prefix + _LAST_CHARACTER}
+    return {key for (key,) in conn.execute(_QUEUED_UNDER, keys)}
 
 
 _PURGE: LiteralString = """
-    UPDATE keys_to_delete SET purge_versions = true WHERE bucket_id = %s AND starts_with(object_key, %s)
+    WITH batch AS (
+        SELECT max(object_key) AS last
+          FROM (SELECT object_key FROM keys_to_delete
+                 WHERE bucket_id = %(bucket_id)s AND object_key >= %(prefix)s AND object_key < %(end)s
+                   AND object_key > %(after)s
+                 ORDER BY object_key LIMIT %(limit)s) AS keys),
+        purged AS (
+        UPDATE keys_to_delete SET purge_versions = true FROM batch
+         WHERE bucket_id = %(bucket_id)s AND object_key >= %(prefix)s AND object_key <= batch.last
+           AND object_key > %(after)s)
+    SELECT last FROM batch
 """
 
 
-def purge(conn: Connection, bucket_id: int, prefix: str) -> None:
-    """Have the versions of the queued objects removed as well whose keys start with `prefix`."""
-    conn.execute(_PURGE, [bucket_id, prefix])
+def purge(conn: Connection, bucket_id: int, prefix: str, after: str = "", limit: int = 1000) -> str | None:
+    """Have the versions of queued objects removed as well: of `limit` keys above `after` that start with `prefix`.
+
+    Returns the last of these keys, after which the next call continues, or None if there are no more.
+    """
+    keys = {"bucket_id": bucket_id, "prefix": prefix, "end": prefix + _LAST_CHARACTER}
+    row = conn.execute(_PURGE, {**keys, "after": after, "limit": limit}).fetchone()
+    assert row is not None
+    return None if row[0] is None else str(row[0])
 
 
 _CLAIM: LiteralString = """
@@ -160,29 +181,35 @@ def has_deletions(conn: Connection, bucket_id: int) -> bool:
 
 
 _FORGET_SECOND_LOOKS: LiteralString = f"""
-    DELETE FROM keys_to_delete WHERE bucket_id = %s AND {_FORGETTABLE_SECOND_LOOK}
+    DELETE FROM keys_to_delete WHERE id IN (
+        SELECT id FROM keys_to_delete WHERE bucket_id = %s AND {_FORGETTABLE_SECOND_LOOK}
+         ORDER BY object_key LIMIT %s)
 """
 
 
-def forget_second_looks(conn: Connection, bucket_id: int) -> None:
-    """Remove the second looks of a bucket that may be forgotten."""
-    conn.execute(_FORGET_SECOND_LOOKS, [bucket_id])
+def forget_second_looks(conn: Connection, bucket_id: int, limit: int) -> int:
+    """Remove up to `limit` second looks of a bucket that may be forgotten, and return how many there were."""
+    return conn.execute(_FORGET_SECOND_LOOKS, [bucket_id, limit]).rowcount
 
+
+MOST_COUNTED = 10_000  # rows: more would take longer than the metrics may
 
 _BACKLOG: LiteralString = """
-    SELECT count(*) FILTER (WHERE due_since <= now()) AS queued,
-           count(*) FILTER (WHERE attempts > 0) AS failing,
-           count(*) FILTER (WHERE due_since > now()) AS later,
-           coalesce(extract(epoch FROM now() - min(due_since) FILTER (WHERE due_since <= now())), 0)::float8
-               AS oldest_seconds
-      FROM keys_to_delete
+    SELECT (SELECT count(*) FROM (SELECT FROM keys_to_delete WHERE due_since <= now()
+                                   ORDER BY due_since LIMIT %(most)s) AS due) AS queued,
+           (SELECT count(*) FROM (SELECT FROM keys_to_delete WHERE due_since <= now() AND attempts > 0
+                                   ORDER BY due_since LIMIT %(most)s) AS failing) AS failing,
+           (SELECT count(*) FROM (SELECT FROM keys_to_delete WHERE due_since > now()
+                                   ORDER BY due_since LIMIT %(most)s) AS later) AS later,
+           coalesce(extract(epoch FROM now() - (SELECT due_since FROM keys_to_delete WHERE due_since <= now()
+                                                 ORDER BY due_since LIMIT 1)), 0)::float8 AS oldest_seconds
 """
 
 
 def backlog(conn: Connection) -> Backlog:
     """Count the rows of the queue, for the metrics."""
     with conn.cursor(row_factory=class_row(Backlog)) as cur:
-        row = cur.execute(_BACKLOG).fetchone()
+        row = cur.execute(_BACKLOG, {"most": MOST_COUNTED}).fetchone()
     assert row is not None
     return row
 

@@ -19,7 +19,7 @@ server knows of every object and multipart upload there, even if a process is ki
     failed      a completion found a problem that a repetition cannot solve: wrong objects, an overlap, changed sources
 
 These three states are final. A repeated call has the same outcome as the first, until the reaper deletes the row after
-30 days. The statement that cancels or fails an intent also queues its objects for deletion, twice: at once, and after
+3 days. The statement that cancels or fails an intent also queues its objects for deletion, twice: at once, and after
 its URLs have expired, when no PUT can arrive any more. No transaction is open while S3 is called. So each transition
 checks that the intent is still pending, and does nothing if it is not.
 """
