@@ -6,6 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.json_format import MessageToDict
 from google.rpc import code_pb2, error_details_pb2
 from grpc_status import rpc_status
 
@@ -51,6 +52,13 @@ def test_a_reason_has_its_http_status_and_carries_its_metadata(name: str) -> Non
             }
         ],
     }
+
+
+@pytest.mark.parametrize("metadata", [{}, {"name": "ü\ud800", "text": "x" * 1000}], ids=["none", "long"])
+def test_the_json_of_an_error_is_that_of_its_grpc_status(metadata: dict[str, str]) -> None:
+    status = failure_status(Failure(v1.ERROR_REASON_DATAS3T_NOT_FOUND, "there is none\ud800", **metadata))
+    as_json = MessageToDict(status.to_rpc(), preserving_proto_field_name=True)
+    assert error_body(status) == {**as_json, "code": code_pb2.Code.Name(as_json["code"])}
 
 
 def info_of(error: Any) -> error_details_pb2.ErrorInfo:
@@ -128,7 +136,7 @@ def test_a_method_without_a_servicer_is_unimplemented(front: RunningFront) -> No
 
 def test_a_very_long_message_is_cut_to_fit_into_trailers(front: RunningFront) -> None:
     status = failure_status(Failure(v1.ERROR_REASON_UPLOAD_INVALID, "ü" * 100_000, entry="x" * 100_000))
-    assert status.ByteSize() < 4096
+    assert status.to_rpc().ByteSize() < 4096
 
 
 def test_the_cause_of_a_defect_is_logged_without_sql(front: RunningFront, caplog: pytest.LogCaptureFixture) -> None:

@@ -55,6 +55,7 @@ class Relay:
         self.always = Fault()
         self.rule: Callable[[bytes], Fault] | None = None
         self.requests: list[bytes] = []  # first lines, as far as they are in the first chunk
+        self.turns = 0  # how often a client sent something after the server had responded: round trips of any protocol
         self.bytes_to_server = 0
         self.bytes_to_client = 0
         self.waiting = 0  # requests that were passed on, without a byte of the response so far
@@ -130,6 +131,11 @@ class Relay:
             self.bytes_to_server += to_server
             self.bytes_to_client += to_client
 
+    def note_turn(self) -> None:
+        """Record that a client began to send, first or after a response."""
+        with self._lock:
+            self.turns += 1
+
     def note_waiting(self, change: int) -> None:
         """Record that a request has begun (1) or ended (-1) to wait for its response."""
         with self._lock:
@@ -183,6 +189,7 @@ class _Connection:
         self._request_size = 0  # bytes of the present request that were passed on
         self._response_size = 0  # bytes of its response
         self._is_waiting = False  # for the first byte of the response
+        self._is_clients_turn = True
         self._cut = threading.Event()
         directions = (self._pass_requests, self._pass_responses)
         self._threads = [threading.Thread(target=self._run, args=[direction], daemon=True) for direction in directions]
@@ -225,6 +232,9 @@ class _Connection:
     def _pass_requests(self) -> None:
         """Pass on what the client sends. Ends the connection when the client has closed it."""
         while chunk := self._client.recv(_CHUNK):
+            if self._is_clients_turn:
+                self._is_clients_turn = False
+                self._relay.note_turn()
             if self._begins_request(chunk):
                 self._fault = self._relay.note(chunk)
                 self._request_size = self._response_size = 0
@@ -252,6 +262,7 @@ class _Connection:
         """Pass on what the server sends."""
         while chunk := self._server.recv(_CHUNK):
             fault = self._fault or Fault()
+            self._is_clients_turn = True
             # Delay the first bytes of the response, and note that it has begun.
             if self._response_size == 0:
                 chunk = self._pass_interim(chunk)

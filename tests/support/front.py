@@ -15,6 +15,7 @@ import grpc
 from google.api.httpbody_pb2 import HttpBody
 
 from datas3t import v1
+from datas3t.server.db.listings import JsonPage
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Service
 from datas3t.server.front.rest.cross_site import CrossSite
@@ -84,8 +85,21 @@ class FakeDatas3ts(datas3t_pb2_grpc.Datas3tServiceServicer):
 
 
 class FakeDataranges(datarange_pb2_grpc.DatarangeServiceServicer):
-    def __init__(self) -> None:
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
         self.last_request: Any = None
+
+    def ListDatarangesAsJson(self, request: v1.ListDatarangesRequest) -> JsonPage:
+        """Return three pages of two dataranges; the name says what happens to the second one."""
+        page = int(request.page_token or "0")
+        if page == 1 and request.datas3t_name == "wait":
+            self.gate.wait()
+        elif page == 1 and request.datas3t_name == "break":
+            raise RuntimeError("secret_key=hush")
+        elif request.datas3t_name == "missing":
+            raise Failure(v1.ERROR_REASON_DATAS3T_NOT_FOUND, "no datas3t 'missing'", datas3t="missing")
+        objects = b",".join(b'{"datarange_id":%d}' % (2 * page + number) for number in range(2))
+        return JsonPage(objects, str(page + 1) if page < 2 else "")
 
     def StartUpload(self, request: v1.StartUploadRequest, context: Any) -> v1.StartUploadResponse:
         """Return as many URLs as the request has datapoints."""
@@ -230,7 +244,8 @@ def running_front(
     cross_site: CrossSite | None = None,
 ) -> Iterator[RunningFront]:
     """Yield a front that serves until the block ends."""
-    gate, dataranges, metrics = Gate(), cast(Any, FakeDataranges)(), Metrics()
+    gate, metrics = Gate(), Metrics()
+    dataranges = cast(Any, FakeDataranges)(gate)
     front = Front(
         fake_services(gate, dataranges),
         metrics,

@@ -66,10 +66,7 @@ class Call:
         """End the call: interrupt blocking operations, and make `raise_if_ended` raise the first cause given."""
         with self._lock:
             self._cause = self._cause or cause
-            interrupts = list(self._interrupts.values())
-            self._interrupts.clear()
-        for interrupt in interrupts:
-            interrupt()
+        self._run_interrupts()
 
     def raise_if_ended(self) -> None:
         """Raise the cause if the call was ended, or CALL_TOO_LONG if its time is over."""
@@ -89,19 +86,33 @@ class Call:
 
     def on_end(self, interrupt: Callable[[], None]) -> Callable[[], None]:
         """Call `interrupt` when the call is ended, or now if it already was; return a function that cancels this."""
-        key = object()
-        with self._lock:
-            ended = self._cause is not None
-            if not ended:
-                self._interrupts[key] = interrupt
-        if ended:
-            interrupt()
+        key = self.add_interrupt(interrupt)
 
         def remove() -> None:
-            with self._lock:
-                self._interrupts.pop(key, None)
+            self.remove_interrupt(key)
 
         return remove
+
+    def add_interrupt(self, interrupt: Callable[[], None]) -> object:
+        """Call `interrupt` when the call is ended, or now if it already was; return what `remove_interrupt` takes."""
+        key = object()
+        # `end` sets the cause first, and each interrupt is taken out by one thread only: no lock is needed.
+        self._interrupts[key] = interrupt
+        if self._cause is not None:
+            self._run_interrupts()
+        return key
+
+    def remove_interrupt(self, key: object) -> bool:
+        """Do not call an interrupt any more; return False if it is being called, or was."""
+        return self._interrupts.pop(key, None) is not None
+
+    def _run_interrupts(self) -> None:
+        while self._interrupts:
+            try:
+                _, interrupt = self._interrupts.popitem()
+            except KeyError:  # another thread was faster
+                return
+            interrupt()
 
 
 BACKGROUND = Call()
@@ -113,14 +124,19 @@ def current() -> Call:
     return _current.get()
 
 
-@contextlib.contextmanager
-def working_on(call: Call) -> Iterator[None]:
-    """Make `call` the current one inside the block."""
-    token = _current.set(call)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+class working_on:  # noqa: N801 - used like a function
+    """A context in which `call` is the current one."""
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._call)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
 
 
 def in_current_call(function: Callable[P, Result]) -> Callable[P, Result]:

@@ -8,14 +8,16 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.db import dataranges, pool
+from datas3t.server.db import dataranges, listings, pool
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
+from datas3t.server.db.listings import JsonPage
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
 _COLUMNS_SIZE = 64 + 60  # bytes of a datarange in columns, without its ETags: signatures, and at most the numbers
+_JSON_ROWS = 1000  # of a page as JSON: 300 KB
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,17 @@ def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[D
     with pool.connection(resources.pool) as conn:
         rows = dataranges.page(conn, datas3t.id, after, size + 1)
     return rows[:size], pages.next_token(rows, size)
+
+
+def json_page(resources: Resources, name: str, token: str) -> JsonPage:
+    """Return a page of what `page` returns as JSON, and the token of the next page."""
+    values.name("datas3t_name", name)
+    after = pages.after_key(token)
+    with pool.connection(resources.pool) as conn:
+        found = listings.dataranges(conn, name, after, _JSON_ROWS)
+    if found is None:
+        raise datas3ts.not_found(name)
+    return found
 
 
 def delete(resources: Resources, name: str, first: int, last: int, *, purge_versions: bool = False) -> None:

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from functools import cache
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
@@ -31,17 +32,20 @@ class Metrics:
             "datas3t_call_seconds", "How long calls took", labels, buckets=_BUCKETS, registry=self.registry
         )
         self._running = Gauge("datas3t_calls_running", "Calls that run now", ("transport",), registry=self.registry)
+        # Looking a child up by its labels takes longer than counting, and there are few of them.
+        self._calls_of, self._seconds_of = cache(self._calls.labels), cache(self._seconds.labels)
+        self._running_of = cache(self._running.labels)
         Info("datas3t_build", "The server's version", registry=self.registry).info({"version": version("datas3t")})
 
     def call_started(self, transport: str) -> None:
         """Count a call as running."""
-        self._running.labels(transport).inc()
+        self._running_of(transport).inc()
 
     def call_ended(self, method: str, transport: str, code: str, seconds: float) -> None:
         """Count a call as ended, with its gRPC status code and how long it took."""
-        self._running.labels(transport).dec()
-        self._calls.labels(method, transport, code).inc()
-        self._seconds.labels(method, transport).observe(seconds)
+        self._running_of(transport).dec()
+        self._calls_of(method, transport, code).inc()
+        self._seconds_of(method, transport).observe(seconds)
 
     def watch(self, descriptions: Mapping[str, str], read: Read) -> None:
         """Export values that `read` returns each time the page is requested.

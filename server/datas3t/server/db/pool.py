@@ -6,15 +6,17 @@ is set for a session: no SET, no prepared statements, no locks, no temporary tab
 
 import logging
 import math
+import select
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import ConnStatus
 from psycopg_pool import ConnectionPool
 
 from datas3t import v1
@@ -32,7 +34,7 @@ _BEGIN = "BEGIN; SET LOCAL statement_timeout = '2min'; SET LOCAL idle_in_transac
 _STATEMENT_SECONDS = 150.0  # the limit on this side, for a database that hangs and for statements outside transactions
 _CHECK_SECONDS = 5.0  # for the response of a connection that is checked
 _CANCEL_SECONDS = 2.0  # for the database to accept the cancellation of a statement
-_FRESH_SECONDS = 1.0  # a connection that was used within this time is not checked, which saves a request
+_FRESH_SECONDS = 30.0  # after its last use a connection is checked by a statement: the way there may have broken
 _REPEAT_SECONDS = 30.0  # before the same cause of failed connections is logged again
 
 _CONNECT = {
@@ -117,83 +119,166 @@ def open_pool(url: str, *, max_size: int = 16) -> Pool:
         min_size=1,
         max_size=max_size,
         timeout=10,
-        check=_check,
-        reset=_note_use,
         open=True,
     )
 
 
-@contextmanager
-def connection(pool: Pool) -> Iterator[Connection]:
-    """Yield a connection for single statements. Each is a transaction.
+class connection:  # noqa: N801 - used like a function
+    """A context that yields a connection for single statements, each of which is a transaction.
+
+    If the current call is ended, such as when its client leaves, the statement that the block waits for is cancelled.
 
     Raises DATABASE_UNAVAILABLE if the database does not respond.
     """
-    with _failures({}), pool.connection() as conn, _cancelled_with_call(conn):
-        yield conn
 
+    # A class, because a call enters it once or more, and a generator for each of its purposes takes twice the time.
+    __slots__ = ("_call", "_conn", "_interrupt", "_lock", "_over", "_pool")
 
-@contextmanager
-def transaction(pool: Pool, **fields: object) -> Iterator[Connection]:
-    """Yield a connection in a transaction, which is committed after the block, or rolled back by an exception.
+    _fields: dict[str, object] = {}  # noqa: RUF012 - never changed
 
-    `fields` are the fields of the messages for violated constraints, in `faults`. Raises these failures, and
-    DATABASE_UNAVAILABLE if the database does not respond.
-    """
-    with _failures(fields), pool.connection() as conn, _cancelled_with_call(conn):  # the pool commits or rolls back
-        conn.execute(_BEGIN)
-        yield conn
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
 
-
-def _check(conn: Connection) -> None:
-    """Raise psycopg's error if a connection no longer works."""
-    assert isinstance(conn, _PooledConnection)
-    if time.monotonic() - conn.used < _FRESH_SECONDS and not conn.closed:
-        return
-    conn.seconds = _CHECK_SECONDS
-    try:
-        conn.execute("")
-    finally:
-        conn.seconds = _STATEMENT_SECONDS
-
-
-def _note_use(conn: Connection) -> None:
-    """Store the time at which a connection was returned to the pool."""
-    assert isinstance(conn, _PooledConnection)
-    conn.used = time.monotonic()
-
-
-@contextmanager
-def _cancelled_with_call(conn: Connection) -> Iterator[None]:
-    """Cancel the statement that the block waits for if the current call is ended, such as when its client leaves."""
-    lock = threading.Lock()
-    is_over = False
-
-    def cancel() -> None:
-        with lock, suppress(psycopg.Error):
-            if not is_over:
-                conn.cancel_safe(timeout=_CANCEL_SECONDS)
-
-    # The call may be ended on an event loop, which must not wait for the database.
-    with current().interruptible(lambda: threading.Thread(target=cancel, name="cancel", daemon=True).start()):
+    def __enter__(self) -> Connection:
         try:
-            yield
-        finally:
-            with lock:  # a cancellation that is under way must not reach the next user of the connection
-                is_over = True
+            self._take()
+        except psycopg.Error as error:
+            self._raise_failure(error)
+            raise
+        return self._conn
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        try:
+            self._give_back(failed=kind is not None)
+        except psycopg.Error as at_end:
+            self._raise_failure(at_end)
+            raise
+        if isinstance(error, psycopg.Error):
+            self._raise_failure(error)
 
-@contextmanager
-def _failures(fields: dict[str, object]) -> Iterator[None]:
-    """Raise psycopg's errors as failures. The others are defects and pass."""
-    try:
-        yield
-    except psycopg.Error as error:
+    def _take(self) -> None:
+        """Take a connection that works out of the pool, and have it interrupted with the call."""
+        self._conn = _working(self._pool)
+        self._call = call = current()
+        self._over = False
+        self._lock = threading.Lock()
+        # The call may be ended on an event loop, which must not wait for the database.
+        self._interrupt = call.add_interrupt(self._cancel_in_thread)
+
+    def _give_back(self, *, failed: bool) -> None:  # noqa: ARG002 - for transactions
+        if not self._call.remove_interrupt(self._interrupt):
+            with self._lock:  # a cancellation that is under way must not reach the next user of the connection
+                self._over = True
+        _put_back(self._pool, self._conn)
+
+    def _cancel_in_thread(self) -> None:
+        threading.Thread(target=self._cancel, name="cancel", daemon=True).start()
+
+    def _cancel(self) -> None:
+        with self._lock, suppress(psycopg.Error):
+            if not self._over:
+                self._conn.cancel_safe(timeout=_CANCEL_SECONDS)
+
+    def _raise_failure(self, error: psycopg.Error) -> None:
+        """Raise psycopg's error as a failure, unless it is a defect."""
         if isinstance(error, psycopg.errors.QueryCanceled):
             current().raise_if_ended()
-        failure = faults.failure(error, fields)
+        failure = faults.failure(error, self._fields)
         if failure is None:
-            raise
+            return
         if failure.reason == v1.ERROR_REASON_DATABASE_UNAVAILABLE:
             _log.warning("a call failed in the database: %s: %s", type(error).__name__, faults.cause(error))
         raise failure from error
+
+
+class transaction(connection):  # noqa: N801
+    """A context that yields a connection in a transaction, which is committed after the block.
+
+    An exception rolls it back. `fields` are the fields of the messages for violated constraints, in `faults`. Raises
+    these failures, and DATABASE_UNAVAILABLE if the database does not respond.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, pool: Pool, **fields: object) -> None:
+        super().__init__(pool)
+        self._fields = fields
+
+    def _take(self) -> None:
+        started = time.monotonic()
+        try:
+            self._begin()
+        except psycopg.OperationalError:
+            # If a connection turns out to be broken, the transaction has done nothing yet, so it begins on another one.
+            if not self._conn.closed or time.monotonic() - started > _CHECK_SECONDS:
+                raise
+            self._begin()
+
+    def _begin(self) -> None:
+        super()._take()
+        try:
+            self._conn.execute(_BEGIN)
+        except BaseException:
+            self._give_back(failed=True)
+            raise
+
+    def _give_back(self, *, failed: bool) -> None:
+        conn = self._conn
+        try:
+            if not failed:
+                conn.commit()
+            elif not conn.closed:
+                with suppress(psycopg.Error):  # the error of the block is raised
+                    conn.rollback()
+        finally:
+            super()._give_back(failed=failed)
+
+
+def _working(pool: Pool) -> Connection:
+    """Take a connection out of the pool. Those that have ended since their last use are replaced."""
+    while True:
+        conn = pool.getconn()
+        try:
+            if _works(conn):
+                return conn
+        except BaseException:
+            pool.putconn(conn)
+            raise
+        conn.close()
+        pool.putconn(conn)  # which connects another one
+
+
+def _works(conn: Connection) -> bool:
+    """Return whether a connection still works, by a statement only if it has not been used for long."""
+    assert isinstance(conn, _PooledConnection)
+    if conn.closed or _has_ended(conn):
+        return False
+    if time.monotonic() - conn.used < _FRESH_SECONDS:
+        return True
+    conn.seconds = _CHECK_SECONDS
+    try:
+        conn.execute("")
+    except psycopg.Error:
+        return False
+    finally:
+        conn.seconds = _STATEMENT_SECONDS
+    return True
+
+
+def _has_ended(conn: Connection) -> bool:
+    """Return whether the database has ended an idle connection: then its last message, or the end, is there to read."""
+    idle = select.poll()
+    idle.register(conn.pgconn.socket, select.POLLIN | select.POLLHUP)
+    if not idle.poll(0):
+        return False
+    try:
+        conn.pgconn.consume_input()  # a message of another kind, such as a changed setting, ends nothing
+    except psycopg.Error:
+        return True
+    return bool(idle.poll(0)) or conn.pgconn.status != ConnStatus.OK
+
+
+def _put_back(pool: Pool, conn: Connection) -> None:
+    assert isinstance(conn, _PooledConnection)
+    conn.used = time.monotonic()
+    pool.putconn(conn)

@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -15,7 +14,7 @@ from datas3t.server.settings import Timeouts
 
 _LAST_STEP_SECONDS = 1.0  # for long calls to reach their next step and end there, after the time to drain is over
 _LONG = frozenset(("CompleteUpload", "StartAggregate", "CompleteAggregate"))
-_STEPWISE = frozenset(("Import",))
+_STEPWISE = frozenset(("Import", "ListDataranges", "ListDatas3ts"))  # listings over REST are sent page by page
 _END = object()
 
 Result = TypeVar("Result")
@@ -36,9 +35,8 @@ class RunningCalls:
         """Whether new calls are refused."""
         return self._draining
 
-    @contextmanager
-    def track(self, method: str, seconds: float | None = None) -> Iterator[Call]:
-        """Count a call of `datas3t.v1.Service/Method` as running inside the block.
+    def track(self, method: str, seconds: float | None = None) -> "_Tracked":
+        """Return a context that counts a call of `datas3t.v1.Service/Method` as running, and yields it.
 
         It ends after the time that such a call may take, or after `seconds` if that is less.
 
@@ -51,15 +49,20 @@ class RunningCalls:
             release_slot=self._threads.release_slot,
             take_slot=self._threads.take_slot,
         )
+        return _Tracked(self, call)
+
+    def add(self, call: Call) -> None:
+        """Count a call as running. Raises SHUTTING_DOWN if the server is draining."""
         with self._changed:
             if self._draining:
                 raise Failure(v1.ERROR_REASON_SHUTTING_DOWN, "the server is shutting down; try again shortly")
             self._calls.add(call)
-        try:
-            yield call
-        finally:
-            with self._changed:
-                self._calls.discard(call)
+
+    def remove(self, call: Call) -> None:
+        """Do not count a call as running any more."""
+        with self._changed:
+            self._calls.discard(call)
+            if self._draining:
                 self._changed.notify_all()
 
     async def run(self, call: Call, function: Callable[[], Result]) -> Result:
@@ -71,22 +74,19 @@ class RunningCalls:
         Raises:
             Failure: CALL_TOO_LONG or SERVER_BUSY.
         """
-        work = self._threads.submit(partial(_in_call, call, function))
-        waiting = asyncio.wrap_future(work)
+        waiting = self._threads.submit(partial(_in_call, call, function))
+        left = call.remaining()
+        timer = None if left is None else asyncio.get_running_loop().call_later(left, _end_late, call, waiting)
         try:
-            async with asyncio.timeout(call.remaining()):
-                return await waiting
-        except TimeoutError:
-            if not waiting.cancelled():
-                return waiting.result()  # the function ended at the same moment, or with this error
-            late = too_long(call.seconds or 0)
-            call.end(late)
-            raise late from None
+            return await waiting
         except asyncio.CancelledError:
             call.end(caller_left())
             if waiting.done() and not waiting.cancelled():
                 waiting.exception()  # otherwise asyncio logs that nobody has taken note of it
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def steps(self, call: Call, function: Callable[[], Iterator[Result]]) -> AsyncGenerator[Result, None]:
         """Yield what the function's iterator yields. It has a thread for each step, and none between two of them."""
@@ -122,6 +122,23 @@ class RunningCalls:
         return self._timeouts.long_call if name in _LONG else self._timeouts.call
 
 
+class _Tracked:
+    """A context in which a call counts as running. A class, because each call enters it."""
+
+    __slots__ = ("_call", "_running")
+
+    def __init__(self, running: RunningCalls, call: Call) -> None:
+        self._running = running
+        self._call = call
+
+    def __enter__(self) -> Call:
+        self._running.add(self._call)
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        self._running.remove(self._call)
+
+
 class _Steps(Generic[Result]):
     """An iterator whose steps are taken in one thread after another, and never in two at once."""
 
@@ -150,6 +167,14 @@ class _Steps(Generic[Result]):
             close = getattr(self._iterator, "close", None)
             if close is not None:
                 close()
+
+
+def _end_late(call: Call, waiting: "asyncio.Future[Any]") -> None:
+    """End a call whose time is over, unless its function has ended at the same moment."""
+    if not waiting.done():
+        late = too_long(call.seconds or 0)
+        call.end(late)
+        waiting.set_exception(late)
 
 
 def _in_call(call: Call, function: Callable[[], Result], *, check: bool = True) -> Result:

@@ -4,12 +4,13 @@ A call releases its slot while it waits for S3, and another call runs. So calls 
 thread, no matter how many calls wait for a slow bucket.
 """
 
+import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from datas3t import v1
 from datas3t.server.errors import Failure
@@ -18,7 +19,19 @@ RUNNING = 32  # calls that run at once, not counting those that wait for S3, who
 QUEUED = 1024  # calls that wait for a thread; further calls are refused
 
 Result = TypeVar("Result")
-Work = tuple["Future[Any]", Callable[[], Any]]
+
+
+class _Work(NamedTuple):
+    """A function to run, and the future of an event loop that receives its result."""
+
+    function: Callable[[], Any]
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Any]"
+
+    def deliver(self, result: object, error: BaseException | None) -> None:
+        """Set the result or the error, unless nobody waits for it any more."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self.loop.call_soon_threadsafe(_settle, self.future, result, error)
 
 
 class CallThreads:
@@ -31,23 +44,26 @@ class CallThreads:
         self._lock = threading.Lock()
         self._running = 0
         self._idle = 0  # threads without work
-        self._queue: deque[Work] = deque()
-        self._dispatched: SimpleQueue[Work | None] = SimpleQueue()
+        self._queue: deque[_Work] = deque()
+        self._dispatched: SimpleQueue[_Work | None] = SimpleQueue()
         self._closed = False
 
-    def submit(self, function: Callable[[], Result]) -> "Future[Result]":
-        """Run the function as soon as a thread is free. Its future can be cancelled until then.
+    def submit(self, function: Callable[[], Result]) -> "asyncio.Future[Result]":
+        """Run the function as soon as a thread is free. If its future is done before, the function does not run.
+
+        It is called on an event loop, which owns the future.
 
         Raises:
             Failure: SERVER_BUSY if too many calls wait.
         """
-        future: Future[Result] = Future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
         with self._lock:
             if len(self._queue) >= QUEUED:
-                self._queue = deque(work for work in self._queue if not work[0].cancelled())
+                self._queue = deque(work for work in self._queue if not work.future.done())
             if len(self._queue) >= QUEUED:
                 raise Failure(v1.ERROR_REASON_SERVER_BUSY, "too many calls wait already; try again shortly")
-            self._queue.append((future, function))
+            self._queue.append(_Work(function, loop, future))
             self._dispatch()
         return future
 
@@ -70,16 +86,17 @@ class CallThreads:
             for _ in range(self._idle):
                 self._dispatched.put(None)
             self._idle = 0
-        for future, _ in queued:
-            future.cancel()
+        for work in queued:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                work.loop.call_soon_threadsafe(work.future.cancel)
 
     def _dispatch(self) -> None:
         while self._queue and self._running < RUNNING:
-            future, function = self._queue.popleft()
-            if not future.set_running_or_notify_cancel():
+            work = self._queue.popleft()
+            if work.future.done():
                 continue
             self._running += 1
-            self._dispatched.put((future, function))
+            self._dispatched.put(work)
             if self._idle:
                 self._idle -= 1
             else:
@@ -87,16 +104,14 @@ class CallThreads:
 
     def _run(self) -> None:
         while (work := self._dispatched.get()) is not None:
-            future, function = work
+            result, failed = None, None
             try:
-                result = function()
+                result = work.function()
             except BaseException as error:
-                self._finish()
-                future.set_exception(error)
-            else:
-                self._finish()
-                future.set_result(result)
-            del future, function, work
+                failed = error
+            self._finish()
+            work.deliver(result, failed)
+            del work, result, failed
             if self._closed:
                 return
 
@@ -106,3 +121,12 @@ class CallThreads:
             if not self._closed:
                 self._idle += 1
                 self._dispatch()
+
+
+def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)

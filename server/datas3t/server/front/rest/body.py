@@ -32,6 +32,8 @@ async def read(request: web.BaseRequest, timeouts: Timeouts) -> bytes:
         request.writer.output_size = 0  # as aiohttp does: these bytes are not part of the response
     body = bytearray()
     try:
+        if request.content.is_eof() and request.content_length is not None:  # as most small bodies, it is all there
+            return request.content.read_nowait()
         async with asyncio.timeout(timeouts.request_body):
             async for chunk in request.content.iter_any():  # a chunked body has no Content-Length
                 body += chunk

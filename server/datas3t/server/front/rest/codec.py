@@ -63,6 +63,17 @@ def encode(message: Message, only: str = "") -> bytes:
     return json.dumps(fields[only] if only else fields, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def listing_start(message: Descriptor, only: str) -> bytes:
+    """Return the JSON of a listing up to its first object, where the message has one field, or `only` is its name."""
+    (field,) = visible(message)
+    return b"[" if only else b'{"%s":[' % field.name.encode()
+
+
+def listing_end(only: str) -> bytes:
+    """Return the JSON of a listing after its last object."""
+    return b"]" if only else b"]}"
+
+
 def decode(body: bytes, message: Message) -> set[str]:
     """Fill a new request from a JSON object, and return the names of the fields that it has.
 
@@ -103,6 +114,8 @@ def refuse_body(body: bytes, message: Descriptor) -> None:
 
     A body that is not a JSON object is ignored: some clients send one with every request.
     """
+    if not body:
+        return
     try:
         given = json.loads(body)
     except (ValueError, RecursionError):
@@ -255,9 +268,8 @@ def _field(message: Message, name: str, prefix: str) -> FieldDescriptor:
 
 def _set_fixed(message: Message) -> None:
     """Set the fields that have one fixed value over REST, such as `all_urls`."""
-    for field in message.DESCRIPTOR.fields:
-        if option(field).fixed:
-            setattr(message, field.name, True)
+    for name in _fixed(message.DESCRIPTOR):
+        setattr(message, name, True)
 
 
 def _fields(message: Message) -> dict[str, Any]:
@@ -283,6 +295,11 @@ def _json_value(field: FieldDescriptor, value: Any) -> Any:
 def _by_name(message: Descriptor) -> dict[str, FieldDescriptor]:
     """Return the fields of REST. protobuf's own map fails for names with half of a surrogate pair."""
     return {field.name: field for field in visible(message)}
+
+
+@cache
+def _fixed(message: Descriptor) -> Sequence[str]:
+    return tuple(field.name for field in message.fields if option(field).fixed)
 
 
 @cache

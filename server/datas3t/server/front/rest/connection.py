@@ -67,4 +67,4 @@ class Connection(RequestHandler):
             error = failure_status(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NOT_HTTP))
         else:
             error = unexpected_status(exc or RuntimeError("aiohttp gave no cause"), "HTTP")
-        return to_aiohttp(error_response(error), Caller.of(()).headers(), close=True)
+        return to_aiohttp(error_response(error), Caller.of(lambda _: None).headers(), close=True)

@@ -8,6 +8,7 @@ browser sends a preflight request first, which is refused here.
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -105,6 +106,7 @@ class CrossSite:
         return name in self._hosts or _is_loopback(name)
 
 
+@lru_cache(maxsize=256)
 def _host_name(host: str) -> str:
     """Return the name in a Host header, in lower case and without the port."""
     try:
@@ -113,6 +115,7 @@ def _host_name(host: str) -> str:
         return ""
 
 
+@lru_cache(maxsize=256)
 def _is_loopback(name: str) -> bool:
     name = name.lower()
     if name == "localhost" or name.endswith(".localhost"):

@@ -24,17 +24,54 @@ def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> Respo
         Failure: for a request that is not valid, or if the call is ended between two messages or pages.
         Exception: whatever the servicer raises.
     """
-    request = route.request()
-    if route.has_body:
-        codec.refuse_query(query, route.method.input_type)
-        given = codec.decode(body, request)
-    else:
-        codec.refuse_body(body, route.method.input_type)
-        given = codec.decode_query(query, request)
+    request, given = _parsed(route, body, query)
     try:
         return _called(route, request)
     except Failure as failure:
         raise codec.missing_field(failure, route.method.input_type, given) or failure from None
+
+
+class Listing:
+    """A call of a listing whose pages the database writes as JSON: they are fetched one by one, when they are sent."""
+
+    def __init__(self, route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> None:
+        self._route = route
+        self._received = body, query
+        self._request: Any = None
+        self.is_at_end = False
+
+    def next(self) -> bytes:
+        """Return the next part of the JSON of the response. All of them together are the whole.
+
+        Raises:
+            Failure: as `invoke` does.
+        """
+        route = self._route
+        assert route.json_page is not None
+        if self._request is not None:
+            page = route.json_page(self._request)
+            start = b"," if page.objects else b""
+        else:
+            self._request, given = _parsed(route, *self._received)
+            try:
+                page = route.json_page(self._request)
+            except Failure as failure:
+                raise codec.missing_field(failure, route.method.input_type, given) or failure from None
+            start = codec.listing_start(route.method.output_type, route.response_body)
+        self._request.page_token = page.next_token
+        self.is_at_end = not page.next_token
+        end = codec.listing_end(route.response_body) if self.is_at_end else b""
+        return start + page.objects + end
+
+
+def _parsed(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> tuple[Any, set[str]]:
+    """Return the request, and the names of the fields that it has."""
+    request = route.request()
+    if route.has_body:
+        codec.refuse_query(query, route.method.input_type)
+        return request, codec.decode(body, request)
+    codec.refuse_body(body, route.method.input_type)
+    return request, codec.decode_query(query, request)
 
 
 def _called(route: Route, request: Any) -> Response:

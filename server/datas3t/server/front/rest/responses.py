@@ -6,9 +6,8 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from aiohttp import web
-from google.rpc import status_pb2
 
-from datas3t.server.front.calls.failures import error_body, http_status
+from datas3t.server.front.calls.failures import ErrorStatus, error_body, http_status
 
 _RETRY_AFTER = "2"  # seconds
 
@@ -22,7 +21,7 @@ class Response(NamedTuple):
     allow: str = ""
 
 
-def error_response(status: status_pb2.Status, allow: str = "") -> Response:
+def error_response(status: ErrorStatus, allow: str = "") -> Response:
     """Return the JSON response for an error status."""
     return Response(http_status(status), json.dumps(error_body(status), ensure_ascii=False).encode(), allow=allow)
 
@@ -32,7 +31,7 @@ def to_aiohttp(response: Response, headers: Mapping[str, str], *, close: bool) -
 
     No cache may keep it: presigned URLs in a body work like passwords until they expire.
     """
-    headers = {**headers, "Cache-Control": "no-store", "Server": "datas3t"}
+    headers = _with_common(headers)
     if response.status != 204:
         headers["Content-Type"] = response.content_type
     if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
@@ -43,3 +42,15 @@ def to_aiohttp(response: Response, headers: Mapping[str, str], *, close: bool) -
     if close:
         converted.force_close()
     return converted
+
+
+def streamed_to_aiohttp(headers: Mapping[str, str], *, close: bool) -> web.StreamResponse:
+    """Return aiohttp's response to a call that succeeds, whose JSON is sent in parts."""
+    streamed = web.StreamResponse(headers={**_with_common(headers), "Content-Type": "application/json"})
+    if close:
+        streamed.force_close()
+    return streamed
+
+
+def _with_common(headers: Mapping[str, str]) -> dict[str, str]:
+    return {**headers, "Cache-Control": "no-store", "Server": "datas3t"}

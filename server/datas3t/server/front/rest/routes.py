@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -12,6 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from datas3t import v1
+from datas3t.server.db.listings import JsonPage
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Service
 from datas3t.server.front.rest import codec
@@ -37,17 +39,18 @@ class Route:
     path: str
     method: MethodDescriptor
     call: Callable[[Message, Any], Any]  # the servicer's method, which takes the request and gRPC's context
+    json_page: Callable[[Any], JsonPage] | None  # takes the request, and returns a page of the listing as JSON
     request: type[Message]
     has_body: bool
     response_body: str  # the name of the one field that is the whole response, or ""
     success: int  # the HTTP status
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The method's name as in gRPC: `datas3t.v1.Service/Method`."""
         return f"{self.method.containing_service.full_name}/{self.method.name}"
 
-    @property
+    @cached_property
     def raw(self) -> bool:
         """Whether the response is an HttpBody: bytes with a content type, not JSON."""
         return str(self.method.output_type.full_name) == _RAW
@@ -60,7 +63,8 @@ class Routes:
         self._by_path: dict[str, dict[str, Route]] = {}
         for service in services:
             for method in service.descriptor.methods:
-                for route in _routes(method, getattr(service.servicer, method.name)):
+                json_page = getattr(service.servicer, f"{method.name}AsJson", None)
+                for route in _routes(method, getattr(service.servicer, method.name), json_page):
                     self._add(route)
 
     def __iter__(self) -> Iterator[Route]:
@@ -96,19 +100,25 @@ def method_not_allowed(path: str, verb: str, allowed: Iterable[str]) -> Failure:
     return Failure(v1.ERROR_REASON_METHOD_NOT_ALLOWED, message, path=path, allowed=listed)
 
 
-def _routes(method: MethodDescriptor, call: Callable[[Message, Any], Any]) -> list[Route]:
+def _routes(
+    method: MethodDescriptor, call: Callable[[Message, Any], Any], json_page: Callable[[Any], JsonPage] | None
+) -> list[Route]:
     options = method.GetOptions()
     if not options.HasExtension(annotations_pb2.http):
         return []
     rule = options.Extensions[annotations_pb2.http]
     success = options.Extensions[v1.rest_method].success or HTTPStatus.OK
-    routes = [_route(binding, method, call, success) for binding in (rule, *rule.additional_bindings)]
+    routes = [_route(binding, method, call, json_page, success) for binding in (rule, *rule.additional_bindings)]
     _check(method, routes)
     return routes
 
 
 def _route(
-    rule: http_pb2.HttpRule, method: MethodDescriptor, call: Callable[[Message, Any], Any], success: int
+    rule: http_pb2.HttpRule,
+    method: MethodDescriptor,
+    call: Callable[[Message, Any], Any],
+    json_page: Callable[[Any], JsonPage] | None,
+    success: int,
 ) -> Route:
     verb = rule.WhichOneof("pattern") or ""
     if verb not in ("get", "put", "post", "delete", "patch") or rule.body not in ("", "*"):
@@ -121,6 +131,7 @@ def _route(
         path,
         method,
         call,
+        json_page,
         GetMessageClass(method.input_type),
         rule.body == "*",
         rule.response_body,

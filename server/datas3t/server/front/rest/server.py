@@ -1,16 +1,16 @@
 """The HTTP/1.1 server on the edge's event loop: the contract's routes, run in threads, and the operators' pages."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from aiohttp import web
 
 from datas3t import v1
-from datas3t.server.call import Call
+from datas3t.server.call import Call, caller_left
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.failures import CallFailed
 from datas3t.server.front.calls.observing import Caller, observed
@@ -18,11 +18,14 @@ from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.rest import body
 from datas3t.server.front.rest.connection import Connection
 from datas3t.server.front.rest.cross_site import CrossSite, RequestInfo
-from datas3t.server.front.rest.invoke import invoke
-from datas3t.server.front.rest.responses import Response, error_response, to_aiohttp
+from datas3t.server.front.rest.invoke import Listing, invoke
+from datas3t.server.front.rest.responses import Response, error_response, streamed_to_aiohttp, to_aiohttp
 from datas3t.server.front.rest.routes import Route, Routes, method_not_allowed
 from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Timeouts
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
 
 _MAX_QUERY_FIELDS = 100  # far more than any request has
 _PAGE_THREADS = 4  # of their own, so that the metrics respond even if all threads for calls are busy
@@ -85,8 +88,8 @@ class RestServer:
             connection.await_head()
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
-        caller = Caller.of(request.headers.items())
-        info = RequestInfo(request.method, request.path in self._pages, _headers(request))
+        caller = Caller.of(request.headers.get)
+        info = RequestInfo(request.method, request.path in self._pages, _Headers(request.headers))
         headers = {**caller.headers(), **self._cross_site.response_headers(info)}
         # A request that fails before it calls a method is counted and logged by `_refuse`, a call by `_call`.
         try:
@@ -101,6 +104,9 @@ class RestServer:
             has_body = route.has_body or request.can_read_body
             content = await body.read(request, self._timeouts) if has_body else b""
             with self._running.track(route.name) as call:
+                if route.json_page is not None:
+                    listing = Listing(route, content, query)
+                    return await self._list(request, call, route.name, listing, caller, headers)
                 response = await self._call(call, route, content, query, caller)
                 return await self._sent(request, to_aiohttp(response, headers, close=self._running.draining))
         except Failure as failure:
@@ -129,6 +135,51 @@ class RestServer:
         except CallFailed as error:
             return error_response(error.status)
 
+    async def _list(
+        self, request: web.BaseRequest, call: Call, name: str, listing: Listing, caller: Caller, headers: dict[str, str]
+    ) -> web.StreamResponse:
+        """Send a listing. If it has several parts, each is fetched when the client has taken most of the earlier ones.
+
+        An error after the first part aborts the connection, so that no client takes the beginning for the whole.
+        """
+        streamed: web.StreamResponse | None = None
+        try:
+            with observed(self._metrics, name, "rest", caller):
+                part = await self._running.run(call, listing.next)
+                if listing.is_at_end:
+                    response = Response(200, part)
+                else:
+                    streamed = streamed_to_aiohttp(headers, close=self._running.draining)
+                    await self._send_part(request, streamed, part)
+                    while not listing.is_at_end:
+                        part = await self._running.run(call, listing.next)
+                        await self._send_part(request, streamed, part)
+                    await streamed.write_eof()
+                    return streamed
+        except CallFailed as error:
+            if streamed is not None:
+                if request.transport is not None:
+                    request.transport.abort()
+                raise ConnectionResetError from None
+            response = error_response(error.status)
+        return await self._sent(request, to_aiohttp(response, headers, close=self._running.draining))
+
+    async def _send_part(self, request: web.BaseRequest, streamed: web.StreamResponse, part: bytes) -> None:
+        """Send a part of a response. Raises CALLER_LEFT for a client that has left, or does not read it in time."""
+        transport = request.transport
+        if transport is None:
+            raise caller_left()
+        timer = asyncio.get_running_loop().call_later(self._timeouts.response, transport.abort)
+        try:
+            if not streamed.prepared:
+                await streamed.prepare(request)
+            if request.method != "HEAD":
+                await streamed.write(part)
+        except ConnectionError:
+            raise caller_left() from None
+        finally:
+            timer.cancel()
+
     def _refuse(self, failure: Failure, caller: Caller) -> Response:
         """Count and log a request that fails before it calls a method, and return the response."""
         try:
@@ -143,24 +194,40 @@ class RestServer:
         aiohttp would send it after the handler returns, when the call no longer counts as running: a server that
         drains could then stop before its last responses are sent.
         """
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError
+        # When the connection is aborted, what waits for the client to read raises ConnectionError.
+        timer = asyncio.get_running_loop().call_later(self._timeouts.response, transport.abort)
         try:
-            async with asyncio.timeout(self._timeouts.response):
-                await response.prepare(request)
-                await response.write_eof()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError from None
+            await response.prepare(request)
+            await response.write_eof()
+        finally:
+            timer.cancel()
         return response
 
 
-def _headers(request: web.BaseRequest) -> dict[str, str]:
-    """Return the headers by their names in lower case; one that is given twice has both values."""
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        known = headers.get(name.lower())
-        headers[name.lower()] = value if known is None else f"{known}, {value}"
-    return headers
+class _Headers(Mapping[str, str]):
+    """The headers of a request, by their names in any case; one that is given twice has both values."""
+
+    def __init__(self, headers: "CIMultiDictProxy[str]") -> None:
+        self._headers = headers
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._headers.getall(name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.lower() for name in self._headers))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._headers
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of a header. Most are not there, so it does without an exception."""
+        return self[name] if name in self._headers else default
 
 
 def _awaits_continue(request: web.BaseRequest) -> bool:

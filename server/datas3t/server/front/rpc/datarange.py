@@ -4,6 +4,7 @@ from typing import Any
 
 from datas3t import v1
 from datas3t.server import dataranges, downloads, uploads
+from datas3t.server.db.listings import JsonPage
 from datas3t.server.front.rpc.transfer import timestamp, uploaded_parts
 from datas3t.server.resources import Resources
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
@@ -71,6 +72,9 @@ class DatarangeServicer(DatarangeServiceServicer):
             ],
             next_page_token=next_token,
         )
+
+    def ListDatarangesAsJson(self, request: v1.ListDatarangesRequest) -> JsonPage:
+        return dataranges.json_page(self._resources, request.datas3t_name, request.page_token)
 
     def DeleteDatarange(self, request: v1.DeleteDatarangeRequest, _: Any) -> v1.DeleteDatarangeResponse:
         keys = request.first_datapoint_key, request.last_datapoint_key

@@ -37,7 +37,7 @@ class CallInterceptor(AsyncServerInterceptor):
         return handler
 
     async def intercept(self, method: Method, _request_or_iterator: Any, context: Any, method_name: str) -> Any:
-        caller = Caller.of(context.invocation_metadata() or ())
+        caller = Caller.of(dict(context.invocation_metadata() or ()).get)
         headers = tuple(caller.headers().items())
         context.set_trailing_metadata(headers)
         try:

@@ -5,11 +5,10 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from google.rpc import status_pb2
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls.failures import failure_status
+from datas3t.server.front.calls.failures import ErrorStatus, failure_status
 
 _DETAILS_KEY = "grpc-status-details-bin"  # gRPC's trailer for a google.rpc.Status
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
@@ -48,9 +47,9 @@ def parsed(kind: type[Message], serialised: bytes) -> Any:
         raise Failure(v1.ERROR_REASON_MALFORMED_REQUEST, f"the bytes are not a message {name}") from None
 
 
-async def abort(context: Any, status: status_pb2.Status, *metadata: tuple[str, str]) -> None:
+async def abort(context: Any, status: ErrorStatus, *metadata: tuple[str, str]) -> None:
     """End the call with an error status."""
-    trailing = ((_DETAILS_KEY, status.SerializeToString()), *metadata)
+    trailing = ((_DETAILS_KEY, status.to_rpc().SerializeToString()), *metadata)
     await context.abort(_CODES[status.code], status.message, trailing)
 
 

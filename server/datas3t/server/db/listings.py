@@ -1,0 +1,63 @@
+"""Pages of listings as JSON, which the database writes: the names in it are those of the fields of the contract.
+
+Each page is one statement. The objects of a page are joined by commas, without brackets around them. They are in order,
+because an aggregate takes the rows of an ordered subquery in that order.
+"""
+
+from collections.abc import Sequence
+from typing import LiteralString, NamedTuple
+
+from google.protobuf.descriptor import Descriptor
+from psycopg import sql
+
+from datas3t import v1
+from datas3t.server.db.pool import Connection
+from datas3t.server.db.statement import Statement
+
+
+class JsonPage(NamedTuple):
+    """The objects of a page, joined by commas, and the token of the next page: empty after the last."""
+
+    objects: bytes
+    next_token: str
+
+
+def _objects(message: Descriptor, columns: Sequence[LiteralString], text: LiteralString) -> Statement:
+    """Return a statement whose `{columns}` are named as the fields that a message has over REST, in their order."""
+    names = [field.name for field in message.fields if not field.GetOptions().Extensions[v1.rest_field].grpc_only]
+    named = [
+        sql.SQL("{} AS {}").format(sql.SQL(column), sql.Identifier(name))
+        for column, name in zip(columns, names, strict=True)
+    ]
+    return Statement(sql.SQL(text).format(columns=sql.SQL(", ").join(named)))
+
+
+def _page(row: tuple[bytes | None, ...], limit: int) -> JsonPage:
+    objects, count, last = (text or b"" for text in row)
+    return JsonPage(objects, last.decode() if int(count) == limit else "")
+
+
+_DATARANGES = _objects(
+    v1.Datarange.DESCRIPTOR,
+    ("id", "data_object_key", "index_object_key", "first_key", "last_key", "size_bytes"),
+    """
+    SELECT page.*
+      FROM datas3ts AS d
+     CROSS JOIN LATERAL (
+           SELECT string_agg(row_to_json(listed)::text, ','), count(*), max(keys.last_key)
+             FROM (SELECT * FROM dataranges
+                    WHERE (datas3t_id, last_key) >= (d.id, %(lowest)s) AND datas3t_id <= d.id
+                    ORDER BY datas3t_id, last_key LIMIT %(limit)s) AS keys
+            CROSS JOIN LATERAL (SELECT {columns}) AS listed) AS page
+     WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
+    """,
+)
+
+
+def dataranges(conn: Connection, name: str, after: int, limit: int) -> JsonPage | None:
+    """Return up to `limit` dataranges of a datas3t whose last key is above `after`; None if there is no such datas3t.
+
+    They are in key order. -1 starts at the first.
+    """
+    row = _DATARANGES.texts(conn, name=name, lowest=after + 1, limit=limit)
+    return _page(row, limit) if row else None
