@@ -10,7 +10,7 @@ import pytest
 
 from datas3t.client import Client
 from tests.cli.conftest import Run
-from tests.support.stack import wait_until
+from tests.support.stack import signal_another_thread, wait_until
 from tests.support.tars import archive, contents
 
 
@@ -79,7 +79,7 @@ def test_the_daemon_merges_and_exits_cleanly_on_a_signal(
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as daemon,
     ):
         wait_until(lambda: len(client.list_dataranges("many")) == 1, what="the merge")
-        daemon.send_signal(signum)
+        signal_another_thread(daemon.pid, signum)
         assert daemon.wait(30) == 0
         assert daemon.stderr is not None
         assert daemon.stderr.read() == b""

@@ -17,7 +17,7 @@ from tests.server.test_slow_s3 import add_request, send_and_leave_open
 from tests.support.freezing import Freezable, freezable
 from tests.support.front import http_request
 from tests.support.serving import serving, settings_for
-from tests.support.stack import wait_until
+from tests.support.stack import signal_another_thread, wait_until
 from tests.support.trickling import trickling_server
 
 if TYPE_CHECKING:
@@ -139,6 +139,23 @@ def test_sigterm_ends_a_start_that_hangs(services: "Services", relayed: Freezabl
     finally:
         process.kill()
         relayed.thaw()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_any_thread_stops_the_server(
+    services: "Services", database: str, tmp_path: Path, signum: signal.Signals
+) -> None:
+    from datas3t.embedded.ports import free_ports
+
+    (port,) = free_ports(1)
+    arguments = [database, services.encryption_key, str(tmp_path), str(port), "1"]
+    process = subprocess.Popen([sys.executable, "-c", _RUN, *arguments], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: is_up(f"http://127.0.0.1:{port}"), 30, "the server")
+        signal_another_thread(process.pid, signum)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
 
 
 def is_up(url: str) -> bool:

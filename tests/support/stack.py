@@ -177,6 +177,12 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0, what: str =
         time.sleep(0.02)
 
 
+def signal_another_thread(pid: int, signum: signal.Signals) -> None:
+    """Send a signal to a process, so that the system delivers it to another thread than the main one, as it may."""
+    threads = [thread.id for thread in psutil.Process(pid).threads() if thread.id != pid]
+    os.kill(threads[-1], signum)  # Linux delivers a signal for a thread's id to that thread, if it takes the signal
+
+
 def living_in(data_dir: Path) -> list[psutil.Process]:
     """Return the processes, other than zombies, whose working directory is in a data directory."""
     living = []

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,8 @@ from datas3t.cli import completion, options, output
 
 if TYPE_CHECKING:
     from datas3t.client import Client, ProposedAggregate
+
+_WAKE_SECONDS = 0.5
 
 
 @click.command()
@@ -88,7 +91,7 @@ def optimize(
             for name in names:
                 if not stopping.is_set():
                     _optimize_one(client, name, dry_run, daemon, stopping, **limits)
-            if not daemon or stopping.wait(interval):
+            if not daemon or _ended(stopping, interval):
                 return
 
 
@@ -145,6 +148,18 @@ def _description(name: str, proposal: "ProposedAggregate", verb: str) -> str:
         f"{output.size(proposal.size)}: moves {output.size(proposal.moved)}, saves {proposal.objects_saved} objects, "
         f"score {proposal.score:.1f}"
     )
+
+
+def _ended(stopping: threading.Event, seconds: float) -> bool:
+    """Wait for the event for at most `seconds`, and return whether it is set.
+
+    The system may deliver a signal to another thread. The main thread must wake up for the handler to run.
+    """
+    deadline = time.monotonic() + seconds
+    while not stopping.wait(min(_WAKE_SECONDS, max(deadline - time.monotonic(), 0))):
+        if time.monotonic() >= deadline:
+            return False
+    return True
 
 
 def _event_set_by_signals() -> threading.Event:

@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from queue import SimpleQueue
 from types import FrameType
 from typing import NoReturn
 
@@ -190,16 +189,16 @@ def run(settings: Settings) -> int:  # noqa: RET503 - `_exit` does not return
     """
     logs.configure(settings.log_level, settings.log_format)
     allow_many_connections()
-    events = _first_signal()
+    events = _Events()
     server = Server(settings)
     threading.Thread(target=_start, args=[server, events], name="start", daemon=True).start()
-    event = events.get()
+    event = events.next()
     if isinstance(event, int):  # a signal during the start
         timer = _exit_after(_START_SECONDS)
-        event = events.get()
+        event = events.next()
         timer.cancel()
     elif event is None:
-        events.get()
+        events.next()
         _log.info("stopping: new calls are refused, running calls have %s to end", settings.drain)
     if isinstance(event, Exception):
         return _report(event)
@@ -207,14 +206,14 @@ def run(settings: Settings) -> int:  # noqa: RET503 - `_exit` does not return
     _exit(server.stop())
 
 
-def _start(server: Server, events: "SimpleQueue[Event]") -> None:
-    """Start the server; put None when that is done, or the error."""
+def _start(server: Server, events: "_Events") -> None:
+    """Start the server, and report that it is done, or the error."""
     try:
         server.start()
     except Exception as error:
-        events.put(error)
+        events.start_ended(error)
     else:
-        events.put(None)
+        events.start_ended(None)
 
 
 def _report(error: Exception) -> int:
@@ -245,20 +244,37 @@ def _exit(ended: bool) -> NoReturn:
     os._exit(0 if ended else 1)
 
 
-def _first_signal() -> "SimpleQueue[Event]":
-    """Return a queue that receives the first SIGTERM or SIGINT.
+class _Events:
+    """What the main thread waits for: the end of the start, and the first SIGTERM and the first SIGINT.
 
-    An `Event` of threading would not do: the handler runs in the main thread, which may hold its lock at that moment.
+    The system may deliver a signal to any thread. That does not wake a main thread that waits for a lock, so the
+    handler would not run. But in every thread Python writes the signal's number to a pipe, which wakes its reader.
     """
-    signals: SimpleQueue[Event] = SimpleQueue()
 
-    def handle(signum: int, _frame: FrameType | None) -> None:
+    _STARTED = b"\0"  # no signal has this number
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, self._handle)
+
+    def start_ended(self, error: Exception | None) -> None:
+        """Report the end of the start."""
+        self._error = error
+        os.write(self._writer, self._STARTED)
+
+    def next(self) -> Event:
+        """Wait for the next event."""
+        byte = os.read(self._reader, 1)
+        return self._error if byte == self._STARTED else byte[0]
+
+    @staticmethod
+    def _handle(signum: int, _frame: FrameType | None) -> None:
+        """Have a second signal kill the process."""
         signal.signal(signum, signal.SIG_DFL)
-        signals.put(signum)
-
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, handle)
-    return signals
 
 
 def allow_many_connections() -> None:

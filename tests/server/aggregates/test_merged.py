@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from datas3t import v1
-from datas3t.archive import tar
+from datas3t.archive import index, tar
 from datas3t.server import aggregates
 from datas3t.server.errors import Failure
 from tests.support import tars
@@ -37,6 +37,16 @@ def assert_invalid(site: Site, sent: tuple[int, list[str]], message: str) -> Non
     assert rows(site) == before
     assert len(site.objects()) == 2 * len(before)
     assert site.multiparts() == []
+
+
+def with_longer_content(whole: Archive, key: int) -> Archive:
+    """Return an archive of keys from 0 on in which one content has a byte more, which fits into its last block."""
+    records = list(index.RECORD.iter_unpack(whole.index))
+    position, size = records[key][0], records[key][3]
+    replaced = archive(key, bytes(size + 1)).data[: 2 * index.BLOCK]
+    data = whole.data[:position] + replaced + whole.data[position + len(replaced) :]
+    records[key] = (position, 1, 0, size + 1)
+    return Archive(0, whole.count, data, b"".join(index.RECORD.pack(*record) for record in records))
 
 
 def test_the_start_returns_the_sources_in_order_with_working_urls(site: Site) -> None:
@@ -135,14 +145,14 @@ def test_a_difference_from_the_sources_fails_the_aggregate(site: Site, wrong: st
 
 
 def test_all_sizes_of_many_datapoints_are_compared(site: Site) -> None:
-    many = [b"x" * (n % 7) for n in range(30_000)]
+    many = [b"x" * (1 + n % 7) for n in range(30_000)]
     site.upload(archive(0, *many[:100]))
     site.upload(archive(100, *many[100:]))
+    merged = archive(0, *many)
     for key in (0, 99, 100, 17_001, 29_999):
-        other = many.copy()
-        other[key] += b"y"
-        assert_invalid(site, send_merged(start(site, 0, 29_999), archive(0, *other)), f"datapoint {key} has")
-    aggregates.complete(site.resources, *send_merged(start(site, 0, 29_999), archive(0, *many)))
+        other = with_longer_content(merged, key)
+        assert_invalid(site, send_merged(start(site, 0, 29_999), other), f"datapoint {key} has")
+    aggregates.complete(site.resources, *send_merged(start(site, 0, 29_999), merged))
     assert bounds(site) == [(0, 29_999)]
 
 

@@ -7,9 +7,12 @@ good: the next call of the channel waits without end, and so does the thread in 
 import _thread
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, cast
+
+_WAKE_SECONDS = 0.2  # a signal that the system delivers to another thread does not wake the main thread
 
 T = TypeVar("T")
 
@@ -35,7 +38,10 @@ def uninterrupted(function: Callable[[], T]) -> T:
         _thread.start_new_thread(copy_context().run, (run,))
     except RuntimeError:  # no more threads, or the interpreter is shutting down
         return function()
-    result, error = outcome.get()
+    while True:
+        with suppress(Empty):
+            result, error = outcome.get(timeout=_WAKE_SECONDS)
+            break
     if error is not None:
         raise error
     return cast(T, result)
