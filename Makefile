@@ -10,8 +10,8 @@ demo: .venv/up ## Run the main job on real files, from start to end: make demo [
 run: .venv/up ## Run PostgreSQL, S3 and the server on this machine, until Ctrl-C
 	$(BIN)/datas3t up
 
-test: .venv/dev ## Run all tests, in two processes. Only tests marked `timing` run again when they fail, and each repetition is printed
-	$(BIN)/python -m pytest -q -n 2 -r R $(ARGS)
+test: .venv/dev ## Run all tests, in four processes: many tests wait more than they compute. Only tests marked `timing` run again when they fail, and each repetition is printed
+	$(BIN)/python -m pytest -q -n 4 -r R $(ARGS)
 
 test-languages: .venv/dev ## Compile and run the clients in Go, TypeScript, Java and Rust, where these are installed
 	$(BIN)/python -m pytest -q -n 0 -m languages -r s tests/languages $(ARGS)

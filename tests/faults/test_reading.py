@@ -1,6 +1,6 @@
 """Tests that reads succeed while URLs expire, dataranges are aggregated, servers are killed and S3 fails.
 
-DATAS3T_READ_SECONDS says how many seconds each of the long tests reads; 10 if it is not set.
+DATAS3T_READ_SECONDS says how many seconds each of the long tests reads; 6 if it is not set.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from datas3t.embedded.stack import Services
 
-SECONDS = float(os.environ.get("DATAS3T_READ_SECONDS", "10"))
+SECONDS = float(os.environ.get("DATAS3T_READ_SECONDS", "6"))
 URL_LIFETIME = 5.0
 SIGNED = b"X-Amz-Signature"  # only in requests that use presigned URLs, which are those of the client
 PROBABILITIES = {"busy": 0.03, "throttled": 0.005, "cut": 0.03, "stalled": 0.004, "reset": 0.03, "other object": 0.005}
