@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from datas3t.client import TransferFailed
-from datas3t.client._reading.catalogue import SignedDatarange
+from datas3t.client._calls.renewal import Lifetime
+from datas3t.client._reading.signed import Columns, SignedDatarange
 from tests.client.archives import MIB, sample
+from tests.client.reading.archive_host import catalogue_of
 from tests.client.sites import Site
 from tests.support.faults import Fault
 
@@ -14,8 +16,11 @@ SIGNED_URL = "http://s3.example/b/k.tar?X-Amz-Credential=hush&X-Amz-Signature=hu
 
 
 def test_the_repr_of_a_readable_datarange_does_not_show_its_urls() -> None:
-    datarange = SignedDatarange(1, 0, 9, 4096, 3072, "etag", "etag", SIGNED_URL, SIGNED_URL)
-    assert "hush" not in repr(datarange)
+    columns = Columns()
+    columns.add(1, 0, 9, 3072, (SIGNED_URL, SIGNED_URL), ("etag", "etag"))
+    datarange = SignedDatarange(columns, 0, Lifetime(0, 0, 0))
+    assert datarange.data_url == SIGNED_URL
+    assert not any("hush" in repr(each) for each in (datarange, columns, catalogue_of(columns)))
 
 
 def test_a_failed_upload_leaves_no_presigned_url_in_its_error_or_in_files(

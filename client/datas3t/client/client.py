@@ -15,6 +15,7 @@ from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
 from datas3t.client._calls.imports import Imported
 from datas3t.client._calls.optimize import ProposedAggregate
 from datas3t.client._calls.session import Session
+from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._transfers import download
 from datas3t.client._transfers.aggregate import Aggregated
 from datas3t.client._transfers.upload import Uploaded
@@ -233,12 +234,21 @@ class Client:
         """
         return datas3ts.bitmap(self.connection, name)
 
-    def datas3t(self, name: str) -> Datas3t:
+    def datas3t(self, name: str, *, max_catalogue: int = MAX_SIZE) -> Datas3t:
         """Return a handle of a datas3t, to read datapoints, upload, download, aggregate and delete.
 
         No request is made. If the datas3t does not exist, the first use of the handle raises NotFound.
+
+        Args:
+            name: The name of the datas3t.
+            max_catalogue: How many bytes of dataranges and their URLs the handle keeps in memory, about 200 for each.
+                Of more dataranges, those that were not used for the longest time are forgotten, and asked for again
+                when they are needed.
+
+        Raises:
+            InvalidArgument: `max_catalogue` is negative.
         """
-        return Datas3t(self._session, name)
+        return Datas3t(self._session, name, max_catalogue)
 
     # The same as methods of the handle, for code that has only a name
 

@@ -1,8 +1,8 @@
 """Datas3t: a handle of one datas3t, which reads its datapoints straight from S3.
 
-The server is asked for the dataranges and their presigned URLs at the first use, and again only when the URLs are about
-to expire. The index of a datarange says where a datapoint is stored, and the header of each entry that is read is
-checked.
+The server is asked for dataranges and their presigned URLs where keys are read for the first time, and again only when
+the URLs are about to expire, or were forgotten because there are too many. The index of a datarange says where a
+datapoint is stored, and the header of each entry that is read is checked.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,6 +14,8 @@ from pyroaring import BitMap64
 from datas3t.archive import names
 from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
+from datas3t.client._reading.catalogue import split
+from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint
 from datas3t.client._reading.reader import Reader
@@ -25,7 +27,8 @@ class Datas3t(Operations):
     """A handle of one datas3t, to read its datapoints and to upload, download, aggregate and delete dataranges.
 
     `Client.datas3t` creates handles, without a request: a name that does not exist raises NotFound at the first use.
-    A handle reads the datapoints that exist at its first use; `refresh` makes it see later uploads and deletions.
+    A handle learns which datapoints exist where it reads, some thousand dataranges at a time, and all at once by `len`
+    and `keys`. What it has learned stays: `refresh` makes it see later uploads and deletions.
 
     A handle may be used from many threads at once and after a fork. It can be pickled, for example to pass it to worker
     processes. No threads are started.
@@ -48,12 +51,15 @@ class Datas3t(Operations):
         ...         print(datapoint.name, len(datapoint.content))
     """
 
-    def __init__(self, session: Session, name: str) -> None:
+    def __init__(self, session: Session, name: str, max_catalogue: int = MAX_SIZE) -> None:
         super().__init__(session, name)
-        self._reader = Reader(session, name)
+        if max_catalogue < 0:
+            raise InvalidArgument(f"max_catalogue must be at least 0, but is {max_catalogue}")
+        self._max_catalogue = max_catalogue
+        self._reader = Reader(session, name, max_catalogue)
 
-    def __reduce__(self) -> tuple[type["Datas3t"], tuple[Session, str]]:
-        return Datas3t, (self._session, self._name)
+    def __reduce__(self) -> tuple[type["Datas3t"], tuple[Session, str, int]]:
+        return Datas3t, (self._session, self._name, self._max_catalogue)
 
     def __repr__(self) -> str:
         return f"Datas3t({self._session.url!r}, {self._name!r})"
@@ -65,26 +71,26 @@ class Datas3t(Operations):
 
     @property
     def keys(self) -> BitMap64:
-        """The keys of all datapoints, as a new bitmap.
+        """The keys of all datapoints, as a new bitmap. The server is asked once.
 
         Example:
             >>> missing = BitMap64(range(1000)) - photos.keys
         """
-        return BitMap64(self._reader.catalogues.current().keys)
+        return BitMap64(self._reader.catalogues.keys())
 
     def __len__(self) -> int:
         """Return the number of datapoints."""
-        return len(self._reader.catalogues.current())
+        return len(self._reader.catalogues.keys())
 
     def __contains__(self, key: object) -> bool:
         """Return whether there is a datapoint with this key; False for anything that is not an integer."""
-        return isinstance(key, SupportsIndex) and self._reader.catalogues.current().holding(integer(key)) is not None
+        return isinstance(key, SupportsIndex) and self._reader.catalogues.has(integer(key))
 
     def refresh(self) -> None:
         """Ask the server again which datapoints exist.
 
-        Without a refresh, a handle does not see datapoints that were uploaded after its first use. Dataranges that were
-        aggregated are read without it.
+        Without a refresh, a handle does not see datapoints that were uploaded after it learned that there are none with
+        their keys. Dataranges that were aggregated are read without it.
 
         Example:
             >>> photos.upload_tar("more.tar")
@@ -194,7 +200,7 @@ class Datas3t(Operations):
         first, last = _key_range(first, last)
         if parts < 1:
             raise InvalidArgument(f"parts must be at least 1, but is {parts}")
-        return self._reader.catalogues.current(first, last).split(first, last, parts)
+        return split(self._reader.catalogues.overlapping(first, last), parts)
 
 
 def _key_range(first: int | None, last: int | None) -> tuple[int, int]:

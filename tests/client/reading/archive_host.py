@@ -16,7 +16,8 @@ from datas3t.archive import names, tar
 from datas3t.client import Client
 from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._reading import datapoint, fetching, locations, many, scanning
-from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
+from datas3t.client._reading.catalogue import Catalogue
+from datas3t.client._reading.signed import Columns
 from datas3t.client.handle import Datas3t
 from tests.support.httpd import Httpd, etag_of, httpd
 
@@ -40,15 +41,16 @@ class ArchiveHost:
             archives: The archives, each one datarange.
             index: Served as the index of each archive instead of the correct one.
         """
-        handle = self.client.datas3t("served")
-        dataranges = [self._add(archive, index) for archive in archives]
-        handle._reader.catalogues._catalogue = catalogue_of(dataranges)
+        handle, columns = self.client.datas3t("served"), Columns()
+        for archive in archives:
+            self._add(columns, archive, index)
+        hold(handle, catalogue_of(columns))
         return handle
 
     def reopen(self, handle: Datas3t) -> Datas3t:
         """Return another handle on the same archives."""
         another = self.client.datas3t("served")
-        another._reader.catalogues._catalogue = handle._reader.catalogues.current()
+        hold(another, handle._reader.catalogues.covering(0, 0, names.MAX_KEY))
         return another
 
     @property
@@ -56,29 +58,27 @@ class ArchiveHost:
         """The number of requests for indices."""
         return sum(seen.path.endswith(".index") for seen in self.server.requests)
 
-    def _add(self, archive: bytes, index: bytes | None) -> SignedDatarange:
+    def _add(self, columns: Columns, archive: bytes, index: bytes | None) -> None:
         scanned = tar.scan(lambda start, stop: archive[start:stop], len(archive))
         number = next(_numbers)
-        path, index_path = f"/{number}.tar", f"/{number}.index"
-        self.objects[path] = archive
-        self.objects[index_path] = scanned.index if index is None else index
-        return SignedDatarange(
-            id=number,
-            first=scanned.first_key,
-            last=scanned.first_key + scanned.count - 1,
-            size=len(archive),
-            entries_end=scanned.entries_end,
-            data_etag=etag_of(path),
-            index_etag=etag_of(index_path),
-            data_url=self.server.url + path,
-            index_url=self.server.url + index_path,
-        )
+        paths = f"/{number}.tar", f"/{number}.index"
+        self.objects[paths[0]] = archive
+        self.objects[paths[1]] = scanned.index if index is None else index
+        urls = self.server.url + paths[0], self.server.url + paths[1]
+        last = scanned.first_key + scanned.count - 1
+        etags = etag_of(paths[0]), etag_of(paths[1])
+        columns.add(number, scanned.first_key, last, scanned.entries_end, urls, etags)
 
 
-def catalogue_of(dataranges: list[SignedDatarange], first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
+def catalogue_of(columns: Columns, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
     """Return a catalogue whose URLs never expire."""
     now = time.monotonic()
-    return Catalogue(dataranges, Lifetime(now, math.inf, math.inf), now, first, last)
+    return Catalogue(columns, Lifetime(now, math.inf, math.inf), now, first, last)
+
+
+def hold(handle: Datas3t, catalogue: Catalogue) -> None:
+    """Let a handle hold this catalogue, as if the server had listed it."""
+    handle._reader.catalogues._install(catalogue)
 
 
 @contextmanager

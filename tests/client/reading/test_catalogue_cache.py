@@ -1,38 +1,73 @@
-"""The cached catalogue: when the server is asked, by how many threads, and which of two concurrent results counts."""
+"""The cached catalogues: when the server is asked for which keys, what is kept, and what a handle says about keys."""
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyroaring import BitMap64
 
-from datas3t.archive import names
+from datas3t.archive.names import MAX_KEY
 from datas3t.client import Unavailable
+from datas3t.client._calls import datas3ts
 from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._reading import catalogue_cache
 from datas3t.client._reading.catalogue import Catalogue
 from datas3t.client._reading.catalogue_cache import CatalogueCache
+from datas3t.client._reading.known import Known, Spans
+from datas3t.client._reading.signed import Columns
 
-ALL_KEYS = (0, names.MAX_KEY)
-Load = Callable[[int, int], Catalogue]
+Dataranges = dict[tuple[int, int], int]  # ids by first and last key
+KEYS = range(200)
 
 
 class FakeServer:
-    """Takes the place of the server: records the keys it is asked for, and responds by calling `respond`."""
+    """Takes the place of the server: records the keys it is asked for, and lists `dataranges`.
+
+    Its URLs become stale after `stale_in` seconds and expire after `ends_in`; they were signed `age` seconds ago.
+    `before_responding` is called before each response.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.spans: list[tuple[int, int]] = []
-        self.respond: Load = expiring(1000, 2000)
-        patch.setattr(catalogue_cache, "load", self._load)
+        self.jitters: list[float] = []
+        self.bitmaps = 0
+        self.dataranges: Dataranges = {(0, 9): 1}
+        self.stale_in, self.ends_in, self.age = 1000.0, 2000.0, 0.0
+        self.before_responding: Callable[[], None] = lambda: None
+        patch.setattr(catalogue_cache, "load_page", self._load)
+        patch.setattr(datas3ts, "bitmap", self._bitmap)
 
-    def cache(self) -> CatalogueCache:
+    def cache(self, max_size: int = 1 << 20) -> CatalogueCache:
         """Return an empty cache that asks this server."""
-        return CatalogueCache(type("Session", (), {"connection": None})(), "any")
+        return CatalogueCache(type("Session", (), {"connection": None})(), "any", max_size)
 
-    def _load(self, _: object, name: str, first: int, last: int) -> Catalogue:
+    def existing(self) -> set[int]:
+        """Return the keys that exist."""
+        return {key for first, last in self.dataranges for key in range(first, last + 1)}
+
+    def _load(self, _: object, name: str, first: int, last: int, count: int, jitter: float) -> Catalogue:
         self.spans.append((first, last))
-        return self.respond(first, last)
+        self.jitters.append(jitter)
+        requested_at, columns = time.monotonic(), Columns()
+        listed = sorted(span for span in self.dataranges if span[1] >= first and span[0] <= last)
+        for span in listed[:count]:
+            etag = str(self.dataranges[span])
+            columns.add(self.dataranges[span], *span, 1024, ("", ""), (etag, etag))
+        if len(listed) > count:
+            last = listed[count - 1][1]
+        lifetime = Lifetime(time.monotonic() - self.age, time.time() + self.stale_in, time.time() + self.ends_in)
+        self.before_responding()
+        return Catalogue(columns, lifetime, requested_at, first, last)
+
+    def _bitmap(self, _: object, name: str) -> BitMap64:
+        self.bitmaps += 1
+        return BitMap64(self.existing())
 
 
 @pytest.fixture
@@ -40,117 +75,109 @@ def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     return FakeServer(monkeypatch)
 
 
-def expiring(stale_in: float, ends_in: float, age: float = 0) -> Load:
-    """Return a response with URLs that become stale, and expire, after so many seconds.
-
-    Args:
-        stale_in: Seconds from now until the URLs are stale.
-        ends_in: Seconds from now until they expire.
-        age: How many seconds ago they were signed.
-    """
-
-    def respond(first: int, last: int) -> Catalogue:
-        now, signed_at = time.time(), time.monotonic() - age
-        return Catalogue([], Lifetime(signed_at, now + stale_in, now + ends_in), time.monotonic(), first, last)
-
-    return respond
+def void(_: object) -> None:
+    pass
 
 
-def unavailable(first: int, last: int) -> Catalogue:
+def is_unavailable() -> None:
     raise Unavailable("the server is down")
 
 
 def test_urls_are_used_until_they_expire_while_the_server_is_unavailable(server: FakeServer) -> None:
     cache = server.cache()
-    server.respond = expiring(-1, 1000)
-    held = cache.current(3, 3)
-    server.respond = unavailable
-    assert cache.current(3, 3) is held
-    assert cache.current(3, 3) is held
-    assert server.spans == [(3, 3)] * 2  # it is not asked again at once
+    server.stale_in = -1
+    held = cache.covering(3, 3, 3)
+    server.before_responding = is_unavailable
+    assert cache.covering(3, 3, 3) is held
+    datarange = cache.holding(3)
+    assert datarange is not None
+    assert cache.renewed(datarange, refused=False) is datarange
+    assert server.spans == [(3, 3), (0, 9)]  # it is not asked again at once
     with pytest.raises(Unavailable):
         cache.refresh()
+    assert cache.covering(3, 3, 3) is held
 
 
 def test_a_reader_whose_urls_have_expired_waits_for_the_server(server: FakeServer) -> None:
     cache = server.cache()
-    server.respond = expiring(-2, -1)
-    old = cache.current(3, 3)
-    responses = iter([unavailable, unavailable, expiring(1000, 2000)])
+    server.stale_in, server.ends_in = -2, -1
+    old = cache.covering(3, 3, 3)
+    failures = iter([is_unavailable, is_unavailable])
 
-    def in_turn(first: int, last: int) -> Catalogue:
-        return next(responses)(first, last)
+    def in_turn() -> None:
+        next(failures, lambda: None)()
 
-    server.respond = in_turn
-    assert cache.current(3, 3).requested_at > old.requested_at
-    assert server.spans == [(3, 3)] * 4
+    server.before_responding = in_turn
+    server.stale_in, server.ends_in = 1000, 2000
+    assert cache.covering(3, 3, 3).requested_at > old.requested_at
+    assert server.spans == [(3, 3), (0, 9), (0, 9), (0, 9)]
 
 
 def test_threads_that_need_a_renewal_at_the_same_time_ask_once(server: FakeServer) -> None:
     cache = server.cache()
-    server.respond = expiring(-1, 1000)
-    cache.current()
-    all_started = threading.Event()
-
-    def slowly(first: int, last: int) -> Catalogue:
-        all_started.wait(10)
-        return expiring(1000, 2000)(first, last)
-
-    server.respond = slowly
-    threads = [threading.Thread(target=cache.current) for _ in range(16)]
+    server.stale_in = -1
+    cache.covering(0, 0, MAX_KEY)
+    server.stale_in, all_started = 1000, threading.Event()
+    server.before_responding = lambda: void(all_started.wait(10))
+    threads = [threading.Thread(target=cache.covering, args=(key, key, key)) for key in range(16)]
     for thread in threads:
         thread.start()
     all_started.set()
     for thread in threads:
         thread.join()
-    assert server.spans == [ALL_KEYS] * 2
+    assert server.spans == [(0, MAX_KEY)] * 2
 
 
 def test_a_slow_response_requested_before_a_refresh_does_not_replace_its_result(server: FakeServer) -> None:
     cache = server.cache()
-    cache.current()
+    datarange = cache.holding(3)
+    assert datarange is not None
     old_requested, may_respond = threading.Event(), threading.Event()
 
-    def slow(first: int, last: int) -> Catalogue:
-        result = expiring(1000, 2000)(first, last)
+    def slowly() -> None:
         old_requested.set()
         may_respond.wait(10)
-        return result
 
-    server.respond = slow
-    moment = time.monotonic()
-    renewal = threading.Thread(target=cache.requested_after, args=(moment, *ALL_KEYS))
+    server.before_responding = slowly
+    renewal = threading.Thread(target=cache.is_gone, args=(datarange, time.monotonic()))
     renewal.start()
     old_requested.wait(10)
-    server.respond = expiring(1000, 2000)
     refreshed = threading.Thread(target=cache.refresh)
     begun = time.monotonic()
     refreshed.start()
     may_respond.set()
     renewal.join()
     refreshed.join()
-    assert cache.current().requested_at > begun
+    assert cache.covering(3, 3, 3).requested_at > begun
     assert len(server.spans) == 3
 
 
 def test_urls_that_are_refused_together_are_renewed_once(server: FakeServer) -> None:
     cache = server.cache()
-    server.respond = expiring(1000, 2000, age=5)
-    refused = cache.current()
-    server.respond = expiring(1000, 2000)
-    renewed = cache.renewed_after_refusal(refused)
-    assert renewed is not refused
-    assert cache.renewed_after_refusal(refused) is renewed
-    assert len(server.spans) == 2
+    server.age = 5
+    refused = cache.holding(3)
+    assert refused is not None
+    server.age = 0
+    renewed = cache.renewed(refused, refused=True)
+    assert renewed is not None
+    assert renewed.lifetime.signed_at > refused.lifetime.signed_at
+    again = cache.renewed(refused, refused=True)
+    assert again is not None
+    assert again.lifetime == renewed.lifetime
+    assert server.spans == [(3, 3), (0, 9)]
 
 
-def test_a_catalogue_requested_after_a_moment_is_reused(server: FakeServer) -> None:
+def test_a_listing_requested_after_a_moment_is_reused(server: FakeServer) -> None:
     cache = server.cache()
-    held = cache.current()
-    newer = cache.requested_after(held.requested_at, *ALL_KEYS)
-    assert newer is not held
-    assert cache.requested_after(held.requested_at, *ALL_KEYS) is newer
+    datarange = cache.holding(3)
+    assert datarange is not None
+    moment = time.monotonic()
+    assert not cache.is_gone(datarange, moment)
+    assert not cache.is_gone(datarange, moment)
     assert len(server.spans) == 2
+    server.dataranges = {(0, 9): 2}
+    assert cache.is_gone(datarange, time.monotonic())
+    assert cache.renewed(datarange, refused=False) is None
 
 
 def test_a_child_forked_while_another_thread_asks_can_ask_too(server: FakeServer) -> None:
@@ -158,6 +185,143 @@ def test_a_child_forked_while_another_thread_asks_can_ask_too(server: FakeServer
     with cache._lock:
         child = os.fork()
         if not child:
-            cache.current()
-            os._exit(0 if server.spans == [ALL_KEYS] else 1)
+            cache.covering(3, 3, 3)
+            os._exit(0 if server.spans == [(3, 3)] else 1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_renewals_are_spread_over_a_tenth_of_the_lifetime(server: FakeServer) -> None:
+    for _ in range(50):
+        server.cache().holding(3)
+    assert min(server.jitters) < 0.3
+    assert max(server.jitters) > 0.7
+    lifetime = Lifetime(0, time.time() + 900, time.time() + 1000)
+    assert lifetime.earlier(0) == lifetime
+    assert lifetime.stale_at - lifetime.earlier(0.5).stale_at == pytest.approx(50, abs=5)
+    assert Lifetime(0, math.inf, time.time() - 1).earlier(1).stale_at == math.inf
+
+
+def test_a_handle_of_many_dataranges_loads_those_around_the_keys_that_it_reads(server: FakeServer) -> None:
+    server.dataranges = {(10 * n, 10 * n + 9): n for n in range(100_000)}
+    cache = server.cache(max_size=1 << 30)
+    assert cache.holding(500_000) is not None
+    assert server.spans == [(500_000, 500_000)]
+    assert cache.holding(300_000) is not None
+    assert server.spans[1:] == [(297_500, MAX_KEY)], "a quarter of a page before the key, the rest after it"
+    assert cache.holding(297_500) is not None
+    assert cache.holding(307_499) is not None
+    assert len(server.spans) == 2
+    assert cache.holding(290_000) is not None, "so near that the page reaches the one that is held"
+    assert server.spans[2:] == [(287_500, 297_499)]
+    for key in range(0, 1_000_000, 77):
+        assert cache.holding(key) is not None
+    assert len(server.spans) < 110
+
+
+def test_the_catalogues_that_were_not_used_for_the_longest_time_are_forgotten(server: FakeServer) -> None:
+    server.dataranges = {(10 * n, 10 * n + 9): n for n in range(20_000)}
+    cache = server.cache(max_size=10 << 20)  # rows with explicit URLs count 1.5 KB each
+    for key in range(0, 200_000, 5_000):
+        assert cache.holding(key) is not None
+        assert cache.holding(0) is not None
+        assert sum(each.size for each in cache._held.catalogues) <= 10 << 20
+    loads = len(server.spans)
+    assert cache.holding(0) is not None
+    assert cache.holding(195_000) is not None
+    assert len(server.spans) == loads
+    assert cache.holding(70_000) is not None
+    assert len(server.spans) == loads + 1
+    smallest = server.cache(max_size=0)
+    assert [smallest.holding(key) is not None for key in (5, 150_000, 5, 199_999, 200_000)] == [True] * 4 + [False]
+
+
+@st.composite
+def datarange_sets(draw: st.DrawFn) -> list[tuple[int, int]]:
+    spans, first = [], 0
+    for hole, count in draw(st.lists(st.tuples(st.integers(0, 4), st.integers(1, 9)), max_size=30)):
+        if first + hole + count > len(KEYS):
+            break
+        spans.append((first + hole, first + hole + count - 1))
+        first += hole + count
+    return spans
+
+
+STEPS = ["get", "has", "scan", "keys", "change", "refresh"]
+
+
+@settings(max_examples=100)
+@given(st.data())
+def test_what_a_handle_says_changes_only_when_datapoints_are_found_to_be_gone(data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        server = FakeServer(patch)
+        patch.setattr(catalogue_cache, "_PAGE", data.draw(st.integers(1, 12)))
+        cache = server.cache(data.draw(st.sampled_from([0, 10_000, 1 << 20])))
+        ids = iter(range(1, 100_000))
+        server.dataranges = {span: next(ids) for span in data.draw(datarange_sets())}
+        said: dict[int, bool] = {}
+        # The keys that existed at some moment, and at every moment, since the last refresh.
+        ever, always = server.existing(), server.existing()
+
+        def says(key: int, exists: bool) -> None:
+            assert not (said.get(key) is False and exists), f"{key} appears without a refresh"
+            assert key in ever if exists else key not in always
+            said[key] = exists
+
+        for step in data.draw(st.lists(st.sampled_from(STEPS), max_size=25)):
+            key = data.draw(st.integers(0, len(KEYS) - 1))
+            if step == "get":
+                holder = cache.holding(key)
+                says(key, holder is not None)
+                assert holder is None or holder.first <= key <= holder.last
+            elif step == "has":
+                says(key, cache.has(key))
+            elif step == "scan":
+                last = data.draw(st.integers(key, len(KEYS) - 1))
+                keys = [each for _, low, high in cache.overlapping(key, last) for each in range(low, high + 1)]
+                assert keys == sorted(set(keys))
+                for each in range(key, last + 1):
+                    says(each, each in set(keys))
+            elif step == "keys":
+                bitmap = cache.keys()
+                for each in KEYS:
+                    says(each, each in bitmap)
+            elif step == "refresh":
+                cache.refresh()
+                said.clear()
+                ever, always = server.existing(), server.existing()
+            else:
+                server.dataranges = {span: next(ids) for span in data.draw(datarange_sets())}
+                ever |= server.existing()
+                always &= server.existing()
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12), st.sets(st.integers(0, 72)))), st.booleans())
+def test_spans_agree_with_a_set(steps: list[tuple[int, int, set[int]]], at_the_end: bool) -> None:
+    shift = MAX_KEY - 72 if at_the_end else 0
+    spans, keys = Spans(), set[int]()
+    for start, length, chosen in steps:
+        first, last = start + shift, start + length + shift
+        inside = sorted({key + shift for key in chosen}.intersection(range(first, last + 1)))
+        spans.replace(first, last, [(key, key) for key in inside])
+        keys = keys.difference(range(first, last + 1)).union(inside)
+        found = spans.within(0, MAX_KEY)
+        assert [key for one, other in found for key in range(one, other + 1)] == sorted(keys)
+        assert all(other + 1 < one for (_, other), (one, _) in pairwise(found))
+        assert [key for one, other in spans.within(first, last) for key in range(one, other + 1)] == inside
+        assert [key in spans for key in range(shift, shift + 73)] == [key in keys for key in range(shift, shift + 73)]
+
+
+@given(st.sets(st.integers(0, 60)), st.integers(0, 60), st.integers(0, 60), st.booleans())
+def test_the_visible_keys_are_those_that_were_not_said_to_be_missing(
+    present: set[int], one: int, other: int, with_bitmap: bool
+) -> None:
+    known, (first, last) = Known(), sorted((one, other))
+    if with_bitmap:
+        known.learn_all(BitMap64(present))
+    else:
+        known.learn(0, 60, [(key, key) for key in sorted(present)])
+    visible = known.visible(first, last)
+    assert [key for start, stop in visible for key in range(start, stop + 1)] == sorted(
+        present.intersection(range(first, last + 1))
+    )
+    assert [known.has(key) for key in range(61)] == [key in present for key in range(61)]

@@ -139,6 +139,5 @@ def index_of(raw: bytes) -> bytes:
 
 
 def test_missing_keys_are_distinguished_from_existing_ones(shared: ArchiveHost) -> None:
-    catalogue = shared.handle(tar({3: b"", 4: b""}), tar({8: b"", 9: b""}))._reader.catalogues.current()
-    missing = locations.missing(catalogue, np.arange(12))
-    assert missing.tolist() == [0, 1, 2, 5, 6, 7, 10, 11]
+    catalogues = shared.handle(tar({3: b"", 4: b""}), tar({8: b"", 9: b""}))._reader.catalogues
+    assert locations.holders(np.arange(12), catalogues).missing.tolist() == [0, 1, 2, 5, 6, 7, 10, 11]

@@ -11,16 +11,19 @@ from hypothesis import strategies as st
 
 from datas3t.archive import names
 from datas3t.client import InvalidArgument
-from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
+from datas3t.client._reading.catalogue import Catalogue, split
+from datas3t.client._reading.signed import Columns
 from tests.client.archives import sample, tar
 from tests.client.reading.archive_host import ArchiveHost, catalogue_of
 from tests.client.sites import Site
 
 
-def _datarange(number: int, first: int, last: int, blocks: int) -> SignedDatarange:
-    """Return a datarange of datapoints that have this many blocks of 512 bytes each."""
-    size = blocks * 512 * (last - first + 1)
-    return SignedDatarange(number, first, last, size + 1024, size, "", "", "", "")
+def catalogue_with(*dataranges: tuple[int, int, int]) -> Catalogue:
+    """Return a catalogue of dataranges with these first keys, last keys, and blocks of 512 bytes of each datapoint."""
+    columns = Columns()
+    for number, (first, last, blocks) in enumerate(dataranges):
+        columns.add(number, first, last, blocks * 512 * (last - first + 1), ("", ""), ("", ""))
+    return catalogue_of(columns)
 
 
 @st.composite
@@ -34,11 +37,8 @@ def catalogues(draw: st.DrawFn) -> Catalogue:
         )
     )
     lasts = accumulate(hole + count for hole, count, _ in sizes)
-    return catalogue_of(
-        [
-            _datarange(number, last - count, last - 1, size)
-            for number, (last, (_, count, size)) in enumerate(zip(lasts, sizes, strict=True))
-        ]
+    return catalogue_with(
+        *((last - count, last - 1, size) for last, (_, count, size) in zip(lasts, sizes, strict=True))
     )
 
 
@@ -47,28 +47,25 @@ def test_spans_contain_each_existing_key_once_and_none_is_empty(
     catalogue: Catalogue, parts: int, one: int, other: int
 ) -> None:
     first, last = sorted((one, other))
-    spans = catalogue.split(first, last, parts)
+    spans = split(catalogue.overlapping(first, last), parts)
     present = [key for key in range(first, last + 1) if catalogue.holding(key)]
     assert len(spans) <= parts
     assert [key for start, stop in spans for key in range(start, stop + 1) if catalogue.holding(key)] == present
     assert all(catalogue.count(*span) > 0 for span in spans)
 
 
-@example(catalogue_of([_datarange(0, 0, 0, 53), _datarange(1, 1, 5, 13)]), 10)  # fewer datapoints than parts
+@example(catalogue_with((0, 0, 53), (1, 5, 13)), 10)  # fewer datapoints than parts
 @given(catalogues(), st.integers(1, 20))
 def test_spans_have_about_the_same_number_of_bytes(catalogue: Catalogue, parts: int) -> None:
-    means = [each.entries_end / each.count for each in catalogue.dataranges]
-
     def size(first: int, last: int) -> float:
-        chosen = catalogue.overlapping(first, last)
-        return sum(
-            (min(each.last, last) - max(each.first, first) + 1) * (each.entries_end / each.count) for each in chosen
-        )
+        pieces = catalogue.overlapping(first, last)
+        return sum((high - low + 1) * (each.entries_end / each.count) for each, low, high in pieces)
 
     # A span has at least one datapoint, so there cannot be more shares than datapoints.
-    share = size(0, names.MAX_KEY) / min(parts, len(catalogue))
-    for span in catalogue.split(0, names.MAX_KEY, parts):
-        assert size(*span) <= share + max(means) + 1
+    everything = list(catalogue.overlapping(0, names.MAX_KEY))
+    share = size(0, names.MAX_KEY) / min(parts, catalogue.datapoints)
+    for span in split(everything, parts):
+        assert size(*span) <= share + max(each.entries_end / each.count for each, _, _ in everything) + 1
 
 
 def test_the_number_of_parts_must_be_positive(host: ArchiveHost) -> None:

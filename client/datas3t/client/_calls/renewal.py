@@ -14,7 +14,7 @@ If S3 also refuses the new URLs, the engine gives up after as many renewals as a
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -48,6 +48,10 @@ class Lifetime:
         end = min(each.ToMicroseconds() for each in expires_at) / 1e6
         left = end - time.time()
         return cls(time.monotonic(), end - min(_MARGIN, left / 10) if left > 0 else math.inf, end)
+
+    def earlier(self, share: float) -> "Lifetime":
+        """Return the lifetime with `stale_at` earlier by this share of a tenth of what is left."""
+        return replace(self, stale_at=self.stale_at - share * max(self.ends_at - time.time(), 0.0) / 10)
 
     def is_over(self, refused: bool = False) -> bool:
         """Return whether the batch must be renewed before another of its URLs is used.

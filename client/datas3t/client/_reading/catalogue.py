@@ -1,182 +1,223 @@
-"""The catalogue of a datas3t: its dataranges in key order, with presigned URLs."""
+"""The catalogue of a datas3t: its dataranges in key order, with presigned URLs, and listings of them by the server."""
 
 import time
+from array import array
 from bisect import bisect_right
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from pyroaring import BitMap64
 
 from datas3t import v1
 from datas3t.archive import names
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._calls.rpc import pages
+from datas3t.client._reading.known import Known, Span
+from datas3t.client._reading.signed import Columns, SignedDatarange
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-
-@dataclass(frozen=True, slots=True)
-class SignedDatarange:
-    """A datarange with presigned URLs of its archive and its index.
-
-    It holds the keys `first` to `last`. The archive has `size` bytes, and its last entry ends at byte `entries_end`.
-    Until it expires, each URL serves any byte range of its object.
-    """
-
-    id: int
-    first: int
-    last: int
-    size: int
-    entries_end: int
-    data_etag: str
-    index_etag: str
-    data_url: str = field(repr=False)
-    index_url: str = field(repr=False)
-
-    @property
-    def count(self) -> int:
-        """The number of datapoints."""
-        return self.last - self.first + 1
+_Place = tuple[int, int, int]  # the row of a datarange, and the first and the last of its keys that are shown
 
 
 class Catalogue:
-    """All dataranges with keys from `first` to `last`, as the server listed them at one moment, in key order.
+    """Dataranges with keys from `first` to `last`, as the server listed them at one moment, in key order.
 
     Args:
-        dataranges: The dataranges, in key order.
+        columns: The dataranges. They may reach beyond `first` and `last`.
         lifetime: How long their URLs may be used.
         requested_at: When the server was asked, in seconds of the monotonic clock.
         first: The first key that the listing covers.
         last: The last key that the listing covers.
+
+    Attributes:
+        used_at: When it was used last, by the count of its cache.
     """
 
     def __init__(
         self,
-        dataranges: list[SignedDatarange],
+        columns: Columns,
         lifetime: Lifetime,
         requested_at: float,
         first: int = 0,
         last: int = names.MAX_KEY,
     ) -> None:
-        self.dataranges = dataranges
         self.lifetime = lifetime
         self.requested_at = requested_at
         self.first = first
         self.last = last
-        self._firsts = [each.first for each in dataranges]
-        self._by_id = {each.id: each for each in dataranges}
+        self.used_at = 0
+        self._columns = columns
+        self._lows, self._highs = columns.firsts, columns.lasts  # the keys that are shown
+        self._rows: array[int] | None = None  # the rows that they belong to, if some keys are hidden
 
-    def covers(self, first: int, last: int) -> bool:
-        """Return whether the listing covers all keys from `first` to `last`."""
-        return self.first <= first and last <= self.last
+    def __len__(self) -> int:
+        """Return the number of dataranges, or of their parts if some keys are hidden."""
+        return len(self._lows)
 
     @cached_property
-    def bounds(self) -> "NDArray[np.int64]":
-        """The first keys and the last keys of the dataranges, as an array of two rows."""
+    def size(self) -> int:
+        """The bytes that it takes in memory."""
+        return self._columns.size + (20 * len(self) if self._rows is not None else 0)
+
+    @property
+    def datapoints(self) -> int:
+        """The number of datapoints of all dataranges."""
+        return sum(self._highs) - sum(self._lows) + len(self)
+
+    @property
+    def entries_size(self) -> int:
+        """The bytes of the entries of all dataranges."""
+        return sum(self._columns.entries_ends)
+
+    @property
+    def spans(self) -> list[Span]:
+        """The first and the last keys of each datarange that are shown, in key order."""
+        return list(zip(self._lows, self._highs, strict=True))
+
+    def shown(self) -> list[Span]:
+        """Return the keys that are shown of those that the listing covers, as spans in key order."""
+        bounds = zip(self._lows, self._highs, strict=True)
+        return [(max(low, self.first), min(high, self.last)) for low, high in bounds]
+
+    def extend(self, first: int, last: int) -> None:
+        """Let the listing cover all keys of its outermost dataranges, but none before `first` or after `last`."""
+        if len(self):
+            self.first = min(self.first, max(first, self._lows[0]))
+            self.last = max(self.last, min(last, self._highs[-1]))
+
+    def hide(self, known: Known) -> None:
+        """Hide the keys that are known to be missing: their datapoints were uploaded after that was said."""
+        places: list[_Place] = []
+        for row, (first, last) in enumerate(zip(self._columns.firsts, self._columns.lasts, strict=True)):
+            places += ((row, low, high) for low, high in known.visible(first, last))
+        if len(places) != len(self._columns) or any(
+            (low, high) != (self._columns.firsts[row], self._columns.lasts[row]) for row, low, high in places
+        ):
+            self._rows = array("I", [row for row, _, _ in places])
+            self._lows = array("q", [low for _, low, _ in places])
+            self._highs = array("q", [high for _, _, high in places])
+
+    @property
+    def bounds(self) -> "tuple[NDArray[np.int64], NDArray[np.int64]]":
+        """The first keys and the last keys that are shown, as arrays."""
         import numpy as np  # noqa: PLC0415 - takes 0.1 s, which a single read does not need
 
-        return np.array([self._firsts, [each.last for each in self.dataranges]], np.int64)
+        return np.asarray(self._lows), np.asarray(self._highs)
+
+    def datarange(self, number: int) -> SignedDatarange:
+        """Return the datarange with this number; several have the same if keys between them are hidden."""
+        row = number if self._rows is None else self._rows[number]
+        return SignedDatarange(self._columns, row, self.lifetime)
 
     def holding(self, key: int) -> SignedDatarange | None:
         """Return the datarange that holds the key, or None."""
-        at = bisect_right(self._firsts, key) - 1
-        return self.dataranges[at] if at >= 0 and key <= self.dataranges[at].last else None
+        at = bisect_right(self._lows, key) - 1
+        return self.datarange(at) if at >= 0 and key <= self._highs[at] else None
 
     def with_id(self, datarange_id: int) -> SignedDatarange | None:
         """Return the datarange with this id, or None if the catalogue does not list it."""
-        return self._by_id.get(datarange_id)
+        try:
+            return SignedDatarange(self._columns, self._columns.ids.index(datarange_id), self.lifetime)
+        except ValueError:
+            return None
 
-    def overlapping(self, first: int, last: int) -> list[SignedDatarange]:
-        """Return the dataranges that hold a key from `first` to `last`."""
-        start = max(bisect_right(self._firsts, first) - 1, 0)
-        stop = bisect_right(self._firsts, last)
-        return [each for each in self.dataranges[start:stop] if each.last >= first]
-
-    def __len__(self) -> int:
-        """Return the number of datapoints."""
-        return sum(each.count for each in self.dataranges)
+    def overlapping(self, first: int, last: int) -> Iterator[tuple[SignedDatarange, int, int]]:
+        """Yield the dataranges that hold keys from `first` to `last`, each with its first and last one of them."""
+        start, stop = max(bisect_right(self._lows, first) - 1, 0), bisect_right(self._lows, last)
+        for number in range(start, stop):
+            low, high = max(self._lows[number], first), min(self._highs[number], last)
+            if low <= high:
+                yield self.datarange(number), low, high
 
     def count(self, first: int, last: int) -> int:
         """Return how many datapoints have keys from `first` to `last`."""
-        return sum(min(each.last, last) - max(each.first, first) + 1 for each in self.overlapping(first, last))
+        return sum(high - low + 1 for _, low, high in self.overlapping(first, last))
 
-    @cached_property
-    def keys(self) -> BitMap64:
-        """The keys of all datapoints."""
-        keys = BitMap64()
-        for each in self.dataranges:
-            keys.add_range(each.first, each.last + 1)
-        return keys
 
-    def split(self, first: int, last: int, parts: int) -> list[tuple[int, int]]:
-        """Cut the keys from `first` to `last` into at most `parts` spans with about the same number of bytes each.
+def split(pieces: Iterable[tuple[SignedDatarange, int, int]], parts: int) -> list[Span]:
+    """Cut keys into at most `parts` spans with about the same number of bytes each.
 
-        All datapoints of a datarange count as equally large.
+    All datapoints of a datarange count as equally large.
 
-        Returns:
-            Pairs of first and last key, in key order. Together they contain every datapoint from `first` to `last`,
-            and each contains at least one.
-        """
-        spans = [(max(each.first, first), min(each.last, last), each) for each in self.overlapping(first, last)]
-        if not spans:
-            return []
-        parts = min(parts, sum(stop - start + 1 for start, stop, _ in spans))
-        sizes = [each.entries_end * (stop - start + 1) / each.count for start, stop, each in spans]
-        ends = list(accumulate(sizes))
-        starts = [*(start for start, _, _ in spans), spans[-1][1] + 1]
+    Args:
+        pieces: Dataranges, each with the first and the last of its keys, as from `Catalogue.overlapping`.
+        parts: How many spans to make.
 
-        def key_at(size: float) -> int:
-            """Return the first existing key after `size` bytes; the key after the last span if there is no such key."""
-            at = min(bisect_right(ends, size), len(spans) - 1)
-            start, stop, each = spans[at]
-            key = start + round((size - ends[at] + sizes[at]) / (each.entries_end / each.count))
-            return key if key <= stop else starts[at + 1]
+    Returns:
+        Pairs of first and last key, in key order. Together they contain every datapoint, and each contains at least
+        one.
+    """
+    firsts, lasts, sizes = array("q"), array("q"), array("d")
+    for each, first, last in pieces:
+        firsts.append(first)
+        lasts.append(last)
+        sizes.append(each.entries_end * (last - first + 1) / each.count)
+    if not firsts:
+        return []
+    parts = min(parts, sum(lasts) - sum(firsts) + len(firsts))
+    ends = array("d", accumulate(sizes))
+    starts: Sequence[int] = [*firsts, lasts[-1] + 1]
 
-        # Cut at equal shares of the bytes; shares that fall on the same key become one span.
-        cuts = sorted({starts[0], *(key_at(ends[-1] * n / parts) for n in range(1, parts)), starts[-1]})
-        return [(start, stop - 1) for start, stop in pairwise(cuts)]
+    def key_at(size: float) -> int:
+        """Return the first existing key after `size` bytes; the key after the last span if there is no such key."""
+        at = min(bisect_right(ends, size), len(lasts) - 1)
+        count = lasts[at] - firsts[at] + 1
+        key = firsts[at] + round((size - ends[at] + sizes[at]) / (sizes[at] / count))
+        return key if key <= lasts[at] else starts[at + 1]
+
+    # Cut at equal shares of the bytes; shares that fall on the same key become one span.
+    cuts = sorted({starts[0], *(key_at(ends[-1] * n / parts) for n in range(1, parts)), starts[-1]})
+    return [(start, stop - 1) for start, stop in pairwise(cuts)]
 
 
 def load(connection: Connection, name: str, first: int = 0, last: int = names.MAX_KEY) -> Catalogue:
-    """Ask the server for the dataranges with keys from `first` to `last`.
+    """Ask the server for all dataranges with keys from `first` to `last`.
 
     Raises:
         NotFound: There is no datas3t with this name.
     """
-    dataranges: list[SignedDatarange] = []
-    expirations: list[Timestamp] = []
     requested_at = time.monotonic()
-    for page in pages(
-        lambda token: connection.datarange.PresignDataranges(
-            v1.PresignDatarangesRequest(datas3t_name=name, first_datapoint=first, last_datapoint=last, page_token=token)
-        )
-    ):
+    columns, expirations = Columns(), list[Timestamp]()
+    for page in pages(lambda token: _page(connection, name, first, last, 0, token)):
+        columns.add_page(page)
         expirations.append(page.expires_at)
-        for each in map(_signed_datarange, page.dataranges):
-            # After an aggregation between two pages, the later page covers keys of the earlier one again.
-            while dataranges and dataranges[-1].last >= each.first:
-                dataranges.pop()
-            dataranges.append(each)
-    if dataranges:  # the server lists whole dataranges, which may reach beyond the keys asked for
-        first, last = min(first, dataranges[0].first), max(last, dataranges[-1].last)
-    return Catalogue(dataranges, Lifetime.until(*expirations), requested_at, first, last)
+    return Catalogue(columns, Lifetime.until(*expirations), requested_at, first, last)
 
 
-def _signed_datarange(message: v1.PresignedDatarange) -> SignedDatarange:
-    return SignedDatarange(
-        id=message.datarange_id,
-        first=message.min_datapoint_key,
-        last=message.max_datapoint_key,
-        size=message.size_bytes,
-        entries_end=message.entries_size_bytes,
-        data_etag=message.data_etag,
-        index_etag=message.index_etag,
-        data_url=message.presigned_data_url,
-        index_url=message.presigned_index_url,
+def load_page(connection: Connection, name: str, first: int, last: int, count: int, jitter: float) -> Catalogue:
+    """Ask the server for the first dataranges with keys from `first` to `last`; the catalogue tells which it covers.
+
+    Args:
+        connection: The connection.
+        name: The datas3t.
+        first: The first key.
+        last: The last key.
+        count: How many dataranges to ask for.
+        jitter: By which share of a tenth of their lifetime, from 0 to 1, the URLs are renewed earlier than needed, so
+            that readers which started together do not renew together.
+
+    Raises:
+        NotFound: There is no datas3t with this name.
+    """
+    requested_at = time.monotonic()
+    page = _page(connection, name, first, last, count)
+    columns = Columns()
+    columns.add_page(page)
+    if page.next_page_token:
+        last = columns.lasts[-1]
+    return Catalogue(columns, Lifetime.until(page.expires_at).earlier(jitter), requested_at, first, last)
+
+
+def _page(
+    connection: Connection, name: str, first: int, last: int, count: int, token: str = ""
+) -> v1.PresignDatarangesResponse:
+    request = v1.PresignDatarangesRequest(
+        datas3t_name=name, first_datapoint=first, last_datapoint=last, page_size=count, page_token=token, columns=True
     )
+    return connection.datarange.PresignDataranges(request)

@@ -5,10 +5,10 @@ from typing import NamedTuple
 from datas3t.archive import FormatError
 from datas3t.archive.header import check_entry
 from datas3t.archive.index import BLOCK, RECORD, Entry
-from datas3t.client._reading.catalogue import SignedDatarange
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
+from datas3t.client._reading.signed import SignedDatarange
 
 
 class Datapoint(NamedTuple):
@@ -20,12 +20,12 @@ class Datapoint(NamedTuple):
 
 
 def content(key: int, indices: Indices, fetcher: Fetcher) -> bytes | None:
-    """Return the content of a key, or None if the catalogue has no datarange that holds it.
+    """Return the content of a key, or None if no datarange holds it.
 
     Raises:
         IndexMismatch: The index does not fit the archive.
     """
-    datarange = fetcher.catalogue.holding(key)
+    datarange = fetcher.catalogues.holding(key)
     if datarange is None:
         return None
     start, blocks, high, low = RECORD.unpack(indices.record(datarange, key, fetcher))

@@ -9,9 +9,9 @@ from typing import NamedTuple, NoReturn, TypeAlias, TypeVar
 
 from datas3t.client._calls.failures import from_transfer_error
 from datas3t.client._calls.session import Session
-from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
 from datas3t.client._reading.catalogue_cache import CatalogueCache
 from datas3t.client._reading.costs import Costs
+from datas3t.client._reading.signed import SignedDatarange
 from datas3t.client.errors import ObjectChanged
 from datas3t.transport import Engine, MemorySink, Range, Request, TransferError
 
@@ -41,18 +41,16 @@ class Piece(NamedTuple):
 
 
 class Fetcher:
-    """Fetches bytes of the dataranges in one catalogue.
+    """Fetches bytes of dataranges.
 
     Every method may raise RestartRead if a datarange no longer exists, ObjectChanged if the datarange exists but its
     object in S3 is missing or another one, and TransferFailed.
     """
 
-    def __init__(self, session: Session, catalogues: CatalogueCache, catalogue: Catalogue, costs: Costs) -> None:
-        self.catalogue = catalogue
+    def __init__(self, session: Session, catalogues: CatalogueCache, costs: Costs) -> None:
+        self.catalogues = catalogues
         self.costs = costs
         self._session = session
-        self._catalogues = catalogues
-        self._urls: dict[tuple[int, bool], _RenewableUrl] = {}
 
     def fetch(self, datarange: SignedDatarange, start: int, stop: int) -> bytes:
         """Return bytes of an archive."""
@@ -158,11 +156,8 @@ class Fetcher:
 
     def source(self, datarange: SignedDatarange, of_index: bool = False) -> "tuple[_RenewableUrl, str]":
         """Return the URL and the ETag of a datarange's archive, or of its index."""
-        url = self._urls.get((datarange.id, of_index))
-        if url is None:
-            url = _RenewableUrl(self._catalogues, self.catalogue, datarange, of_index)
-            self._urls[datarange.id, of_index] = url
-        return url, datarange.index_etag if of_index else datarange.data_etag
+        etag = datarange.index_etag if of_index else datarange.data_etag
+        return _RenewableUrl(self.catalogues, datarange, of_index), etag
 
     @property
     def _engine(self) -> Engine:
@@ -172,8 +167,11 @@ class Fetcher:
         """Raise RestartRead if one of the dataranges was replaced or deleted; otherwise raise the failure."""
         failure = from_transfer_error(error)
         if isinstance(failure, ObjectChanged):
-            latest = self._catalogues.requested_after(time.monotonic(), self.catalogue.first, self.catalogue.last)
-            if any(_unchanged(latest, datarange) is None for datarange in dataranges):
+            moment = time.monotonic()
+            if any(
+                self.catalogues.is_gone(datarange, moment)
+                for datarange in {each.id: each for each in dataranges}.values()
+            ):
                 raise RestartRead from None
         raise failure from None
 
@@ -181,35 +179,23 @@ class Fetcher:
 class _RenewableUrl:
     """The URL of one object; it is taken from a newer catalogue when the current one is stale or was refused."""
 
-    __slots__ = ("_catalogue", "_catalogues", "_of_index", "_stale_at", "datarange")
+    __slots__ = ("_catalogues", "_of_index", "_stale_at", "_url", "datarange")
 
-    def __init__(
-        self, catalogues: CatalogueCache, catalogue: Catalogue, datarange: SignedDatarange, of_index: bool
-    ) -> None:
+    def __init__(self, catalogues: CatalogueCache, datarange: SignedDatarange, of_index: bool) -> None:
         self._catalogues = catalogues
-        self._catalogue = catalogue
-        self._stale_at = catalogue.lifetime.stale_at
-        self.datarange = datarange
         self._of_index = of_index
+        self._use(datarange)
 
     def __call__(self, refused: bool) -> str:
         """Return the URL to use now; `refused` if S3 refused the one returned before."""
         if refused or time.time() >= self._stale_at:  # inlined from Lifetime.is_over, as this runs for each request
-            self._renew(refused)
-        return self.datarange.index_url if self._of_index else self.datarange.data_url
+            datarange = self._catalogues.renewed(self.datarange, refused=refused)
+            if datarange is None:
+                raise RestartRead
+            self._use(datarange)
+        return self._url
 
-    def _renew(self, refused: bool) -> None:
-        catalogues, old = self._catalogues, self._catalogue
-        catalogue = catalogues.renewed_after_refusal(old) if refused else catalogues.renewed(old)
-        datarange = _unchanged(catalogue, self.datarange)
-        if datarange is None:
-            raise RestartRead
-        self._catalogue, self._stale_at, self.datarange = catalogue, catalogue.lifetime.stale_at, datarange
-
-
-def _unchanged(catalogue: Catalogue, datarange: SignedDatarange) -> SignedDatarange | None:
-    """Return the datarange as the catalogue lists it, or None if it is not listed with the same objects."""
-    listed = catalogue.with_id(datarange.id)
-    if listed is not None and (listed.data_etag, listed.index_etag) == (datarange.data_etag, datarange.index_etag):
-        return listed
-    return None
+    def _use(self, datarange: SignedDatarange) -> None:
+        self.datarange = datarange
+        self._stale_at = datarange.lifetime.stale_at
+        self._url = datarange.index_url if self._of_index else datarange.data_url

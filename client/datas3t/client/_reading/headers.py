@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
@@ -24,17 +24,16 @@ _MAX_EXTENSIONS = 1_000  # decoded extensions that are remembered
 
 def locations(first: int, last: int, indices: Indices, fetcher: Fetcher) -> Iterator[Locations]:
     """Yield where the datapoints with keys from `first` to `last` are, some thousands of one datarange at a time."""
-    ahead = 1
-    dataranges = fetcher.catalogue.overlapping(first, last)
-    for number, datarange in enumerate(dataranges):
-        # Fetch small indices together, twice as many each time: a scan that stops early needs only a few.
-        if number == ahead - 1:
-            ahead = min(2 * ahead, ahead + MAX_BATCH)
-            indices.prepare(dataranges[number:ahead], fetcher)
-        end = min(last, datarange.last) + 1
-        for start in range(max(first, datarange.first), end, _RECORDS_AT_ONCE):
-            keys = range(start, min(start + _RECORDS_AT_ONCE, end))
-            yield from_records([datarange], keys, indices.records({datarange: keys}, fetcher, end - start))
+    pieces, ahead = fetcher.catalogues.overlapping(first, last), 1
+    # Fetch small indices together, twice as many each time: a scan that stops early needs only a few.
+    while batch := list(islice(pieces, ahead)):
+        dataranges = {datarange.id: datarange for datarange, _, _ in batch}
+        indices.prepare(list(dataranges.values()), fetcher)
+        for datarange, low, high in batch:
+            for start in range(low, high + 1, _RECORDS_AT_ONCE):
+                keys = range(start, min(start + _RECORDS_AT_ONCE, high + 1))
+                yield from_records([datarange], keys, indices.records({datarange: keys}, fetcher, high + 1 - start))
+        ahead = min(2 * ahead, MAX_BATCH)
 
 
 class HeaderReader:

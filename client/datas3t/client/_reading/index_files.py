@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 from datas3t.archive import IndexFormatError, index, reads
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.client._reading.catalogue import SignedDatarange
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
+from datas3t.client._reading.signed import SignedDatarange
 from datas3t.client.errors import ArchiveError, Datas3tError
 from datas3t.local.disk_cache import Cached, DiskCache
 

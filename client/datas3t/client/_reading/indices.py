@@ -5,9 +5,9 @@ from itertools import islice
 from pathlib import Path
 
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.client._reading.catalogue import SignedDatarange
 from datas3t.client._reading.fetching import Fetcher
 from datas3t.client._reading.index_files import MAX_BATCH, WINDOW_RECORDS, IndexFiles, Key, Window
+from datas3t.client._reading.signed import SignedDatarange
 
 _MAX_MEMORY = 16 << 20  # bytes of windows in memory: the records of a million datapoints
 

@@ -1,6 +1,5 @@
 """Where many datapoints are stored, as arrays, with the checks that their index records must pass."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -9,11 +8,13 @@ from numpy.typing import NDArray
 
 from datas3t.archive import index, reads
 from datas3t.archive.index import BLOCK, Entry
-from datas3t.client._reading.catalogue import Catalogue, SignedDatarange
+from datas3t.client._reading.catalogue import Catalogue
+from datas3t.client._reading.catalogue_cache import CatalogueCache
 from datas3t.client._reading.costs import Costs
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
+from datas3t.client._reading.signed import SignedDatarange
 
 Numbers = NDArray[np.int64]
 
@@ -67,29 +68,66 @@ class Locations:
         return reads.plan(self.archives, self.starts, self.stops, costs.gap, limit)
 
 
-def missing(catalogue: Catalogue, keys: Numbers) -> Numbers:
-    """Return those of the ascending keys that no datarange holds."""
-    at, (firsts, lasts) = _datarange_numbers(catalogue, keys), catalogue.bounds
-    return keys[(at < 0) | (keys > lasts[at])] if len(firsts) else keys
+@dataclass(frozen=True, slots=True)
+class Holders:
+    """The dataranges that hold some keys.
+
+    Attributes:
+        dataranges: The dataranges, in key order.
+        archives: For each of the keys the number of its datarange in `dataranges`.
+        missing: The keys that no datarange holds. If there are any, the others have no datarange either.
+    """
+
+    dataranges: list[SignedDatarange]
+    archives: Numbers
+    missing: Numbers
 
 
-def locate(keys: Numbers, indices: Indices, fetcher: Fetcher) -> Locations:
-    """Return the locations of ascending keys, which must all exist.
+def holders(keys: Numbers, catalogues: CatalogueCache) -> Holders:
+    """Return the dataranges that hold these ascending keys."""
+    # Find the place of each key in its catalogue.
+    parts: list[tuple[Catalogue, Numbers]] = []
+    missing: list[Numbers] = []
+    at, last = 0, int(keys[-1]) if len(keys) else 0
+    while at < len(keys):
+        key = int(keys[at])
+        catalogue = catalogues.covering(key, key, last)
+        stop = int(np.searchsorted(keys, catalogue.last, side="right"))
+        part, (lows, highs) = keys[at:stop], catalogue.bounds
+        numbers = np.searchsorted(lows, part, side="right") - 1
+        missing.append(part[(numbers < 0) | (part > highs[numbers])] if len(lows) else part)
+        parts.append((catalogue, numbers))
+        at = stop
+    lost = np.concatenate(missing) if missing else keys
+    dataranges: list[SignedDatarange] = []
+    if len(lost):
+        return Holders(dataranges, keys[:0], lost)
+    # Make the dataranges. Neighbours may be the same one, listed by two catalogues, or in parts if keys are hidden.
+    archives = np.zeros(len(keys), np.int64)
+    at = 0
+    for catalogue, numbers in parts:
+        changes = np.flatnonzero(np.diff(numbers, prepend=-1))
+        for start, number in zip(changes.tolist(), numbers[changes].tolist(), strict=True):
+            datarange = catalogue.datarange(number)
+            if not dataranges or datarange.id != dataranges[-1].id:
+                archives[at + start] = 1 if dataranges else 0
+                dataranges.append(datarange)
+        at += len(numbers)
+    return Holders(dataranges, np.cumsum(archives), lost)
+
+
+def locate(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> Locations:
+    """Return the locations of ascending keys, which all exist.
 
     Raises:
         IndexMismatch: An index does not fit its archive.
     """
-    catalogue = fetcher.catalogue
-    # Group the keys by datarange.
-    at = _datarange_numbers(catalogue, keys)
-    bounds = np.append(np.flatnonzero(np.diff(at, prepend=-1)), len(keys)).tolist()
-    numbers, every = at.tolist(), keys.tolist()
-    wanted: dict[SignedDatarange, Sequence[int]] = {
-        catalogue.dataranges[numbers[start]]: every[start:stop] for start, stop in pairwise(bounds)
+    bounds = [*np.flatnonzero(np.diff(held.archives, prepend=-1)).tolist(), len(keys)]
+    every = keys.tolist()
+    wanted = {
+        datarange: every[start:stop] for datarange, (start, stop) in zip(held.dataranges, pairwise(bounds), strict=True)
     }
-    # Look up their records.
-    archives = np.repeat(np.arange(len(wanted)), np.diff(bounds))
-    return from_records(list(wanted), keys, indices.records(wanted, fetcher), archives)
+    return from_records(held.dataranges, keys, indices.records(wanted, fetcher), held.archives)
 
 
 def from_records(
@@ -113,11 +151,6 @@ def from_records(
     locations = Locations(dataranges, archives, np.asarray(keys), starts, contents, contents + sizes)
     _check(locations)
     return locations
-
-
-def _datarange_numbers(catalogue: Catalogue, keys: Numbers) -> Numbers:
-    """Return for each key the number of the last datarange in the catalogue that starts at or before it."""
-    return np.searchsorted(catalogue.bounds[0], keys, side="right") - 1
 
 
 def _check(locations: Locations) -> None:

@@ -7,22 +7,22 @@ from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import checked_name, fetch_large, is_plain
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.indices import Indices
-from datas3t.client._reading.locations import Locations, Numbers
+from datas3t.client._reading.locations import Holders, Locations, Numbers
 from datas3t.transport import Range
 
 
-def contents(keys: Numbers, indices: Indices, fetcher: Fetcher) -> list[bytes]:
-    """Return the contents of ascending keys, which must all exist.
+def contents(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> list[bytes]:
+    """Return the contents of ascending keys, which these dataranges hold.
 
     Raises:
         IndexMismatch: An index does not fit its archive.
     """
-    return _contents(_locations.locate(keys, indices, fetcher), fetcher)
+    return _contents(_locations.locate(keys, held, indices, fetcher), fetcher)
 
 
-def explanation(keys: Numbers, indices: Indices, fetcher: Fetcher) -> Explanation:
+def explanation(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> Explanation:
     """Return how `contents` would read these keys. Raise as it does."""
-    locations = _locations.locate(keys, indices, fetcher)
+    locations = _locations.locate(keys, held, indices, fetcher)
     reads = locations.reads(fetcher.costs)
     # A range above the limit is one large datapoint: one request for its headers, and the content in parts.
     parts = -(-locations.sizes[reads.bounds[:-1]] // MAX_REQUEST)

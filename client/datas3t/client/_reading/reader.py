@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from datas3t.archive import names
 from datas3t.client._calls.session import Session
-from datas3t.client._reading.catalogue_cache import CatalogueCache
+from datas3t.client._reading.catalogue_cache import MAX_SIZE, CatalogueCache
 from datas3t.client._reading.costs import Costs, Explanation
 from datas3t.client._reading.datapoint import Datapoint, content
 from datas3t.client._reading.fetching import Fetcher, RestartRead
@@ -18,6 +18,8 @@ from datas3t.client.errors import Aborted, ArchiveError, DatapointNotFound
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from datas3t.client._reading.locations import Holders
 
 T = TypeVar("T")
 
@@ -30,22 +32,20 @@ class Reader:
     Safe to use from many threads and after a fork.
     """
 
-    def __init__(self, session: Session, name: str) -> None:
-        self.catalogues = CatalogueCache(session, name)
+    def __init__(self, session: Session, name: str, max_catalogue: int = MAX_SIZE) -> None:
+        self.catalogues = CatalogueCache(session, name, max_catalogue)
         self.indices = Indices(session.cache_dir, session.max_cache_size)
-        self._session = session
         self._name = name
-        self._costs = Costs()
-        self._fetcher: Fetcher | None = None  # of the catalogue that was used last
+        self._fetcher = Fetcher(session, self.catalogues, Costs())
 
     def get(self, key: int) -> bytes:
         """Return the content of one datapoint."""
         if not 0 <= key <= names.MAX_KEY:
             raise self._not_found(key)
         try:
-            found = content(key, self.indices, self._current_fetcher(key, key))
+            found = content(key, self.indices, self._fetcher)
         except (RestartRead, IndexMismatch):
-            found = self._read(key, key, lambda fetcher: content(key, self.indices, fetcher))
+            found = self._read(lambda: content(key, self.indices, self._fetcher))
         if found is None:
             raise self._not_found(key)
         return found
@@ -76,7 +76,7 @@ class Reader:
             if cursor != began:  # the last attempt made progress, so failures before it no longer count
                 attempts, began = self._attempts(), cursor
             with attempts:
-                for datapoint in datapoints(cursor, last, self.indices, self._current_fetcher(cursor, last)):
+                for datapoint in datapoints(cursor, last, self.indices, self._fetcher):
                     cursor = datapoint.key + 1
                     yield datapoint
                 return
@@ -85,18 +85,16 @@ class Reader:
         """Check every header from key `first` to key `last` in S3; see `headers.check_stored`."""
         from datas3t.client._reading.headers import check_stored  # noqa: PLC0415 - as above
 
-        self._read(
-            first, last, lambda fetcher: check_stored(first, last, self.indices, fetcher, parallelism, on_checked)
-        )
+        self._read(lambda: check_stored(first, last, self.indices, self._fetcher, parallelism, on_checked))
 
     def check_file(self, fd: int, first: int, last: int) -> int:
         """Check every header in a file of the entries from key `first` to key `last`; see `headers.check_file`."""
         from datas3t.client._reading.headers import check_file  # noqa: PLC0415 - as above
 
-        return self._read(first, last, lambda fetcher: check_file(fd, first, last, self.indices, fetcher))
+        return self._read(lambda: check_file(fd, first, last, self.indices, self._fetcher))
 
     def _planned(
-        self, wanted: list[int], plan: "Callable[[NDArray[np.int64], Indices, Fetcher], T]"
+        self, wanted: list[int], plan: "Callable[[NDArray[np.int64], Holders, Indices, Fetcher], T]"
     ) -> tuple[T, list[int]]:
         """Call `plan` with the different keys among `wanted`, in ascending order, after checking that all exist.
 
@@ -105,32 +103,26 @@ class Reader:
         """
         import numpy as np  # noqa: PLC0415 - as above
 
-        from datas3t.client._reading.locations import missing  # noqa: PLC0415 - as above
+        from datas3t.client._reading.locations import holders  # noqa: PLC0415 - as above
 
         outside = {key for key in wanted if not 0 <= key <= names.MAX_KEY}  # an int64 may not hold them
         inside = np.array([key for key in wanted if key not in outside] if outside else wanted, np.int64)
         keys, numbers = np.unique(inside, return_inverse=True)
 
-        def read(fetcher: Fetcher) -> T:
-            if lost := outside.union(missing(fetcher.catalogue, keys).tolist()):
+        def read() -> T:
+            held = holders(keys, self.catalogues)
+            if lost := outside.union(held.missing.tolist()):
                 raise self._not_found(next(key for key in wanted if key in lost))
-            return plan(keys, self.indices, fetcher)
+            return plan(keys, held, self.indices, self._fetcher)
 
-        span = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
-        return self._read(*span, read), numbers.tolist()
+        return self._read(read), numbers.tolist()
 
-    def _read(self, first: int, last: int, read: Callable[[Fetcher], T]) -> T:
-        """Call `read` with a fetcher of a catalogue that covers `first` to `last`; again if it must be restarted."""
+    def _read(self, read: Callable[[], T]) -> T:
+        """Call `read`, and again if it must be restarted."""
         attempts = self._attempts()
         while True:
             with attempts:
-                return read(self._current_fetcher(first, last))
-
-    def _current_fetcher(self, first: int, last: int) -> Fetcher:
-        catalogue, fetcher = self.catalogues.current(first, last), self._fetcher
-        if fetcher is None or fetcher.catalogue is not catalogue:
-            self._fetcher = fetcher = Fetcher(self._session, self.catalogues, catalogue, self._costs)
-        return fetcher
+                return read()
 
     def _attempts(self) -> "_Attempts":
         return _Attempts(self._name, self.indices)

@@ -7,11 +7,11 @@ from itertools import groupby, pairwise
 from datas3t.archive import index, reads
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading import headers
-from datas3t.client._reading.catalogue import SignedDatarange
 from datas3t.client._reading.datapoint import Datapoint, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Locations
+from datas3t.client._reading.signed import SignedDatarange
 
 _REQUEST_SIZE = 4 << 20  # bytes of one request, unless a single datapoint is larger
 _READ_AHEAD = 16 << 20  # bytes in memory: four requests

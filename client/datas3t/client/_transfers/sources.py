@@ -21,18 +21,18 @@ class Sources:
     @property
     def size(self) -> int:
         """The size of the archive that merges them, in bytes."""
-        return sum(each.entries_end for each in self._catalogue.dataranges) + END_SIZE
+        return self._catalogue.entries_size + END_SIZE
 
     @property
     def datapoints(self) -> int:
         """The number of their datapoints."""
-        return len(self._catalogue)
+        return self._catalogue.datapoints
 
     @property
     def is_merged(self) -> bool:
         """Whether there is only one, with exactly the keys `first` to `last`."""
         _, _, first, last = self._query
-        return [(each.first, each.last) for each in self._catalogue.dataranges] == [(first, last)]
+        return self._catalogue.spans == [(first, last)]
 
     def fetch(self, piece: v1.AggregatePiece, sink: Sink) -> Request:
         """Return the request that fetches a byte range of a source.
