@@ -252,7 +252,14 @@ def test_parts_that_the_client_uploads_are_larger_where_there_would_be_more_than
 def test_the_work_of_a_plan_grows_with_the_number_of_sources(sizes: list[int]) -> None:
     def steps(count: int) -> int:
         many = sizes * (count // len(sizes))
-        return calls_of(lambda: (join.plan(many), join.equal_plan(many, 40 << 20), join.plan_uploads(many)))
+        return calls_of(
+            lambda: (
+                join.plan(many),
+                join.equal_plan(many, 40 << 20),
+                join.plan_uploads(many),
+                join.equal_plan_uploads(many),
+            )
+        )
 
     assert steps(2_000) < 2.5 * steps(1_000)
 
@@ -260,6 +267,8 @@ def test_the_work_of_a_plan_grows_with_the_number_of_sources(sizes: list[int]) -
 @given(SIZES)
 def test_the_bytes_that_a_plan_uploads_are_known_without_the_plan(sizes: list[int]) -> None:
     assert join.plan_uploads(sizes) == sum(part.size for part in join.plan(sizes) if not part.copied)
+    equal = join.equal_plan(sizes, join.equal_part_size(sizes))
+    assert join.equal_plan_uploads(sizes) == sum(part.size for part in equal if not part.copied)
 
 
 def test_too_many_parts_are_refused() -> None:

@@ -47,6 +47,20 @@ def test_small_dataranges_are_merged_and_then_there_is_nothing_to_merge(
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "many: nothing to merge.\n")
 
 
+def test_merges_are_made_pass_after_pass_until_nothing_is_left(run: Run, url: str, tmp_path: Path) -> None:
+    with Client(url) as client:
+        client.add_datas3t("apart", bucket="local")
+        for first in (1, 2, 10, 11, 20, 21):
+            path = tmp_path / f"{first}.tar"
+            path.write_bytes(archive(first, contents(first, 1, 500)))
+            client.upload_tar("apart", path)
+        planned = run("optimize", "--datas3t", "apart", "--dry-run", "--max-operations", "1", "--server-url", url)
+        assert len(planned.stdout.splitlines()) == 1
+        done = run("optimize", "--datas3t", "apart", "--max-operations", "1", "--server-url", url)
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
+        assert [(each.first, each.last) for each in client.list_dataranges("apart")] == [(1, 2), (10, 11), (20, 21)]
+
+
 def test_merges_below_the_minimum_score_are_skipped(run: Run, server_with_small_dataranges: str) -> None:
     done = run("optimize", "--datas3t", "many", "--min-score", "1000000", "--server-url", server_with_small_dataranges)
     assert (done.returncode, done.stderr) == (0, "many: nothing to merge.\n")

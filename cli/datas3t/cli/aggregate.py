@@ -43,13 +43,21 @@ def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_ret
 @click.command()
 @click.option("--datas3t", metavar="NAME", help="The name of the datas3t.", shell_complete=completion.datas3ts)
 @click.option("--all", "all_datas3ts", is_flag=True, help="Optimize all datas3ts.")
-@click.option("--dry-run", is_flag=True, help="Print the merges with their cost and saving, but do not start them.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the merges of the first pass with their cost and saving, but do not start them.",
+)
 @click.option("--daemon", is_flag=True, help="Repeat after each interval, until SIGTERM or Ctrl-C.")
 @click.option(
     "--interval", default="5m", show_default=True, type=options.DURATION, help="The pause between daemon rounds."
 )
 @click.option(
-    "--min-score", default=1.0, show_default=True, type=click.FloatRange(0), help="Skip merges that score less."
+    "--min-score",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Skip merges that score less. 0.5 also merges archives that will soon be merged again.",
 )
 @click.option(
     "--target-size", default="1GB", show_default=True, type=options.SIZE, help="Merge archives smaller than this."
@@ -66,7 +74,7 @@ def aggregate(datas3t: str, first: int, last: int, max_parallelism: int, max_ret
     default=10,
     show_default=True,
     type=click.IntRange(1),
-    help="The maximum number of merges per datas3t and round.",
+    help="The maximum number of merges in a pass. Passes follow until there is nothing left to merge.",
 )
 @options.transfer
 @options.server_url()
@@ -75,8 +83,8 @@ def optimize(
 ) -> None:
     """Merge small dataranges into large ones where that saves more than it costs.
 
-    A merge with a score of 1 pays for itself with the first read of all its data. If there is nothing to merge, the
-    command succeeds.
+    A merge with a score of 1 pays for itself when all its data has been read ten times. Merges are made pass after
+    pass, until none scores enough. If there is nothing to merge, the command succeeds.
 
     \b
       datas3t optimize --datas3t photos --dry-run
@@ -102,40 +110,33 @@ def _optimize_one(
     daemon: bool,
     stopping: threading.Event,
     *,
-    min_score: float,
-    target_size: int,
-    max_aggregate_size: int,
-    max_operations: int,
     max_parallelism: int,
     max_retries: int,
+    **limits: Any,
 ) -> None:
-    """Run one round for one datas3t. A daemon prints errors and goes on; otherwise they are raised."""
+    """Merge what is worth it in one datas3t. A daemon prints errors and goes on; otherwise they are raised."""
     from datas3t.client import Datas3tError
 
     try:
-        proposals = client.plan_aggregates(
-            name,
-            min_score=min_score,
-            target_size=target_size,
-            max_aggregate_size=max_aggregate_size,
-            max_operations=max_operations,
-        )
+        proposals = client.plan_aggregates(name, **limits)
         if not proposals and not daemon:
             output.note(f"{name}: nothing to merge.")
-        for each in proposals:
-            if stopping.is_set():
-                return
-            output.result(_description(name, each, "would merge" if dry_run else "merging"))
-            if not dry_run:
-                with output.bars() as progress:
-                    client.aggregate(
-                        name,
-                        each.first,
-                        each.last,
-                        max_parallelism=max_parallelism,
-                        max_retries=max_retries,
-                        progress=progress,
-                    )
+        while proposals:
+            for each in proposals:
+                if stopping.is_set():
+                    return
+                output.result(_description(name, each, "would merge" if dry_run else "merging"))
+                if not dry_run:
+                    with output.bars() as progress:
+                        client.aggregate(
+                            name,
+                            each.first,
+                            each.last,
+                            max_parallelism=max_parallelism,
+                            max_retries=max_retries,
+                            progress=progress,
+                        )
+            proposals = [] if dry_run else client.plan_aggregates(name, **limits)
     except Datas3tError as error:
         if not daemon:
             raise

@@ -528,8 +528,8 @@ class ProposedAggregate(_message.Message):
     objects_saved: _builtins.int
     """How many objects fewer the bucket has afterwards: two for each datarange that goes away."""
     score: _builtins.float
-    """The saving divided by the cost. At 1.0 the aggregate pays for itself with the first read of all its data;
-    docs/operations.md has the formula.
+    """The saving in ten reads of all its data, divided by the cost. At 1.0 and above, the aggregate pays for itself within
+    these reads, and is not soon merged again. docs/operations.md has the formula.
     """
     def __init__(
         self,

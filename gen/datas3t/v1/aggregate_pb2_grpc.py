@@ -123,7 +123,8 @@ class AggregateServiceServicer(object):
 
     def PlanAggregates(self, request, context):
         """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
-        to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
+        to StartAggregate. When they are complete, call again: what they make may be worth merging. Errors: INVALID_VALUE,
+        DATAS3T_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -71,7 +71,8 @@ class AggregateServiceStub:
     """
     PlanAggregates: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.PlanAggregatesRequest, _aggregate_pb2.PlanAggregatesResponse]
     """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
-    to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
+    to StartAggregate. When they are complete, call again: what they make may be worth merging. Errors: INVALID_VALUE,
+    DATAS3T_NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -117,7 +118,8 @@ class AggregateServiceAsyncStub(AggregateServiceStub):
     """
     PlanAggregates: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.PlanAggregatesRequest, _aggregate_pb2.PlanAggregatesResponse]  # type: ignore[assignment]
     """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
-    to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
+    to StartAggregate. When they are complete, call again: what they make may be worth merging. Errors: INVALID_VALUE,
+    DATAS3T_NOT_FOUND.
     """
 
 class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -190,7 +192,8 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_aggregate_pb2.PlanAggregatesResponse, _abc.Awaitable[_aggregate_pb2.PlanAggregatesResponse]]:
         """Proposes aggregates that save more than they cost, best first. It starts none of them: pass the keys of a proposal
-        to StartAggregate. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND.
+        to StartAggregate. When they are complete, call again: what they make may be worth merging. Errors: INVALID_VALUE,
+        DATAS3T_NOT_FOUND.
         """
 
 def add_AggregateServiceServicer_to_server(servicer: AggregateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

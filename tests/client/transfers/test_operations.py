@@ -64,6 +64,15 @@ def test_a_datas3t_is_filled_and_emptied_by_its_handle(site: Site, tmp_path: Pat
     assert photos.list_dataranges() == []
 
 
+def test_a_datas3t_is_optimized_until_nothing_is_worth_it(site: Site, tmp_path: Path) -> None:
+    photos = site.client.datas3t(site.name)
+    for first in (1, 2, 5, 6):
+        photos.upload_tar(sample(tmp_path / f"{first}.tar", first, 10).path)
+    assert sorted((each.first, each.last) for each in photos.optimize()) == [(1, 2), (5, 6)]
+    assert [(each.first, each.last) for each in photos.list_dataranges()] == [(1, 2), (5, 6)]
+    assert list(photos.optimize()) == []
+
+
 def test_the_handle_raises_the_same_errors(client: Client, tmp_path: Path) -> None:
     nowhere = client.datas3t("nowhere")
     with pytest.raises(NotFound, match="nowhere"):

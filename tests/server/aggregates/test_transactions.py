@@ -61,7 +61,7 @@ def test_aggregates_are_proposed_without_a_transaction(site: Site, database: str
     with watching(database, "datas3t.server.optimize", *COMPUTING) as watched:
         assert optimize.plan(site.resources, site.datas3t, min_score=None, target_size=0, max_size=0, max_operations=0)
     assert watched.inside == set()
-    assert "datas3t.server.optimize.plan" in watched.functions
+    assert "datas3t.server.optimize.proposals.plan" in watched.functions
 
 
 def test_a_source_that_is_deleted_while_the_aggregate_is_planned_is_noticed(

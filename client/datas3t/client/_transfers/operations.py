@@ -1,6 +1,7 @@
 """Operations on one datas3t as a whole: upload, download, aggregate, list and delete."""
 
 import os
+from collections.abc import Iterator
 
 from datas3t.client._calls import dataranges, datas3ts, optimize
 from datas3t.client._calls.dataranges import Datarange, Segment
@@ -160,6 +161,8 @@ class Operations:
     ) -> list[ProposedAggregate]:
         """Return aggregates that are worth their cost, best first. Nothing is started.
 
+        What they make may be worth merging again: `optimize` repeats this until there is nothing left.
+
         Example:
             >>> for proposed in photos.plan_aggregates():
             ...     photos.aggregate(proposed.first, proposed.last)
@@ -182,6 +185,44 @@ class Operations:
             max_aggregate_size=max_aggregate_size,
             max_operations=max_operations,
         )
+
+    def optimize(
+        self,
+        *,
+        min_score: float | None = None,
+        target_size: int = 0,
+        max_aggregate_size: int = 0,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+        progress: Progress | None = None,
+    ) -> Iterator[Aggregated]:
+        """Merge dataranges, pass after pass, until no aggregate is worth its cost. Yields each when it is complete.
+
+        Example:
+            >>> for merged in photos.optimize():
+            ...     print(merged.first, merged.last)
+
+        Args:
+            min_score: As for `plan_aggregates`.
+            target_size: As for `plan_aggregates`.
+            max_aggregate_size: As for `plan_aggregates`.
+            max_parallelism: As for `aggregate`.
+            max_retries: As for `aggregate`.
+            progress: As for `aggregate`.
+
+        Raises:
+            What `plan_aggregates` and `aggregate` raise. What was yielded before is complete.
+        """
+        limits = {"target_size": target_size, "max_aggregate_size": max_aggregate_size}
+        while proposals := self.plan_aggregates(min_score=min_score, **limits):
+            for each in proposals:
+                yield self.aggregate(
+                    each.first,
+                    each.last,
+                    max_parallelism=max_parallelism,
+                    max_retries=max_retries,
+                    progress=progress,
+                )
 
     def next_key(self) -> int:
         """Return the key after the greatest one, which the next archive may begin with; 1 if there is no datapoint.
