@@ -20,7 +20,7 @@ import pycurl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
 
-from bench import calls, nginx, opening, random_reads, scans
+from bench import nginx, opening, random_reads, scans, shares
 from bench.report import Report
 from bench.sites import QUICK, Sites, Sizes, set_up
 from bench.stand import running_stand
@@ -34,7 +34,7 @@ WORKLOADS: dict[str, Callable[[Report, Sites, int], None]] = {
     "open": opening.wide,
     "together": opening.together,
     "memory": opening.memory,
-    "server": calls.server,
+    "server": shares.server,
 }
 
 

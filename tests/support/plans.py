@@ -1,11 +1,15 @@
 """The plans of statements: what PostgreSQL reads to execute them, seen by a connection that explains each one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+import pytest
 from psycopg.abc import Params, Query
+
+from datas3t.server.db.statement import Statement
 
 _EXPLAIN = "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "
 _EXPLAINABLE = ("SELECT", "INSERT", "UPDATE", "DELETE", "WITH")
@@ -45,6 +49,21 @@ class ExplainedConnection(psycopg.Connection[tuple[Any, ...]]):
         conn = cls.connect(url, autocommit=True, prepare_threshold=None, cursor_factory=_ExplainedCursor)
         conn.plans = []
         return conn
+
+
+@contextmanager
+def explained_statements() -> Iterator[None]:
+    """Have an `ExplainedConnection` explain also what is executed without a cursor."""
+    execute = Statement._execute
+
+    def explain(self: Statement, conn: Any, values: Mapping[str, Any], *form: Any) -> Any:
+        conn.execute(self.text, values)
+        with conn.transaction(force_rollback=True):  # the cursor has executed it already
+            return execute(self, conn, values, *form)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Statement, "_execute", explain)
+        yield
 
 
 class _ExplainedCursor(psycopg.Cursor[Any]):

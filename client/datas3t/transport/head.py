@@ -65,6 +65,16 @@ def ends_before(headers: Mapping[str, str], start: int, stop: int) -> int | None
     return int(declared[3]) if int(declared[2]) + 1 == int(declared[3]) < stop else None
 
 
+def whole_size(headers: Mapping[str, str]) -> int | None:
+    """Return the size of the object that a response has all or a range of; None if the response does not say."""
+    if "content-range" not in headers:
+        size = headers.get("content-length", "")
+    else:
+        declared = _CONTENT_RANGE.match(headers["content-range"])
+        size = (declared[3] or "") if declared else ""
+    return int(size) if size.isascii() and size.isdigit() else None
+
+
 def retry_after(headers: Mapping[str, str]) -> float:
     """Return the seconds in a Retry-After header, at most 30, or 0 without a valid header."""
     value = headers.get("retry-after", "")

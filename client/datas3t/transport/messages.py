@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from urllib.parse import urlsplit
 
 from datas3t.transport.bodies import Body, MemoryRange, Sink
-from datas3t.transport.head import etag_of, parse_head
+from datas3t.transport.head import etag_of, parse_head, whole_size
 from datas3t.transport.policy import Meaning
 
 SMALL = 256 << 10  # bytes; a small body is fetched again as a whole after an error, a larger one is resumed
@@ -103,6 +103,11 @@ class Response:
     def headers(self) -> dict[str, str]:
         """The headers, by lower-case name."""
         return parse_head(self._lines)[1]
+
+    @property
+    def whole_size(self) -> int | None:
+        """The size of the object of which a GET has returned a range, in bytes; None if the response does not say."""
+        return whole_size(self.headers)
 
     @property
     def etag(self) -> str:

@@ -9,6 +9,7 @@ from datas3t.server import pages, values
 from datas3t.server.db import keys_to_delete, pool, s3_buckets
 from datas3t.server.db.pool import Connection
 from datas3t.server.db.s3_buckets import S3Bucket
+from datas3t.server.db.spans import BucketVersion
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3 import check
@@ -140,6 +141,25 @@ def find(resources: Resources, name: str, field: str) -> S3Bucket:
 def open_bucket(resources: Resources, row: S3Bucket) -> Bucket:
     """Return the bucket in S3, without a call. Raises CREDENTIALS_UNREADABLE."""
     return resources.s3.at(_location(resources, row))
+
+
+def at_version(resources: Resources, version: BucketVersion) -> Bucket | None:
+    """Return the bucket of a configuration, without a call; None if the configuration was deleted since.
+
+    It is kept until the row of the configuration changes, so its credentials are decrypted once for each version.
+    """
+    known = resources.opened_buckets.get(version.id)
+    if known is not None and known[0] == version.xmin:
+        return known[1]
+    with pool.connection(resources.pool) as conn:
+        found = s3_buckets.with_version(conn, version.id)
+    if found is None:
+        resources.opened_buckets.pop(version.id, None)
+        return None
+    row, xmin = found
+    opened = open_bucket(resources, row)
+    resources.opened_buckets[version.id] = xmin, opened
+    return opened
 
 
 def _location(resources: Resources, row: S3Bucket) -> Location:

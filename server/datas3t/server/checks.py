@@ -5,9 +5,9 @@ not respond, that is a Failure, and the call may be repeated.
 """
 
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 
 from datas3t.archive import FormatError, index, tar
 from datas3t.archive.header import Read
@@ -48,9 +48,13 @@ def find_object(bucket: Bucket, key: str, what: str, size: int | None) -> Object
     stored = bucket.head(key)
     if stored is None:
         raise InvalidUploadError(f"the {what} was never uploaded; start again")
+    _check_size(stored, what, size)
+    return stored
+
+
+def _check_size(stored: ObjectInfo, what: str, size: int | None) -> None:
     if size not in (None, stored.size):
         raise InvalidUploadError(f"the {what} in the bucket has {stored.size} bytes instead of {size}; start again")
-    return stored
 
 
 def check_objects(
@@ -62,20 +66,59 @@ def check_objects(
     index, a random sample of the headers and the end marker are checked. Whatever reads the archive later, such as a
     download or an aggregate, checks each header that it reads. `data_size` is in bytes; None stands for any size.
     """
-    data = find_object(bucket, data_key, "archive", data_size)
-    stored_index = find_object(bucket, index_key, "index", RECORD_SIZE * count)
-    read = partial(bucket.get, data_key, etag=data.etag)
-    read_index = partial(bucket.get, index_key, etag=stored_index.etag)
+    data = StoredObject(bucket, data_key, "archive", data_size)
+    stored_index = StoredObject(bucket, index_key, "index", RECORD_SIZE * count)
+    size = data.info().size if data_size is None else data_size
+    check = _check_whole if size <= WHOLE_ARCHIVE else _check_sample
     try:
-        if data.size <= WHOLE_ARCHIVE:
-            entries_size = _check_whole(read, read_index, first, count, data.size)
-        else:
-            entries_size = _check_sample(read, read_index, first, count, data.size)
+        entries_size = check(data.read, stored_index.read, first, count, size)
     except FormatError as error:
         raise InvalidUploadError(f"{error}; correct the archive and start again") from error
     except (ObjectMissing, ObjectChanged) as error:
         raise InvalidUploadError("the archive or the index changed while they were checked; start again") from error
-    return CheckedObjects(data.size, entries_size, data.etag, stored_index.etag)
+    return CheckedObjects(size, entries_size, data.info().etag, stored_index.info().etag)
+
+
+class StoredObject:
+    """An object that is checked. The first read shows its size and its ETag, which all other reads demand.
+
+    `what` names it in messages. `size` is the one that it must have; None for any.
+    """
+
+    def __init__(self, bucket: Bucket, key: str, what: str, size: int | None) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._what = what
+        self._size = size
+        self._info: ObjectInfo | None = None
+        self._lock = threading.Lock()
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` up to `stop`.
+
+        Raises:
+            InvalidUploadError: It is missing or has another size.
+            ObjectMissing, ObjectChanged: It was there before, and is another one now.
+        """
+        if start >= stop:
+            return b""
+        with self._lock:
+            if self._info is None:
+                try:
+                    content, self._info = self._bucket.read(self._key, start, stop)
+                except (ObjectMissing, ObjectChanged):  # it has another size: find out which one
+                    find_object(self._bucket, self._key, self._what, self._size)
+                    raise
+                if self._info is not None:
+                    _check_size(self._info, self._what, self._size)
+                    return content
+        return self._bucket.get(self._key, start, stop, etag=self.info().etag)
+
+    def info(self) -> ObjectInfo:
+        """Return its size and its ETag, by a request if nothing was read before."""
+        if self._info is None:
+            self._info = find_object(self._bucket, self._key, self._what, self._size)
+        return self._info
 
 
 def check_index(read: Read, count: int, data_size: int, sample_size: int = SAMPLE) -> tuple[int, dict[int, Entry]]:

@@ -8,10 +8,11 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.db import dataranges, listings, pool
+from datas3t.server.db import dataranges, listings, pool, spans
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.listings import JsonPage
+from datas3t.server.db.spans import Span
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
@@ -61,9 +62,11 @@ def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[D
     """Return dataranges in key order, and the token of the next page, which is empty after the last."""
     size = pages.size(size, 1000, 1000)
     after = pages.after_key(token)
-    datas3t = datas3ts.find(resources, name)
+    values.name("datas3t_name", name)
     with pool.connection(resources.pool) as conn:
-        rows = dataranges.page(conn, datas3t.id, after, size + 1)
+        rows = spans.page(conn, name, after, size + 1)
+    if rows is None:
+        raise datas3ts.not_found(name)
     return rows[:size], pages.next_token(rows, size)
 
 
@@ -148,11 +151,18 @@ def _listed(
         "first_datapoint", 0 if first is None else first, "last_datapoint", MAX_KEY if last is None else last
     )
     size = pages.size(size, 2000, 1000)
-    after = pages.after_key(token)
-    datas3t = datas3ts.find(resources, name)
+    found = find_span(resources, name, *span, after=pages.after_key(token), limit=size + 1)
+    return found.rows, size, datas3ts.at_version(resources, name, found.bucket), resources.expiry()
+
+
+def find_span(resources: Resources, name: str, first: int, last: int, *, after: int, limit: int) -> Span:
+    """Return dataranges with a key from `first` to `last`, and a last key above `after`. Raises DATAS3T_NOT_FOUND."""
+    values.name("datas3t_name", name)
     with pool.connection(resources.pool) as conn:
-        rows = dataranges.overlapping(conn, datas3t.id, *span, after=after, limit=size + 1)
-    return rows, size, datas3ts.bucket_of(resources, datas3t), resources.expiry()
+        found = spans.find(conn, name, first, last, after=after, limit=limit)
+    if found is None:
+        raise datas3ts.not_found(name)
+    return found
 
 
 def signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> list[Presigned]:

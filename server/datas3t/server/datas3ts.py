@@ -1,15 +1,22 @@
 """Datas3ts: named datasets, each in one bucket."""
 
+import struct
+
 from pyroaring import BitMap64
 
 from datas3t import v1
 from datas3t.archive import names
 from datas3t.server import buckets, pages, values
-from datas3t.server.db import dataranges, datas3ts, intents, keys_to_delete, pool, s3_buckets
+from datas3t.server.db import dataranges, datas3ts, intents, keys_to_delete, listings, pool, s3_buckets, spans
 from datas3t.server.db.datas3ts import Datas3t, Summary
+from datas3t.server.db.listings import JsonPage
+from datas3t.server.db.spans import BucketVersion
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
+
+_JSON_ROWS = 1000  # of a page as JSON: 250 KB
+_BOUNDS = struct.Struct(">QQ")  # first and last key of a datarange
 
 
 def add(resources: Resources, name: str, bucket: str) -> None:
@@ -36,6 +43,12 @@ def page(resources: Resources, size: int, token: str) -> tuple[list[Summary], st
     with pool.connection(resources.pool) as conn:
         rows = datas3ts.page(conn, pages.after_name(token), size + 1)
     return rows[:size], rows[size - 1].datas3t_name if len(rows) > size else ""
+
+
+def json_page(resources: Resources, token: str) -> JsonPage:
+    """Return a page of what `page` returns as JSON, and the token of the next page."""
+    with pool.connection(resources.pool) as conn:
+        return listings.datas3ts(conn, pages.after_name(token), _JSON_ROWS)
 
 
 def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> tuple[int, int]:
@@ -89,11 +102,13 @@ def purge(resources: Resources, bucket_id: int, prefix: str) -> None:
 
 def bitmap(resources: Resources, name: str) -> bytes:
     """Return the keys of all datapoints as a 64-bit Roaring bitmap in the portable format, made of runs."""
-    datas3t = find(resources, name)
+    values.name("datas3t_name", name)
     with pool.connection(resources.pool) as conn:
-        bounds = dataranges.bounds(conn, datas3t.id)
+        bounds = spans.bounds(conn, name)
+    if bounds is None:
+        raise not_found(name)
     keys = BitMap64()
-    for first, last in bounds:
+    for first, last in _BOUNDS.iter_unpack(bounds):
         keys.add_range(first, last + 1)
     keys.run_optimize()
     return bytes(keys.serialize())
@@ -116,6 +131,14 @@ def bucket_of(resources: Resources, datas3t: Datas3t) -> Bucket:
     if not rows:  # it was deleted since
         raise not_found(datas3t.name)
     return buckets.open_bucket(resources, rows[0])
+
+
+def at_version(resources: Resources, name: str, version: BucketVersion) -> Bucket:
+    """Return the bucket in S3 that stores a datas3t, without a call to S3, and mostly without one to the database."""
+    bucket = buckets.at_version(resources, version)
+    if bucket is None:  # it was deleted since
+        raise not_found(name)
+    return bucket
 
 
 def not_found(name: str) -> Failure:

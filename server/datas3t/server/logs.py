@@ -4,7 +4,6 @@ What a line says about the world, its arguments, is escaped: no name of an objec
 blanks belong to the event above them.
 """
 
-import copy
 import json
 import logging
 import re
@@ -62,8 +61,7 @@ def configure(level: str = "info", style: str = "text") -> None:
     `style` is `text`, or `json`: an object in each line.
     """
     handler = logging.StreamHandler(sys.stderr)
-    text = _Redacting("%(asctime)s %(levelname)s %(name)s %(message)s", _TIME)
-    handler.setFormatter(_Json() if style == "json" else text)
+    handler.setFormatter(_Json() if style == "json" else _Redacting())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name, minimum in _LEVEL_OF.items():
         logging.getLogger(name).setLevel(minimum)
@@ -91,10 +89,10 @@ class _Timed(logging.Formatter):
 
     _second = (-1, "")
 
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - logging's name
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002, N802 - logging's names
         known, text = self._second
         if (second := int(record.created)) != known:
-            text = time.strftime(datefmt or _TIME, time.gmtime(second))
+            text = time.strftime(_TIME, time.gmtime(second))
             self._second = second, text
         return text
 
@@ -103,12 +101,18 @@ class _Redacting(_Timed):
     """Redacts and escapes the whole record, its traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        record = copy.copy(record)
-        if isinstance(record.args, Mapping):
-            record.args = {name: _argument(value) for name, value in record.args.items()}
-        elif record.args:
-            record.args = tuple(_argument(value) for value in record.args)
-        text = redacted(super().format(record))
+        arguments = record.args
+        if isinstance(arguments, Mapping):
+            arguments = {name: _argument(value) for name, value in arguments.items()}
+        elif arguments:
+            arguments = tuple(_argument(value) for value in arguments)
+        message = str(record.msg) % arguments if arguments else str(record.msg)
+        text = f"{self.formatTime(record)} {record.levelname} {record.name} {message}"
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        if record.stack_info:
+            text += "\n" + record.stack_info
+        text = redacted(text)
         return escaped(text) if "\n" not in text else "\n    ".join(escaped(line) for line in text.split("\n"))
 
 
@@ -123,7 +127,7 @@ class _Json(_Timed):
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
         entry = {
-            "time": self.formatTime(record, _TIME),
+            "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": redacted(message),

@@ -9,7 +9,7 @@ from threading import Event
 from datas3t.server.credentials import Cipher
 from datas3t.server.db.pool import Pool
 from datas3t.server.index_cache import IndexCache
-from datas3t.server.s3.bucket import Buckets
+from datas3t.server.s3.bucket import Bucket, Buckets
 
 # A PUT that starts just before its URL expires continues after it. An hour is ample for an archive's largest part.
 _MAX_PUT_GRACE = timedelta(hours=1)
@@ -20,8 +20,9 @@ class Resources:
     """The database pool, the S3 clients, the index cache and the settings that calls need.
 
     `url_lifetime` is how long presigned URLs work, and so how long an upload may take. `scratch` is the folder for
-    data that is too large for memory. `deletions` is set whenever objects are queued for deletion; the reaper waits
-    for it.
+    data that is too large for memory. `opened_buckets` are the buckets of configurations by their ids, each with the
+    version of its row, for `buckets.at_version`. `deletions` is set whenever objects are queued for deletion; the
+    reaper waits for it.
     """
 
     pool: Pool
@@ -30,6 +31,7 @@ class Resources:
     cipher: Cipher
     url_lifetime: timedelta = timedelta(hours=24)
     scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    opened_buckets: dict[int, tuple[str, Bucket]] = field(default_factory=dict, repr=False)
     deletions: Event = field(default_factory=Event)
 
     def expiry(self) -> datetime:

@@ -9,12 +9,13 @@ from datas3t import v1
 from datas3t.archive import names, parts
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import checks, datas3ts, values
+from datas3t.server.call import current
 from datas3t.server.checks import CheckedObjects, InvalidUploadError
-from datas3t.server.db import datarange_uploads, dataranges, pool
+from datas3t.server.db import committing, dataranges, pool, starting
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.datarange_uploads import Upload
-from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.pool import Connection
+from datas3t.server.db.starting import Begun
 from datas3t.server.errors import Failure
 from datas3t.server.intents import UPLOADS, urls
 from datas3t.server.intents.joining import join_parts
@@ -55,8 +56,8 @@ def start(resources: Resources, name: str, first: int, count: int, data_size: in
     values.key("first_datapoint_index", first)
     last = values.count("number_of_datapoints", count, first)
     values.archive_size("data_size", data_size)
-    datas3t, upload = _insert(resources, name, first, last, data_size)
-    bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
+    upload, version = _insert(resources, name, first, last, data_size)
+    bucket, expires_at = datas3ts.at_version(resources, name, version), resources.expiry()
     if upload.multipart:
         upload = replace(upload, s3_upload_id=UPLOADS.open_multipart(resources, bucket, upload))
     numbers = range(1, len(urls.part_sizes(upload)) + 1)
@@ -102,34 +103,36 @@ def cancel(resources: Resources, upload_id: int) -> None:
     UPLOADS.cancel(resources, upload_id)
 
 
-def _insert(resources: Resources, name: str, first: int, last: int, data_size: int) -> tuple[Datas3t, Upload]:
-    multipart = not parts.is_direct(data_size)
-    with pool.transaction(resources.pool) as conn:
-        datas3t = datas3t_rows.draw_counter(conn, name)
-        if datas3t is None:
-            raise datas3ts.not_found(name)
-        _check_free(conn, datas3t, first, last)
-        key = names.archive_key(name, first, last, datas3t.upload_counter)
-        upload = datarange_uploads.insert(
-            conn,
-            datas3t.id,
-            first,
-            last,
-            data_size=data_size,
-            data_key=key,
-            index_key=names.index_key(key),
-            part_size=parts.part_size(data_size) if multipart else data_size,
-            multipart=multipart,
-            lifetime=resources.url_lifetime,
-        )
-    return datas3t, upload
-
-
-def _check_free(conn: Connection, datas3t: Datas3t, first: int, last: int) -> None:
-    """Raise DATARANGE_OVERLAPS if a datarange has a key from `first` to `last`.
+def _insert(resources: Resources, name: str, first: int, last: int, data_size: int) -> Begun:
+    """Insert the row of an upload. Raise DATARANGE_OVERLAPS if a datarange has one of its keys.
 
     Pending uploads do not count: any of them may end without a datarange.
     """
+    multipart = not parts.is_direct(data_size)
+    with pool.connection(resources.pool) as conn:
+        while True:
+            begun = starting.begin(
+                conn,
+                name,
+                first,
+                last,
+                prefix=names.range_prefix(name, first, last),
+                data_size=data_size,
+                part_size=parts.part_size(data_size) if multipart else data_size,
+                multipart=multipart,
+                lifetime=resources.url_lifetime,
+            )
+            if begun is not None:
+                return begun
+            _raise_why_not(conn, name, first, last)  # unless what was in the way is gone by now
+            current().raise_if_ended()
+
+
+def _raise_why_not(conn: Connection, name: str, first: int, last: int) -> None:
+    """Raise the failure of an upload that cannot start."""
+    datas3t = datas3t_rows.by_name(conn, name)
+    if datas3t is None:
+        raise datas3ts.not_found(name)
     overlapping = dataranges.overlapping(conn, datas3t.id, first, last, limit=1)
     if not overlapping:
         return
@@ -150,9 +153,14 @@ def _check_free(conn: Connection, datas3t: Datas3t, first: int, last: int) -> No
     raise Failure(v1.ERROR_REASON_DATARANGE_OVERLAPS, f"{message} of datas3t {datas3t.name!r}; {advice}", **about)
 
 
-def _check_and_commit(resources: Resources, datas3t: Datas3t, upload: Upload, etags: Sequence[str]) -> Failure | None:
+def _check_and_commit(resources: Resources, upload: Upload, etags: Sequence[str]) -> Failure | None:
     """Commit an upload whose objects are as announced; return the failure if one is final."""
-    bucket = datas3ts.bucket_of(resources, datas3t)
+    with pool.connection(resources.pool) as conn:
+        place = committing.place(conn, upload.datas3t_id)
+    if place is None:
+        raise UPLOADS.cancelled_failure(upload)
+    name, version = place
+    bucket = datas3ts.at_version(resources, name, version)
     urls.check_multipart_opened(bucket, upload)
     data_key, index_key = upload.data_object_key, upload.index_object_key
     count = upload.last_key - upload.first_key + 1
@@ -160,7 +168,7 @@ def _check_and_commit(resources: Resources, datas3t: Datas3t, upload: Upload, et
         if upload.s3_upload_id is not None:
             join_parts(resources, UPLOADS, bucket, upload, urls.part_sizes(upload), etags)
         checked = checks.check_objects(bucket, data_key, index_key, upload.first_key, count, upload.data_size)
-        _commit(resources, datas3t, upload, checked)
+        _commit(resources, name, upload, checked)
     except InvalidUploadError as error:
         return UPLOADS.final_failure(upload, v1.ERROR_REASON_UPLOAD_INVALID, str(error))
     except Failure as failure:
@@ -170,24 +178,16 @@ def _check_and_commit(resources: Resources, datas3t: Datas3t, upload: Upload, et
     return None
 
 
-def _commit(resources: Resources, datas3t: Datas3t, upload: Upload, checked: CheckedObjects) -> None:
+def _commit(resources: Resources, name: str, upload: Upload, checked: CheckedObjects) -> None:
     """Complete the upload and insert its datarange; do nothing if the upload is not pending any more.
 
     Raise DATARANGE_OVERLAPS, and change nothing, if another datarange has one of its keys.
     """
-    with pool.transaction(resources.pool, datas3t=datas3t.name, first=upload.first_key, last=upload.last_key) as conn:
-        # Two transactions that insert overlapping dataranges at the same time would end in a deadlock.
-        datas3t_rows.locked(conn, datas3t.name)
-        if not UPLOADS.table.complete(conn, upload.id):
-            return
-        dataranges.insert(
+    with pool.connection(resources.pool, datas3t=name, first=upload.first_key, last=upload.last_key) as conn:
+        committing.commit(
             conn,
-            datas3t.id,
-            upload.first_key,
-            upload.last_key,
-            data_key=upload.data_object_key,
-            index_key=upload.index_object_key,
-            size=upload.data_size,
+            upload.datas3t_id,
+            upload.id,
             entries_size=checked.entries_size,
             data_etag=checked.data_etag,
             index_etag=checked.index_etag,

@@ -18,16 +18,20 @@ import pytest
 from datas3t.server import db
 from datas3t.server.db import (
     aggregate_uploads,
+    committing,
     datarange_uploads,
     dataranges,
     datas3ts,
     intents,
     keys_to_delete,
+    listings,
     s3_buckets,
+    spans,
+    starting,
 )
 from datas3t.server.db.intents import IntentTable, Noted
 from datas3t.server.db.keys_to_delete import Claim
-from tests.support.plans import ExplainedConnection, Plan
+from tests.support.plans import ExplainedConnection, Plan, explained_statements
 from tests.support.stack import DatabasePool
 
 ROWS = 20_000  # of each table and datas3t
@@ -109,6 +113,7 @@ NEW_INTENT: dict[str, Any] = {
     "multipart": True,
     "lifetime": HOUR,
 }
+BEGUN: dict[str, Any] = {"prefix": "p", "data_size": 1, "part_size": 1, "multipart": False, "lifetime": HOUR}
 NEW_ROW = dataranges.Datarange(0, 500_001, 500_002, "new", "new-i", 1, 1, "", "")
 
 # In the datas3t with the id 2, between two others of the same size.
@@ -145,7 +150,15 @@ CALLS = [
     call(s3_buckets.is_used, 7),
     call(s3_buckets.delete, 7),
     call(datarange_uploads.by_id, 7),
-    call(datarange_uploads.insert, 2, 1, 1, **NEW_INTENT),
+    *(call(spans.find, "images", 0, MAX_KEY, after=after, limit=20, rows=24) for after in (-1, 99_999, 199_900)),
+    *(call(spans.find, "images", key, key, after=-1, limit=2, rows=5) for key in (0, 9, 100_005, 199_999, MAX_KEY)),
+    *(call(spans.page, "images", after, 20, rows=21) for after in (-1, 99_999, 199_900)),
+    *(call(listings.dataranges, "images", after, 20, rows=21) for after in (-1, 99_999, 199_900)),
+    *(call(listings.datas3ts, after, 20, rows=40) for after in ("", "images")),
+    call(s3_buckets.with_version, 7),
+    *(call(starting.begin, "images", key, key + 9, **BEGUN, rows=8) for key in (9, 100_005, 199_999, MAX_KEY - 9)),
+    call(committing.place, 2),
+    call(committing.commit, 101, 100, entries_size=1, data_etag="", index_etag="", rows=8),
     call(aggregate_uploads.by_id, 7),
     call(aggregate_uploads.insert, 2, 1, 1, source_ids=[1], planned=True, **NEW_INTENT),
     call(UPLOADS.set_s3_upload_id, 100, "id"),
@@ -173,7 +186,10 @@ CALLS = [
 
 # These read many rows, each for a reason.
 UNBOUNDED = {
-    "dataranges.bounds": "the bitmap has all keys",
+    "spans.bounds": "the bitmap has all keys",
+    "statement.Statement.rows": "it executes any statement",
+    "statement.Statement.row": "it executes any statement",
+    "statement.Statement.raw_row": "it executes any statement",
     "dataranges.data_keys": "an import compares all dataranges with all objects",
     "dataranges.clear": "it deletes all dataranges",
     "keys_to_delete.has_deletions": "it looks for one that may not be forgotten",
@@ -191,7 +207,7 @@ def filled(databases: DatabasePool) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def explained(filled: str) -> Iterator[ExplainedConnection]:
-    with ExplainedConnection.to(filled) as conn:
+    with ExplainedConnection.to(filled) as conn, explained_statements():
         yield conn
 
 

@@ -59,7 +59,8 @@ def try_to_add(pool: Pool, datas3t: int, first: int, last: int) -> bool:
 
 def bounds(pool: Pool, datas3t: int) -> list[tuple[int, int]]:
     with connection(pool) as conn:
-        return dataranges.bounds(conn, datas3t)
+        statement = "SELECT first_key, last_key FROM dataranges WHERE datas3t_id = %s ORDER BY first_key"
+        return conn.execute(statement, [datas3t]).fetchall()
 
 
 @pytest.mark.parametrize(("first", "last"), [(10, 20), (5, 10), (20, 25), (12, 13), (0, 100), (10, 10), (20, MAX_KEY)])

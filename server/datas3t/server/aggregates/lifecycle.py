@@ -140,10 +140,9 @@ def _part_size(sources: Sequence[Datarange], size: int, *, planned: bool, equal_
     return size if parts.is_direct(size) else parts.part_size(size)
 
 
-def _check_and_swap(
-    resources: Resources, datas3t: Datas3t, aggregate: Aggregate, etags: Sequence[str]
-) -> Failure | None:
+def _check_and_swap(resources: Resources, aggregate: Aggregate, etags: Sequence[str]) -> Failure | None:
     """Swap in an aggregate whose objects are as they must be; return the failure if one is final."""
+    datas3t = AGGREGATES.datas3t(resources, aggregate)
     sources = current_sources(resources, aggregate)
     if sources is None:
         return sources_changed(aggregate)

@@ -32,7 +32,7 @@ class Datarange:
         return self.last_key - self.first_key + 1
 
 
-_COLUMNS: LiteralString = """
+COLUMNS: LiteralString = """
     id, first_key, last_key, data_object_key, index_object_key, size_bytes, entries_size_bytes, data_etag, index_etag
 """
 
@@ -72,7 +72,7 @@ def insert(
 # Pages compare whole rows of an index. So the planner expects more rows than a page has, whatever the statistics say,
 # and reads the index in order instead of sorting what matches. Keys are in the same order by first and by last keys.
 _PAGE: LiteralString = f"""
-    SELECT {_COLUMNS} FROM dataranges
+    SELECT {COLUMNS} FROM dataranges
      WHERE (datas3t_id, last_key) >= (%(id)s, %(lowest)s) AND datas3t_id <= %(id)s
      ORDER BY datas3t_id, last_key LIMIT %(limit)s
 """
@@ -91,7 +91,7 @@ def page(conn: Connection, datas3t_id: int, after: int, limit: int) -> list[Data
 
 
 _OVERLAPPING: LiteralString = f"""
-    SELECT {_COLUMNS} FROM dataranges
+    SELECT {COLUMNS} FROM dataranges
      WHERE (datas3t_id, first_key) >= (%(id)s, (SELECT first_key FROM dataranges
                                                  WHERE (datas3t_id, last_key) >= (%(id)s, %(lowest)s)
                                                    AND datas3t_id <= %(id)s
@@ -102,7 +102,7 @@ _OVERLAPPING: LiteralString = f"""
 
 # All of them are read, so the planner may sort them. It expects few, and so uses the index.
 _ALL_OVERLAPPING: LiteralString = f"""
-    SELECT {_COLUMNS} FROM dataranges
+    SELECT {COLUMNS} FROM dataranges
      WHERE datas3t_id = %(id)s
        AND first_key >= (SELECT first_key FROM dataranges WHERE datas3t_id = %(id)s AND last_key >= %(lowest)s
                           ORDER BY last_key LIMIT 1)
@@ -122,14 +122,6 @@ def overlapping(
         if limit is None:
             return cur.execute(_ALL_OVERLAPPING, keys).fetchall()
         return cur.execute(_OVERLAPPING, {**keys, "limit": limit}).fetchall()
-
-
-_BOUNDS: LiteralString = "SELECT first_key, last_key FROM dataranges WHERE datas3t_id = %s ORDER BY first_key"
-
-
-def bounds(conn: Connection, datas3t_id: int) -> list[tuple[int, int]]:
-    """Return the first and the last key of each datarange, in key order. Adjacent dataranges are not joined."""
-    return conn.execute(_BOUNDS, [datas3t_id]).fetchall()
 
 
 def _remove(condition: LiteralString) -> LiteralString:
@@ -196,7 +188,7 @@ _INSERT_FITTING: LiteralString = f"""
       FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[],
                   %s::text[]) AS new
         ON CONFLICT DO NOTHING
-    RETURNING {_COLUMNS}
+    RETURNING {COLUMNS}
 """
 
 
@@ -216,7 +208,7 @@ def insert_fitting(conn: Connection, datas3t_id: int, rows: Sequence[Datarange])
         return cur.execute(_INSERT_FITTING, [datas3t_id, *columns]).fetchall()
 
 
-_DELETE_BY_IDS: LiteralString = f"DELETE FROM dataranges WHERE id = ANY(%s) RETURNING {_COLUMNS}"
+_DELETE_BY_IDS: LiteralString = f"DELETE FROM dataranges WHERE id = ANY(%s) RETURNING {COLUMNS}"
 
 
 def delete_by_ids(conn: Connection, ids: Sequence[int]) -> list[Datarange]:

@@ -44,11 +44,11 @@ _DATARANGES = _objects(
     SELECT page.*
       FROM datas3ts AS d
      CROSS JOIN LATERAL (
-           SELECT string_agg(row_to_json(listed)::text, ','), count(*), max(keys.last_key)
-             FROM (SELECT * FROM dataranges
+           SELECT string_agg(object, ','), count(*)::text, max(last_key)::text
+             FROM (SELECT last_key, row_to_json(listed)::text AS object
+                     FROM dataranges CROSS JOIN LATERAL (SELECT {columns}) AS listed
                     WHERE (datas3t_id, last_key) >= (d.id, %(lowest)s) AND datas3t_id <= d.id
-                    ORDER BY datas3t_id, last_key LIMIT %(limit)s) AS keys
-            CROSS JOIN LATERAL (SELECT {columns}) AS listed) AS page
+                    ORDER BY datas3t_id, last_key LIMIT %(limit)s) AS objects) AS page
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
     """,
 )
@@ -59,5 +59,34 @@ def dataranges(conn: Connection, name: str, after: int, limit: int) -> JsonPage 
 
     They are in key order. -1 starts at the first.
     """
-    row = _DATARANGES.texts(conn, name=name, lowest=after + 1, limit=limit)
+    row = _DATARANGES.raw_row(conn, name=name, lowest=after + 1, limit=limit)
     return _page(row, limit) if row else None
+
+
+_DATAS3TS = _objects(
+    v1.Datas3t.DESCRIPTOR,
+    (
+        "d.name",
+        "b.name",
+        "datarange_count",
+        "datapoint_count",
+        "coalesce(lowest_key, 0)",
+        "coalesce(highest_key, 0)",
+        "total_bytes",
+    ),
+    """
+    SELECT string_agg(object, ','), count(*)::text, max(name)
+      FROM (SELECT d.name, row_to_json(listed)::text AS object
+              FROM datas3ts AS d JOIN s3_buckets AS b ON b.id = d.bucket_id
+             CROSS JOIN LATERAL (SELECT {columns}) AS listed
+             WHERE d.name > %(after)s AND d.bucket_id IS NOT NULL
+             ORDER BY d.name LIMIT %(limit)s) AS objects
+    """,
+)
+
+
+def datas3ts(conn: Connection, after: str, limit: int) -> JsonPage:
+    """Return up to `limit` datas3ts after the name `after`, in order of their names."""
+    row = _DATAS3TS.raw_row(conn, after=after, limit=limit)
+    assert row is not None
+    return _page(row, limit)

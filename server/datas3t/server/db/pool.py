@@ -128,16 +128,16 @@ class connection:  # noqa: N801 - used like a function
 
     If the current call is ended, such as when its client leaves, the statement that the block waits for is cancelled.
 
-    Raises DATABASE_UNAVAILABLE if the database does not respond.
+    `fields` are the fields of the messages for violated constraints, in `faults`. Raises these failures, and
+    DATABASE_UNAVAILABLE if the database does not respond.
     """
 
     # A class, because a call enters it once or more, and a generator for each of its purposes takes twice the time.
-    __slots__ = ("_call", "_conn", "_interrupt", "_lock", "_over", "_pool")
+    __slots__ = ("_call", "_conn", "_fields", "_interrupt", "_lock", "_over", "_pool")
 
-    _fields: dict[str, object] = {}  # noqa: RUF012 - never changed
-
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, **fields: object) -> None:
         self._pool = pool
+        self._fields = fields
 
     def __enter__(self) -> Connection:
         try:
@@ -194,15 +194,10 @@ class connection:  # noqa: N801 - used like a function
 class transaction(connection):  # noqa: N801
     """A context that yields a connection in a transaction, which is committed after the block.
 
-    An exception rolls it back. `fields` are the fields of the messages for violated constraints, in `faults`. Raises
-    these failures, and DATABASE_UNAVAILABLE if the database does not respond.
+    An exception rolls it back. Arguments and failures are those of `connection`.
     """
 
-    __slots__ = ("_fields",)
-
-    def __init__(self, pool: Pool, **fields: object) -> None:
-        super().__init__(pool)
-        self._fields = fields
+    __slots__ = ()
 
     def _take(self) -> None:
         started = time.monotonic()

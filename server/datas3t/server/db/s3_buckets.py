@@ -73,6 +73,15 @@ def by_ids(conn: Connection, ids: list[int]) -> list[S3Bucket]:
         return cur.execute(_BY_IDS, [ids]).fetchall()
 
 
+_WITH_VERSION: LiteralString = f"SELECT xmin::text, {_COLUMNS} FROM s3_buckets WHERE id = %s"
+
+
+def with_version(conn: Connection, bucket_id: int) -> tuple[S3Bucket, str] | None:
+    """Return a configuration, and the transaction that wrote this version of its row."""
+    row = conn.execute(_WITH_VERSION, [bucket_id]).fetchone()
+    return (S3Bucket(*row[1:]), row[0]) if row else None
+
+
 _PAGE: LiteralString = f"SELECT {_COLUMNS} FROM s3_buckets WHERE name > %s ORDER BY name LIMIT %s"
 
 

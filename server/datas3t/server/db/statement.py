@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 from psycopg.adapt import Transformer
 from psycopg.generators import execute
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
 from datas3t.server.db.pool import Connection
@@ -27,10 +27,10 @@ class Statement:
     """
 
     def __init__(self, text: LiteralString | sql.Composable) -> None:
-        as_text = text if isinstance(text, str) else text.as_string()
-        self._names = tuple(dict.fromkeys(_PARAMETER.findall(as_text)))
+        self.text = text if isinstance(text, str) else text.as_string()
+        self._names = tuple(dict.fromkeys(_PARAMETER.findall(self.text)))
         numbers = {name: f"${number}" for number, name in enumerate(self._names, 1)}
-        self._text = _PARAMETER.sub(lambda found: numbers[found[1]], as_text).encode()
+        self._numbered = _PARAMETER.sub(lambda found: numbers[found[1]], self.text).encode()
 
     def rows(self, conn: Connection, **values: Value) -> list[Row]:
         """Execute the statement, and return the rows of its result. Raises psycopg's errors, as a cursor does."""
@@ -44,16 +44,19 @@ class Statement:
         rows = self.rows(conn, **values)
         return rows[0] if rows else None
 
-    def texts(self, conn: Connection, **values: Value) -> tuple[bytes | None, ...] | None:
-        """Execute the statement, and return the first row of its result as the texts that the database has sent."""
-        result = self._execute(conn, values)
+    def raw_row(self, conn: Connection, **values: Value) -> tuple[bytes | None, ...] | None:
+        """Execute the statement, and return the first row of its result in the database's binary format, or None.
+
+        A text is then in the encoding of the database, and a bytea as it is.
+        """
+        result = self._execute(conn, values, Format.BINARY)
         return tuple(result.get_value(0, column) for column in range(result.nfields)) if result.ntuples else None
 
-    def _execute(self, conn: Connection, values: Mapping[str, Value]) -> PGresult:
+    def _execute(self, conn: Connection, values: Mapping[str, Value], form: Format = Format.TEXT) -> PGresult:
         parameters = [_as_bytes(values[name]) for name in self._names]
         result: PGresult
         with conn.lock:
-            conn.pgconn.send_query_params(self._text, parameters)
+            conn.pgconn.send_query_params(self._numbered, parameters, result_format=form)
             (result,) = conn.wait(execute(conn.pgconn))
         if result.status in _FAILED:
             raise psycopg.errors.error_from_result(result)
@@ -68,4 +71,4 @@ def _as_bytes(value: Value) -> bytes | None:
         if "\0" in value:
             raise psycopg.DataError("a text with a NUL cannot be stored")
         return value.encode()
-    return b"%d" % value if isinstance(value, int) else repr(value).encode()
+    return str(value).encode()

@@ -128,7 +128,7 @@ class Intents(Generic[Row]):
         resources: Resources,
         intent_id: int,
         etags: Sequence[str],
-        commit: Callable[[Datas3t, Row, Sequence[str]], Failure | None],
+        commit: Callable[[Row, Sequence[str]], Failure | None],
     ) -> None:
         """Complete a pending intent by `commit`; if the intent has ended, repeat its outcome.
 
@@ -143,7 +143,7 @@ class Intents(Generic[Row]):
             return
         if etags and not intent.multipart:
             raise values.invalid("upload_ids", "must be empty, because this archive goes up in one PUT, without parts")
-        failure = commit(self.datas3t(resources, intent), intent, etags)
+        failure = commit(intent, etags)
         if failure is not None and self.fail(resources, intent, failure):
             raise failure
         # Another call may have ended the intent while S3 was called: its outcome is also the outcome of this call.

@@ -118,6 +118,12 @@ class Bucket:
         """
         return self._get(key, start, stop, etag).body if start < stop else b""
 
+    def read(self, key: str, start: int, stop: int) -> tuple[bytes, ObjectInfo | None]:
+        """Return what `get` returns, and what the response says about the whole object: None if it lacks some of it."""
+        response = self._get(key, start, stop, None)
+        size = response.whole_size
+        return response.body, ObjectInfo(size, response.etag) if size is not None and response.etag else None
+
     def stream(self, key: str, start: int, stop: int, *, etag: str | None = None) -> Iterator[bytes]:
         """Yield the bytes that `get` returns, in pieces of at most 4 MiB, which are read one by one."""
         for at in range(start, stop, _PIECE_SIZE):

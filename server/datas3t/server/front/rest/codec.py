@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Collection, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -275,20 +275,42 @@ def _set_fixed(message: Message) -> None:
 def _fields(message: Message) -> dict[str, Any]:
     """Return the message's fields as JSON values, in the proto's order."""
     fields = {}
-    for field in visible(message.DESCRIPTOR):
-        value = getattr(message, field.name)
-        if field.has_presence and not message.HasField(field.name):
+    for name, is_message, is_repeated, has_presence, leave_out_empty in _shapes(message.DESCRIPTOR):
+        if has_presence and not message.HasField(name):
             continue
-        if option(field).leave_out_empty and not value:
+        value = getattr(message, name)
+        if leave_out_empty and not value:
             continue
-        fields[field.name] = _json_value(field, value)
+        if is_repeated:
+            value = [_fields(item) for item in value] if is_message else list(value)
+        elif is_message:
+            value = _fields(value)
+        fields[name] = value
     return fields
 
 
-def _json_value(field: FieldDescriptor, value: Any) -> Any:
-    if field.type == FieldDescriptor.TYPE_MESSAGE:
-        return [_fields(item) for item in value] if field.is_repeated else _fields(value)
-    return list(value) if field.is_repeated else value
+class _Shape(NamedTuple):
+    """What `_fields` needs to know of a field; looking it up in the descriptor takes longer than all the rest."""
+
+    name: str
+    is_message: bool
+    is_repeated: bool
+    has_presence: bool
+    leave_out_empty: bool
+
+
+@cache
+def _shapes(message: Descriptor) -> Sequence[_Shape]:
+    return tuple(
+        _Shape(
+            field.name,
+            field.type == FieldDescriptor.TYPE_MESSAGE,
+            field.is_repeated,
+            field.has_presence,
+            option(field).leave_out_empty,
+        )
+        for field in visible(message)
+    )
 
 
 @cache

@@ -1,13 +1,13 @@
 """Datas3tService: translates messages, and calls the functions that do the work."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any
 
 from google.api.httpbody_pb2 import HttpBody
 
 from datas3t import v1
 from datas3t.server import datas3ts
+from datas3t.server.db.listings import JsonPage
 from datas3t.server.resources import Resources
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceServicer
 
@@ -24,7 +24,24 @@ class Datas3tServicer(Datas3tServiceServicer):
 
     def ListDatas3ts(self, request: v1.ListDatas3tsRequest, _: Any) -> v1.ListDatas3tsResponse:
         rows, next_token = datas3ts.page(self._resources, request.page_size, request.page_token)
-        return v1.ListDatas3tsResponse(datas3ts=[v1.Datas3t(**asdict(row)) for row in rows], next_page_token=next_token)
+        return v1.ListDatas3tsResponse(
+            datas3ts=[
+                v1.Datas3t(
+                    datas3t_name=row.datas3t_name,
+                    bucket_name=row.bucket_name,
+                    datarange_count=row.datarange_count,
+                    total_datapoints=row.total_datapoints,
+                    lowest_datapoint=row.lowest_datapoint,
+                    highest_datapoint=row.highest_datapoint,
+                    total_bytes=row.total_bytes,
+                )
+                for row in rows
+            ],
+            next_page_token=next_token,
+        )
+
+    def ListDatas3tsAsJson(self, request: v1.ListDatas3tsRequest) -> JsonPage:
+        return datas3ts.json_page(self._resources, request.page_token)
 
     def ClearDatas3t(self, request: v1.ClearDatas3tRequest, _: Any) -> v1.ClearDatas3tResponse:
         dataranges, objects = datas3ts.clear(self._resources, request.name, purge_versions=request.purge_versions)

@@ -1,0 +1,92 @@
+"""The dataranges of a span of keys, together with what else a call needs to sign their URLs: one statement a call."""
+# ruff: noqa: S608 - the statements are joined from LiteralStrings alone
+
+from typing import LiteralString, NamedTuple
+
+from datas3t.archive.names import MAX_KEY
+from datas3t.server.db.dataranges import COLUMNS, Datarange
+from datas3t.server.db.pool import Connection
+from datas3t.server.db.statement import Statement
+
+
+class BucketVersion(NamedTuple):
+    """A bucket configuration, and the transaction that wrote its row: another one for each version of the row."""
+
+    id: int
+    xmin: str
+
+
+class Span(NamedTuple):
+    """Dataranges of a datas3t in key order, the bucket that they are in, and whether the datas3t has any at all."""
+
+    bucket: BucketVersion
+    is_empty: bool
+    rows: list[Datarange]
+
+
+# A nested loop over the one datas3t keeps the order of its dataranges. db/dataranges.py explains the conditions.
+_SPAN: LiteralString = f"""
+    SELECT b.id, b.xmin::text, d.datarange_count, found.*
+      FROM datas3ts AS d
+      JOIN s3_buckets AS b ON b.id = d.bucket_id
+      LEFT JOIN LATERAL (
+           SELECT {COLUMNS} FROM dataranges
+            WHERE (datas3t_id, first_key) >= (d.id, (SELECT first_key FROM dataranges
+                                                      WHERE (datas3t_id, last_key) >= (d.id, %(lowest)s)
+                                                        AND datas3t_id <= d.id
+                                                      ORDER BY datas3t_id, last_key LIMIT 1))
+              AND (datas3t_id, first_key) <= (d.id, %(last)s)
+            ORDER BY datas3t_id, first_key LIMIT %(limit)s) AS found ON true
+     WHERE d.name = %(name)s
+"""
+_FIND = Statement(_SPAN)
+
+
+def find(conn: Connection, name: str, first: int, last: int, *, after: int, limit: int) -> Span | None:
+    """Return up to `limit` dataranges of a datas3t with a key from `first` to `last` and a last key above `after`.
+
+    Returns None if there is no such datas3t.
+    """
+    rows = _FIND.rows(conn, name=name, lowest=min(max(first, after + 1), MAX_KEY), last=last, limit=limit)
+    if not rows:
+        return None
+    bucket_id, version, count, first_column = rows[0][:4]
+    is_nothing = first_column is None or after >= MAX_KEY
+    found = [] if is_nothing else [Datarange(*row[3:]) for row in rows]
+    return Span(BucketVersion(bucket_id, version), not count, found)
+
+
+_PAGE = Statement(f"""
+    SELECT found.*
+      FROM datas3ts AS d
+      LEFT JOIN LATERAL (
+           SELECT {COLUMNS} FROM dataranges
+            WHERE (datas3t_id, last_key) >= (d.id, %(lowest)s) AND datas3t_id <= d.id
+            ORDER BY datas3t_id, last_key LIMIT %(limit)s) AS found ON true
+     WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
+""")
+
+
+def page(conn: Connection, name: str, after: int, limit: int) -> list[Datarange] | None:
+    """Return what `dataranges.page` returns for the datas3t of this name; None if there is none."""
+    rows = _PAGE.rows(conn, name=name, lowest=min(after + 1, MAX_KEY), limit=limit)
+    if not rows:
+        return None
+    return [] if rows[0][0] is None or after >= MAX_KEY else [Datarange(*row) for row in rows]
+
+
+_BOUNDS = Statement("""
+    SELECT d.id, string_agg(int8send(first_key) || int8send(last_key), ''::bytea ORDER BY first_key)
+      FROM datas3ts AS d LEFT JOIN dataranges AS r ON r.datas3t_id = d.id
+     WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
+     GROUP BY d.id
+""")
+
+
+def bounds(conn: Connection, name: str) -> bytes | None:
+    """Return first and last key of each datarange in key order, as big-endian numbers of 8 bytes each.
+
+    Returns None if there is no such datas3t.
+    """
+    row = _BOUNDS.raw_row(conn, name=name)
+    return (row[1] or b"") if row else None

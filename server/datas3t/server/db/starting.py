@@ -1,0 +1,76 @@
+"""The start of an upload in one statement: draws a counter, and inserts the pending row unless its keys are taken."""
+# ruff: noqa: S608 - the statements are joined from LiteralStrings alone
+
+from datetime import timedelta
+from typing import NamedTuple
+
+from datas3t.server.db.datarange_uploads import COLUMNS, Upload
+from datas3t.server.db.pool import Connection
+from datas3t.server.db.spans import BucketVersion
+from datas3t.server.db.statement import Statement
+
+
+class Begun(NamedTuple):
+    """The row of an upload, and the bucket that its objects go to."""
+
+    upload: Upload
+    bucket: BucketVersion
+
+
+# The object keys are those of `names.archive_key` and `names.index_key`.
+_BEGIN = Statement(f"""
+    WITH drawn AS (
+        UPDATE datas3ts AS d SET upload_counter = upload_counter + 1
+         WHERE name = %(name)s AND bucket_id IS NOT NULL
+           AND NOT EXISTS (
+               SELECT FROM dataranges
+                WHERE datas3t_id = d.id
+                  AND first_key <= %(last)s
+                  AND first_key >= (SELECT first_key FROM dataranges
+                                     WHERE datas3t_id = d.id AND last_key >= %(first)s
+                                     ORDER BY last_key LIMIT 1))
+        RETURNING id, bucket_id, upload_counter),
+    named AS (
+        SELECT id, bucket_id,
+               %(prefix)s || lpad(upload_counter::text, greatest(12, length(upload_counter::text)), '0') AS stem
+          FROM drawn),
+    begun AS (
+        INSERT INTO datarange_uploads (datas3t_id, first_key, last_key, data_size, data_object_key, index_object_key,
+                                       part_size, multipart, expires_at)
+        SELECT id, %(first)s, %(last)s, %(data_size)s::bigint, stem || '.tar', stem || '.index',
+               %(part_size)s::bigint, %(multipart)s::boolean, now() + %(seconds)s * interval '1 second'
+          FROM named
+        RETURNING {COLUMNS})
+    SELECT b.id, b.xmin::text, begun.* FROM begun CROSS JOIN named JOIN s3_buckets AS b ON b.id = named.bucket_id
+""")
+
+
+def begin(
+    conn: Connection,
+    name: str,
+    first: int,
+    last: int,
+    *,
+    prefix: str,
+    data_size: int,
+    part_size: int,
+    multipart: bool,
+    lifetime: timedelta,
+) -> Begun | None:
+    """Insert a pending upload, which expires when `lifetime` has passed by the database's clock.
+
+    Returns None, and changes nothing, if there is no such datas3t, or if it has a datarange with one of the keys.
+    `prefix` is what the object keys begin with.
+    """
+    row = _BEGIN.row(
+        conn,
+        name=name,
+        first=first,
+        last=last,
+        prefix=prefix,
+        data_size=data_size,
+        part_size=part_size,
+        multipart=multipart,
+        seconds=lifetime.total_seconds(),
+    )
+    return Begun(Upload(*row[2:]), BucketVersion(row[0], row[1])) if row else None
