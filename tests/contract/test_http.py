@@ -13,6 +13,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.server.front.rest.body import MAX_BODY
+from datas3t.server.front.rest.connection import MAX_HEADER, MAX_HEADERS, MAX_LINE
 from datas3t.server.settings import Timeouts
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from tests.support.front import RunningFront, read_all, running_front
@@ -142,6 +143,37 @@ def test_bytes_that_are_not_http_get_a_400_in_json(front: RunningFront, sent: by
     assert head.split()[1] == b"400"
     assert json.loads(body)["details"][0]["reason"] == "MALFORMED_REQUEST"
     assert front.request("GET", "/healthz").status == 200
+
+
+def get_with(line: int = 0, header: int = 0, headers: int = 0) -> bytes:
+    """Return a request with a path and a header of these lengths, and this number of headers in all."""
+    lines = [b"Host: x", b"Connection: close", b"Long: " + b"a" * header]
+    more = [b"X-%d: a" % number for number in range(headers - len(lines))]
+    return b"\r\n".join([b"GET /healthz?" + b"a" * line + b" HTTP/1.1", *lines, *more, b"", b""])
+
+
+@pytest.mark.parametrize("head", [{"line": MAX_LINE}, {"header": MAX_HEADER}, {"headers": MAX_HEADERS}], ids=str)
+def test_the_head_of_a_request_has_limits(front: RunningFront, head: dict[str, int]) -> None:
+    ((name, limit),) = head.items()
+    fits = limit - (30 if name == "line" else 0)  # the limit is for the whole line
+    assert front.send_raw(get_with(**{name: fits})).split()[1] == b"200"
+    answer, _, body = front.send_raw(get_with(**{name: limit + 1})).partition(b"\r\n\r\n")  # until it is closed
+    assert answer.split()[1] == b"400"
+    assert json.loads(body)["message"] == (
+        "the head of this request is too large; its first line may have 8190 bytes, each header 8190, and there may be"
+        " 128 headers"
+    )
+
+
+def test_a_head_that_never_ends_is_refused_at_its_limit(front: RunningFront) -> None:
+    sent, chunk = 0, b"a" * 65_536
+    with socket.create_connection(front.address, 20) as sock:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nLong: ")
+        with contextlib.suppress(ConnectionError):
+            while sent < 2**30:
+                sock.sendall(chunk)
+                sent += len(chunk)
+    assert sent < 64 * 2**20
 
 
 def test_a_body_with_invalid_chunks_is_a_400(front: RunningFront) -> None:

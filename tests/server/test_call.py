@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from datas3t.server.call import MAX_PENDING, MAX_THREADS, map_concurrently
+from datas3t.server.call import MAX_PENDING, MAX_THREADS, map_concurrently, too_long
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -48,3 +48,12 @@ def test_an_error_ends_the_iteration() -> None:
     with pytest.raises(ValueError, match="3"):
         list(map_concurrently(work, range(100_000)))
     assert len(done) <= MAX_PENDING + 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(-1, "0.001"), (0.000_1, "0.001"), (0.2, "0.2"), (0.4999, "0.5"), (1.5, "1.5"), (300, "300")]
+)
+def test_a_short_time_limit_is_not_called_zero(seconds: float, shown: str) -> None:
+    failure = too_long(seconds)
+    assert failure.message.startswith(f"the call took longer than {shown} s and was ended")
+    assert failure.metadata == {"seconds": shown}

@@ -37,6 +37,7 @@ class Ways:
     completion_seconds: float = 0.0  # before the response to CompleteMultipartUpload
     completion_deferred: bool = False  # the response is an error; S3 joins the parts when the test says so
     completion_forgets: bool = False  # StorageGRID: while a completion runs, its upload id is unknown
+    completion_refuses: bool = False  # while a completion runs, another one is InvalidPart, and parts are listed
 
 
 class StoreProxy:
@@ -145,7 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
             (ways.no_list_parts and request == "GET" and upload_id, (501, "NotImplemented")),
             (ways.no_list_uploads and request == "GET" and "uploads" in query, (501, "NotImplemented")),
             (request == "DELETE" and urlsplit(self.path).path in proxy.refused_keys, (403, "AccessDenied")),
-            (upload_id in proxy.completing, (404, "NoSuchUpload")),
+            (upload_id in proxy.completing and not ways.completion_refuses, (404, "NoSuchUpload")),
+            (upload_id in proxy.completing and request == "POST", (400, "InvalidPart")),
             (
                 ways.equal_parts_only and request == "POST" and self._has_unequal_parts(upload_id, body),
                 (400, "InvalidPart"),

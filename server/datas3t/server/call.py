@@ -173,8 +173,9 @@ def map_concurrently(function: Callable[[Item], Result], items: Iterable[Item]) 
 
 def too_long(seconds: float) -> Failure:
     """Return the failure of a call that took longer than `seconds`."""
-    message = f"the call took longer than {seconds:.0f} s and was ended; what it has done is kept, so call again"
-    return Failure(v1.ERROR_REASON_CALL_TOO_LONG, message, seconds=f"{seconds:.0f}")
+    shown = f"{seconds:.0f}" if seconds >= 10 else f"{max(seconds, 0.001):.2g}"
+    message = f"the call took longer than {shown} s and was ended; what it has done is kept, so call again"
+    return Failure(v1.ERROR_REASON_CALL_TOO_LONG, message, seconds=shown)
 
 
 def caller_left() -> Failure:

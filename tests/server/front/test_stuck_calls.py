@@ -1,6 +1,7 @@
 """Clients that send half a call, or leave: neither uses up what other calls need."""
 
 import contextlib
+import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +64,15 @@ def test_calls_without_a_message_keep_no_other_call_from_running(front: RunningF
         silent.ended.set()
 
 
-def test_a_call_whose_message_does_not_arrive_in_time_is_refused() -> None:
+def refused_calls(front: RunningFront, code: str = "INVALID_ARGUMENT") -> bool:
+    """Return whether one call of AddBucket was counted with this code, and none is running."""
+    page = front.metrics.page().decode()
+    counted = f'datas3t_calls_total{{code="{code}",method="datas3t.v1.BucketService/AddBucket",transport="grpc"}} 1.0'
+    return counted in page and 'datas3t_calls_running{transport="grpc"} 0.0' in page
+
+
+def test_a_call_whose_message_does_not_arrive_in_time_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
     silent = Silent()
     with running_front(timeouts=Timeouts(request_body=0.2)) as front, front.channel() as channel:
         raw: Any = channel.stream_unary(_ADD)
@@ -72,10 +81,15 @@ def test_a_call_whose_message_does_not_arrive_in_time_is_refused() -> None:
         silent.ended.set()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details() == "the message did not arrive in time; send it again"
+        assert "x-request-id" in {each.key for each in caught.value.trailing_metadata() or ()}
+        wait_until(lambda: refused_calls(front), what="the count")
+        assert caplog.text.count("INVALID_ARGUMENT") == 1
+        assert "Traceback" not in caplog.text
         BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"), timeout=10)
 
 
-def test_a_call_without_a_message_is_refused(front: RunningFront) -> None:
+def test_a_call_without_a_message_is_refused(front: RunningFront, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="datas3t.server.calls")
     with front.channel() as channel:
         raw: Any = channel.stream_unary(_ADD)
         with pytest.raises(grpc.RpcError) as caught:
@@ -84,6 +98,8 @@ def test_a_call_without_a_message_is_refused(front: RunningFront) -> None:
         grpc.StatusCode.INVALID_ARGUMENT,
         "the call has no message; send one",
     )
+    wait_until(lambda: refused_calls(front), what="the count")
+    assert caplog.text.count("grpc datas3t.v1.BucketService/AddBucket INVALID_ARGUMENT") == 1
 
 
 def test_calls_that_clients_left_are_not_started(front: RunningFront) -> None:

@@ -1,11 +1,12 @@
 """Have S3 join the parts of an intent, without mistaking a completed multipart upload for a lost one.
 
 Joining may take minutes, and the response may be lost. In the meantime some stores respond as if the multipart upload
-did not exist. So the request is recorded before it is sent. After that, a multipart upload that S3 does not know is a
-loss only if the object has not appeared for an hour; until then the call may be repeated.
+did not exist, or as if its parts were wrong. So the request is recorded before it is sent. After that, nothing that S3
+says about the parts is final before the object has not appeared for an hour; until then the call may be repeated.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,16 +22,15 @@ from datas3t.server.s3.bucket import Bucket, InvalidParts, UploadMissing
 
 CERTAIN_AFTER = timedelta(hours=1)  # S3 has ended a completion by then; four times what the server waits for one
 
-_WAIT = 30.0  # seconds for which a call waits for another one that joins the same parts
+WAITING = 8  # calls that wait for another one that joins the same parts; further ones are refused
+WAITING_IN_TOTAL = 64  # the same for all objects: each has a thread
+
+_WAIT = 30.0  # seconds for which a call waits
 _MAX_ETAG = 100  # characters of a client's ETag that are repeated in a message
 
 
 class PartsRefusedError(InvalidUploadError):
     """S3 does not join the parts, although all of them exist and have the right sizes and ETags."""
-
-
-class _PartsMissingError(InvalidUploadError):
-    """S3 does not know the multipart upload or a part of it, which also happens during and after the joining."""
 
 
 def join_parts(
@@ -47,26 +47,23 @@ def join_parts(
 
     Raises:
         InvalidUploadError: The parts are not as they should be, or the multipart upload is lost for certain.
+            PartsRefusedError only if no earlier request can be the reason.
         Failure: S3_UNAVAILABLE if the outcome is not known yet.
     """
-    if len(etags) != len(sizes):
-        raise InvalidUploadError(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start again")
     assert intent.s3_upload_id is not None  # the caller has checked that the multipart upload was opened
     with _one_at_a_time(intent, bucket):
         try:
             _check_parts(bucket, intent, intent.s3_upload_id, sizes, etags)
             _complete(resources, intents, bucket, intent, intent.s3_upload_id, etags)
         except UploadMissing:
-            error = _PartsMissingError("the multipart upload no longer exists in S3; start again")
-            _look_into(resources, intents, bucket, intent, error)
-        except _PartsMissingError as error:
-            _look_into(resources, intents, bucket, intent, error)
-        except InvalidParts as error:
-            if bucket.head(intent.data_object_key) is None:
-                raise PartsRefusedError(f"S3 does not join the parts: {error}; start again") from error
-        except InvalidUploadError:
-            if bucket.head(intent.data_object_key) is None:
-                raise
+            error: InvalidUploadError = InvalidUploadError("the multipart upload no longer exists in S3; start again")
+        except InvalidParts as refusal:
+            error = PartsRefusedError(f"S3 does not join the parts: {refusal}; start again")
+        except InvalidUploadError as found:
+            error = found
+        else:
+            return
+        _look_into(resources, intents, bucket, intent, error)
 
 
 def _complete(
@@ -77,9 +74,9 @@ def _complete(
         noted = intents.table.note_completion(conn, intent.id)
     try:
         bucket.complete_multipart(intent.data_object_key, s3_upload_id, etags)
-    except UploadMissing:
+    except (UploadMissing, InvalidParts):
         # This request starts nothing in S3, so only earlier ones count. Otherwise each repeated call would put off the
-        # hour after which a loss is certain.
+        # hour after which the outcome is certain.
         if noted is not None:
             with pool.connection(resources.pool) as conn:
                 intents.table.withdraw_completion(conn, intent.id, noted)
@@ -90,13 +87,15 @@ def _check_parts(
     bucket: Bucket, intent: Intent, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]
 ) -> None:
     """Check the parts that S3 lists. A store that lists none compares the ETags itself when it joins them."""
+    if len(etags) != len(sizes):
+        raise InvalidUploadError(f"the archive has {len(sizes)} parts, but {len(etags)} ETags were given; start again")
     listed = bucket.list_parts(intent.data_object_key, s3_upload_id, etags)
     if listed is None:
         return
     parts = {part.number: part for part in listed}
     for number, (size, etag) in enumerate(zip(sizes, etags, strict=True), 1):
         if (part := parts.get(number)) is None:
-            raise _PartsMissingError(f"part {number} of {len(sizes)} was never uploaded; start again")
+            raise InvalidUploadError(f"part {number} of {len(sizes)} was never uploaded; start again")
         if size not in (None, part.size):
             raise InvalidUploadError(f"part {number} has {part.size} bytes instead of {size}; start again")
         if part.etag != etag:
@@ -107,16 +106,19 @@ def _check_parts(
 def _look_into(
     resources: Resources, intents: Intents[Row], bucket: Bucket, intent: Row, error: InvalidUploadError
 ) -> None:
-    """Find out what became of parts that S3 does not have: return if they were joined, raise `error` if they are lost.
+    """Find out what became of parts that S3 does not join: return if they were joined before, otherwise raise `error`.
 
-    The caller checks the size of the object, its entries and its end marker. Raise S3_UNAVAILABLE while it is unknown.
+    The caller checks the size of the object, its entries and its end marker. Raise S3_UNAVAILABLE while an earlier
+    request may still join them. If one was sent, a refusal says nothing about the store.
     """
     if bucket.head(intent.data_object_key) is not None:
         return
     with pool.connection(resources.pool) as conn:
         since = intents.table.since_completion(conn, intent.id)
-    if since is None or since > CERTAIN_AFTER:
+    if since is None:
         raise error
+    if since > CERTAIN_AFTER:
+        raise InvalidUploadError(str(error))
     raise _still_joining(bucket)
 
 
@@ -127,6 +129,7 @@ def _still_joining(bucket: Bucket) -> Failure:
 
 _turn = threading.Condition()
 _joining: set[str] = set()  # the objects; no two intents share one
+_waiting: Counter[str] = Counter()  # calls, by object
 
 
 def _wake() -> None:
@@ -136,21 +139,42 @@ def _wake() -> None:
 
 @contextmanager
 def _one_at_a_time(intent: Intent, bucket: Bucket) -> Iterator[None]:
-    """Let one call of this process at a time join the parts of an intent; the others wait, but not for minutes."""
+    """Let one call of this process at a time join the parts of an intent.
+
+    The others wait, but not for minutes, and without their slots, so that calls that need only the database can run.
+    If too many wait already, S3_UNAVAILABLE is raised at once.
+    """
     key = f"{bucket.location.endpoint}/{bucket.location.bucket}/{intent.data_object_key}"
-    call = current()
-
-    def is_free() -> bool:
-        call.raise_if_ended()
-        return key not in _joining
-
-    with call.interruptible(_wake), _turn:
-        if not _turn.wait_for(is_free, _WAIT):
-            raise _still_joining(bucket)
+    with _turn:
+        if key in _joining:
+            _wait(key, bucket)
         _joining.add(key)
     try:
         yield
     finally:
         with _turn:
             _joining.remove(key)
-        _wake()
+            _turn.notify_all()
+
+
+def _wait(key: str, bucket: Bucket) -> None:
+    """Wait until no call joins the parts of the object; called with `_turn` locked."""
+    if _waiting[key] >= WAITING or _waiting.total() >= WAITING_IN_TOTAL:
+        raise _still_joining(bucket)
+    call = current()
+
+    def is_free() -> bool:
+        call.raise_if_ended()
+        return key not in _joining
+
+    _waiting[key] += 1
+    call.release_slot()
+    try:
+        with call.interruptible(_wake):
+            if not _turn.wait_for(is_free, _WAIT):
+                raise _still_joining(bucket)
+    finally:
+        call.take_slot()
+        _waiting[key] -= 1
+        if not _waiting[key]:
+            del _waiting[key]

@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler
 
 from datas3t import v1
@@ -13,12 +14,21 @@ from datas3t.server.front.calls.observing import Caller
 from datas3t.server.front.rest.responses import error_response, to_aiohttp
 from datas3t.server.settings import Timeouts
 
+MAX_LINE = 8190  # bytes of a request's first line
+MAX_HEADER = 8190  # bytes of one header
+MAX_HEADERS = 128
+
 _NOT_HTTP = "the server cannot read this request; send gRPC or HTTP/1.1, both without TLS"
+_HEAD_TOO_LARGE = (
+    f"the head of this request is too large; its first line may have {MAX_LINE} bytes, each header {MAX_HEADER}, and"
+    f" there may be {MAX_HEADERS} headers"
+)
+_TOO_MANY_HEADERS = "Too many headers received"  # aiohttp's text; it has no exception of its own for this
 _log = logging.getLogger(__name__)
 
 
 class Connection(RequestHandler):
-    """Sends errors as JSON, logs nothing that was received, and limits how long a request's head may take.
+    """Sends errors as JSON, logs nothing that was received, and limits the size and the time of a request's head.
 
     aiohttp has a time limit for idle connections only, so half a head would hold a connection open for ever.
     """
@@ -31,6 +41,9 @@ class Connection(RequestHandler):
             loop=asyncio.get_running_loop(),
             lingering_time=0,  # `body.discard` does that, with a limit
             auto_decompress=False,  # a small body could become a huge one
+            max_line_size=MAX_LINE,
+            max_field_size=MAX_HEADER,
+            max_headers=MAX_HEADERS,
             access_log=None,  # type: ignore[arg-type] # as in aiohttp's own runners
         )
         self._head_timeout = timeouts.request_head
@@ -64,7 +77,9 @@ class Connection(RequestHandler):
             raise ConnectionResetError  # the client has left, or has already received a part of the response
         if status == 400:
             _log.debug("a connection sent bytes that are not HTTP")
-            error = failure_status(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NOT_HTTP))
+            is_too_large = isinstance(exc, LineTooLong) or getattr(exc, "message", "") == _TOO_MANY_HEADERS
+            why = _HEAD_TOO_LARGE if is_too_large else _NOT_HTTP
+            error = failure_status(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, why))
         else:
             error = unexpected_status(exc or RuntimeError("aiohttp gave no cause"), "HTTP")
         return to_aiohttp(error_response(error), Caller.of(lambda _: None).headers(), close=True)

@@ -1,19 +1,24 @@
 """The gRPC interceptor: request id, log, metrics and error status for every call of the contract."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any
 
+import grpc.aio
 from grpc_interceptor.server import AsyncServerInterceptor
 
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls.failures import CallFailed, failure_status
+from datas3t.server.front.calls.failures import CallFailed
 from datas3t.server.front.calls.observing import Caller, observed
-from datas3t.server.front.rpc.messages import abort, receive
+from datas3t.server.front.rpc.messages import abort, late_message, receive
 from datas3t.server.metrics import Metrics
 
 _CONTRACT_PREFIX = "/datas3t.v1."
 
 Method = Callable[[Any, Any], Awaitable[Any]]
+Headers = tuple[tuple[str, str], ...]
 
 
 class CallInterceptor(AsyncServerInterceptor):
@@ -40,11 +45,23 @@ class CallInterceptor(AsyncServerInterceptor):
         caller = Caller.of(dict(context.invocation_metadata() or ()).get)
         headers = tuple(caller.headers().items())
         context.set_trailing_metadata(headers)
+        call = partial(observed, self._metrics, method_name.removeprefix("/"), "grpc", caller)
         try:
-            request = await receive(context, self._request_seconds)
-            with observed(self._metrics, method_name.removeprefix("/"), "grpc", caller):
+            request = await self._receive(context, headers, call)
+            with call():
                 return await method(request, context)
-        except Failure as failure:
-            await abort(context, failure_status(failure), *headers)
         except CallFailed as error:
             await abort(context, error.status, *headers)
+
+    async def _receive(self, context: Any, headers: Headers, call: Callable[[], AbstractContextManager[None]]) -> bytes:
+        """Return the message of a call. A call without one is counted and logged here, as all others are by `call`."""
+        try:
+            return await receive(context, self._request_seconds, *headers)
+        except grpc.aio.AbortError:
+            with suppress(CallFailed), call():
+                raise late_message() from None
+            raise
+        except (Failure, asyncio.CancelledError) as error:
+            with call():
+                raise error from None
+            raise AssertionError from None  # never reached: `call` suppresses no exception
