@@ -272,7 +272,7 @@ def test_the_spellings_of_the_earlier_system_work(run_with_photos: Run, tmp_path
         (("datarange", "optimize", "--datas3t", "photos", "--dry-run", "--min-score", "0"), "photos: would merge 2"),
         (("datarange", "aggregate", *whole), "photos: datapoints 1 to 6"),
         (("import", "--bucket", "local", "--json"), '"imported_count": 0'),
-        (("clear", "--name", "photos", "--force"), "Removed 1 dataranges of photos"),
+        (("clear", "--name", "photos", "--force"), "Removed 1 datarange of photos"),
         (("delete", "--name", "photos", "--force"), "Removed datas3t photos."),
     ]:
         done = run_with_photos(*arguments)

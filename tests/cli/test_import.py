@@ -28,7 +28,7 @@ def test_archives_in_the_bucket_are_added_and_skipped_objects_are_printed(
     assert (done.returncode, done.stdout) == (0, "photos\n")
     skipped, summary = done.stderr.splitlines()
     assert skipped.startswith(f"Skipped {_NOT_AN_ARCHIVE}: it cannot be read as an archive: ")
-    assert summary == "Imported 1 datas3ts; skipped 1 objects."
+    assert summary == "Imported 1 datas3t; skipped 1 object."
     listed = run("cat-range", "photos", "1", "2", "--server-url", url)
     assert listed.stdout == "onetwo"
 

@@ -1,6 +1,11 @@
 """Secrets do not appear in logs, errors, reprs or URLs. docs/secrets.md lists every place and its test."""
 
+import dataclasses
+import importlib
 import logging
+import pkgutil
+import re
+from types import ModuleType
 from typing import Any
 
 import grpc
@@ -8,6 +13,10 @@ import pytest
 from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, MethodDescriptor
 
+import datas3t.client
+import datas3t.embedded
+import datas3t.server
+import datas3t.transport
 from datas3t.embedded.data_dir import Secrets
 from datas3t.embedded.stack import S3
 from datas3t.server.db import pool
@@ -33,6 +42,33 @@ PRESIGNED_PATH = "/bucket/key.tar?X-Amz-Credential=hush&X-Amz-Signature=hush"
 )
 def test_the_repr_of_an_object_does_not_show_its_secrets(holder: object) -> None:
     assert "hush" not in repr(holder)
+
+
+_URL = re.compile(r"(^|_)urls?$")
+_NO_SECRETS = {"datas3t.client._calls.connection.Address.url"}  # the address of a server
+
+
+def shown_urls(record: Any) -> list[str]:
+    """Return the fields of a record that hold URLs, by their names, and that its repr shows."""
+    if dataclasses.is_dataclass(record):
+        return [each.name for each in dataclasses.fields(record) if each.repr and _URL.search(each.name)]
+    names = [name for name in getattr(record, "_fields", ()) if _URL.search(name)]
+    filled = {name: [each == name and "hush" for each in record._fields] for name in names}
+    return [name for name in names if "hush" in repr(record._make(filled[name]))]
+
+
+@pytest.mark.parametrize("package", [datas3t.server, datas3t.client, datas3t.transport, datas3t.embedded], ids=str)
+def test_no_repr_of_a_record_shows_a_url(package: ModuleType) -> None:
+    shown, seen = set(), 0
+    for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if info.name.endswith(".launcher"):  # a program, which does its work when it is imported
+            continue
+        module = importlib.import_module(info.name)
+        records = [each for each in vars(module).values() if isinstance(each, type) and each.__module__ == info.name]
+        shown |= {f"{info.name}.{record.__name__}.{name}" for record in records for name in shown_urls(record)}
+        seen += sum(dataclasses.is_dataclass(record) for record in records)
+    assert seen
+    assert shown <= _NO_SECRETS
 
 
 @pytest.mark.parametrize(

@@ -145,8 +145,10 @@ def _optimize_one(
 
 def _description(name: str, proposal: "ProposedAggregate", verb: str) -> str:
     return (
-        f"{name}: {verb} {proposal.dataranges} dataranges, datapoints {proposal.first} to {proposal.last}, into one of "
-        f"{output.size(proposal.size)}: moves {output.size(proposal.moved)}, saves {proposal.objects_saved} objects, "
+        f"{name}: {verb} {output.counted(proposal.dataranges, 'datarange')}, "
+        f"datapoints {proposal.first} to {proposal.last}, into one of "
+        f"{output.size(proposal.size)}: moves {output.size(proposal.moved)}, "
+        f"saves {output.counted(proposal.objects_saved, 'object')}, "
         f"score {proposal.score:.1f}"
     )
 

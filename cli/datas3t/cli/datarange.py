@@ -174,7 +174,7 @@ def delete(datas3t: str, first: int, last: int, force: bool, purge_versions: boo
     ):
         with options.client() as client:
             deleted = client.delete_dataranges(datas3t, first, last, purge_versions=purge_versions)
-        output.result(f"Removed {len(deleted)} datarange{'s' if len(deleted) != 1 else ''} of {datas3t}.")
+        output.result(f"Removed {output.counted(len(deleted), 'datarange')} of {datas3t}.")
 
 
 @click.command("cat-range")

@@ -113,7 +113,10 @@ def import_(bucket: str, as_json: bool) -> None:
         output.result(name)
     for each in imported.skipped:
         output.note(f"Skipped {each.object_key}: {each.reason}")
-    output.note(f"Imported {len(imported.datas3ts)} datas3ts; skipped {len(imported.skipped)} objects.")
+    output.note(
+        f"Imported {output.counted(len(imported.datas3ts), 'datas3t')}; "
+        f"skipped {output.counted(len(imported.skipped), 'object')}."
+    )
 
 
 @datas3t.command()
@@ -130,7 +133,10 @@ def clear(name: str, force: bool, purge_versions: bool) -> None:
     if output.confirmed(f"Remove all datapoints of {name}?", force=force, purge_versions=purge_versions):
         with options.client() as client:
             cleared = client.clear_datas3t(name, purge_versions=purge_versions)
-        output.result(f"Removed {cleared.dataranges} dataranges of {name}; deleting {cleared.objects} objects.")
+        output.result(
+            f"Removed {output.counted(cleared.dataranges, 'datarange')} of {name}; "
+            f"deleting {output.counted(cleared.objects, 'object')}."
+        )
 
 
 @datas3t.command()

@@ -79,6 +79,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[object]], nothing: st
         click.echo("  ".join(padded).rstrip())
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number of things as text for people, such as "1 object" or "2 objects"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def size(count: int) -> str:
     """Return a number of bytes as text for people, such as "9.8 KB". Units are powers of 1024."""
     value = float(count)

@@ -27,7 +27,8 @@ class Client:
     """A client of the datas3t server at one address.
 
     Nothing is sent before the first call. A client may be used from many threads at once and after a fork, and can be
-    pickled: another process opens its own connections. Idempotent calls are retried during short server outages.
+    pickled: another process opens its own connections. Idempotent calls are retried for two minutes while a server that
+    has responded before is away, as during a restart, and for two seconds if none has.
 
     Every error is a `Datas3tError`. Besides those that a method names, each may raise Unavailable and DeadlineExceeded.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import pycurl
 
@@ -165,7 +166,10 @@ class Transfer(ABC):
         self, cause: str, meaning: Meaning, status: int = 0, code: str = "", retry_after: float = 0.0
     ) -> TransferError:
         message = f"{self.request.method} {without_query(self._url)}: {cause}"
-        return TransferError(message, status, code, meaning, retry_after, cause)
+        failed = TransferError(message, status, code, meaning, retry_after, cause)
+        if self.request.method == "GET":
+            failed.path = unquote(urlsplit(self._url).path)
+        return failed
 
 
 def new_handle(options: Options, refused_addresses: list[str]) -> pycurl.Curl:

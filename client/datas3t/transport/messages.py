@@ -127,6 +127,7 @@ class TransferError(Exception):
         cause: The message without method, host and path.
         body: The body of the response, as far as it was read.
         headers: The headers of the response, by lower-case name.
+        path: The path of the URL of a GET, without quotes; "" if the request had another method.
     """
 
     def __init__(
@@ -149,6 +150,7 @@ class TransferError(Exception):
         self.cause = cause or message
         self.body = body
         self.headers = headers or {}
+        self.path = ""
 
     def __str__(self) -> str:
         return self.message

@@ -26,8 +26,8 @@ class Presigned:
     """A datarange with a GET URL for any range of its archive, and one for its index."""
 
     datarange: Datarange
-    data_url: str
-    index_url: str
+    data_url: str = field(repr=False)
+    index_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Downloads: a span of keys becomes a byte range with a URL for each datarange."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from datas3t import v1
@@ -22,7 +22,7 @@ _MAX_ATTEMPTS = 5  # at a page, if dataranges are deleted while their indices ar
 class Segment:
     """Bytes `start` up to `stop` of an archive with this ETag."""
 
-    url: str
+    url: str = field(repr=False)
     start: int
     stop: int
     etag: str

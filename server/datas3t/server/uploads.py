@@ -1,7 +1,7 @@
 """Uploads: a pending row and URLs for the client, then the checks of completion and one transaction that commits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
@@ -29,9 +29,9 @@ class Started:
 
     upload: Upload
     expires_at: datetime
-    data_put_url: str
-    part_urls: list[str]
-    index_put_url: str
+    data_put_url: str = field(repr=False)
+    part_urls: list[str] = field(repr=False)
+    index_put_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Signed:
     """URLs of a pending upload, those of parts with their numbers, and the parts that S3 has received."""
 
     upload: Upload
-    part_urls: list[tuple[int, str]]
+    part_urls: list[tuple[int, str]] = field(repr=False)
     uploaded: list[PartInfo]
-    data_put_url: str
-    index_put_url: str
+    data_put_url: str = field(repr=False)
+    index_put_url: str = field(repr=False)
     expires_at: datetime
 
 

@@ -9,17 +9,23 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 
-from datas3t.client import Client, FailedPrecondition, NotFound, Unavailable
+from datas3t.client import Client, Datarange, FailedPrecondition, Interrupted, NotFound, Unavailable
+from datas3t.client._calls import dataranges, rpc
 from tests.client.archives import sample
 from tests.client.sites import Site
+from tests.support.stack import wait_until
 
 
 class LosesResponses(grpc.GenericRpcHandler):
-    """A proxy of calls with one response. Of a method in `losing`, it loses the next response, or with `always` all."""
+    """A proxy of calls with one response. Of a method in `losing`, it loses the next response, or with `always` all.
+
+    Responses to the first `passing` calls are never lost.
+    """
 
     def __init__(self, target: str) -> None:
         self.losing: set[str] = set()
         self.always = False
+        self.passing = 0
         self.calls: list[str] = []
         self._channel = grpc.insecure_channel(target)
 
@@ -35,7 +41,7 @@ class LosesResponses(grpc.GenericRpcHandler):
                 status = rpc_status.from_call(error)  # type: ignore[arg-type]
                 assert status is not None
                 context.abort_with_status(rpc_status.to_status(status))
-            if name in self.losing:
+            if name in self.losing and self.calls.count(name) > self.passing:
                 if not self.always:
                     self.losing.remove(name)
                 context.abort(grpc.StatusCode.UNAVAILABLE, "the connection was lost")
@@ -88,7 +94,7 @@ def test_a_bucket_is_deleted_if_only_the_response_was_lost(
 
 
 def test_what_never_was_is_not_found_and_other_failures_of_a_retry_are_raised(
-    proxy: tuple[Client, LosesResponses], site: Site, tmp_path: Path
+    proxy: tuple[Client, LosesResponses], site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxied, handler = proxy
     for call in (proxied.delete_datas3t, proxied.delete_bucket):
@@ -98,5 +104,66 @@ def test_what_never_was_is_not_found_and_other_failures_of_a_retry_are_raised(
     with pytest.raises(FailedPrecondition):
         proxied.delete_datas3t(site.name)
     handler.losing, handler.always = {"ListBuckets"}, True
+    monkeypatch.setattr(rpc, "PATIENCE", 0.5)
     with pytest.raises(Unavailable):
         proxied.list_buckets()
+
+
+def test_a_server_that_has_responded_is_waited_for_and_one_that_has_not_is_not(
+    proxy: tuple[Client, LosesResponses], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "_ATTEMPTS", 2)
+    proxied, handler = proxy
+    handler.losing, handler.always = {"ListBuckets", "ListDatas3ts"}, True
+    with pytest.raises(Unavailable):
+        proxied.list_buckets()
+    assert handler.calls.count("ListBuckets") == 2
+    handler.losing.remove("ListBuckets")
+    proxied.list_buckets()
+
+    def restart() -> None:
+        wait_until(lambda: handler.calls.count("ListDatas3ts") == 4, what="more attempts than at the start")
+        handler.losing.clear()
+
+    with ThreadPoolExecutor(1) as pool:
+        restarted = pool.submit(restart)
+        proxied.list_datas3ts()
+        restarted.result()
+
+
+def test_a_deletion_that_fails_names_what_was_deleted(
+    proxy: tuple[Client, LosesResponses], site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rpc, "PATIENCE", 0.0)
+    monkeypatch.setattr(rpc, "_ATTEMPTS", 1)
+    proxied, handler = proxy
+    for first in (1, 3, 5):
+        site.upload(sample(tmp_path / f"{first}.tar", first, 10, 10))
+    handler.losing, handler.always, handler.passing = {"DeleteDatarange"}, True, 1
+    with pytest.raises(Unavailable, match="deleted before that: 1 of 3 dataranges, datapoints 1 to 2") as caught:
+        proxied.delete_dataranges(site.name, 1, 6)
+    assert {name: caught.value.metadata[name] for name in ("deleted", "deleted_first", "deleted_last")} == {
+        "deleted": "1",
+        "deleted_first": "1",
+        "deleted_last": "2",
+    }
+    with pytest.raises(Unavailable, match="nothing was deleted before that"):
+        proxied.delete_dataranges(site.name, 5, 6)
+
+
+def test_a_deletion_that_is_interrupted_names_what_was_deleted(
+    client: Client, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for first in (1, 3, 5):
+        site.upload(sample(tmp_path / f"{first}.tar", first, 10, 10))
+    delete_one, left = dataranges._delete_one, [1, 3]
+
+    def delete_two(connection: Any, name: str, each: Datarange, purge: bool) -> None:
+        if each.first not in left:
+            raise KeyboardInterrupt
+        delete_one(connection, name, each, purge)
+
+    monkeypatch.setattr(dataranges, "_delete_one", delete_two)
+    with pytest.raises(Interrupted, match=r"deleted before that: 2 of 3 dataranges, datapoints 1 to 4; run it again"):
+        client.delete_dataranges(site.name, 1, 6)
+    assert [each.first for each in client.list_dataranges(site.name)] == [5]

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import re
 import tarfile
 from pathlib import Path
 
@@ -209,8 +210,10 @@ def test_an_overwritten_source_raises_object_changed(site: Site, tmp_path: Path)
     first, _ = upload_all(site, tmp_path, [10], [20])
     key = site.client.list_dataranges(site.name)[0].object_key
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"\0" * len(first.data))
-    with pytest.raises(ObjectChanged):
+    with pytest.raises(ObjectChanged, match=re.escape(f"the object {key} is missing or was changed")) as caught:
         site.client.aggregate(site.name, 1, 2)
+    assert "restore it, or delete its datarange and upload it again" in str(caught.value)
+    assert (caught.value.reason, caught.value.metadata["object_key"]) == ("OBJECT_CHANGED", key)
     wait_until(lambda: not site.multiparts())
     assert len(site.objects()) == 4
 
@@ -221,8 +224,9 @@ def test_an_overwritten_source_that_s3_copies_raises_object_changed(site: Site, 
     other = bytearray(first.data)
     other[1 * MIB] ^= 1
     site.s3.put_object(Bucket=site.bucket, Key=key, Body=bytes(other))
-    with pytest.raises(ObjectChanged):
+    with pytest.raises(ObjectChanged, match=re.escape(f"the object {key} is missing or was changed")) as caught:
         site.client.aggregate(site.name, 1, 2)
+    assert caught.value.reason == "OBJECT_CHANGED"
 
 
 def test_memory_does_not_grow_with_the_number_of_parts(site: Site, tmp_path: Path) -> None:

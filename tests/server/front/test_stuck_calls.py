@@ -82,7 +82,7 @@ def test_a_call_whose_message_does_not_arrive_in_time_is_refused(caplog: pytest.
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details() == "the message did not arrive in time; send it again"
         assert "x-request-id" in {each.key for each in caught.value.trailing_metadata() or ()}
-        wait_until(lambda: refused_calls(front), what="the count")
+        wait_until(lambda: refused_calls(front) and "INVALID_ARGUMENT" in caplog.text, what="count and line")
         assert caplog.text.count("INVALID_ARGUMENT") == 1
         assert "Traceback" not in caplog.text
         BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"), timeout=10)
@@ -98,7 +98,7 @@ def test_a_call_without_a_message_is_refused(front: RunningFront, caplog: pytest
         grpc.StatusCode.INVALID_ARGUMENT,
         "the call has no message; send one",
     )
-    wait_until(lambda: refused_calls(front), what="the count")
+    wait_until(lambda: refused_calls(front) and "INVALID_ARGUMENT" in caplog.text, what="count and line")
     assert caplog.text.count("grpc datas3t.v1.BucketService/AddBucket INVALID_ARGUMENT") == 1
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from datas3t import v1
+from datas3t.client._calls.arguments import check_secret, check_text
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.rpc import pages
 
@@ -39,6 +40,8 @@ def add(
     public_endpoint: str | None,
 ) -> None:
     """Add a bucket configuration; see `Client.add_bucket`."""
+    check_text(name=name, endpoint=endpoint, bucket=bucket, region=region, public_endpoint=public_endpoint)
+    check_secret(access_key=access_key, secret_key=secret_key)
     request = v1.AddBucketRequest(
         name=name,
         endpoint=endpoint,
@@ -63,9 +66,12 @@ def list_all(connection: Connection) -> list[Bucket]:
 
 def update(connection: Connection, name: str, access_key: str, secret_key: str) -> None:
     """Replace the credentials of a bucket configuration; see `Client.update_bucket`."""
+    check_text(name=name)
+    check_secret(access_key=access_key, secret_key=secret_key)
     connection.bucket.UpdateBucket(v1.UpdateBucketRequest(name=name, access_key=access_key, secret_key=secret_key))
 
 
 def delete(connection: Connection, name: str) -> None:
     """Delete a bucket configuration; see `Client.delete_bucket`."""
+    check_text(name=name)
     connection.bucket.DeleteBucket(v1.DeleteBucketRequest(name=name))

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
+from datas3t.client._calls.arguments import check_text
 from datas3t.client._calls.rpc import CallInterceptor
 from datas3t.client._calls.uninterrupted import uninterrupted
 from datas3t.client.errors import FileError, InvalidArgument
@@ -61,6 +62,7 @@ def resolve_address(url: str | None = None) -> Address:
     """
     if url == "":
         raise InvalidArgument(f"the server URL is empty; give one, such as {_DEFAULT_URL}, or None")
+    check_text(url=url, DATAS3T_SERVER_URL=os.environ.get("DATAS3T_SERVER_URL"))
     url = (url or os.environ.get("DATAS3T_SERVER_URL") or _DEFAULT_URL).rstrip("/")
     try:
         parts = urlsplit(url)

@@ -1,13 +1,15 @@
 """Calls for dataranges: list, delete, and presign downloads."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from datas3t import v1
 from datas3t.archive import names
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._calls.rpc import pages
-from datas3t.client.errors import Aborted, InvalidArgument, NotFound
+from datas3t.client.errors import Aborted, Datas3tError, Interrupted, InvalidArgument, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,7 @@ class Segment:
         etag: The archive's ETag, without quotes.
     """
 
-    url: str
+    url: str = field(repr=False)
     start: int
     stop: int
     etag: str
@@ -69,24 +71,51 @@ def delete(connection: Connection, name: str, first: int, last: int, purge_versi
     check_range(first, last)
     chosen = _within(connection, name, first, last)
     _check_ends(name, chosen, first, last)
-    for datarange in chosen:
-        request = v1.DeleteDatarangeRequest(
-            datas3t_name=name,
-            first_datapoint_key=datarange.first,
-            last_datapoint_key=datarange.last,
-            purge_versions=purge_versions,
-        )
-        try:
-            connection.datarange.DeleteDatarange(request)
-        except NotFound as error:
-            if error.reason != "DATARANGE_NOT_FOUND":
-                raise
-            # Either this is a retry of a call that succeeded, or the datarange was merged with others since.
-            if _within(connection, name, datarange.first, datarange.last):
-                raise Aborted(
-                    f"dataranges within {first} to {last} of {name!r} were replaced concurrently; list them again"
-                ) from None
+    deleted: list[Datarange] = []
+    with _deleted_named(name, chosen, deleted):
+        for datarange in chosen:
+            _delete_one(connection, name, datarange, purge_versions)
+            deleted.append(datarange)
     return chosen
+
+
+def _delete_one(connection: Connection, name: str, datarange: Datarange, purge_versions: bool) -> None:
+    """Delete one datarange. Raise Aborted if it was merged with others since."""
+    request = v1.DeleteDatarangeRequest(
+        datas3t_name=name,
+        first_datapoint_key=datarange.first,
+        last_datapoint_key=datarange.last,
+        purge_versions=purge_versions,
+    )
+    try:
+        connection.datarange.DeleteDatarange(request)
+    except NotFound as error:
+        if error.reason != "DATARANGE_NOT_FOUND":
+            raise
+        # Either this is a retry of a call that succeeded, or the datarange was merged with others since.
+        if _within(connection, name, datarange.first, datarange.last):
+            raise Aborted(
+                f"the datarange {datarange.first} to {datarange.last} of {name!r} was replaced concurrently; "
+                "list the dataranges again"
+            ) from None
+
+
+@contextmanager
+def _deleted_named(name: str, chosen: Sequence[Datarange], deleted: Sequence[Datarange]) -> Iterator[None]:
+    """Add to what ends the block which of the chosen dataranges it has deleted, if that is not all of them."""
+    try:
+        yield
+    except (Datas3tError, KeyboardInterrupt) as error:
+        done = "nothing was deleted before that"
+        about = {"deleted": str(len(deleted))}
+        if deleted:
+            first, last = deleted[0].first, deleted[-1].last
+            done = f"deleted before that: {len(deleted)} of {len(chosen)} dataranges, datapoints {first} to {last}"
+            about |= {"deleted_first": str(first), "deleted_last": str(last)}
+        if isinstance(error, KeyboardInterrupt):
+            message = f"the deletion in {name!r} was interrupted; {done}; run it again for the rest"
+            raise Interrupted(message) from None
+        raise type(error)(f"{error}; {done}", reason=error.reason, metadata=error.metadata | about) from None
 
 
 def _within(connection: Connection, name: str, first: int, last: int) -> list[Datarange]:

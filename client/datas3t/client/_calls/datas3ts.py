@@ -6,6 +6,7 @@ from pyroaring import BitMap64
 
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY
+from datas3t.client._calls.arguments import check_text
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.rpc import pages
 from datas3t.client.errors import InvalidArgument
@@ -49,6 +50,7 @@ class Cleared:
 
 def add(connection: Connection, name: str, bucket: str) -> None:
     """Add a datas3t; see `Client.add_datas3t`."""
+    check_text(name=name, bucket=bucket)
     connection.datas3t.AddDatas3t(v1.AddDatas3tRequest(name=name, bucket=bucket))
 
 
@@ -66,11 +68,13 @@ def clear(connection: Connection, name: str, purge_versions: bool) -> Cleared:
 
 def delete(connection: Connection, name: str, purge_versions: bool) -> None:
     """Delete an empty datas3t; see `Client.delete_datas3t`."""
+    check_text(name=name)
     connection.datas3t.DeleteDatas3t(v1.DeleteDatas3tRequest(name=name, purge_versions=purge_versions))
 
 
 def bitmap(connection: Connection, name: str) -> BitMap64:
     """Return the keys that exist in a datas3t; see `Client.datapoints_bitmap`."""
+    check_text(name=name)
     stream = connection.datas3t.GetDatapointsBitmap(v1.GetDatapointsBitmapRequest(datas3t_name=name))
     return BitMap64.deserialize(b"".join(chunk.data for chunk in stream))
 

@@ -86,8 +86,21 @@ def from_transfer_error(error: TransferError) -> Datas3tError:
     """Return the exception for a failed transfer: ObjectChanged, TransferRefused or TransferFailed."""
     metadata = {"status": str(error.status), "s3_code": error.code}
     if error.changed or error.gone:
-        return ObjectChanged(str(error), metadata=metadata)
+        return _object_changed(error, metadata)
     return (TransferRefused if error.final else TransferFailed)(str(error), metadata=metadata)
+
+
+def _object_changed(error: TransferError, metadata: dict[str, str]) -> ObjectChanged:
+    """Return the exception for an object that is not the one that was committed, in the words of the server."""
+    _, _, object_key = error.path.removeprefix("/").partition("/")  # the first part is the bucket
+    if not object_key:
+        return ObjectChanged(str(error), metadata=metadata)
+    return ObjectChanged(
+        f"the object {object_key} is missing or was changed ({error.cause}); "
+        "restore it, or delete its datarange and upload it again",
+        reason="OBJECT_CHANGED",
+        metadata={**metadata, "object_key": object_key},
+    )
 
 
 @contextmanager

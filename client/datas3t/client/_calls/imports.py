@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from datas3t import v1
+from datas3t.client._calls.arguments import check_text
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.rpc import retry_while_unavailable
 from datas3t.client.progress import Progress
@@ -39,6 +40,7 @@ class Imported:
 
 def run(connection: Connection, bucket: str, *, progress: Progress | None = None) -> Imported:
     """Import what the bucket holds; see `Client.import_datas3ts`."""
+    check_text(bucket=bucket)
     # An attempt that failed half-way has imported the datas3ts that it reported, so names are kept across attempts.
     # A later attempt reports all skipped objects again.
     names: set[str] = set()

@@ -3,6 +3,7 @@
 import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imported
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Protocol, TypeVar
@@ -23,7 +24,9 @@ from datas3t.client.errors import DeadlineExceeded, FailedPrecondition, NotFound
 # stamina logs each retry as a warning, which Python prints if logging is not configured. This handler prevents that.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
-_ATTEMPTS = 5  # of an idempotent call; the pauses take 2 seconds in all, enough for a server that restarts quickly
+PATIENCE = 120.0  # seconds for which a server that has responded before may be away, as when it is restarted
+_ATTEMPTS = 5  # of an idempotent call otherwise; the pauses take 2 seconds in all
+_RESTARTING = frozenset(("", "DATABASE_UNAVAILABLE", "SHUTTING_DOWN"))  # reasons of a server that comes back
 
 # Seconds. The server works on objects in S3 before it responds to these.
 _LONG_TIMEOUTS = {
@@ -62,7 +65,7 @@ def pages(fetch: Callable[[str], P]) -> Iterator[P]:
             return
 
 
-def retry_while_unavailable(call: Callable[[], T], seconds: float = 120.0) -> T:
+def retry_while_unavailable(call: Callable[[], T], seconds: float = PATIENCE) -> T:
     """Return the result of `call`, retried with back-off while the server, its database or its S3 is unavailable.
 
     Args:
@@ -99,6 +102,7 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
 
     def __init__(self, url: str, timeout: float) -> None:
         self.closed = False
+        self._has_responded = False
         self._url = url
         self._timeout = timeout
 
@@ -109,7 +113,9 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         def attempt(number: int) -> _Outcome:
             with in_flight():
                 try:
-                    return _Outcome(continuation(details, request).result())
+                    outcome = _Outcome(continuation(details, request).result())
+                    self._has_responded = True
+                    return outcome  # noqa: TRY300 - of the call
                 except (grpc.RpcError, ValueError) as error:
                     translated = self._translated(error)
                     if number > 1 and _is_deleted(details.method, translated):
@@ -119,7 +125,7 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         def uninterrupted_attempt(number: int) -> _Outcome:
             return uninterrupted(lambda: attempt(number))
 
-        return _retried(uninterrupted_attempt) if is_idempotent(details.method) else uninterrupted_attempt(1)
+        return self._retried(uninterrupted_attempt) if is_idempotent(details.method) else uninterrupted_attempt(1)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Make a call with a stream of responses, without retries: the caller may have used some of them."""
@@ -131,6 +137,25 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
                     yield response
             except (grpc.RpcError, ValueError) as error:
                 raise self._translated(error) from None
+
+    def _retried(self, call: Callable[[int], T]) -> T:
+        """Return the result of `call`, which gets the number of the attempt, from 1 on.
+
+        A server that has responded before is waited for as readers do. If none has, the address may be wrong.
+        """
+        until, number = time.monotonic() + PATIENCE, 0
+
+        def is_passing(error: Exception) -> bool:
+            if not isinstance(error, (Unavailable, DeadlineExceeded)):
+                return False
+            restarting = self._has_responded and isinstance(error, Unavailable) and error.reason in _RESTARTING
+            return number < _ATTEMPTS or (restarting and time.monotonic() < until)
+
+        for attempt in stamina.retry_context(on=is_passing, attempts=None, timeout=None, wait_jitter=0.2):
+            number = attempt.num
+            with attempt:
+                return call(number)
+        raise AssertionError  # the loop ends by returning or raising
 
     def _translated(self, error: grpc.RpcError | ValueError) -> Exception:
         """Return the exception to raise. gRPC raises ValueError for a call on a closed channel."""
@@ -162,14 +187,3 @@ def _is_deleted(method: str, error: Exception) -> bool:
     decided here, because it may also have become a part of another one.
     """
     return isinstance(error, NotFound) and error.reason == _DELETIONS.get(method.rpartition("/")[2])
-
-
-def _retried(call: Callable[[int], T]) -> T:
-    """Return the result of `call`, which gets the number of the attempt, from 1 on."""
-    retries = stamina.retry_context(
-        on=(Unavailable, DeadlineExceeded), attempts=_ATTEMPTS, timeout=None, wait_jitter=0.2
-    )
-    for attempt in retries:
-        with attempt:
-            return call(attempt.num)
-    raise AssertionError  # the loop ends by returning or raising

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 from datas3t.client._calls import dataranges, datas3ts, optimize
+from datas3t.client._calls.arguments import check_text
 from datas3t.client._calls.dataranges import Datarange, Segment
 from datas3t.client._calls.datas3ts import Cleared
 from datas3t.client._calls.optimize import ProposedAggregate
@@ -20,6 +21,7 @@ class Operations:
     """The part of the handle `Datas3t` that does not read single datapoints."""
 
     def __init__(self, session: Session, name: str) -> None:
+        check_text(name=name)
         self._session = session
         self._name = name
 

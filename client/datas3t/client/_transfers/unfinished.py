@@ -52,6 +52,9 @@ class UnfinishedDownload:
                 os.ftruncate(self.fd, 0)
                 self._chunks_path.write_text(header + "\n")
                 _allocate(self.fd, size)
+            if self._chunks_fd is not None:  # the download starts over, with another plan
+                os.close(self._chunks_fd)
+                self._chunks_fd = None
             self._chunks_fd = os.open(self._chunks_path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         return finished
 
@@ -62,9 +65,15 @@ class UnfinishedDownload:
             os.write(self._chunks_fd, f"{chunk}\n".encode())
 
     def publish(self) -> None:
-        """Rename the file to the output's name, after its last chunk."""
+        """Rename the file to the output's name, after its last chunk.
+
+        The file of the chunks goes first: after a crash nothing is left beside an output. Syncing the bytes takes
+        longest, and a crash during that does not lose the chunks.
+        """
+        with output_file.os_errors_as_file_error(self._output):
+            os.fsync(self.fd)
+            self._chunks_path.unlink(missing_ok=True)
         output_file.publish(self._output)
-        self._chunks_path.unlink(missing_ok=True)
 
     def remove(self) -> None:
         """Remove the files, so that a later run starts over."""

@@ -4,7 +4,7 @@ Sources may change while S3 is called. The swap notices it, and then changes not
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from operator import attrgetter
@@ -43,9 +43,9 @@ class Started:
     expires_at: datetime
     sources: list[Presigned]
     part_count: int
-    data_put_url: str = ""
-    part_urls: Sequence[str] = ()
-    index_put_url: str = ""
+    data_put_url: str = field(default="", repr=False)
+    part_urls: Sequence[str] = field(default=(), repr=False)
+    index_put_url: str = field(default="", repr=False)
 
 
 def start(

@@ -1,7 +1,7 @@
 """The parts of a pending aggregate and their URLs; of a planned one also the source bytes that each is made of."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from datas3t.archive.join import Part
@@ -29,7 +29,7 @@ class SignedPart:
 
     number: int
     size: int
-    url: str
+    url: str = field(repr=False)
     pieces: Sequence[tuple[Datarange, int, int]] = ()
     zeros: int = 0
     copy: CopyUrl | None = None
@@ -45,8 +45,8 @@ class Signed:
     parts: list[SignedPart]
     part_count: int
     uploaded: list[PartInfo]
-    data_put_url: str
-    index_put_url: str
+    data_put_url: str = field(repr=False)
+    index_put_url: str = field(repr=False)
     expires_at: datetime
 
 

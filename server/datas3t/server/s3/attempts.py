@@ -1,4 +1,4 @@
-"""A total time limit for each attempt of a request to S3, which also ends when the call that made it ends.
+"""Limits for each attempt of a request to S3: a total time, the size of its response, and the end of its call.
 
 botocore's time-outs are for one read from the socket: an endpoint that sends a byte every few seconds would block
 a thread for ever. One thread here watches all open attempts, and shuts down the sockets of those whose time is over.
@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -21,10 +22,11 @@ from botocore.awsrequest import (
     AWSPreparedRequest,
     AWSResponse,
 )
-from botocore.exceptions import ReadTimeoutError
+from botocore.exceptions import HTTPClientError, ReadTimeoutError
 
 from datas3t.server.call import Call, current
 from datas3t.server.s3.guard import LinkLocalGuard
+from datas3t.server.s3.markup import MAX_RESPONSE, check_markup
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -34,6 +36,16 @@ _SLOWEST = 2**20  # bytes per second; larger bodies have this much more time
 _CHECK_INTERVAL = 0.25  # seconds
 
 _current = threading.local()
+
+
+class ResponseRefusedError(Exception):
+    """The response is larger than S3's, or would take too much memory to parse."""
+
+
+def refused_response(error: BaseException) -> str:
+    """Return why the response was refused, if botocore's error was caused by a ResponseRefusedError; otherwise ""."""
+    cause = error.kwargs.get("error") if isinstance(error, HTTPClientError) else None
+    return str(cause) if isinstance(cause, ResponseRefusedError) else ""
 
 
 def limit_attempts(client: "S3Client", seconds: float) -> None:
@@ -63,6 +75,7 @@ class _LimitedSession:
         except Exception:
             attempt.finish()
             attempt.raise_if_interrupted(request.url)
+            call.raise_if_ended()
             raise
         finally:
             _current.attempt = None
@@ -183,6 +196,11 @@ class _WatchedConnection:
         self._register()
         return connected
 
+    def getresponse(self) -> Any:
+        response: Any = super().getresponse()  # type: ignore[misc]
+        response.stream = partial(_limited, response, response.stream)
+        return response
+
     def close(self) -> None:
         if self._duplicate is not None:
             self._duplicate.close()
@@ -209,6 +227,21 @@ class _Pool(AWSHTTPConnectionPool):
 
 class _TlsPool(AWSHTTPSConnectionPool):
     ConnectionCls = _TlsConnection
+
+
+def _limited(response: Any, stream: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
+    """Yield a response that botocore parses, in one piece. Raises ResponseRefusedError."""
+    body = bytearray()
+    try:
+        for piece in stream():
+            body += piece
+            if len(body) > MAX_RESPONSE:
+                raise ValueError(f"the response has more than {MAX_RESPONSE} bytes")
+        check_markup(body)
+    except ValueError as error:
+        response.close()
+        raise ResponseRefusedError(str(error)) from None
+    yield bytes(body)
 
 
 def _finish_with_body(raw: Any, attempt: _Attempt) -> None:

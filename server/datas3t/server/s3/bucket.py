@@ -3,13 +3,14 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import IO, NamedTuple
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import IO, Any
 from urllib.parse import quote
 
+from datas3t.archive.parts import MAX_PARTS
 from datas3t.server.s3.clients import Clients, Location
 from datas3t.server.s3.faults import (
     InvalidParts,
@@ -41,6 +42,7 @@ __all__ = [
 
 _MAX_CLIENTS = 256  # that are kept; each has its own connections and takes 5 ms to create
 _PIECE_SIZE = 4 << 20  # bytes of one request of a stream
+_MAX_PAGES = 100  # of a listing of parts, which has 10, or of the uploads of one key
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,11 @@ class PartInfo:
     size: int
 
 
-class CopyUrl(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CopyUrl:
     """A URL for UploadPartCopy, and the two headers that are signed with it."""
 
-    url: str
+    url: str = field(repr=False)
     copy_source: str
     copy_source_range: str
 
@@ -181,17 +184,19 @@ class Bucket:
         pages = self._client.get_paginator("list_parts")
         try:
             with translated(self.location), optional_operation():
-                for page in pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id):
+                for page in _limited(pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id)):
                     if "UploadId" not in page:  # the store took this for another operation
                         return None
                     for each in page.get("Parts", ()):
                         part = PartInfo(each["PartNumber"], bare_etag(each.get("ETag", "")), each["Size"])
                         if not part.etag:
                             return None
+                        if not (1 <= part.number <= MAX_PARTS and 0 <= part.size < 2**63):
+                            raise ValueError(f"part {part.number} of {part.size} bytes")
                         expected = part.etag in etags[part.number - 1 : part.number]
-                        other = chosen.get(part.number)
-                        if other is None or (expected, each["LastModified"]) >= other[:2]:
-                            chosen[part.number] = (expected, each["LastModified"], part)
+                        other, at = chosen.get(part.number), _with_zone(each["LastModified"])
+                        if other is None or (expected, at) >= other[:2]:
+                            chosen[part.number] = (expected, at, part)
         except UnknownOperation:
             return None
         return [chosen[number][2] for number in sorted(chosen)]
@@ -226,8 +231,8 @@ class Bucket:
         pages = self._client.get_paginator("list_multipart_uploads")
         with translated(self.location), optional_operation():
             return [
-                (each["Key"], each["UploadId"], each["Initiated"])
-                for page in pages.paginate(Bucket=self._name, Prefix=prefix)
+                (each["Key"], each["UploadId"], _with_zone(each["Initiated"]))
+                for page in _limited(pages.paginate(Bucket=self._name, Prefix=prefix))
                 for each in page.get("Uploads", ())
             ]
 
@@ -244,7 +249,7 @@ class Bucket:
             if page is None:
                 return
             for each in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                if each["Key"] == key:
+                if each.get("Key") == key and "VersionId" in each:
                     yield each["VersionId"]
 
     def delete(self, key: str, version_id: str | None = None) -> None:
@@ -309,6 +314,19 @@ class Bucket:
             if page.next_token == token:
                 raise unavailable(self.location, "its listing does not go on")
             token = page.next_token
+
+
+def _limited(pages: Iterable[Any]) -> Iterator[Any]:
+    """Yield the pages of a listing that has few, and raise ValueError if it has too many."""
+    for number, page in enumerate(pages):
+        if number == _MAX_PAGES:
+            raise ValueError(f"a listing of more than {_MAX_PAGES} pages")
+        yield page
+
+
+def _with_zone(when: datetime) -> datetime:
+    """Return a time that can be compared with others: without a time zone, it is taken for UTC."""
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 class _FileBody:

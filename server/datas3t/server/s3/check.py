@@ -7,7 +7,8 @@ from datas3t.server.errors import Failure
 from datas3t.server.s3.clients import Location
 from datas3t.server.s3.faults import unavailable
 from datas3t.server.s3.guard import LINK_LOCAL
-from datas3t.server.s3.listings import MAX_PAGE, parse_page
+from datas3t.server.s3.listings import parse_page
+from datas3t.server.s3.markup import MAX_RESPONSE
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import LINK_LOCAL_CODE, TransferError
 
@@ -34,7 +35,7 @@ def check(location: Location) -> None:
     """
     wire = Wire(location, retries=_RETRIES, seconds=_ATTEMPT_SECONDS)
     try:
-        response = wire.send("ListObjectsV2", "GET", query={"list-type": "2", "max-keys": "1"}, limit=MAX_PAGE)
+        response = wire.send("ListObjectsV2", "GET", query={"list-type": "2", "max-keys": "1"}, limit=MAX_RESPONSE)
         parse_page(response.body)
     except TransferError as error:
         raise _refused(error, location) from None

@@ -10,6 +10,7 @@ from botocore.parsers import ResponseParserError
 
 from datas3t import v1
 from datas3t.server.errors import Failure
+from datas3t.server.s3.attempts import refused_response
 from datas3t.server.s3.clients import Location
 from datas3t.server.s3.gate import GATE
 from datas3t.server.s3.guard import LINK_LOCAL, is_refusal
@@ -71,9 +72,11 @@ def translated(location: Location) -> Iterator[None]:
     except (BotoCoreError, ResponseParserError) as error:
         if is_refusal(error):
             raise _link_local(location) from None
-        raise unavailable(location, type(error).__name__) from None
+        raise unavailable(location, refused_response(error) or type(error).__name__) from None
     except KeyError as error:
         raise unavailable(location, f"its response has no {error}") from None
+    except ValueError as error:  # botocore's, for a number or a time that it cannot parse, or ours for a wrong number
+        raise unavailable(location, f"its response has a wrong value: {_line(error)}") from None
 
 
 def translate(error: ClientError, location: Location) -> Exception:

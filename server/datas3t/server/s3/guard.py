@@ -1,35 +1,47 @@
-"""Prevents boto3 from connecting to link-local addresses, also through names that resolve to one."""
+"""Connections of boto3: host names are looked up in bounded time, and link-local addresses are refused."""
 
 import contextlib
 import socket
-from typing import Any
+from typing import Any, cast
 
 from botocore.exceptions import HTTPClientError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
+from datas3t.server.s3.names import addresses_of
 from datas3t.transport import is_link_local
 
 LINK_LOCAL = "it has a link-local address, which is never allowed; correct the endpoint"
 
 
 class LinkLocalError(Exception):
-    """The host has a link-local address. If it was connected, the connection was closed before a byte was sent."""
+    """The host has no other than link-local addresses."""
 
 
 class LinkLocalGuard:
-    """A mixin for connections of urllib3 that refuses link-local addresses."""
+    """A mixin for connections of urllib3 that looks up names itself, and refuses link-local addresses.
+
+    urllib3 would look up a name without a time limit. It connects to the addresses that were found and judged here.
+    """
 
     def _new_conn(self) -> socket.socket:
         connection: Any = self
-        with contextlib.suppress(OSError):  # urllib3 raises the same error when it connects
-            addresses = socket.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
-            if addresses and all(is_link_local(str(address[0])) for *_, address in addresses):
-                raise LinkLocalError
-        connected: socket.socket = super()._new_conn()  # type: ignore[misc] # of the connection it is mixed into
-        # By now the name may resolve to other addresses.
-        if is_link_local(str(connected.getpeername()[0])):
-            connected.close()
+        host = connection._dns_host
+        try:
+            found = addresses_of(host, connection.port)
+        except OSError as error:
+            raise NameResolutionError(host, connection, error) from error  # type: ignore[arg-type] # a subclass does
+        addresses = [address for address in found if not is_link_local(address)]
+        if not addresses:
             raise LinkLocalError
-        return connected
+        try:
+            for address in addresses[:-1]:
+                connection._dns_host = address
+                with contextlib.suppress(NewConnectionError, ConnectTimeoutError):
+                    return cast(socket.socket, super()._new_conn())  # type: ignore[misc] # of what it is mixed into
+            connection._dns_host = addresses[-1]
+            return cast(socket.socket, super()._new_conn())  # type: ignore[misc]
+        finally:
+            connection._dns_host = host  # for the Host header, and for the name in the certificate
 
 
 def is_refusal(error: BaseException) -> bool:

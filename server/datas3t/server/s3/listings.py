@@ -1,18 +1,21 @@
 """Pages of a listing of objects: the XML that S3 sends for ListObjectsV2, read with limits."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from datas3t.server.s3.clients import Location
 from datas3t.server.s3.faults import transfers_translated
+from datas3t.server.s3.markup import MAX_RESPONSE, check_markup
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import bare_etag
 
-MAX_PAGE = 8 << 20  # bytes; a page of 1,000 keys of 1,024 bytes, with each byte written as %XX, has half of that
+_MAX_DIGITS = 19  # of a size; the largest object of S3 has 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ def list_page(wire: Wire, location: Location, query: Mapping[str, str]) -> Page:
     """Return a page of a listing. Raises Failure."""
     parameters = {"list-type": "2", "encoding-type": "url", **query}
     with transfers_translated(location, "ListObjectsV2"):
-        return parse_page(wire.send("ListObjectsV2", "GET", query=parameters, limit=MAX_PAGE).body)
+        return parse_page(wire.send("ListObjectsV2", "GET", query=parameters, limit=MAX_RESPONSE).body)
 
 
 def parse_page(document: bytes) -> Page:
@@ -46,9 +49,9 @@ def parse_page(document: bytes) -> Page:
 
     Raises ValueError if the response is something else.
     """
-    # A document type can define entities that expand to any size. S3 sends none, and nothing but UTF-8.
-    if b"<!DOCTYPE" in document or b"\0" in document:
+    if b"<!DOCTYPE" in document or b"\0" in document:  # S3 sends neither document types nor UTF-16
         raise ValueError("the response is not a listing")
+    check_markup(document)
     try:
         root = ElementTree.fromstring(document)  # noqa: S314 - without a document type there are no entities
     except ElementTree.ParseError:
@@ -66,10 +69,21 @@ def parse_page(document: bytes) -> Page:
 
 
 def _listed(element: Element, encoded: bool) -> Listed:
-    modified = _text(element, "LastModified")
-    when = datetime.fromisoformat(modified) if modified else datetime.fromtimestamp(0, UTC)
-    size = int(_text(element, "Size"))
-    return Listed(_name(_text(element, "Key"), encoded), size, bare_etag(_text(element, "ETag")), when)
+    key, size, etag = _name(_text(element, "Key"), encoded), _text(element, "Size"), bare_etag(_text(element, "ETag"))
+    if not (size.isascii() and size.isdigit() and len(size) < _MAX_DIGITS):
+        raise ValueError(f"its listing has {size[:40]!r} as the size of an object")
+    return Listed(key, int(size), etag, _time(_text(element, "LastModified")))
+
+
+def _time(text: str) -> datetime:
+    """Return a time as S3 sends it, in ISO 8601, or as some stores send it, in the form of HTTP dates."""
+    if not text:
+        return datetime.fromtimestamp(0, UTC)
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(ValueError):
+            when = parse(text)
+            return when if when.tzinfo else when.replace(tzinfo=UTC)
+    raise ValueError(f"its listing has {text[:40]!r} as the time of an object")
 
 
 def _name(text: str, encoded: bool) -> str:

@@ -98,11 +98,13 @@ def _source(signed: Presigned) -> v1.AggregateSource:
 
 
 def _part(part: SignedPart) -> v1.AggregatePart:
-    copy = part.copy and v1.AggregateCopy(
-        presigned_url=part.copy.url,
-        copy_source=part.copy.copy_source,
-        copy_source_range=part.copy.copy_source_range,
-    )
+    copy = None
+    if part.copy is not None:
+        copy = v1.AggregateCopy(
+            presigned_url=part.copy.url,
+            copy_source=part.copy.copy_source,
+            copy_source_range=part.copy.copy_source_range,
+        )
     return v1.AggregatePart(
         number=part.number,
         size=part.size,
