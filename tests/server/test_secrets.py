@@ -52,6 +52,8 @@ def shown_urls(record: Any) -> list[str]:
     """Return the fields of a record that hold URLs, by their names, and that its repr shows."""
     if dataclasses.is_dataclass(record):
         return [each.name for each in dataclasses.fields(record) if each.repr and _URL.search(each.name)]
+    if not issubclass(record, tuple):
+        return []
     names = [name for name in getattr(record, "_fields", ()) if _URL.search(name)]
     filled = {name: [each == name and "hush" for each in record._fields] for name in names}
     return [name for name in names if "hush" in repr(record._make(filled[name]))]
