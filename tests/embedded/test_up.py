@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import stat
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,29 @@ class Popen(subprocess.Popen):
         os.kill(os.getpid(), signal.SIGTERM)  # the child runs, and nobody has its handle yet
 subprocess.Popen = Popen
 """
+
+
+_SHORT_DRAIN = """
+from datetime import timedelta
+from datas3t.embedded import stack
+stack._DRAIN = timedelta(seconds=1)
+"""
+_HANGING = {
+    "the server": """
+import threading
+from datas3t.server.app import Server
+Server.stop = lambda server: threading.Event().wait()
+""",
+    "a thread": """
+import threading
+threading.Thread(target=threading.Event().wait).start()  # Python waits for it when it exits
+""",
+    "a service": """
+import threading
+from datas3t.embedded.seaweedfs import SeaweedFS
+SeaweedFS.stop = lambda service: threading.Event().wait()
+""",
+}
 
 
 def start(data_dir: Path, addr: str = "127.0.0.1:0", *, program: str = _UP, log: Path | None = None) -> Process:
@@ -107,6 +131,20 @@ def test_a_signal_during_a_start_ends_it_cleanly(new_data_dir: Path, service: st
     wait_until(lambda: service in names_of(new_data_dir), what=service)
     assert up.terminate() == 0, up.log
     assert not living_in(new_data_dir)
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("what", _HANGING)
+def test_a_signal_ends_everything_in_time_whatever_hangs(data_dir: Path, what: str) -> None:
+    up = start(data_dir, program=_SHORT_DRAIN + _HANGING[what] + _UP)
+    file = data_dir / "stack.json"
+    wait_until(lambda: file.exists() or not up.running, seconds=60, what="stack.json")
+    began = time.monotonic()
+    up.terminate(seconds=20)
+    assert time.monotonic() - began < 1 + 5
+    assert "Traceback" not in up.log
+    wait_until(lambda: not living_in(data_dir), what="the end of the services")
+    file.unlink(missing_ok=True)
 
 
 def names_of(data_dir: Path) -> list[str]:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from datas3t.embedded.signals import until_signalled
 from datas3t.text import escaped
 
 if TYPE_CHECKING:
+    from datas3t.server.app import Server
     from datas3t.server.settings import Address
 
 BUCKET = "datas3t"
@@ -32,6 +34,9 @@ STACK_FILE = "stack.json"
 
 _POLL_SECONDS = 0.2  # between checks that the services still run
 _DISK_EVERY = 5  # the number of these checks between two checks of the logs and the disk
+
+_DRAIN = timedelta(seconds=10)
+_STOP_SECONDS = 1.5  # after the time to drain, for the server to stop; PostgreSQL and SeaweedFS are stopped then
 
 _READY = """\
 datas3t is ready at {url}
@@ -190,10 +195,10 @@ def _serve(running: Services, address: "Address") -> None:
                 encryption_key=running.encryption_key,
                 cache_dir=running.data_dir / "cache",
                 addr=address,
-                drain=timedelta(seconds=10),
+                drain=_DRAIN,
             )
             server = Server(settings)
-            cleanup.callback(server.stop)
+            cleanup.callback(_stop, server)
             server.start()
             buckets.add(
                 server.resources,
@@ -218,6 +223,20 @@ def _serve(running: Services, address: "Address") -> None:
             if check % _DISK_EVERY == 0:
                 watch.check()
             time.sleep(_POLL_SECONDS)
+
+
+def _stop(server: "Server") -> None:
+    """Stop the server, but do not wait for it for ever.
+
+    This process ends within the time to drain and 5 seconds, whatever hangs in it or in a service. The services end
+    with it: the kernel tells them.
+    """
+    from datas3t.server.app import EXIT_SECONDS, exit_after  # noqa: PLC0415
+
+    exit_after(_DRAIN.total_seconds() + EXIT_SECONDS)
+    stopping = threading.Thread(target=server.stop, name="stop", daemon=True)
+    stopping.start()
+    stopping.join(_DRAIN.total_seconds() + _STOP_SECONDS)
 
 
 def _ports(data_dir: Path) -> tuple[int, dict[str, int]]:

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 Event = int | Exception | None  # a signal, an error of the start, or the end of the start
 _OPEN_FILES = 65_536  # a relayed gRPC connection takes two
 _METRICS_SECONDS = 1.0  # that `/metrics` waits for the database: the other metrics can do without
-_EXIT_SECONDS = 3.0  # after the time to drain, until the process ends whatever hangs
+EXIT_SECONDS = 3.0  # after the time to drain, until the process ends whatever hangs
 _LAST_EXIT_SECONDS = 1.0  # after that, until it ends even if no Python code runs any more
 _START_SECONDS = 2.0  # for a start to end that a signal interrupts
 _MIN_REAPER_SECONDS = 1.0  # for the reaper to stop, even if running calls used up the time to drain
@@ -194,7 +194,7 @@ def run(settings: Settings) -> int:  # noqa: RET503 - `_exit` does not return
     threading.Thread(target=_start, args=[server, events], name="start", daemon=True).start()
     event = events.next()
     if isinstance(event, int):  # a signal during the start
-        timer = _exit_after(_START_SECONDS)
+        timer = exit_after(_START_SECONDS)
         event = events.next()
         timer.cancel()
     elif event is None:
@@ -202,7 +202,7 @@ def run(settings: Settings) -> int:  # noqa: RET503 - `_exit` does not return
         _log.info("stopping: new calls are refused, running calls have %s to end", settings.drain)
     if isinstance(event, Exception):
         return _report(event)
-    _exit_after(settings.drain.total_seconds() + _EXIT_SECONDS)
+    exit_after(settings.drain.total_seconds() + EXIT_SECONDS)
     _exit(server.stop())
 
 
@@ -224,8 +224,8 @@ def _report(error: Exception) -> int:
     return 1
 
 
-def _exit_after(seconds: float) -> threading.Timer:
-    """End the process after `seconds`. Even a thread that never releases Python's lock cannot delay that for long."""
+def exit_after(seconds: float) -> threading.Timer:
+    """End the process in `seconds`. Even a thread that never releases Python's lock cannot delay that for long."""
     timer = threading.Timer(seconds, _exit, [False])
     timer.daemon = True
     timer.start()
