@@ -37,9 +37,10 @@ from tests.support.stack import wait_until
 _HERE = Path(__file__).resolve().parents[1]
 _ROOTS = ("gen", "client", "server", "cli")
 _FILL = """
-INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
                         entries_size_bytes, data_etag, index_etag)
-SELECT d.id, n * 2000, n * 2000 + 999, stem || '.tar', stem || '.index', 10485760, 10484736, md5(n::text), md5(stem)
+SELECT catalogue_id, n * 2000, n * 2000 + 999, stem || '.tar', stem || '.index',
+       10485760, 10484736, md5(n::text), md5(stem)
   FROM datas3ts AS d, generate_series(0, %(count)s - 1) AS n,
        LATERAL (SELECT 'datas3t/' || d.name || '/dataranges/' || lpad((n * 2000)::text, 20, '0') || '-'
                        || lpad((n * 2000 + 999)::text, 20, '0') || '-' || lpad((n + 1)::text, 12, '0') AS stem) AS s

@@ -20,9 +20,9 @@ from tests.support.stack import ServerProcess, running_server
 
 _MEMORY = Path("/dev/shm")
 _INSERT = """
-INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
                         entries_size_bytes, data_etag, index_etag)
-SELECT id, %s, %s, %s, %s, %s, %s, %s, %s FROM datas3ts WHERE name = %s
+SELECT catalogue_id, %s, %s, %s, %s, %s, %s, %s, %s FROM datas3ts WHERE name = %s
 """
 
 

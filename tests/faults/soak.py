@@ -244,6 +244,7 @@ def _check_bucket(soak: Soak) -> None:
             )
             pending = "SELECT (SELECT count(*) FROM keys_to_delete) + (SELECT count(*) FROM datarange_uploads"
             pending += " WHERE state = 'pending') + (SELECT count(*) FROM aggregate_uploads WHERE state = 'pending')"
+            pending += " + (SELECT count(*) FROM cleared_catalogues)"
             with Client(soak.urls[0]) as client:
                 client.clear_datas3t("only-wakes-the-reaper")
             return conn.execute(pending).fetchone() == (0,)

@@ -114,10 +114,10 @@ def _insert_many(site: Site, etag: str) -> None:
     """Insert 2,000 dataranges of a million keys and 1 GiB."""
     with connection(site.resources.pool) as conn:
         conn.execute(
-            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+            """INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
                                        size_bytes, entries_size_bytes, data_etag, index_etag)
-               SELECT id, n * 1000000::bigint, n * 1000000::bigint + 999999, start || '.tar', start || '.index',
-                      1 << 30, (1 << 30) - 1024, %(etag)s, %(etag)s
+               SELECT catalogue_id, n * 1000000::bigint, n * 1000000::bigint + 999999,
+                      start || '.tar', start || '.index', 1 << 30, (1 << 30) - 1024, %(etag)s, %(etag)s
                  FROM datas3ts, generate_series(0, 1999) AS n,
                       LATERAL (SELECT 'datas3t/images/dataranges/' || lpad((n * 1000000::bigint)::text, 20, '0') || '-'
                                || lpad((n * 1000000::bigint + 999999)::text, 20, '0') || '-'

@@ -76,9 +76,9 @@ def test_a_listing_has_the_numbers_and_sizes_of_each_datas3t(site: Site) -> None
 def test_the_numbers_are_right_at_the_greatest_keys(site: Site) -> None:
     with connection(site.resources.pool) as conn:
         conn.execute(
-            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+            """INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
                                        size_bytes, entries_size_bytes, data_etag, index_etag)
-               SELECT id, 0, 9223372036854775807, 'a', 'b', 5497558138880, 1, '', '' FROM datas3ts"""
+               SELECT catalogue_id, 0, 9223372036854775807, 'a', 'b', 5497558138880, 1, '', '' FROM datas3ts"""
         )
     ((row,), _) = datas3ts.page(site.resources, 0, "")
     assert (row.total_datapoints, row.highest_datapoint) == (1 << 63, MAX_KEY)

@@ -200,9 +200,9 @@ def test_a_page_fits_a_message_however_long_its_urls_are(site: Site, access_key:
     with connection(site.resources.pool) as conn:
         conn.execute("UPDATE s3_buckets SET access_key = %s", [site.resources.cipher.encrypt(access_key)])
         conn.execute(
-            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+            """INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
                                        size_bytes, entries_size_bytes, data_etag, index_etag)
-               SELECT id, n, n, 'data' || n, 'index' || n, 2048, 1024, repeat('e', 40), repeat('e', 40)
+               SELECT catalogue_id, n, n, 'data' || n, 'index' || n, 2048, 1024, repeat('e', 40), repeat('e', 40)
                  FROM datas3ts, generate_series(0, 1999) AS n"""
         )
     servicer = DatarangeServicer(site.resources)

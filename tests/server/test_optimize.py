@@ -231,9 +231,9 @@ def test_dataranges_are_read_page_by_page_without_those_that_are_replaced_meanwh
 
 
 INSERT = """
-    INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+    INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
                             entries_size_bytes, data_etag, index_etag)
-    SELECT id, n, n + %(more)s, gen_random_uuid(), gen_random_uuid(), 6144 + n * 512, 5120 + n * 512, '', ''
+    SELECT catalogue_id, n, n + %(more)s, gen_random_uuid(), gen_random_uuid(), 6144 + n * 512, 5120 + n * 512, '', ''
       FROM datas3ts, generate_series(%(first)s::bigint, %(last)s) AS n ON CONFLICT DO NOTHING
 """
 

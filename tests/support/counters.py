@@ -11,7 +11,7 @@ _WRONG = """
      CROSS JOIN LATERAL (
            SELECT count(*) AS dataranges, coalesce(sum(last_key - first_key + 1::numeric), 0) AS datapoints,
                   coalesce(sum(size_bytes), 0) AS bytes, min(first_key) AS lowest, max(last_key) AS highest
-             FROM dataranges WHERE datas3t_id = d.id) AS has
+             FROM dataranges WHERE catalogue_id = d.catalogue_id) AS has
      WHERE (d.datarange_count, d.datapoint_count, d.total_bytes) <> (dataranges, datapoints, bytes)
         OR d.lowest_key IS DISTINCT FROM lowest OR d.highest_key IS DISTINCT FROM highest
 """

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from datas3t import v1
 from datas3t.server import pages, values
-from datas3t.server.db import keys_to_delete, pool, s3_buckets
+from datas3t.server.db import catalogues, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.pool import Connection
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.db.spans import BucketVersion
@@ -20,8 +20,6 @@ DEFAULT_REGION = "us-east-1"
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-_BATCH = 1000  # rows that one statement deletes
 
 _log = logging.getLogger(__name__)
 
@@ -90,23 +88,27 @@ def delete(resources: Resources, name: str) -> None:
     row = find(resources, name, "name")
     with pool.connection(resources.pool) as conn:
         _check_unused(conn, row)
-        while keys_to_delete.forget_second_looks(conn, row.id, _BATCH) == _BATCH:  # few are left to the transaction
-            continue
+        _forget_second_looks(conn, row)  # so that few are left to the transaction
     with pool.transaction(resources.pool, bucket=name) as conn:
         locked = s3_buckets.locked(conn, name)
         if locked is None:
             raise _not_found(name)
         _check_unused(conn, locked)
-        while keys_to_delete.forget_second_looks(conn, locked.id, _BATCH):
-            continue
+        _forget_second_looks(conn, locked)
         s3_buckets.delete(conn, locked.id)
+
+
+def _forget_second_looks(conn: Connection, row: S3Bucket) -> None:
+    after: str | None = ""
+    while after is not None:
+        after = keys_to_delete.forget_second_looks(conn, row.id, after)
 
 
 def _check_unused(conn: Connection, row: S3Bucket) -> None:
     """Raise BUCKET_IN_USE if a datas3t or a deletion needs the configuration."""
     if s3_buckets.is_used(conn, row.id):
         raise _in_use(f"bucket configuration {row.name!r} is used by a datas3t; delete its datas3ts first", row.name)
-    if keys_to_delete.has_deletions(conn, row.id):
+    if catalogues.are_in(conn, row.id) or keys_to_delete.has_deletions(conn, row.id):
         message = f"objects in bucket configuration {row.name!r} are still to be deleted; try again later"
         raise _in_use(message, row.name)
 

@@ -7,7 +7,7 @@ from pyroaring import BitMap64
 from datas3t import v1
 from datas3t.archive import names
 from datas3t.server import buckets, pages, values
-from datas3t.server.db import dataranges, datas3ts, intents, keys_to_delete, listings, pool, s3_buckets, spans
+from datas3t.server.db import catalogues, datas3ts, intents, keys_to_delete, listings, pool, s3_buckets, spans
 from datas3t.server.db.datas3ts import Datas3t, Summary
 from datas3t.server.db.listings import JsonPage
 from datas3t.server.db.spans import BucketVersion
@@ -17,6 +17,7 @@ from datas3t.server.s3.bucket import Bucket
 
 _JSON_ROWS = 1000  # of a page as JSON: 250 KB
 _BOUNDS = struct.Struct(">QQ")  # first and last key of a datarange
+_BATCH = 1000  # uploads or aggregates that one statement cancels
 
 
 def add(resources: Resources, name: str, bucket: str) -> None:
@@ -54,42 +55,68 @@ def json_page(resources: Resources, token: str) -> JsonPage:
 def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> tuple[int, int]:
     """Delete all dataranges and cancel all open uploads and aggregates.
 
-    Returns the number of deleted dataranges, and of their objects, which the reaper deletes. With `purge_versions` it
-    removes their versions and delete markers as well, and those of objects that were queued before.
+    For readers, all dataranges are gone at once. The reaper deletes their rows and objects in batches, at once or, if
+    it is interrupted, at its next sweep. With `purge_versions` it removes the versions of the objects as well, and
+    those of objects that were queued before.
+
+    Returns the number of deleted dataranges, and of their objects.
     """
-    values.name("name", name)
+    datas3t = find(resources, name, "name")
+    _cancel_most(resources, datas3t, purge_versions)
     with pool.transaction(resources.pool) as conn:
-        datas3t = datas3ts.locked(conn, name)
-        if datas3t is None:
+        locked = datas3ts.locked(conn, name)
+        if locked is None:
             raise not_found(name)
-        intents.cancel_all(conn, datas3t.id, resources.put_grace, purge_versions=purge_versions)
-        datas3ts.record_removal(conn, datas3t.id)
-        last_put = resources.url_lifetime + resources.put_grace
-        objects = dataranges.clear(conn, datas3t.id, datas3t.bucket_id, last_put, purge_versions=purge_versions)
+        intents.cancel_all(conn, locked.id, resources.put_grace, purge_versions=purge_versions)
+        datas3ts.record_removal(conn, locked.id)
+        if locked.datarange_count:
+            catalogues.clear(conn, locked.id, resources.url_lifetime + resources.put_grace)
+        if purge_versions:
+            catalogues.purge(conn, locked.id)
     if purge_versions:
-        purge(resources, datas3t.bucket_id, names.prefix(name))
+        purge(resources, locked.bucket_id, names.prefix(name))
     resources.deletions.set()
-    return objects // 2, objects
+    return locked.datarange_count, 2 * locked.datarange_count
 
 
 def delete(resources: Resources, name: str, *, purge_versions: bool = False) -> None:
     """Delete a datas3t without dataranges, and cancel its open uploads and aggregates.
 
-    With `purge_versions`, versions and delete markers of all its objects that are queued for deletion are removed.
+    With `purge_versions`, versions and delete markers of all its objects that are still to be deleted are removed.
     """
-    values.name("name", name)
+    _cancel_most(resources, _find_empty(resources, name), purge_versions)
     with pool.transaction(resources.pool) as conn:
-        datas3t = datas3ts.locked(conn, name)
-        if datas3t is None:
+        locked = datas3ts.locked(conn, name)
+        if locked is None:
             raise not_found(name)
-        if count := datas3t.datarange_count:
-            message = f"datas3t {name!r} contains {count} dataranges; clear it first"
-            raise Failure(v1.ERROR_REASON_DATAS3T_NOT_EMPTY, message, datas3t=name, dataranges=count)
-        intents.cancel_all(conn, datas3t.id, resources.put_grace, purge_versions=purge_versions)
-        datas3ts.delete(conn, datas3t.id)
+        _check_empty(locked)
+        intents.cancel_all(conn, locked.id, resources.put_grace, purge_versions=purge_versions)
+        if purge_versions:
+            catalogues.purge(conn, locked.id)
+        datas3ts.delete(conn, locked.id)
     if purge_versions:
-        purge(resources, datas3t.bucket_id, names.prefix(name))
+        purge(resources, locked.bucket_id, names.prefix(name))
     resources.deletions.set()
+
+
+def _find_empty(resources: Resources, name: str) -> Datas3t:
+    datas3t = find(resources, name, "name")
+    _check_empty(datas3t)
+    return datas3t
+
+
+def _check_empty(datas3t: Datas3t) -> None:
+    """Raise DATAS3T_NOT_EMPTY if there are dataranges."""
+    if count := datas3t.datarange_count:
+        message = f"datas3t {datas3t.name!r} contains {count} dataranges; clear it first"
+        raise Failure(v1.ERROR_REASON_DATAS3T_NOT_EMPTY, message, datas3t=datas3t.name, dataranges=count)
+
+
+def _cancel_most(resources: Resources, datas3t: Datas3t, purge_versions: bool) -> None:
+    """Cancel the open uploads and aggregates in batches, so that few are left to the transaction that locks the row."""
+    with pool.connection(resources.pool) as conn:
+        while intents.cancel_all(conn, datas3t.id, resources.put_grace, limit=_BATCH, purge_versions=purge_versions):
+            continue
 
 
 def purge(resources: Resources, bucket_id: int, prefix: str) -> None:

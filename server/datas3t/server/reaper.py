@@ -1,4 +1,7 @@
-"""The reaper: cancels expired uploads and aggregates, and deletes queued objects. Several may run at the same time."""
+"""The reaper: cancels expired uploads and aggregates, deletes what was cleared, and deletes queued objects.
+
+Several may run at the same time.
+"""
 
 import logging
 from collections import defaultdict
@@ -11,7 +14,7 @@ from threading import Event, Thread
 from datas3t import v1
 from datas3t.server import buckets
 from datas3t.server.call import map_concurrently
-from datas3t.server.db import intents, keys_to_delete, pool, s3_buckets
+from datas3t.server.db import catalogues, intents, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.keys_to_delete import MOST_COUNTED, Backlog, Claim
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
@@ -37,7 +40,7 @@ def sweep(resources: Resources, stopping: Event | None = None) -> int:
     Objects that cannot be deleted stay queued, and are retried less and less often.
     """
     stopping = stopping or Event()
-    _end_expired(resources, stopping)
+    _prepare(resources, stopping)
     deleted = 0
     while not stopping.is_set():
         with pool.connection(resources.pool) as conn:
@@ -90,9 +93,12 @@ class Reaper:
             self._resources.deletions.clear()
 
 
-def _end_expired(resources: Resources, stopping: Event) -> None:
+def _prepare(resources: Resources, stopping: Event) -> None:
+    """Queue the objects that nothing names any more, and delete old rows, in batches of one transaction each."""
     with pool.connection(resources.pool) as conn:
         while not stopping.is_set() and intents.cancel_expired(conn, BATCH, resources.put_grace):
+            continue
+        while not stopping.is_set() and catalogues.delete_some(conn, BATCH):
             continue
         while not stopping.is_set() and intents.forget_finished(conn, KEEP_FINISHED, BATCH):
             continue

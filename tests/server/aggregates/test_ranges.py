@@ -120,9 +120,10 @@ def test_a_refused_start_leaves_nothing(site: Site) -> None:
 def test_a_range_whose_index_is_too_large_for_s3_is_refused(site: Site) -> None:
     with connection(site.resources.pool) as conn:
         conn.execute(
-            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+            """INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
                                        entries_size_bytes, data_etag, index_etag)
-               SELECT id, n * 120000000, n * 120000000 + 119999999, 'a' || n, 'b' || n, 61440001024, 61440000000, '', ''
+               SELECT catalogue_id, n * 120000000, n * 120000000 + 119999999, 'a' || n, 'b' || n,
+                      61440001024, 61440000000, '', ''
                  FROM datas3ts, generate_series(0, 3) AS n"""
         )
     for planned in (True, False):
@@ -137,9 +138,9 @@ def test_a_range_whose_index_is_too_large_for_s3_is_refused(site: Site) -> None:
 def test_a_range_with_too_many_parts_for_s3_is_refused_with_the_longest_that_fits(site: Site) -> None:
     with connection(site.resources.pool) as conn:
         conn.execute(
-            """INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+            """INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
                                        entries_size_bytes, data_etag, index_etag)
-               SELECT datas3ts.id, n, n, 'a' || n, 'b' || n, %(size)s + 1024, %(size)s, '', ''
+               SELECT catalogue_id, n, n, 'a' || n, 'b' || n, %(size)s + 1024, %(size)s, '', ''
                  FROM datas3ts, generate_series(1, 10500) AS n""",
             {"size": MIN_PART},
         )

@@ -59,7 +59,8 @@ def try_to_add(pool: Pool, datas3t: int, first: int, last: int) -> bool:
 
 def bounds(pool: Pool, datas3t: int) -> list[tuple[int, int]]:
     with connection(pool) as conn:
-        statement = "SELECT first_key, last_key FROM dataranges WHERE datas3t_id = %s ORDER BY first_key"
+        statement = """SELECT first_key, last_key FROM dataranges JOIN datas3ts AS d USING (catalogue_id)
+                        WHERE d.id = %s ORDER BY first_key"""
         return conn.execute(statement, [datas3t]).fetchall()
 
 

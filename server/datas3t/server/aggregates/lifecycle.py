@@ -197,7 +197,7 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
         datas3t_rows.locked(conn, datas3t.name)  # before dataranges, in the order that all transactions keep
         if not AGGREGATES.table.complete(conn, aggregate.id):
             return
-        replaced = dataranges.delete_by_ids(conn, aggregate.source_ids)
+        replaced = dataranges.delete_by_ids(conn, datas3t.id, aggregate.source_ids)
         if len(replaced) != len(aggregate.source_ids):
             raise sources_changed(aggregate)
         dataranges.insert(

@@ -11,6 +11,7 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
+from datas3t.server.db.catalogues import CURRENT
 from datas3t.server.db.intents import State
 from datas3t.server.db.pool import Connection
 
@@ -54,7 +55,7 @@ _INSERT: LiteralString = f"""
            %(index_key)s, %(part_size)s, %(multipart)s, now() + %(lifetime)s
      WHERE cardinality(%(source_ids)s::bigint[]) = (
            SELECT count(*) FROM dataranges
-            WHERE datas3t_id = %(datas3t_id)s AND first_key BETWEEN %(first)s AND %(last)s
+            WHERE catalogue_id = {CURRENT} AND first_key BETWEEN %(first)s AND %(last)s
               AND id = ANY(%(source_ids)s::bigint[]))
     RETURNING {_COLUMNS}
 """

@@ -18,16 +18,17 @@ def place(conn: Connection, datas3t_id: int) -> tuple[str, BucketVersion] | None
 # The datas3t is locked first, because two statements that insert overlapping dataranges at the same time would end in a
 # deadlock.
 _COMMIT = Statement("""
-    WITH locked AS (SELECT id FROM datas3ts WHERE id = %(datas3t_id)s AND bucket_id IS NOT NULL FOR NO KEY UPDATE),
+    WITH locked AS (
+        SELECT id, catalogue_id FROM datas3ts WHERE id = %(datas3t_id)s AND bucket_id IS NOT NULL FOR NO KEY UPDATE),
     completed AS (
         UPDATE datarange_uploads SET state = 'completed', finished_at = now()
          WHERE id = %(upload_id)s AND state = 'pending' AND datas3t_id = (SELECT id FROM locked)
-        RETURNING datas3t_id, first_key, last_key, data_object_key, index_object_key, data_size)
-    INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+        RETURNING first_key, last_key, data_object_key, index_object_key, data_size)
+    INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
                             size_bytes, entries_size_bytes, data_etag, index_etag)
-    SELECT datas3t_id, first_key, last_key, data_object_key, index_object_key,
+    SELECT catalogue_id, first_key, last_key, data_object_key, index_object_key,
            data_size, %(entries_size)s::bigint, %(data_etag)s, %(index_etag)s
-      FROM completed
+      FROM locked CROSS JOIN completed
     RETURNING id
 """)
 

@@ -1,10 +1,12 @@
 """The dataranges of a datas3t as columns of numbers: 32 bytes for each, so that a million of them fit in memory."""
+# ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, LiteralString
 
 from datas3t.server.call import current
 from datas3t.server.db import pool
+from datas3t.server.db.catalogues import CURRENT
 from datas3t.server.db.pool import Connection, Pool
 
 if TYPE_CHECKING:
@@ -48,17 +50,17 @@ def load(pool_: Pool, datas3t_id: int) -> Columns:
     return Columns(rows[:, :2], rows[:, 2], rows[:, 3])
 
 
-_PAGE: LiteralString = """
+_PAGE: LiteralString = f"""
     SELECT string_agg(int8send(first_key) || int8send(last_key) || int8send(size_bytes) || int8send(entries_size_bytes),
                       ''::bytea ORDER BY last_key)
       FROM (SELECT first_key, last_key, size_bytes, entries_size_bytes FROM dataranges
-             WHERE datas3t_id = %s AND last_key > %s
-             ORDER BY last_key LIMIT %s) AS page
+             WHERE (catalogue_id, last_key) > ({CURRENT}, %(after)s) AND catalogue_id <= {CURRENT}
+             ORDER BY catalogue_id, last_key LIMIT %(limit)s) AS page
 """
 
 
 def _page(conn: Connection, datas3t_id: int, after: int, limit: int) -> bytes:
     """Return four big-endian numbers of 8 bytes for each of up to `limit` dataranges after the last key `after`."""
-    row = conn.execute(_PAGE, [datas3t_id, after, limit], binary=True).fetchone()
+    row = conn.execute(_PAGE, {"datas3t_id": datas3t_id, "after": after, "limit": limit}, binary=True).fetchone()
     assert row is not None
     return row[0] or b""

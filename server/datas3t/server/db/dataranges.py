@@ -1,4 +1,7 @@
-"""The table of dataranges. An exclusion constraint prevents overlaps within a datas3t; B-trees find keys, in order."""
+"""The table of dataranges. An exclusion constraint prevents overlaps within a datas3t; B-trees find keys, in order.
+
+A row belongs to a catalogue. The functions take the id of a datas3t, and use its current catalogue.
+"""
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
 from collections.abc import Sequence
@@ -9,6 +12,7 @@ from typing import LiteralString
 from psycopg.rows import class_row
 
 from datas3t.archive.names import MAX_KEY
+from datas3t.server.db.catalogues import CURRENT
 from datas3t.server.db.pool import Connection
 
 
@@ -36,10 +40,10 @@ COLUMNS: LiteralString = """
     id, first_key, last_key, data_object_key, index_object_key, size_bytes, entries_size_bytes, data_etag, index_etag
 """
 
-_INSERT: LiteralString = """
-    INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+_INSERT: LiteralString = f"""
+    INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
                             size_bytes, entries_size_bytes, data_etag, index_etag)
-    VALUES (%(datas3t_id)s, %(first)s, %(last)s, %(data_key)s, %(index_key)s,
+    VALUES ({CURRENT}, %(first)s, %(last)s, %(data_key)s, %(index_key)s,
             %(size)s, %(entries_size)s, %(data_etag)s, %(index_etag)s)
     RETURNING id
 """
@@ -73,8 +77,8 @@ def insert(
 # and reads the index in order instead of sorting what matches. Keys are in the same order by first and by last keys.
 _PAGE: LiteralString = f"""
     SELECT {COLUMNS} FROM dataranges
-     WHERE (datas3t_id, last_key) >= (%(id)s, %(lowest)s) AND datas3t_id <= %(id)s
-     ORDER BY datas3t_id, last_key LIMIT %(limit)s
+     WHERE (catalogue_id, last_key) >= ({CURRENT}, %(lowest)s) AND catalogue_id <= {CURRENT}
+     ORDER BY catalogue_id, last_key LIMIT %(limit)s
 """
 
 
@@ -87,24 +91,24 @@ def page(conn: Connection, datas3t_id: int, after: int, limit: int) -> list[Data
     if after >= MAX_KEY:
         return []
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_PAGE, {"id": datas3t_id, "lowest": after + 1, "limit": limit}).fetchall()
+        return cur.execute(_PAGE, {"datas3t_id": datas3t_id, "lowest": after + 1, "limit": limit}).fetchall()
 
 
 _OVERLAPPING: LiteralString = f"""
     SELECT {COLUMNS} FROM dataranges
-     WHERE (datas3t_id, first_key) >= (%(id)s, (SELECT first_key FROM dataranges
-                                                 WHERE (datas3t_id, last_key) >= (%(id)s, %(lowest)s)
-                                                   AND datas3t_id <= %(id)s
-                                                 ORDER BY datas3t_id, last_key LIMIT 1))
-       AND (datas3t_id, first_key) <= (%(id)s, %(last)s)
-     ORDER BY datas3t_id, first_key LIMIT %(limit)s
+     WHERE (catalogue_id, first_key) >= ({CURRENT}, (SELECT first_key FROM dataranges
+                                                      WHERE (catalogue_id, last_key) >= ({CURRENT}, %(lowest)s)
+                                                        AND catalogue_id <= {CURRENT}
+                                                      ORDER BY catalogue_id, last_key LIMIT 1))
+       AND (catalogue_id, first_key) <= ({CURRENT}, %(last)s)
+     ORDER BY catalogue_id, first_key LIMIT %(limit)s
 """
 
 # All of them are read, so the planner may sort them. It expects few, and so uses the index.
 _ALL_OVERLAPPING: LiteralString = f"""
     SELECT {COLUMNS} FROM dataranges
-     WHERE datas3t_id = %(id)s
-       AND first_key >= (SELECT first_key FROM dataranges WHERE datas3t_id = %(id)s AND last_key >= %(lowest)s
+     WHERE catalogue_id = {CURRENT}
+       AND first_key >= (SELECT first_key FROM dataranges WHERE catalogue_id = {CURRENT} AND last_key >= %(lowest)s
                           ORDER BY last_key LIMIT 1)
        AND first_key <= %(last)s
      ORDER BY first_key
@@ -117,29 +121,23 @@ def overlapping(
     """Return the dataranges with a key from `first` to `last` and a last key above `after`, in key order."""
     if after >= MAX_KEY:
         return []
-    keys = {"id": datas3t_id, "lowest": max(first, after + 1), "last": last}
+    keys = {"datas3t_id": datas3t_id, "lowest": max(first, after + 1), "last": last}
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
         if limit is None:
             return cur.execute(_ALL_OVERLAPPING, keys).fetchall()
         return cur.execute(_OVERLAPPING, {**keys, "limit": limit}).fetchall()
 
 
-def _remove(condition: LiteralString) -> LiteralString:
-    """Return a statement that deletes dataranges and queues both objects of each.
-
-    `look_again_at` is when no PUT with a URL of the upload can arrive any more: then the reaper deletes once more.
-    """
-    return f"""
-        WITH deleted AS (
-            DELETE FROM dataranges WHERE datas3t_id = %(datas3t_id)s {condition}
-            RETURNING data_object_key, index_object_key, created_at + %(last_put)s AS look_again_at)
-        INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
-        SELECT %(bucket_id)s, object_key, look_again_at, %(purge_versions)s
-          FROM deleted CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
-    """
-
-
-_DELETE = _remove("AND first_key = %(first)s AND last_key = %(last)s")
+# `look_again_at` is when no PUT with a URL of the upload can arrive any more: then the reaper deletes once more.
+_DELETE: LiteralString = f"""
+    WITH deleted AS (
+        DELETE FROM dataranges
+         WHERE catalogue_id = {CURRENT} AND first_key = %(first)s AND last_key = %(last)s
+        RETURNING data_object_key, index_object_key, created_at + %(last_put)s AS look_again_at)
+    INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
+    SELECT %(bucket_id)s, object_key, look_again_at, %(purge_versions)s
+      FROM deleted CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
+"""
 
 
 def delete(
@@ -161,32 +159,21 @@ def delete(
     return conn.execute(_DELETE, {**row, "last_put": last_put, "purge_versions": purge_versions}).rowcount > 0
 
 
-_CLEAR = _remove("")
-
-
-def clear(conn: Connection, datas3t_id: int, bucket_id: int, last_put: timedelta, *, purge_versions: bool) -> int:
-    """Delete all dataranges of a datas3t, queue their objects, and return the number of objects, two per datarange.
-
-    `last_put` and `purge_versions` are as in `delete`.
-    """
-    values = {"datas3t_id": datas3t_id, "bucket_id": bucket_id, "last_put": last_put, "purge_versions": purge_versions}
-    return conn.execute(_CLEAR, values).rowcount
-
-
-_DATA_KEYS: LiteralString = "SELECT data_object_key FROM dataranges WHERE datas3t_id = %s"
+_DATA_KEYS: LiteralString = f"SELECT data_object_key FROM dataranges WHERE catalogue_id = {CURRENT}"
 
 
 def data_keys(conn: Connection, datas3t_id: int) -> list[str]:
     """Return the object keys of all archives of a datas3t."""
-    return [key for (key,) in conn.execute(_DATA_KEYS, [datas3t_id])]
+    return [key for (key,) in conn.execute(_DATA_KEYS, {"datas3t_id": datas3t_id})]
 
 
 _INSERT_FITTING: LiteralString = f"""
-    INSERT INTO dataranges (datas3t_id, first_key, last_key, data_object_key, index_object_key,
+    INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
                             size_bytes, entries_size_bytes, data_etag, index_etag)
-    SELECT %s, new.*
-      FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::bigint[], %s::bigint[], %s::text[],
-                  %s::text[]) AS new
+    SELECT {CURRENT}, new.*
+      FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[], %(data_keys)s::text[], %(index_keys)s::text[],
+                  %(sizes)s::bigint[], %(entries_sizes)s::bigint[], %(data_etags)s::text[], %(index_etags)s::text[])
+           AS new
         ON CONFLICT DO NOTHING
     RETURNING {COLUMNS}
 """
@@ -194,24 +181,26 @@ _INSERT_FITTING: LiteralString = f"""
 
 def insert_fitting(conn: Connection, datas3t_id: int, rows: Sequence[Datarange]) -> list[Datarange]:
     """Insert the dataranges that do not overlap existing ones, and return the inserted rows, with their new ids."""
-    columns = [
-        [row.first_key for row in rows],
-        [row.last_key for row in rows],
-        [row.data_object_key for row in rows],
-        [row.index_object_key for row in rows],
-        [row.size_bytes for row in rows],
-        [row.entries_size_bytes for row in rows],
-        [row.data_etag for row in rows],
-        [row.index_etag for row in rows],
-    ]
+    columns = {
+        "firsts": [row.first_key for row in rows],
+        "lasts": [row.last_key for row in rows],
+        "data_keys": [row.data_object_key for row in rows],
+        "index_keys": [row.index_object_key for row in rows],
+        "sizes": [row.size_bytes for row in rows],
+        "entries_sizes": [row.entries_size_bytes for row in rows],
+        "data_etags": [row.data_etag for row in rows],
+        "index_etags": [row.index_etag for row in rows],
+    }
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_INSERT_FITTING, [datas3t_id, *columns]).fetchall()
+        return cur.execute(_INSERT_FITTING, {"datas3t_id": datas3t_id, **columns}).fetchall()
 
 
-_DELETE_BY_IDS: LiteralString = f"DELETE FROM dataranges WHERE id = ANY(%s) RETURNING {COLUMNS}"
+_DELETE_BY_IDS: LiteralString = f"""
+    DELETE FROM dataranges WHERE id = ANY(%(ids)s) AND catalogue_id = {CURRENT} RETURNING {COLUMNS}
+"""
 
 
-def delete_by_ids(conn: Connection, ids: Sequence[int]) -> list[Datarange]:
-    """Delete dataranges and return the deleted rows. The caller queues their objects."""
+def delete_by_ids(conn: Connection, datas3t_id: int, ids: Sequence[int]) -> list[Datarange]:
+    """Delete dataranges of a datas3t and return the deleted rows. The caller queues their objects."""
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_DELETE_BY_IDS, [list(ids)]).fetchall()
+        return cur.execute(_DELETE_BY_IDS, {"datas3t_id": datas3t_id, "ids": list(ids)}).fetchall()

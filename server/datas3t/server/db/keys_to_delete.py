@@ -181,15 +181,27 @@ def has_deletions(conn: Connection, bucket_id: int) -> bool:
 
 
 _FORGET_SECOND_LOOKS: LiteralString = f"""
-    DELETE FROM keys_to_delete WHERE id IN (
-        SELECT id FROM keys_to_delete WHERE bucket_id = %s AND {_FORGETTABLE_SECOND_LOOK}
-         ORDER BY object_key LIMIT %s)
+    WITH batch AS (
+        SELECT max(object_key) AS last
+          FROM (SELECT object_key FROM keys_to_delete WHERE bucket_id = %(bucket_id)s AND object_key > %(after)s
+                 ORDER BY object_key LIMIT %(limit)s) AS keys),
+        forgotten AS (
+        DELETE FROM keys_to_delete USING batch
+         WHERE bucket_id = %(bucket_id)s AND object_key > %(after)s AND object_key <= batch.last
+           AND {_FORGETTABLE_SECOND_LOOK})
+    SELECT last FROM batch
 """
 
 
-def forget_second_looks(conn: Connection, bucket_id: int, limit: int) -> int:
-    """Remove up to `limit` second looks of a bucket that may be forgotten, and return how many there were."""
-    return conn.execute(_FORGET_SECOND_LOOKS, [bucket_id, limit]).rowcount
+def forget_second_looks(conn: Connection, bucket_id: int, after: str = "", limit: int = 1000) -> str | None:
+    """Remove the second looks of a bucket that may be forgotten, of `limit` keys above `after`.
+
+    Returns the last of these keys, after which the next call continues, or None if there are no more.
+    """
+    keys = {"bucket_id": bucket_id, "after": after, "limit": limit}
+    row = conn.execute(_FORGET_SECOND_LOOKS, keys).fetchone()
+    assert row is not None
+    return None if row[0] is None else str(row[0])
 
 
 MOST_COUNTED = 10_000  # rows: more would take longer than the metrics may

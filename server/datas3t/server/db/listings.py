@@ -47,8 +47,8 @@ _DATARANGES = _objects(
            SELECT string_agg(object, ','), count(*)::text, max(last_key)::text
              FROM (SELECT last_key, row_to_json(listed)::text AS object
                      FROM dataranges CROSS JOIN LATERAL (SELECT {columns}) AS listed
-                    WHERE (datas3t_id, last_key) >= (d.id, %(lowest)s) AND datas3t_id <= d.id
-                    ORDER BY datas3t_id, last_key LIMIT %(limit)s) AS objects) AS page
+                    WHERE (catalogue_id, last_key) > (d.catalogue_id, %(after)s) AND catalogue_id <= d.catalogue_id
+                    ORDER BY catalogue_id, last_key LIMIT %(limit)s) AS objects) AS page
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
     """,
 )
@@ -59,7 +59,7 @@ def dataranges(conn: Connection, name: str, after: int, limit: int) -> JsonPage 
 
     They are in key order. -1 starts at the first.
     """
-    row = _DATARANGES.raw_row(conn, name=name, lowest=after + 1, limit=limit)
+    row = _DATARANGES.raw_row(conn, name=name, after=after, limit=limit)
     return _page(row, limit) if row else None
 
 

@@ -31,12 +31,13 @@ _SPAN: LiteralString = f"""
       JOIN s3_buckets AS b ON b.id = d.bucket_id
       LEFT JOIN LATERAL (
            SELECT {COLUMNS} FROM dataranges
-            WHERE (datas3t_id, first_key) >= (d.id, (SELECT first_key FROM dataranges
-                                                      WHERE (datas3t_id, last_key) >= (d.id, %(lowest)s)
-                                                        AND datas3t_id <= d.id
-                                                      ORDER BY datas3t_id, last_key LIMIT 1))
-              AND (datas3t_id, first_key) <= (d.id, %(last)s)
-            ORDER BY datas3t_id, first_key LIMIT %(limit)s) AS found ON true
+            WHERE (catalogue_id, first_key) >= (d.catalogue_id,
+                                                (SELECT first_key FROM dataranges
+                                                  WHERE (catalogue_id, last_key) >= (d.catalogue_id, %(lowest)s)
+                                                    AND catalogue_id <= d.catalogue_id
+                                                  ORDER BY catalogue_id, last_key LIMIT 1))
+              AND (catalogue_id, first_key) <= (d.catalogue_id, %(last)s)
+            ORDER BY catalogue_id, first_key LIMIT %(limit)s) AS found ON true
      WHERE d.name = %(name)s
 """
 _FIND = Statement(_SPAN)
@@ -61,8 +62,8 @@ _PAGE = Statement(f"""
       FROM datas3ts AS d
       LEFT JOIN LATERAL (
            SELECT {COLUMNS} FROM dataranges
-            WHERE (datas3t_id, last_key) >= (d.id, %(lowest)s) AND datas3t_id <= d.id
-            ORDER BY datas3t_id, last_key LIMIT %(limit)s) AS found ON true
+            WHERE (catalogue_id, last_key) >= (d.catalogue_id, %(lowest)s) AND catalogue_id <= d.catalogue_id
+            ORDER BY catalogue_id, last_key LIMIT %(limit)s) AS found ON true
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
 """)
 
@@ -77,7 +78,7 @@ def page(conn: Connection, name: str, after: int, limit: int) -> list[Datarange]
 
 _BOUNDS = Statement("""
     SELECT d.id, string_agg(int8send(first_key) || int8send(last_key), ''::bytea ORDER BY first_key)
-      FROM datas3ts AS d LEFT JOIN dataranges AS r ON r.datas3t_id = d.id
+      FROM datas3ts AS d LEFT JOIN dataranges AS r ON r.catalogue_id = d.catalogue_id
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
      GROUP BY d.id
 """)

@@ -24,10 +24,10 @@ _BEGIN = Statement(f"""
          WHERE name = %(name)s AND bucket_id IS NOT NULL
            AND NOT EXISTS (
                SELECT FROM dataranges
-                WHERE datas3t_id = d.id
+                WHERE catalogue_id = d.catalogue_id
                   AND first_key <= %(last)s
                   AND first_key >= (SELECT first_key FROM dataranges
-                                     WHERE datas3t_id = d.id AND last_key >= %(first)s
+                                     WHERE catalogue_id = d.catalogue_id AND last_key >= %(first)s
                                      ORDER BY last_key LIMIT 1))
         RETURNING id, bucket_id, upload_counter),
     named AS (

@@ -48,7 +48,7 @@ def commit(
             raise RemovedSinceError
 
         # Uploads, deletions and other imports may have ended while S3 was called: look again, under the lock.
-        catalogue = Catalogue(conn, bucket.id, datas3t, [archive.key for archive in chosen], baseline)
+        catalogue = Catalogue(conn, bucket.id, name, datas3t, [archive.key for archive in chosen], baseline)
         reasons = {archive: catalogue.reason_to_skip(archive) for archive in chosen if not catalogue.has_row(archive)}
         rows = [_row(archive, chosen[archive]) for archive, reason in reasons.items() if reason is None]
         added: list[Datarange] = []
@@ -77,8 +77,8 @@ def remove_rows_without_objects(
     if not missing:
         return list(added), []
     with pool.transaction(resources.pool) as conn:
-        datas3ts.locked(conn, name)  # before dataranges, in the order that all transactions keep
-        deleted = dataranges.delete_by_ids(conn, list(missing))
+        datas3t = datas3ts.locked(conn, name)  # before dataranges, in the order that all transactions keep
+        deleted = dataranges.delete_by_ids(conn, datas3t.id, list(missing)) if datas3t else []
         indices = [row.index_object_key for row in deleted if row.data_object_key not in listed]
         keys_to_delete.queue(conn, bucket.id, indices)
     resources.deletions.set()

@@ -93,7 +93,7 @@ class _Import:
         # Leave out what has a row, and what must not get one.
         with pool.connection(self._resources.pool) as conn:
             datas3t = datas3ts.by_name(conn, name)
-            catalogue = Catalogue(conn, self._row.id, datas3t, listing.object_keys(), baseline)
+            catalogue = Catalogue(conn, self._row.id, name, datas3t, listing.object_keys(), baseline)
         if datas3t and datas3t.bucket_id != self._row.id:
             yield from self._report([Skipped(key, other_bucket_reason(name)) for key in listing.object_keys()])
             return

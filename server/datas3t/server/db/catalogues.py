@@ -1,0 +1,102 @@
+"""Cleared catalogues: all dataranges that a datas3t had when it was cleared, which are deleted in batches.
+
+A datas3t names its current catalogue. Clearing gives it a new, empty one, in the time of one row. From then on no
+reader sees the old dataranges, and new ones may have their keys. Whoever deletes a batch holds the catalogue's row, so
+several servers do not get in each other's way, and an interrupted clear is continued by the next sweep of any reaper.
+"""
+
+from datetime import timedelta
+from typing import LiteralString
+
+from datas3t.server.db.pool import Connection
+
+# The current catalogue, for statements with the parameter `datas3t_id`. Each of them looks it up by itself, so it sees
+# all dataranges or none of them, whenever the datas3t is cleared.
+CURRENT: LiteralString = "(SELECT catalogue_id FROM datas3ts WHERE id = %(datas3t_id)s)"
+
+_CLEAR: LiteralString = """
+    WITH cleared AS (
+        INSERT INTO cleared_catalogues (id, datas3t_id, bucket_id, last_put)
+        SELECT catalogue_id, id, bucket_id, %(last_put)s FROM datas3ts WHERE id = %(datas3t_id)s)
+    UPDATE datas3ts
+       SET catalogue_id = nextval('catalogue_ids'), datarange_count = 0, datapoint_count = 0, total_bytes = 0,
+           lowest_key = NULL, highest_key = NULL
+     WHERE id = %(datas3t_id)s
+"""
+
+
+def clear(conn: Connection, datas3t_id: int, last_put: timedelta) -> None:
+    """Give a datas3t, whose row the caller has locked, a new catalogue. `delete_some` deletes the old one.
+
+    `last_put` is how long after the commit of a datarange a PUT of its upload can arrive.
+    """
+    conn.execute(_CLEAR, {"datas3t_id": datas3t_id, "last_put": last_put})
+
+
+# The batch begins where the last one ended, so it does not look at the rows that are deleted already. The reaper
+# deletes objects once more at `look_again_at`, when no PUT with a URL of their upload can arrive any more.
+_DELETE_SOME: LiteralString = """
+    WITH catalogue AS (
+        SELECT * FROM cleared_catalogues ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED),
+        batch AS (
+        SELECT d.* FROM catalogue CROSS JOIN LATERAL (
+            SELECT id, first_key FROM dataranges
+             WHERE (catalogue_id, first_key) > (catalogue.id, deleted_key) AND catalogue_id <= catalogue.id
+             ORDER BY catalogue_id, first_key LIMIT %(limit)s) AS d),
+        deleted AS (
+        DELETE FROM dataranges WHERE id IN (SELECT id FROM batch)
+        RETURNING data_object_key, index_object_key, created_at),
+        queued AS (
+        INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
+        SELECT bucket_id, object_key, created_at + last_put, purge_versions
+          FROM catalogue CROSS JOIN deleted
+         CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)),
+        numbers AS (SELECT count(*) AS deleted, max(first_key) AS last FROM batch),
+        finished AS (
+        DELETE FROM cleared_catalogues USING numbers
+         WHERE id IN (SELECT id FROM catalogue) AND numbers.deleted < %(limit)s),
+        continued AS (
+        UPDATE cleared_catalogues SET deleted_key = numbers.last FROM numbers
+         WHERE id IN (SELECT id FROM catalogue) AND numbers.deleted = %(limit)s)
+    SELECT EXISTS (SELECT FROM catalogue)
+"""
+
+
+def delete_some(conn: Connection, limit: int) -> bool:
+    """Delete up to `limit` dataranges of a cleared catalogue and queue their objects; return whether there was one."""
+    row = conn.execute(_DELETE_SOME, {"limit": limit}).fetchone()
+    assert row is not None
+    return bool(row[0])
+
+
+_PURGE: LiteralString = "UPDATE cleared_catalogues SET purge_versions = true WHERE datas3t_id = %s"
+
+
+def purge(conn: Connection, datas3t_id: int) -> None:
+    """Have the versions of the objects in all cleared catalogues of a datas3t removed as well."""
+    conn.execute(_PURGE, [datas3t_id])
+
+
+_OBJECT_KEYS: LiteralString = """
+    SELECT object_key
+      FROM datas3ts AS d
+      JOIN cleared_catalogues AS c ON c.datas3t_id = d.id
+      JOIN dataranges AS r ON r.catalogue_id = c.id
+     CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
+     WHERE d.name = %s AND c.bucket_id = %s
+"""
+
+
+def object_keys(conn: Connection, name: str, bucket_id: int) -> set[str]:
+    """Return the keys of the objects in a bucket that are in cleared catalogues of a datas3t, which may be deleted."""
+    return {key for (key,) in conn.execute(_OBJECT_KEYS, [name, bucket_id])}
+
+
+_ARE_IN: LiteralString = "SELECT EXISTS (SELECT FROM cleared_catalogues WHERE bucket_id = %s)"
+
+
+def are_in(conn: Connection, bucket_id: int) -> bool:
+    """Whether a cleared catalogue has objects in a bucket."""
+    row = conn.execute(_ARE_IN, [bucket_id]).fetchone()
+    assert row is not None
+    return bool(row[0])
