@@ -223,16 +223,21 @@ def explained(filled: str) -> Iterator[ExplainedConnection]:
 
 
 def plans(conn: ExplainedConnection, each: Call) -> list[Plan]:
-    conn.plans.clear()
-    with conn.transaction(force_rollback=True):
-        each.function(conn, *each.arguments, **dict(each.options))
-    return conn.plans
+    """Return the plans of a call, with the least pages of three: at first, pages of the system's catalogs count too."""
+    found = []
+    for _ in range(3):
+        conn.plans.clear()
+        with conn.transaction(force_rollback=True):
+            each.function(conn, *each.arguments, **dict(each.options))
+        found.append(list(conn.plans))
+    return [min(same, key=lambda plan: plan.pages) for same in zip(*found, strict=True)]
 
 
 @pytest.mark.parametrize("each", CALLS, ids=[_name(each.function) for each in CALLS])
 def test_a_statement_reads_what_it_returns_or_changes(explained: ExplainedConnection, each: Call) -> None:
-    assert plans(explained, each), "no statement was explained"
-    for plan in explained.plans:
+    found = plans(explained, each)
+    assert found, "no statement was explained"
+    for plan in found:
         assert plan.rows_read <= LOOK_UPS + each.rows, plan
         assert plan.pages <= 150 + 8 * each.rows, plan  # many of them belong to indices that get a row
 
