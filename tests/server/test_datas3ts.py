@@ -6,10 +6,11 @@ import pytest
 from pyroaring import BitMap64
 
 from datas3t import v1
-from datas3t.server import datas3ts, uploads
+from datas3t.server import dataranges, datas3ts, uploads
 from datas3t.server.db.datas3ts import Summary
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
+from datas3t.server.resources import Kept
 from tests.support.uploads import Site, add_bucket, archive
 
 if TYPE_CHECKING:
@@ -122,6 +123,42 @@ def test_the_bitmap_has_the_keys_of_all_datapoints(site: Site) -> None:
     site.upload(archive(MAX_KEY, b"x"))
     keys = BitMap64.deserialize(datas3ts.bitmap(site.resources, "images"))
     assert list(keys) == [*range(10, 16), MAX_KEY]
+
+
+def test_the_bitmap_follows_every_change(site: Site) -> None:
+    def keys() -> list[int]:
+        first, second = (datas3ts.bitmap(site.resources, "images") for _ in range(2))
+        assert first == second  # the second time it is not made again
+        return list(BitMap64.deserialize(first))
+
+    assert keys() == []
+    site.upload(archive(1, b"one", b"two"))
+    assert keys() == [1, 2]
+    site.upload(archive(7, b"seven"))
+    assert keys() == [1, 2, 7]
+    dataranges.delete(site.resources, "images", 1, 2)
+    assert keys() == [7]
+    site.clear()
+    assert keys() == []
+    site.delete()
+    with pytest.raises(Failure, match="no datas3t 'images'"):
+        datas3ts.bitmap(site.resources, "images")
+    site.add()
+    site.upload(archive(3, b"three"))
+    assert keys() == [3]
+
+
+def test_what_is_kept_is_bounded_and_the_least_used_is_forgotten() -> None:
+    kept: Kept[str] = Kept(100)
+    for name in ("a", "b"):
+        kept.put(name, "1", name.upper(), 40)
+    assert kept.latest("a") == ("1", "A")
+    kept.put("c", "1", "C", 40)
+    assert [kept.latest(name) for name in "abc"] == [("1", "A"), None, ("1", "C")]
+    kept.put("a", "2", "larger", 60)
+    assert [kept.latest(name) for name in "abc"] == [("2", "larger"), None, ("1", "C")]
+    kept.put("d", "1", "too large", 101)
+    assert [kept.latest(name) for name in "acd"] == [None, None, None]
 
 
 def test_an_unknown_datas3t_is_not_found(site: Site) -> None:

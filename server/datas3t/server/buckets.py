@@ -18,6 +18,8 @@ from datas3t.server.s3.endpoints import normalized
 
 DEFAULT_REGION = "us-east-1"
 
+_CONFIGURATION_SIZE = 512  # bytes, about
+
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,254}")
 _REGION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -150,17 +152,16 @@ def at_version(resources: Resources, version: BucketVersion) -> Bucket | None:
 
     It is kept until the row of the configuration changes, so its credentials are decrypted once for each version.
     """
-    known = resources.opened_buckets.get(version.id)
-    if known is not None and known[0] == version.xmin:
-        return known[1]
+    kept = resources.opened_buckets.latest(version.id)
+    if kept is not None and kept[0] == version.xmin:
+        return kept[1]
     with pool.connection(resources.pool) as conn:
         found = s3_buckets.with_version(conn, version.id)
     if found is None:
-        resources.opened_buckets.pop(version.id, None)
         return None
     row, xmin = found
     opened = open_bucket(resources, row)
-    resources.opened_buckets[version.id] = xmin, opened
+    resources.opened_buckets.put(version.id, xmin, opened, _CONFIGURATION_SIZE)
     return opened
 
 

@@ -130,15 +130,20 @@ def purge(resources: Resources, bucket_id: int, prefix: str) -> None:
 def bitmap(resources: Resources, name: str) -> bytes:
     """Return the keys of all datapoints as a 64-bit Roaring bitmap in the portable format, made of runs."""
     values.name("datas3t_name", name)
+    known, kept = resources.bitmaps.latest(name) or ("", b"")
     with pool.connection(resources.pool) as conn:
-        bounds = spans.bounds(conn, name)
-    if bounds is None:
+        found = spans.bounds(conn, name, known)
+    if found is None:
         raise not_found(name)
+    if found.bounds is None:
+        return kept
     keys = BitMap64()
-    for first, last in _BOUNDS.iter_unpack(bounds):
+    for first, last in _BOUNDS.iter_unpack(found.bounds):
         keys.add_range(first, last + 1)
     keys.run_optimize()
-    return bytes(keys.serialize())
+    serialised = bytes(keys.serialize())
+    resources.bitmaps.put(name, found.version, serialised, len(serialised))
+    return serialised
 
 
 def find(resources: Resources, name: str, field: str = "datas3t_name") -> Datas3t:

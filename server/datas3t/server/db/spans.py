@@ -76,18 +76,28 @@ def page(conn: Connection, name: str, after: int, limit: int) -> list[Datarange]
     return [] if rows[0][0] is None or after >= MAX_KEY else [Datarange(*row) for row in rows]
 
 
+class Bounds(NamedTuple):
+    """First and last key of each datarange in key order, as big-endian numbers of 8 bytes each, and their version.
+
+    `bounds` is None if the caller knows this version. Each change of dataranges changes the row of their datas3t, and
+    with it the version.
+    """
+
+    version: str
+    bounds: bytes | None
+
+
 _BOUNDS = Statement("""
-    SELECT d.id, string_agg(int8send(first_key) || int8send(last_key), ''::bytea ORDER BY first_key)
-      FROM datas3ts AS d LEFT JOIN dataranges AS r ON r.catalogue_id = d.catalogue_id
-     WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
-     GROUP BY d.id
+    SELECT convert_to(d.version, 'UTF8'),
+           CASE WHEN d.version <> %(known)s THEN coalesce(
+               (SELECT string_agg(int8send(first_key) || int8send(last_key), ''::bytea ORDER BY first_key)
+                  FROM dataranges WHERE catalogue_id = d.catalogue_id), ''::bytea) END
+      FROM (SELECT catalogue_id, id || '-' || xmin AS version FROM datas3ts
+             WHERE name = %(name)s AND bucket_id IS NOT NULL) AS d
 """)
 
 
-def bounds(conn: Connection, name: str) -> bytes | None:
-    """Return first and last key of each datarange in key order, as big-endian numbers of 8 bytes each.
-
-    Returns None if there is no such datas3t.
-    """
-    row = _BOUNDS.raw_row(conn, name=name)
-    return (row[1] or b"") if row else None
+def bounds(conn: Connection, name: str, known: str) -> Bounds | None:
+    """Return the bounds of all dataranges, unless the version is `known`; None if there is no such datas3t."""
+    row = _BOUNDS.raw_row(conn, name=name, known=known)
+    return Bounds((row[0] or b"").decode(), row[1]) if row else None

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from datas3t.archive.parts import MAX_PARTS
@@ -27,6 +27,9 @@ from datas3t.server.s3.listings import Listed, Page, list_page
 from datas3t.server.s3.presign import GetSigner, presign
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import Response, bare_etag
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 __all__ = [
     "Bucket",
@@ -98,9 +101,12 @@ class Bucket:
         self.location = location
         self._public = location.public
         self._clients = clients
-        self._client = clients.usual
         self._wire = Wire(location)
         self._name = location.bucket
+
+    @property
+    def _client(self) -> "S3Client":
+        return self._clients.usual
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and ETag of an object, or None if it does not exist."""

@@ -58,11 +58,15 @@ class Location:
 
 
 class Clients:
-    """The boto3 clients for one location: the usual one, and a patient one that is created at its first use."""
+    """The boto3 clients for one location, each created at its first use: most calls need none."""
 
     def __init__(self, location: Location) -> None:
         self._location = location
-        self.usual = client_for(location)
+
+    @cached_property
+    def usual(self) -> "S3Client":
+        """The usual client."""
+        return client_for(self._location)
 
     @cached_property
     def patient(self) -> "S3Client":
