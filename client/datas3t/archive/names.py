@@ -78,6 +78,11 @@ def counter_of(folder: str, first: int, last: int, archive: str, index: str) -> 
     return counter if is_usual else None
 
 
+def archive_of(index: str) -> str:
+    """Return the object key of the archive that the index with this object key belongs to."""
+    return index.removesuffix(".index") + ".tar"
+
+
 def parse(object_key: str) -> ObjectName | None:
     """Return the parts of an object key, or None unless it is exactly a key that `archive_key` or `index_key` makes."""
     match = _OBJECT.fullmatch(object_key)

@@ -23,6 +23,7 @@ from datas3t.server.db import (
     datarange_uploads,
     dataranges,
     datas3ts,
+    imported,
     intents,
     keys_to_delete,
     listings,
@@ -121,14 +122,28 @@ NEW_INTENT: dict[str, Any] = {
     "lifetime": HOUR,
 }
 BEGUN: dict[str, Any] = {"prefix": "p", "data_size": 1, "part_size": 1, "multipart": False, "lifetime": HOUR}
-NEW_ROW = dataranges.Datarange(0, 500_001, 500_002, "new", "new-i", 1, 1, "", "")
+NEW_ROWS: dict[str, Any] = {
+    "firsts": [500_001, 500_003],
+    "lasts": [500_002, 500_004],
+    "data_keys": ["new-1", "new-2"],
+    "index_keys": ["new-i1", "new-i2"],
+    "sizes": [1, 1],
+    "entries_sizes": [1, 1],
+    "data_etags": ["", ""],
+    "index_etags": ["", ""],
+}
 
 # In the datas3t with the id 2, between two others of the same size.
 CALLS = [
     call(catalogues.are_in, 1),
     call(catalogues.clear, 2, HOUR),
     call(catalogues.delete_some, 10, rows=45),
-    call(catalogues.object_keys, "images", 1),
+    call(imported.pending, 5, ["u/4", "nowhere"], rows=60),
+    call(imported.committed, 2, ["images/7", "nowhere"]),
+    call(imported.cleared, "images", 1, ["images/7", "nowhere"]),
+    call(imported.overlapped, 2, [(5, 6), (100_005, 100_006), (MAX_KEY, MAX_KEY)], rows=12),
+    call(imported.insert, 2, 1, NEW_ROWS, rows=60),
+    call(imported.delete, 2, ["images/7", "nowhere"]),
     call(catalogues.purge, 4),
     *(call(dataranges.overlapping, 2, 0, MAX_KEY, after=after, limit=20, rows=22) for after in (-1, 99_999, 199_900)),
     *(call(dataranges.overlapping, 2, key, key) for key in (0, 9, 100_005, 199_999, MAX_KEY)),
@@ -137,7 +152,6 @@ CALLS = [
     *(call(dataranges.page, 2, after, 20, rows=20) for after in (-1, 99_999, 199_900)),
     call(datas3ts.greatest_key, 2),
     call(dataranges.insert, 2, 9, 9, **NEW_RANGE),
-    call(dataranges.insert_fitting, 2, [NEW_ROW] * 5, rows=10),
     call(dataranges.delete, 2, 1, 100_000, 100_008, HOUR),
     call(dataranges.delete_by_ids, 2, [3, 30_000], rows=4),
     call(datas3ts.add, "new", 1, 0),
@@ -184,10 +198,8 @@ CALLS = [
     call(intents.cancel_all, 5, HOUR, limit=3, rows=35),
     call(intents.cancel_expired, 10, HOUR, rows=60),
     call(intents.forget_finished, HOUR, 10, rows=30),
-    call(intents.pending_keys, 5, rows=25),
     call(keys_to_delete.queue, 1, ["a", "b"]),
     call(keys_to_delete.queued, 1, ["datas3t/7/7", "a"]),
-    call(keys_to_delete.queued_under, 2, "datas3t/7/", rows=10),
     call(keys_to_delete.purge, 2, "datas3t/7/", "", 5, rows=10),
     call(keys_to_delete.forget_second_looks, 5, "looked-at/5", 5, rows=10),
     call(keys_to_delete.claim, 10, HOUR, rows=40),
@@ -202,7 +214,6 @@ UNBOUNDED = {
     "statement.Statement.rows": "it executes any statement",
     "statement.Statement.row": "it executes any statement",
     "statement.Statement.raw_row": "it executes any statement",
-    "dataranges.data_keys": "an import compares all dataranges with all objects",
     "keys_to_delete.has_deletions": "it looks for one that may not be forgotten",
 }
 

@@ -77,21 +77,6 @@ def purge(conn: Connection, datas3t_id: int) -> None:
     conn.execute(_PURGE, [datas3t_id])
 
 
-_OBJECT_KEYS: LiteralString = """
-    SELECT object_key
-      FROM datas3ts AS d
-      JOIN cleared_catalogues AS c ON c.datas3t_id = d.id
-      JOIN dataranges AS r ON r.catalogue_id = c.id
-     CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
-     WHERE d.name = %s AND c.bucket_id = %s
-"""
-
-
-def object_keys(conn: Connection, name: str, bucket_id: int) -> set[str]:
-    """Return the keys of the objects in a bucket that are in cleared catalogues of a datas3t, which may be deleted."""
-    return {key for (key,) in conn.execute(_OBJECT_KEYS, [name, bucket_id])}
-
-
 _ARE_IN: LiteralString = "SELECT EXISTS (SELECT FROM cleared_catalogues WHERE bucket_id = %s)"
 
 

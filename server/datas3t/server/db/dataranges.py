@@ -159,42 +159,6 @@ def delete(
     return conn.execute(_DELETE, {**row, "last_put": last_put, "purge_versions": purge_versions}).rowcount > 0
 
 
-_DATA_KEYS: LiteralString = f"SELECT data_object_key FROM dataranges WHERE catalogue_id = {CURRENT}"
-
-
-def data_keys(conn: Connection, datas3t_id: int) -> list[str]:
-    """Return the object keys of all archives of a datas3t."""
-    return [key for (key,) in conn.execute(_DATA_KEYS, {"datas3t_id": datas3t_id})]
-
-
-_INSERT_FITTING: LiteralString = f"""
-    INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
-                            size_bytes, entries_size_bytes, data_etag, index_etag)
-    SELECT {CURRENT}, new.*
-      FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[], %(data_keys)s::text[], %(index_keys)s::text[],
-                  %(sizes)s::bigint[], %(entries_sizes)s::bigint[], %(data_etags)s::text[], %(index_etags)s::text[])
-           AS new
-        ON CONFLICT DO NOTHING
-    RETURNING {COLUMNS}
-"""
-
-
-def insert_fitting(conn: Connection, datas3t_id: int, rows: Sequence[Datarange]) -> list[Datarange]:
-    """Insert the dataranges that do not overlap existing ones, and return the inserted rows, with their new ids."""
-    columns = {
-        "firsts": [row.first_key for row in rows],
-        "lasts": [row.last_key for row in rows],
-        "data_keys": [row.data_object_key for row in rows],
-        "index_keys": [row.index_object_key for row in rows],
-        "sizes": [row.size_bytes for row in rows],
-        "entries_sizes": [row.entries_size_bytes for row in rows],
-        "data_etags": [row.data_etag for row in rows],
-        "index_etags": [row.index_etag for row in rows],
-    }
-    with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_INSERT_FITTING, {"datas3t_id": datas3t_id, **columns}).fetchall()
-
-
 _DELETE_BY_IDS: LiteralString = f"""
     DELETE FROM dataranges WHERE id = ANY(%(ids)s) AND catalogue_id = {CURRENT} RETURNING {COLUMNS}
 """

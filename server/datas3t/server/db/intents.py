@@ -166,19 +166,6 @@ def forget_finished(conn: Connection, age: timedelta, limit: int) -> int:
     return sum(conn.execute(each, [age, limit]).rowcount for each in _FORGET_FINISHED)
 
 
-_PENDING_KEYS: list[LiteralString] = [
-    f"""SELECT objects.key
-          FROM {table} CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (key)
-         WHERE datas3t_id = %s AND state = 'pending'"""
-    for table in _TABLES
-]
-
-
-def pending_keys(conn: Connection, datas3t_id: int) -> set[str]:
-    """Return the object keys that the pending intents of a datas3t have reserved."""
-    return {key for each in _PENDING_KEYS for (key,) in conn.execute(each, [datas3t_id])}
-
-
 def _run_end(
     conn: Connection,
     statement: LiteralString,

@@ -67,17 +67,6 @@ def queued(conn: Connection, bucket_id: int, keys: Sequence[str]) -> set[str]:
 
 _LAST_CHARACTER = "\U0010ffff"  # object keys are compared by their bytes
 
-_QUEUED_UNDER: LiteralString = """
-    SELECT object_key FROM keys_to_delete
-     WHERE bucket_id = %(bucket_id)s AND object_key >= %(prefix)s AND object_key < %(end)s
-"""
-
-
-def queued_under(conn: Connection, bucket_id: int, prefix: str) -> set[str]:
-    """Return all queued keys of a bucket that start with `prefix`."""
-    keys = {"bucket_id": bucket_id, "prefix": prefix, "end": prefix + _LAST_CHARACTER}
-    return {key for (key,) in conn.execute(_QUEUED_UNDER, keys)}
-
 
 _PURGE: LiteralString = """
     WITH batch AS (

@@ -4,7 +4,9 @@ An index that is missing or wrong is made again. Contents are skipped, not read,
 number of datapoints. No transaction is open.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+import io
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import md5
@@ -48,6 +50,30 @@ class NotImportableError(Exception):
     """The archive cannot be imported; the message is the reason, in words."""
 
 
+def check_small(bucket: Bucket, archives: Iterable[Archive]) -> dict[Archive, CheckedArchive | NotImportableError]:
+    """Check archives of at most `WHOLE_ARCHIVE` bytes, which are read many at a time.
+
+    The result lacks those that `check_archive` must check: their index is wrong, or S3 has not sent them.
+    """
+    waiting = {archive.key: archive for archive in archives}
+    results: dict[Archive, CheckedArchive | NotImportableError] = {}
+
+    def check(key: str, data: bytes) -> None:
+        archive, new_index = waiting[key], io.BytesIO()
+        try:
+            walked = _walk(lambda start, stop: data[start:stop], archive, new_index)
+        except NotImportableError as error:
+            results[archive] = error
+            return
+        if archive.index is not None and archive.index.etag == _md5(new_index):
+            results[archive] = CheckedArchive(archive.index.etag, walked.entries_end)
+
+    # One failure ends all. Checked singly, each archive then has its own result, and each failure of S3 its own cause.
+    with suppress(ObjectMissing, ObjectChanged, Failure):
+        bucket.get_each(((key, each.data.size, each.data.etag) for key, each in waiting.items()), check)
+    return results
+
+
 def check_archive(bucket: Bucket, archive: Archive, scratch: Path) -> CheckedArchive:
     """Check an archive and its index, and write the index again if it is missing or wrong.
 
@@ -88,16 +114,7 @@ def _check_by_index(bucket: Bucket, archive: Archive) -> CheckedArchive | None:
 
 def _check_by_walk(bucket: Bucket, archive: Archive, new_index: IO[bytes]) -> CheckedArchive:
     """Check every header of the archive, and write the index unless the one in the bucket is the same."""
-    data = archive.data
-    wide = _READ_AHEAD if data.size // archive.count < _SKIP_ABOVE else _READ_AHEAD_LARGE
-    try:
-        read = partial(bucket.get, archive.key, etag=data.etag)
-        walked = tar.scan(read, data.size, first_key=archive.first, wide=wide, large=_SKIP_ABOVE, into=new_index)
-    except FormatError as error:
-        raise NotImportableError(f"it cannot be read as an archive: {error}") from error
-    if walked.count != archive.count:
-        message = f"it holds {walked.count} datapoints, but its name stands for {archive.count}"
-        raise NotImportableError(message)
+    walked = _walk(partial(bucket.get, archive.key, etag=archive.data.etag), archive, new_index)
     index = archive.index
     if (
         index is not None
@@ -108,20 +125,37 @@ def _check_by_walk(bucket: Bucket, archive: Archive, new_index: IO[bytes]) -> Ch
     return CheckedArchive(_write_index(bucket, archive.index_key, new_index), walked.entries_end)
 
 
+def _walk(read: Read, archive: Archive, new_index: IO[bytes]) -> tar.Contents:
+    size = archive.data.size
+    wide = _READ_AHEAD if size // archive.count < _SKIP_ABOVE else _READ_AHEAD_LARGE
+    try:
+        walked = tar.scan(read, size, first_key=archive.first, wide=wide, large=_SKIP_ABOVE, into=new_index)
+    except FormatError as error:
+        raise NotImportableError(f"it cannot be read as an archive: {error}") from error
+    if walked.count != archive.count:
+        message = f"it holds {walked.count} datapoints, but its name stands for {archive.count}"
+        raise NotImportableError(message)
+    return walked
+
+
 def _limited(large: bool) -> AbstractContextManager[object]:
     return _LARGE_CHECKS if large else nullcontext()
 
 
 def _has_content(bucket: Bucket, key: str, stored: ObjectInfo, expected: IO[bytes]) -> bool:
     """Whether a stored object has the bytes of the file `expected`, which has the same length."""
-    expected.seek(0)
-    digest = md5(usedforsecurity=False)
-    for piece in iter(partial(expected.read, _PIECE), b""):
-        digest.update(piece)
-    if stored.etag == digest.hexdigest():  # most stores use the MD5 as the ETag, which saves the request
+    if stored.etag == _md5(expected):  # most stores use the MD5 as the ETag, which saves the request
         return True
     expected.seek(0)
     return all(expected.read(len(piece)) == piece for piece in bucket.stream(key, 0, stored.size, etag=stored.etag))
+
+
+def _md5(content: IO[bytes]) -> str:
+    content.seek(0)
+    digest = md5(usedforsecurity=False)
+    for piece in iter(partial(content.read, _PIECE), b""):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _write_index(bucket: Bucket, key: str, index: IO[bytes]) -> str:

@@ -1,47 +1,20 @@
 """What the database knows about objects that an import has listed: which have a row, and which must not get one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from datas3t.archive import names
-from datas3t.server.db import catalogues, dataranges, datas3ts, intents, keys_to_delete
+from datas3t.server.db import imported, keys_to_delete
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.pool import Connection
-from datas3t.server.imports.cover import find_overlapping
 from datas3t.server.imports.listing import Archive
-
-_MAX_KEYS = 10_000  # object keys in one statement: about 1 MB
-
-
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """What the database knew before the bucket was listed: how often dataranges were removed, and the queued objects.
-
-    Objects of cleared dataranges count as queued. A listed object can be gone only if it was queued for deletion
-    before, or if dataranges were removed since.
-    """
-
-    removals: int
-    queued: frozenset[str]
-
-
-def read_baseline(conn: Connection, bucket_id: int, name: str) -> Baseline:
-    """Return the baseline of a datas3t; call it before the objects of the datas3t are listed."""
-    cleared = catalogues.object_keys(conn, name, bucket_id)  # before the queue, to which they are moved
-    queued = keys_to_delete.queued_under(conn, bucket_id, names.prefix(name))
-    return Baseline(datas3ts.removals(conn, name), frozenset(cleared | queued))
-
-
-def overlap_reason(first: int, last: int) -> str:
-    """Return why an archive is skipped that overlaps the existing datarange from `first` to `last`."""
-    return f"it overlaps the existing datarange from {first} to {last}"
 
 
 class Catalogue:
-    """The dataranges of a datas3t, and the objects that its pending intents and the deletion queue name.
+    """Which of some listed objects pending intents, dataranges and the deletion queue name.
 
-    It is read in four queries, in the order pending, committed, cleared, queued. So an object that goes from one state
-    to the next in between is in at least one of the sets.
+    It is read in four statements, in the order pending, committed, cleared, queued. So an object that goes from one
+    state to the next in between is in at least one of the sets. An object that is in none of them and is still in the
+    bucket afterwards was not queued for deletion before: its queue entry would have stayed until it was gone.
     """
 
     def __init__(
@@ -50,16 +23,17 @@ class Catalogue:
         bucket_id: int,
         name: str,
         datas3t: Datas3t | None,
-        keys: Sequence[str],
-        baseline: Baseline,
+        archives: Sequence[Archive],
+        lone_indices: Sequence[str] = (),
     ) -> None:
-        self._pending = intents.pending_keys(conn, datas3t.id) if datas3t else set()
-        self._committed = set(dataranges.data_keys(conn, datas3t.id)) if datas3t else set()
-        self._queued = baseline.queued | catalogues.object_keys(conn, name, bucket_id)
-        for start in range(0, len(keys), _MAX_KEYS):
-            self._queued |= keys_to_delete.queued(conn, bucket_id, keys[start : start + _MAX_KEYS])
-        parsed = (names.parse(key) for key in self._committed)
-        self._spans = sorted((name for name in parsed if name), key=lambda name: name.first)
+        keys = [archive.key for archive in archives]
+        objects = [*keys, *lone_indices]
+        self._pending = imported.pending(conn, datas3t.id, objects) if datas3t else set()
+        self._committed = imported.committed(conn, datas3t.id, keys) if datas3t else set()
+        cleared = imported.cleared(conn, name, bucket_id, [*keys, *map(names.archive_of, lone_indices)])
+        self._queued = keys_to_delete.queued(conn, bucket_id, objects).union(cleared, map(names.index_key, cleared))
+        spans = [(archive.first, archive.last) for archive in archives]
+        self._overlapped = imported.overlapped(conn, datas3t.id, spans) if datas3t else {}
 
     def has_row(self, archive: Archive) -> bool:
         """Whether the archive is a committed datarange."""
@@ -73,6 +47,6 @@ class Catalogue:
 
     def reason_to_skip(self, archive: Archive) -> str | None:
         """Return why an archive without a row must not get one; None if it may."""
-        overlapping = find_overlapping(self._spans, archive)
-        overlap = overlap_reason(overlapping.first, overlapping.last) if overlapping else None
+        overlapped = self._overlapped.get((archive.first, archive.last))
+        overlap = f"it overlaps the existing datarange from {overlapped[0]} to {overlapped[1]}" if overlapped else None
         return self.reason_in_use(archive.key) or overlap

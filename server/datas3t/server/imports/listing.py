@@ -1,10 +1,12 @@
-"""The objects of one datas3t in a bucket: archives with their indices, and objects that are neither."""
+"""The objects of one datas3t in a bucket, page by page: archives with their indices, and objects that are neither."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datas3t.archive import names
 from datas3t.server.s3.bucket import Listed, ObjectInfo
+
+_Span = tuple[int, int, int]  # first key, last key, upload counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +44,98 @@ class Skipped:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Archives that overlap none of the others, and objects that are no archives.
+
+    `lone_indices` are the object keys of indices without an archive.
+    """
+
+    archives: list[Archive]
+    lone_indices: list[str]
+    unrecognized: list[Skipped]
+
+    def parts(self, most: int) -> "Iterator[Found]":
+        """Yield parts of about `most` archives, without what is unrecognized. Groups that overlap stay together."""
+        start = 0
+        reached = -1  # the last key so far
+        for at, archive in enumerate(self.archives):
+            if at - start >= most and archive.first > reached:
+                yield Found(self.archives[start:at], [], [])
+                start = at
+            reached = max(reached, archive.last)
+        if self.archives[start:] or self.lone_indices:
+            yield Found(self.archives[start:], self.lone_indices, [])
+
+
+class OutOfOrderError(Exception):
+    """The store does not list the objects of a folder in the order of their keys."""
+
+
 class Listing:
-    """The objects of a datas3t, added page by page in any order. Objects with other extensions are ignored."""
+    """Takes pages in the order of the keys, which is that of first keys, and returns what is complete.
+
+    Archives are complete if no archive that overlaps them can follow. So what is in memory at a time is a page and a
+    group of archives that overlap each other. Objects with other extensions are ignored.
+    """
 
     def __init__(self, datas3t: str) -> None:
         self.counter = 0  # the greatest upload counter of all objects
-        self.unrecognized: list[Skipped] = []
         self._datas3t = datas3t
-        self._archives: dict[tuple[int, int, int], ObjectInfo] = {}
-        self._indices: dict[tuple[int, int, int], ObjectInfo] = {}
+        self._index: tuple[_Span, ObjectInfo] | None = None  # the last object, if it was an index
+        self._open: list[Archive] = []  # a group of archives that overlap each other
+        self._open_last = -1  # their last key
+        self._previous: _Span = (0, 0, 0)
 
-    def add(self, page: Sequence[Listed]) -> None:
-        """Add a page of the bucket's listing."""
+    def add(self, page: Iterable[Listed]) -> Found:
+        """Add a page, and return what is complete.
+
+        Raises OutOfOrderError if an object should have been on an earlier page.
+        """
+        found = Found([], [], [])
         for each in page:
             name = names.parse(each.key)
             if name is not None:
+                span = (name.first, name.last, name.counter)
+                if span < self._previous:
+                    raise OutOfOrderError
+                self._previous = span
                 self.counter = max(self.counter, name.counter)
-                objects = self._archives if name.kind == "tar" else self._indices
-                objects[name.first, name.last, name.counter] = ObjectInfo(each.size, each.etag)
+                self._add(span, name.kind == "tar", ObjectInfo(each.size, each.etag), found)
             elif each.key.endswith((".tar", ".index")):
                 reason = "its name is not that of an archive or index of a datas3t"
-                self.unrecognized.append(Skipped(each.key, reason))
+                found.unrecognized.append(Skipped(each.key, reason))
+        return found
 
-    def archives(self) -> Iterator[Archive]:
-        """Yield all archives."""
-        for span, data in self._archives.items():
-            yield Archive(self._datas3t, *span, data, self._indices.get(span))
+    def finish(self) -> Found:
+        """Return the rest, after the last page."""
+        found = Found([], [], [])
+        self._end_index(found)
+        self._end_group(found)
+        return found
 
-    def indices_without_archive(self) -> Iterator[str]:
-        """Yield the object keys of indices whose archives were not listed."""
-        for span in self._indices:
-            if span not in self._archives:
-                yield names.index_key(names.archive_key(self._datas3t, *span))
+    def _add(self, span: _Span, is_archive: bool, info: ObjectInfo, found: Found) -> None:
+        index = self._index[1] if self._index and self._index[0] == span else None
+        if index is None:
+            self._end_index(found)
+        self._index = None if is_archive else (span, info)
+        if not is_archive:
+            return
+        if span[0] > self._open_last:
+            self._end_group(found)
+        self._open.append(Archive(self._datas3t, *span, info, index))
+        self._open_last = max(self._open_last, span[1])
 
-    def object_keys(self) -> list[str]:
-        """Return the keys of all archives, and of the indices without one; other indices belong to their archives."""
-        return [*(archive.key for archive in self.archives()), *self.indices_without_archive()]
+    def _end_index(self, found: Found) -> None:
+        if self._index is not None:
+            found.lone_indices.append(names.index_key(names.archive_key(self._datas3t, *self._index[0])))
+            self._index = None
+
+    def _end_group(self, found: Found) -> None:
+        found.archives.extend(self._open)
+        self._open = []
+
+
+def in_order(pages: Iterable[Sequence[Listed]]) -> list[Listed]:
+    """Return the objects of all pages in the order of their keys, for stores that have another order."""
+    return sorted((each for page in pages for each in page), key=lambda each: each.key)

@@ -1,22 +1,61 @@
 """The rows that an import adds to one datas3t, in one transaction, and those that it removes again."""
 
-from collections.abc import Mapping, Sequence
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from datas3t.archive import names
-from datas3t.server.db import dataranges, datas3ts, keys_to_delete, pool
-from datas3t.server.db.dataranges import Datarange
+from datas3t.server.db import datas3ts, imported, keys_to_delete, pool
+from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.imports.archives import CheckedArchive
-from datas3t.server.imports.catalogue import Baseline, Catalogue
+from datas3t.server.imports.catalogue import Catalogue
 from datas3t.server.imports.listing import Archive, Skipped
 from datas3t.server.resources import Resources
-from datas3t.server.s3.bucket import Bucket
+from datas3t.server.s3.bucket import Bucket, ObjectInfo
 
-_ROWS_PER_STATEMENT = 5_000  # about 1 MB
+_BATCH = 5_000  # rows in a statement: about 1 MB
+_KEYS_AT_ONCE = 1_000  # of archives whose reasons are looked up
+_COLUMNS = ("firsts", "lasts", "data_keys", "index_keys", "sizes", "entries_sizes", "data_etags", "index_etags")
 
 
 class RemovedSinceError(Exception):
     """Dataranges were removed since the bucket was listed, so it has to be listed again."""
+
+
+class Batches:
+    """The rows of archives, in key order, in batches that are ready for the database: about 100 bytes for each row."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._packed: list[bytes] = []
+        self._open: list[tuple[int | str, ...]] = []
+
+    def add(self, chosen: Mapping[Archive, CheckedArchive]) -> None:
+        """Add archives, which come after those that were added before."""
+        for archive, checked in chosen.items():
+            sizes, etags = (archive.data.size, checked.entries_size), (archive.data.etag, checked.index_etag)
+            self._open.append((archive.first, archive.last, archive.key, archive.index_key, *sizes, *etags))
+            self.count += 1
+            if len(self._open) == _BATCH:
+                self._pack()
+
+    def packed(self) -> list[bytes]:
+        """Return all batches."""
+        if self._open:
+            self._pack()
+        return self._packed
+
+    def _pack(self) -> None:
+        columns = dict(zip(_COLUMNS, zip(*self._open, strict=True), strict=True))
+        self._packed.append(zlib.compress(json.dumps(columns).encode(), 1))
+        self._open = []
+
+
+def data_keys(batch: bytes) -> list[str]:
+    """Return the object keys of the archives of a batch."""
+    keys: list[str] = json.loads(zlib.decompress(batch))["data_keys"]
+    return keys
 
 
 def other_bucket_reason(name: str) -> str:
@@ -25,81 +64,109 @@ def other_bucket_reason(name: str) -> str:
 
 
 def commit(
-    resources: Resources,
-    bucket: S3Bucket,
-    name: str,
-    counter: int,
-    chosen: Mapping[Archive, CheckedArchive],
-    baseline: Baseline,
-) -> tuple[list[Datarange], list[Skipped]]:
-    """Add the datas3t, raise its upload counter to `counter` at least, and add dataranges.
+    resources: Resources, bucket: S3Bucket, name: str, counter: int, batches: Sequence[bytes], removals: int
+) -> tuple[Datas3t | None, list[str]]:
+    """Add the datas3t, raise its upload counter to `counter` at least, and add the rows of batches.
+
+    Nothing is computed while the datas3t is locked: the database leaves out what must not get a row.
 
     Returns:
-        The dataranges that were added, and the archives that were not.
+        The datas3t, or None if it is on another bucket; and the keys of the archives that were not added.
 
     Raises:
-        RemovedSinceError: A listed object may be gone. Nothing was changed.
+        RemovedSinceError: Dataranges were removed more than `removals` times, so a listed object may be gone. Nothing
+            was changed.
     """
+    left_out: list[str] = []
     with pool.transaction(resources.pool, bucket=bucket.name) as conn:
         datas3t = datas3ts.add(conn, name, bucket.id, counter)  # locks the datas3t, as every commit does
         if datas3t is None:
-            return [], [Skipped(archive.key, other_bucket_reason(name)) for archive in chosen]
-        if datas3ts.removals(conn, name) != baseline.removals:
+            return None, []
+        if datas3ts.removals(conn, name) != removals:
             raise RemovedSinceError
+        for batch in batches:
+            columns = json.loads(zlib.decompress(batch))
+            left_out += imported.insert(conn, datas3t.id, bucket.id, columns)
+    return datas3t, left_out
 
-        # Uploads, deletions and other imports may have ended while S3 was called: look again, under the lock.
-        catalogue = Catalogue(conn, bucket.id, name, datas3t, [archive.key for archive in chosen], baseline)
-        reasons = {archive: catalogue.reason_to_skip(archive) for archive in chosen if not catalogue.has_row(archive)}
-        rows = [_row(archive, chosen[archive]) for archive, reason in reasons.items() if reason is None]
-        added: list[Datarange] = []
-        for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-            added += dataranges.insert_fitting(conn, datas3t.id, rows[start : start + _ROWS_PER_STATEMENT])
-    skipped = [Skipped(archive.key, reason) for archive, reason in reasons.items() if reason]
-    added_keys = {row.data_object_key for row in added}
-    overlapping = [row.data_object_key for row in rows if row.data_object_key not in added_keys]
-    return added, [*skipped, *(Skipped(key, "it overlaps a datarange that was added since") for key in overlapping)]
+
+def reasons_left_out(
+    resources: Resources, bucket: S3Bucket, datas3t: Datas3t, left_out: Sequence[str]
+) -> Iterator[Skipped]:
+    """Yield why archives were not added. Those that another import has added are not skipped."""
+    for start in range(0, len(left_out), _KEYS_AT_ONCE):
+        archives = [_archive(key) for key in left_out[start : start + _KEYS_AT_ONCE]]
+        with pool.connection(resources.pool) as conn:
+            catalogue = Catalogue(conn, bucket.id, datas3t.name, datas3t, archives)
+        for archive in archives:
+            if not catalogue.has_row(archive):
+                reason = catalogue.reason_to_skip(archive)
+                yield Skipped(archive.key, reason or "it overlapped a datarange that was deleted since; import again")
 
 
 def remove_rows_without_objects(
-    resources: Resources, bucket: S3Bucket, s3: Bucket, name: str, added: Sequence[Datarange]
-) -> tuple[list[Datarange], list[Skipped]]:
-    """Remove those of the added rows whose objects are not in the bucket; return the other rows, and what was skipped.
+    resources: Resources,
+    bucket: S3Bucket,
+    s3: Bucket,
+    datas3t: Datas3t,
+    batches: Sequence[bytes],
+    left_out: Sequence[str],
+    *,
+    ordered: bool,
+) -> list[Skipped]:
+    """Remove those of the added rows whose objects are not in the bucket; return what was skipped.
 
     Between the check of an archive and its row another import may have added it, a user may have deleted it, and the
     reaper may have removed its objects, which leaves no trace in the database. So the bucket is listed once more. An
     object that is listed after its row was written stays: it was not queued for deletion when the row was written.
 
     If only the index is left, this import may have written it after the reaper had deleted it, so it is queued for
-    deletion. An archive is never deleted here.
+    deletion. An archive is never deleted here. `ordered` is whether the store lists the objects in order.
     """
-    listed = {each.key for page in s3.objects(names.prefix(name)) for each in page}
-    missing = {row.id for row in added if not listed.issuperset((row.data_object_key, row.index_object_key))}
-    if not missing:
-        return list(added), []
+    skipped: list[Skipped] = []
+    not_added = set(left_out)
+    for batch in batches:
+        indices = {key: names.index_key(key) for key in data_keys(batch) if key not in not_added}
+        listed = _listed(s3, names.prefix(datas3t.name), {*indices, *indices.values()}, ordered)
+        missing = [key for key, index_key in indices.items() if not listed.issuperset((key, index_key))]
+        if missing:
+            skipped += _remove(resources, bucket, datas3t, missing, indices, listed)
+    return skipped
+
+
+def _listed(s3: Bucket, prefix: str, keys: set[str], ordered: bool) -> set[str]:
+    """Return those of the keys that are in the bucket; the prefix is that of all of them."""
+    first, last = min(keys, default=""), max(keys, default="")
+    listed: set[str] = set()
+    for page in s3.objects(prefix, start_after=first[:-1] if ordered else ""):
+        listed.update(each.key for each in page if each.key in keys)
+        if ordered and page and page[-1].key >= last:
+            break
+    return listed
+
+
+def _remove(
+    resources: Resources,
+    bucket: S3Bucket,
+    datas3t: Datas3t,
+    missing: Sequence[str],
+    indices: Mapping[str, str],
+    listed: set[str],
+) -> list[Skipped]:
+    lone = {key: indices[key] for key in missing if key not in listed}
     with pool.transaction(resources.pool) as conn:
-        datas3t = datas3ts.locked(conn, name)  # before dataranges, in the order that all transactions keep
-        deleted = dataranges.delete_by_ids(conn, datas3t.id, list(missing)) if datas3t else []
-        indices = [row.index_object_key for row in deleted if row.data_object_key not in listed]
-        keys_to_delete.queue(conn, bucket.id, indices)
+        datas3ts.locked(conn, datas3t.name)  # before dataranges, in the order that all transactions keep
+        deleted = imported.delete(conn, datas3t.id, missing)
+        keys_to_delete.queue(conn, bucket.id, list(filter(None, map(lone.get, deleted))))
     resources.deletions.set()
     without_index, without_archive = (
         "its index was deleted during the import; import again",
         "it was deleted during the import",
     )
-    keys = [row.data_object_key for row in deleted]
-    skipped = [Skipped(key, without_index if key in listed else without_archive) for key in keys]
-    return [row for row in added if row.id not in missing], skipped
+    return [Skipped(key, without_index if key in listed else without_archive) for key in deleted]
 
 
-def _row(archive: Archive, checked: CheckedArchive) -> Datarange:
-    return Datarange(
-        id=0,  # the database assigns it
-        first_key=archive.first,
-        last_key=archive.last,
-        data_object_key=archive.key,
-        index_object_key=archive.index_key,
-        size_bytes=archive.data.size,
-        entries_size_bytes=checked.entries_size,
-        data_etag=archive.data.etag,
-        index_etag=checked.index_etag,
-    )
+def _archive(key: str) -> Archive:
+    name = names.parse(key)
+    assert name is not None
+    return Archive(name.datas3t, name.first, name.last, name.counter, ObjectInfo(0, ""), None)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -132,6 +132,14 @@ class Bucket:
         response = self._get(key, start, stop, None)
         size = response.whole_size
         return response.body, ObjectInfo(size, response.etag) if size is not None and response.etag else None
+
+    def get_each(self, wanted: Iterable[tuple[str, int, str]], on_body: Callable[[str, bytes], None]) -> None:
+        """Call `on_body` with keys and contents of whole small objects; `wanted` are their keys, sizes and ETags.
+
+        Raises as `get` for the first object that cannot be read, and gives up the others.
+        """
+        with transfers_translated(self.location, "GetObject"):
+            self._wire.each("GetObject", wanted, on_body)
 
     def stream(self, key: str, start: int, stop: int, *, etag: str | None = None) -> Iterator[bytes]:
         """Yield the bytes that `get` returns, in pieces of at most 4 MiB, which are read one by one."""

@@ -5,7 +5,7 @@ follow redirects.
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Literal
 
@@ -22,9 +22,11 @@ _ATTEMPT_SECONDS = 30.0
 _SLOWEST = 1 << 20  # bytes per second; larger bodies have this much more time
 _CONNECT_SECONDS = 5.0
 _SMALL = 256 << 10  # bytes; larger bodies are received in place, because joining pieces needs twice their size
+_MANY = 32  # requests at a time of `each`: enough for a store that is a few milliseconds away
 _BUFFER_SIZE = 128 << 10  # bytes: many calls run at a time, and most of them move little
 
 Method = Literal["GET", "HEAD", "PUT", "DELETE"]
+OnDone = Callable[[Request, Response], None]
 
 
 _engine = Engine(connect_timeout=_CONNECT_SECONDS, link_local=False, buffer_size=_BUFFER_SIZE)
@@ -88,9 +90,38 @@ class Wire:
         response.body = whole.getvalue()
         return response
 
+    def each(
+        self, operation: str, wanted: Iterable[tuple[str, int, str]], on_body: Callable[[str, bytes], None]
+    ) -> None:
+        """Read whole small objects, many at a time; `wanted` are their keys, sizes and ETags.
+
+        `on_body` is called with each key and its bytes as they arrive. Raises as `send` does; what was not passed to
+        `on_body` by then is given up.
+        """
+        keys: dict[Request, str] = {}
+
+        def requests() -> Iterator[Request]:
+            for key, size, etag in wanted:
+                url = presign(self._location, "GET", key, _LIFETIME)
+                request = Request("GET", url, 0, size, etag, timeout=self._seconds)
+                keys[request] = key
+                yield request
+
+        def on_done(request: Request, response: Response) -> None:
+            COUNTS.add(operation, str(response.status))
+            on_body(keys.pop(request), response.body)
+
+        self._engine_run(operation, requests(), _MANY, on_done)
+
     def _run(self, operation: str, request: Request) -> Response:
         """Send a request within the time limit of the current call, and count it."""
-        call, responses = current(), list[Response]()
+        responses = list[Response]()
+        self._engine_run(operation, [request], 1, lambda _, response: responses.append(response))
+        COUNTS.add(operation, str(responses[0].status))
+        return responses[0]
+
+    def _engine_run(self, operation: str, requests: Iterable[Request], parallelism: int, on_done: OnDone) -> None:
+        call = current()
 
         def time_left() -> float | None:
             call.raise_if_ended()
@@ -99,15 +130,9 @@ class Wire:
         with GATE.admitted(self._location):
             try:
                 _engine.run(
-                    [request],
-                    parallelism=1,
-                    retries=self._retries,
-                    on_done=lambda _, response: responses.append(response),
-                    time_left=time_left,
+                    requests, parallelism=parallelism, retries=self._retries, on_done=on_done, time_left=time_left
                 )
             except TransferError as error:
                 COUNTS.add(operation, error.code or str(error.status or "unreachable"))
                 call.raise_if_ended()
                 raise
-        COUNTS.add(operation, str(responses[0].status))
-        return responses[0]
