@@ -66,11 +66,11 @@ def put_index_in_parts(site: Site, key: str, index: bytes) -> str:
     return done["ETag"].strip('"')
 
 
-def put_archives(site: Site, archives: list[Archive], datas3t: str = "images") -> None:
-    """Put archives and their indices into the bucket concurrently, with upload counters from 1 on."""
+def put_archives(site: Site, archives: list[Archive], datas3t: str = "images") -> list[str]:
+    """Put archives and their indices concurrently, with upload counters from 1 on; return the archives' keys."""
     with ThreadPoolExecutor(16) as threads:
-        for _ in threads.map(lambda each: put_archive(site, each[1], each[0], datas3t=datas3t), enumerate(archives, 1)):
-            pass
+        numbered = enumerate(archives, 1)
+        return list(threads.map(lambda each: put_archive(site, each[1], each[0], datas3t=datas3t), numbered))
 
 
 def rows(site: Site, datas3t: str = "images") -> list[Datarange]:

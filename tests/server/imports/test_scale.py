@@ -1,10 +1,15 @@
 """Imports of many archives, and of archives with many entries, need few requests and statements."""
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pytest
+
 from datas3t.archive import index, names, write
+from datas3t.server import imports
 from datas3t.server.db.pool import connection
+from datas3t.server.s3.bucket import Bucket, Listed
 from tests.support.faults import Relay, relay
 from tests.support.importing import import_bucket, put_archive, put_archives, rows
 from tests.support.uploads import Archive, Site, archive
@@ -77,3 +82,38 @@ def test_an_index_of_a_few_large_entries_is_made_without_reading_their_contents(
         assert import_bucket(site).imported == ["images"]
         assert count_requests(between) < 20
         assert between.bytes_to_client < MIB
+
+
+def test_one_changed_archive_among_many_is_skipped_alone(site: Site) -> None:
+    keys = put_archives(site, [archive(3 * n, b"a", b"b", b"c") for n in range(60)])
+    steps = imports.run(site.resources, "local")
+    assert next(step for step in steps if step.seen).skipped == ()
+    site.s3.delete_object(Bucket=site.bucket, Key=keys[20])
+    site.s3.put_object(Bucket=site.bucket, Key=keys[40], Body=archive(120, b"x", b"y", b"z").data)
+    skipped = {each.key: each.reason for step in steps for each in step.skipped}
+    reason = "it was deleted or written again while it was checked; import again"
+    assert skipped == {keys[20]: reason, keys[40]: reason}
+    assert len(rows(site)) == 58
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_many_steps_import_the_same(site: Site, monkeypatch: pytest.MonkeyPatch, ordered: bool) -> None:
+    monkeypatch.setattr("datas3t.server.imports.steps._ARCHIVES_PER_STEP", 3)
+    monkeypatch.setattr("datas3t.server.imports.rows._BATCH", 4)
+    monkeypatch.setattr("datas3t.server.imports.rows._KEYS_AT_ONCE", 2)
+    list_objects = Bucket.objects
+
+    def list_small_pages(bucket: Bucket, prefix: str, *, start_after: str = "") -> Iterator[list[Listed]]:
+        listed = [each for page in list_objects(bucket, prefix, start_after=start_after) for each in page]
+        for start in range(0, len(listed), 5):
+            page = listed[start : start + 5]
+            yield page if ordered else page[::-1]
+
+    monkeypatch.setattr(Bucket, "objects", list_small_pages)
+    sources = put_archives(site, [archive(3 * n, b"a", b"b", b"c") for n in range(30)])
+    aggregate = put_archive(site, archive(30, *([b"x"] * 30)), 99)
+    result = import_bucket(site)
+    assert result.imported == ["images"]
+    assert result.skipped == dict.fromkeys(sources[10:20], f"it overlaps {aggregate}, which was imported instead")
+    assert [row.data_object_key for row in rows(site)] == [*sources[:10], aggregate, *sources[20:]]
+    assert import_bucket(site).imported == []
