@@ -121,6 +121,7 @@ def test_reads_succeed_while_the_server_is_killed_and_started_again(relayed: Rel
     generator, kills = random.Random(1), 0
     with relayed.serve(URL_LIFETIME) as (first, client), contextlib.ExitStack() as stack:
         running = first
+        client.list_datas3ts()  # from now on it waits for the server, also for the first page of a handle
         with reading(client.datas3t(NAME), relayed.contents):
             deadline = time.monotonic() + SECONDS
             while time.monotonic() < deadline:
