@@ -28,6 +28,7 @@ from datas3t.server.settings import Address, SettingsError, Timeouts
 MAX_MESSAGE = 16 * 2**20  # bytes of a request
 MAX_METADATA = 16 * 2**10  # bytes of a call's metadata
 MAX_STREAMS = 256  # calls at a time on one connection; further calls wait in the client
+MAX_ARRIVING = 8192  # calls that have arrived and that the event loop has not taken yet
 _CLOSE_SECONDS = 1.0  # for clients that watch health or reflection to end their streams
 _MAX_SOCKET_PATH = 100  # bytes; Linux allows 108 and macOS 104
 _IDENTITY_ONLY = 1  # the bit set of compression algorithms that contains only "none"
@@ -38,6 +39,9 @@ _OPTIONS = (
     ("grpc.max_metadata_size", MAX_METADATA),
     ("grpc.absolute_max_metadata_size", MAX_METADATA),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
+    # From 1,000 arriving calls on, gRPC would cancel some at random; more than can wait are refused by name.
+    ("grpc.server.max_pending_requests", MAX_ARRIVING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_ARRIVING),
     ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),  # a small message could become a huge one
     ("grpc.so_reuseport", 0),  # otherwise two servers could listen on one port, without an error
     ("grpc.keepalive_time_ms", 120_000),
