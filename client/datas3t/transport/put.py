@@ -10,6 +10,9 @@ from datas3t.transport.policy import meaning_of_curl_error
 from datas3t.transport.shield import shielded
 
 _MAX_RESPONSE = 16 * MAX_ERROR_BODY  # bytes; S3's responses to PUTs, also to copies of parts, have about 1 KiB
+# Without the empty Expect, libcurl would wait for "100 Continue" before it sends a body. SeaweedFS guesses the type of
+# what has none, and compresses an archive of small datapoints: each later read of a range then decompresses 4 MiB.
+_HEADERS = ("Expect:", "Content-Type: application/octet-stream")
 _NO_BODY = MemoryRange(b"")
 
 
@@ -56,8 +59,8 @@ class Put(Transfer):
         self._rewinds.clear()
         extra = self.request.headers or {}
         self.curl.setopt(pycurl.INFILESIZE_LARGE, self._body.size)
-        # Without the empty Expect, libcurl would wait for "100 Continue" before it sends a body.
-        self.curl.setopt(pycurl.HTTPHEADER, ["Expect:", *(f"{name}: {value}" for name, value in extra.items())])
+        headers = [*_HEADERS, *(f"{name}: {value}" for name, value in extra.items())]
+        self.curl.setopt(pycurl.HTTPHEADER, headers)
 
     def _read(self, size: int) -> bytes | int:
         """Return the next bytes to send, at most `size`."""

@@ -80,7 +80,7 @@ class CatalogueCache:
         catalogue = self._held.at(key)
         if catalogue is None:
             around = partial(self._span_around, key, first, last)
-            catalogue = self._held_or_loaded(key, _any, around, retry=bool(self._held.firsts))
+            catalogue = self._held_or_loaded(key, _any, around, retry=None)
         elif time.time() >= catalogue.lifetime.stale_at:
             old = catalogue
             newer = self._renewal(key, lambda held: held.requested_at > old.requested_at, old.lifetime)
@@ -168,7 +168,7 @@ class CatalogueCache:
         is_usable: Callable[[Catalogue], bool],
         wanted: Callable[[], Span] | None = None,
         *,
-        retry: bool = True,
+        retry: bool | None = True,
     ) -> Catalogue:
         """Return the held catalogue that covers the key if it is usable; otherwise load one.
 
@@ -177,9 +177,11 @@ class CatalogueCache:
             is_usable: Whether a catalogue will do.
             wanted: Returns the keys to load. None: those of the catalogue that is held.
             retry: Whether to wait for a server that is unavailable: a reader in the middle of its work should survive
-                the restart of a server.
+                the restart of a server. None: unless this is the first work of the handle.
         """
         with self._locked():
+            if retry is None:
+                retry = bool(self._held.firsts)
             held = self._held.at(key)
             if held is not None and is_usable(held):
                 return held
