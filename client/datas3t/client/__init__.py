@@ -18,7 +18,7 @@ from datas3t.client._calls.imports import Imported, Skipped
 from datas3t.client._calls.optimize import ProposedAggregate
 from datas3t.client._pack import Packed, pack
 from datas3t.client._reading.costs import Explanation
-from datas3t.client._reading.datapoint import Datapoint
+from datas3t.client._reading.datapoint import Datapoint, DatapointView
 from datas3t.client._transfers.aggregate import Aggregated
 from datas3t.client._transfers.download import Downloaded
 from datas3t.client._transfers.upload import Uploaded
@@ -58,6 +58,7 @@ __all__ = [
     "Client",
     "Datapoint",
     "DatapointNotFound",
+    "DatapointView",
     "Datarange",
     "Datas3t",
     "Datas3tError",

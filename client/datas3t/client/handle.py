@@ -7,7 +7,7 @@ datapoint is stored, and the header of each entry that is read is checked.
 
 from collections.abc import Iterable, Iterator
 from operator import index as integer
-from typing import SupportsIndex
+from typing import Literal, SupportsIndex, overload
 
 from pyroaring import BitMap64
 
@@ -17,7 +17,7 @@ from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue import split
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._reading.costs import Explanation
-from datas3t.client._reading.datapoint import Datapoint
+from datas3t.client._reading.datapoint import Datapoint, DatapointView
 from datas3t.client._reading.reader import Reader
 from datas3t.client._transfers.operations import Operations
 from datas3t.client.errors import InvalidArgument
@@ -135,6 +135,31 @@ class Datas3t(Operations):
         """
         return self._reader.get_many(keys)
 
+    def batches(self, batches: Iterable[Iterable[int]], *, ahead: int = 2) -> Iterator[list[bytes]]:
+        """Iterate over the contents of batches of datapoints, as for training.
+
+        Several batches are read together: that takes fewer and larger waits than a `get_many` for each, above all if
+        batches are small, or S3 is far away. Memory: the contents of `1 + ahead` batches.
+
+        Args:
+            batches: The keys of each batch, in any order. They are taken `1 + ahead` batches at a time.
+            ahead: How many batches are read together with the one that is due.
+
+        Returns:
+            An iterator over the contents of each batch, in the order of its keys.
+
+        Raises:
+            InvalidArgument: `ahead` is negative; raised by the call, before the iteration.
+            DatapointNotFound: A key of the batch that is due does not exist.
+
+        Example:
+            >>> for contents in photos.batches([[7, 42, 9], [3, 8, 1], [5, 4, 2]]):
+            ...     train(contents)
+        """
+        if ahead < 0:
+            raise InvalidArgument(f"ahead must be at least 0, but is {ahead}")
+        return self._reader.batches(batches, integer(ahead))
+
     def explain(self, keys: Iterable[int]) -> Explanation:
         """Return how `get_many` would read these keys now: by how many requests, and how many bytes.
 
@@ -153,7 +178,24 @@ class Datas3t(Operations):
         """
         return self._reader.explain(keys)
 
-    def scan(self, first: int | None = None, last: int | None = None) -> Iterator[Datapoint]:
+    @overload
+    def scan(
+        self, first: int | None = None, last: int | None = None, *, copy: Literal[True] = True
+    ) -> Iterator[Datapoint]: ...
+
+    @overload
+    def scan(
+        self, first: int | None = None, last: int | None = None, *, copy: Literal[False]
+    ) -> Iterator[DatapointView]: ...
+
+    @overload
+    def scan(
+        self, first: int | None = None, last: int | None = None, *, copy: bool
+    ) -> Iterator[Datapoint | DatapointView]: ...
+
+    def scan(
+        self, first: int | None = None, last: int | None = None, *, copy: bool = True
+    ) -> Iterator[Datapoint] | Iterator[DatapointView] | Iterator[Datapoint | DatapointView]:
         """Iterate over datapoints in key order, reading ahead.
 
         Keys that do not exist are left out. Memory: up to 16 MiB are read ahead, or one datapoint if it is larger.
@@ -162,6 +204,8 @@ class Datas3t(Operations):
         Args:
             first: The first key; all from the lowest on if it is None.
             last: The last key, included; all up to the highest if it is None.
+            copy: Whether each content is bytes of its own. If False, it is a memoryview of a buffer, which has other
+                bytes once the next datapoint is asked for. That is faster if contents are only looked at or written.
 
         Returns:
             An iterator over datapoints, each with `key`, `name` and `content`.
@@ -174,7 +218,7 @@ class Datas3t(Operations):
             ...     Path("photos", datapoint.name).write_bytes(datapoint.content)
         """
         first, last = _key_range(first, last)
-        return self._reader.scan(first, last)
+        return self._reader.scan(first, last, copy=copy)
 
     def split(self, parts: int, first: int | None = None, last: int | None = None) -> list[tuple[int, int]]:
         """Cut a range of keys into spans with about the same number of bytes each, to scan them in parallel.

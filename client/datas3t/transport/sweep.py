@@ -12,8 +12,9 @@ import pycurl
 
 from datas3t.transport.handle import Options, new_handle
 from datas3t.transport.head import etag_of, is_other_object, is_range, parse_head
-from datas3t.transport.messages import SMALL, Range, Request, host_of
+from datas3t.transport.messages import SMALL, Range, Request, Url, host_of
 
+_URL_INTERVAL = 0.05  # seconds for which a handle uses a URL without asking whether it is still the current one
 _CHECK_INTERVAL = 0.25  # seconds between two searches for requests without a response
 # A request without a response is given up when others were sent after it and have their responses, and it has waited
 # this many seconds, and this many times as long as the slowest of the others. `Get` then requests its range again.
@@ -109,6 +110,8 @@ class Sweep:
                 deadline = now - max(_MIN_SILENCE, _SILENCE_FACTOR * slowest)
                 running -= self._give_up(handles.values(), min(newest, deadline))
 
+        for handle in handles.values():
+            handle.address = None  # it may keep much more in memory than a URL
         return [number for number, is_done in enumerate(done) if not is_done], first_byte
 
     def close(self) -> None:
@@ -158,7 +161,7 @@ class _HeadFormat(NamedTuple):
     etag_line: int
     etag: tuple[bytes, bytes]  # the line before and after the ETag
     range_line: int
-    range: bytes  # the beginning of the line, with %d for the first and the last byte
+    range: bytes  # the beginning of the line, up to the first byte
 
 
 def _format_of(lines: list[bytes], etag: bytes) -> _HeadFormat | None:
@@ -171,9 +174,7 @@ def _format_of(lines: list[bytes], etag: bytes) -> _HeadFormat | None:
     before, _, after = lines[etag_line].partition(etag or b"\n")
     if not etag or not after or not before.lower().startswith(b"etag:"):
         return None
-    return _HeadFormat(
-        len(lines), lines[0], etag_line, (before, after), range_line, names[range_line] + b": bytes %d-%d/"
-    )
+    return _HeadFormat(len(lines), lines[0], etag_line, (before, after), range_line, names[range_line] + b": bytes ")
 
 
 class _SweepHandle:
@@ -189,12 +190,15 @@ class _SweepHandle:
         "_etag_line",
         "_format",
         "_lines",
-        "_options",
         "_pieces",
+        "_range",
         "_raw_etag",
         "_start",
         "_stop",
+        "_unconditional",
         "_url",
+        "_url_until",
+        "address",
         "began",
         "curl",
         "number",
@@ -202,9 +206,13 @@ class _SweepHandle:
 
     def __init__(self, options: Options) -> None:
         self.curl = curl = new_handle(options, [])
-        self._options = options
+        self._unconditional = options.unconditional
         self.number = 0
         self.began = 0.0
+        self.address: Url | None = None  # of `_url`
+        self._url_until = 0.0  # by the monotonic clock
+        self._start = self._stop = 0
+        self._range = ""
         self._compares = False  # whether the response must have an ETag, because there is no If-Match
         self._url = self._etag = ""
         self._raw_etag = self._etag_line = b""
@@ -220,27 +228,38 @@ class _SweepHandle:
         """Set the handle up for a range, which has this number in its sweep."""
         self.number = number
         self.began = now
-        address, etag, self._start, self._stop = wanted
-        url = address if isinstance(address, str) else address(False)
-        if url != self._url:
-            self._url = url
-            self.curl.setopt(pycurl.URL, url)
-        unconditional = self._options.unconditional
-        if etag != self._etag or unconditional:
+        address, etag, start, stop = wanted
+        if address is not self.address or now >= self._url_until:
+            self.address, self._url_until = address, now + _URL_INTERVAL
+            url = address if isinstance(address, str) else address(False)
+            if url != self._url:
+                self._url = url
+                self.curl.setopt(pycurl.URL, url)
+        if etag != self._etag or self._unconditional:
             self._etag = etag
             self._raw_etag = etag.encode("latin-1", "replace")
-            self._compares = bool(etag and unconditional and host_of(url) in unconditional)
+            self._compares = bool(etag and self._unconditional and host_of(self._url) in self._unconditional)
             conditional = etag and not self._compares
             self.curl.setopt(pycurl.HTTPHEADER, [b'If-Match: "%s"' % self._raw_etag] if conditional else None)
             self._remember(self._format)
-        self.curl.setopt(pycurl.RANGE, f"{self._start}-{self._stop - 1}")
+        self._start, self._stop, self._range = start, stop, f"{start}-{stop - 1}"
+        self.curl.setopt(pycurl.RANGE, self._range)
 
     def take_body(self) -> bytes | None:
         """Return the body if the response is exactly what was requested, else None. Forgets the response."""
-        pieces = self._pieces
+        pieces, lines, head = self._pieces, self._lines, self._format
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        is_right = (self._looks_right() or self._is_right()) and len(body) == self._stop - self._start
-        self.clear()
+        # Most heads are written as the last good one was.
+        looks_right = (
+            head is not None
+            and len(lines) == head.lines
+            and lines[0] == head.status
+            and lines[head.etag_line] == self._etag_line
+            and lines[head.range_line].startswith(head.range + self._range.encode() + b"/")
+        )
+        is_right = len(body) == self._stop - self._start and (looks_right or self._is_right())
+        lines.clear()
+        pieces.clear()
         return body if is_right else None
 
     def clear(self) -> None:
@@ -257,17 +276,6 @@ class _SweepHandle:
     def is_running(self) -> bool:
         """Whether the multi has the handle."""
         return self.curl.multi() is not None
-
-    def _looks_right(self) -> bool:
-        """Whether the head is written as the last good one was, for the present object and range."""
-        lines, head = self._lines, self._format
-        return (
-            head is not None
-            and len(lines) == head.lines
-            and lines[0] == head.status
-            and lines[head.etag_line] == self._etag_line
-            and lines[head.range_line].startswith(head.range % (self._start, self._stop - 1))
-        )
 
     def _is_right(self) -> bool:
         """Whether the head is right according to its parsed headers. Remembers its format if it is."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from datas3t.archive import index
 from datas3t.archive.tar import scan
 from datas3t.client import ArchiveError
-from datas3t.client._reading import index_files, locations
+from datas3t.client._reading import index_files, locations, many
 from datas3t.client._reading.costs import Costs
 from tests.client.archives import sample, tar
 from tests.client.reading.archive_host import ArchiveHost, archive_host, set_max_request
@@ -136,6 +136,13 @@ def test_a_wrong_record_is_always_noticed(
 
 def index_of(raw: bytes) -> bytes:
     return scan(lambda start, stop: raw[start:stop], len(raw)).index
+
+
+@given(st.lists(st.integers(0, 2**63 - 1)))
+def test_numbers_become_text_with_leading_zeros(values: list[int]) -> None:
+    keys = np.array(values, np.int64)
+    assert many.texts(keys, 10, 20) == [b"%020d" % value for value in values]
+    assert many.texts(keys, 8, 11) == [(b"%011o" % value)[-11:] for value in values]
 
 
 def test_missing_keys_are_distinguished_from_existing_ones(shared: ArchiveHost) -> None:

@@ -84,11 +84,11 @@ def test_a_small_index_that_the_cache_cannot_keep_is_read_from_memory(tmp_path: 
 def test_bounds_may_be_any_type_of_integer_and_nothing_else(host: ArchiveHost) -> None:
     handle = host.handle(*small_archives())
     last = np.int64(2**63 - 1)
-    assert [each.content for each in handle.scan(np.int64(200), last)] == CONTENTS[200:]  # type: ignore[arg-type]
+    assert [each.content for each in handle.scan(np.int64(200), last)] == CONTENTS[200:]  # type: ignore[call-overload]
     spans = handle.split(2_000_000_000, np.int64(3), last)  # type: ignore[arg-type]
     assert spans == [(key, key) for key in range(3, 3 * COUNT)]
     assert {type(key) for span in spans for key in span} == {int}
     with pytest.raises(TypeError):
-        handle.scan(3.0)  # type: ignore[arg-type]
+        handle.scan(3.0)  # type: ignore[call-overload]
     with pytest.raises(InvalidArgument):
         handle.split(0)

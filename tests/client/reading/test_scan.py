@@ -48,6 +48,23 @@ def test_archives_of_every_dialect_are_scanned(host: ArchiveHost, dialect: str, 
     assert list(handle.scan(10, 20)) == datapoints(contents, extension)[3:14]
 
 
+@pytest.mark.parametrize("max_request", [8 << 20, 4000])
+def test_contents_can_be_views_until_the_next_datapoint(
+    host: ArchiveHost, max_request: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_max_request(monkeypatch, max_request)
+    contents = seeded(7, 0, 1, 511, 512, 513, 5000, *range(200))
+    handle = host.handle(archive(7, contents.values()))
+    expected = datapoints(contents)
+    scan = handle.scan(8, 300, copy=False)
+    for found, (key, name, content) in zip(scan, expected[1:], strict=True):
+        assert (found.key, found.name) == (key, name)
+        assert isinstance(found.content, memoryview)
+        assert found.content.readonly
+        assert found.content == content
+    assert [each.content for each in handle.scan(copy=True)] == [each.content for each in expected]
+
+
 def test_extensions_and_kinds_of_headers_can_be_mixed(host: ArchiveHost) -> None:
     extensions, expected, out = ["a", "b.c", "long" * 40, "\u00fc"], [], io.BytesIO()
     for key in range(300):

@@ -10,6 +10,8 @@ from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.signed import SignedDatarange
 
+REGULAR = b"0\0"  # the types of a regular file, one byte of its header
+
 
 class Datapoint(NamedTuple):
     """A datapoint: its key, the name of its entry (`00000000000000000042.png`) and its content."""
@@ -17,6 +19,14 @@ class Datapoint(NamedTuple):
     key: int
     name: str
     content: bytes
+
+
+class DatapointView(NamedTuple):
+    """A datapoint whose content is not copied: it is valid until the next datapoint is asked for."""
+
+    key: int
+    name: str
+    content: memoryview
 
 
 def content(key: int, indices: Indices, fetcher: Fetcher) -> bytes | None:
@@ -64,7 +74,7 @@ def is_plain(body: bytes, at: int, headers: int, key: int, size: int) -> bool:
         headers == BLOCK
         and body[at : at + 20] == b"%020d" % key
         and body[at + 124 : at + 135] == b"%011o" % size
-        and body[at + 156] in b"0\0"
+        and body[at + 156] in REGULAR
     )
 
 

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from datas3t.archive.index import BLOCK
 from datas3t.client._reading import locations as _locations
 from datas3t.client._reading.costs import Explanation
-from datas3t.client._reading.datapoint import checked_name, fetch_large, is_plain
+from datas3t.client._reading.datapoint import REGULAR, checked_name, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Holders, Locations, Numbers
@@ -39,14 +40,22 @@ def _contents(locations: Locations, fetcher: Fetcher) -> list[bytes]:
     origins = np.repeat(reads.starts, np.diff(reads.bounds))
     starts, middles = (locations.starts - origins).tolist(), (locations.contents - origins).tolist()
     stops = (locations.stops - origins).tolist()
+    # What the header of an entry has if it is the one block that most tools write.
+    are_plain = (locations.contents - locations.starts == BLOCK).tolist()
+    names, sizes = texts(locations.keys, 10, 20), texts(locations.sizes, 8, 11)
 
     def cut(number: int, body: bytes) -> None:
         """Check the datapoints in the body of range `number` and store their contents."""
         for n in range(bounds[number], bounds[number + 1]):
-            start, middle, stop = starts[n], middles[n], stops[n]
-            if not is_plain(body, start, middle - start, keys[n], stop - middle):
+            start, middle = starts[n], middles[n]
+            if not (
+                are_plain[n]
+                and body.startswith(names[n], start)
+                and body.startswith(sizes[n], start + 124)
+                and body[start + 156] in REGULAR
+            ):
                 checked_name(locations.datarange(n), keys[n], locations.entry(n), body[start:middle])
-            contents[n] = body[middle:stop]
+            contents[n] = body[middle : stops[n]]
 
     sources = [fetcher.source(datarange) for datarange in locations.dataranges]
     ranges = [
@@ -68,3 +77,12 @@ def _contents(locations: Locations, fetcher: Fetcher) -> list[bytes]:
     for n in (bounds[number] for number in large):
         contents[n] = fetch_large(locations.datarange(n), keys[n], locations.entry(n), fetcher)[1]
     return contents
+
+
+def texts(values: Numbers, base: int, digits: int) -> list[bytes]:
+    """Return numbers as text with leading zeros; of those with more digits, the last ones."""
+    out = np.empty((len(values), digits), np.uint8)
+    for at in range(digits - 1, -1, -1):
+        values, out[:, at] = np.divmod(values, base)
+    texts: list[bytes] = (out + ord("0")).view(f"S{digits}").ravel().tolist()
+    return texts

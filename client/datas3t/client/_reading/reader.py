@@ -1,6 +1,7 @@
 """Reads of one datas3t: plans them with a catalogue, and restarts them when dataranges are replaced in between."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from operator import index as integer
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -9,7 +10,7 @@ from datas3t.archive import names
 from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue_cache import MAX_SIZE, CatalogueCache
 from datas3t.client._reading.costs import Costs, Explanation
-from datas3t.client._reading.datapoint import Datapoint, content
+from datas3t.client._reading.datapoint import Datapoint, DatapointView, content
 from datas3t.client._reading.fetching import Fetcher, RestartRead
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
@@ -60,14 +61,26 @@ class Reader:
         found, numbers = self._planned(wanted, contents)
         return [found[number] for number in numbers]
 
+    def batches(self, batches: Iterable[Iterable[int]], ahead: int) -> Iterator[list[bytes]]:
+        """Yield the contents of each batch of keys, and read up to `ahead` further ones with it."""
+        upcoming = iter(batches)
+        while together := [list(map(integer, keys)) for keys in islice(upcoming, 1 + ahead)]:
+            try:
+                contents = iter(self.get_many(chain.from_iterable(together)))
+            except DatapointNotFound:  # nothing was read; the batches before the one with the missing key can be
+                yield from map(self.get_many, together)
+                continue
+            for keys in together:
+                yield list(islice(contents, len(keys)))
+
     def explain(self, keys: Iterable[int]) -> Explanation:
         """Return how `get_many` would read these keys."""
         from datas3t.client._reading.many import explanation  # noqa: PLC0415 - as above
 
         return self._planned(list(map(integer, keys)), explanation)[0]
 
-    def scan(self, first: int, last: int) -> Iterator[Datapoint]:
-        """Yield the datapoints with keys from `first` to `last`."""
+    def scan(self, first: int, last: int, *, copy: bool) -> Iterator[Datapoint | DatapointView]:
+        """Yield the datapoints with keys from `first` to `last`; without `copy` as views."""
         from datas3t.client._reading.scanning import datapoints  # noqa: PLC0415 - as above
 
         cursor = began = first
@@ -76,7 +89,7 @@ class Reader:
             if cursor != began:  # the last attempt made progress, so failures before it no longer count
                 attempts, began = self._attempts(), cursor
             with attempts:
-                for datapoint in datapoints(cursor, last, self.indices, self._fetcher):
+                for datapoint in datapoints(cursor, last, self.indices, self._fetcher, copy=copy):
                     cursor = datapoint.key + 1
                     yield datapoint
                 return

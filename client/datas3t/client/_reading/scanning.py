@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from datas3t.archive import index, reads
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading import headers
-from datas3t.client._reading.datapoint import Datapoint, fetch_large
+from datas3t.client._reading.datapoint import Datapoint, DatapointView, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Locations
@@ -17,19 +17,24 @@ _REQUEST_SIZE = 4 << 20  # bytes of one request, unless a single datapoint is la
 _READ_AHEAD = 16 << 20  # bytes in memory: four requests
 
 
-def datapoints(first: int, last: int, indices: Indices, fetcher: Fetcher) -> Iterator[Datapoint]:
+def datapoints(
+    first: int, last: int, indices: Indices, fetcher: Fetcher, *, copy: bool = True
+) -> Iterator[Datapoint | DatapointView]:
     """Yield the datapoints with keys from `first` to `last`.
+
+    With `copy`, contents are bytes. Without it they are views of a buffer, which are valid until the next datapoint.
 
     Raises:
         IndexMismatch: An index does not fit its archive.
         RestartRead: See `Fetcher`, with its other errors.
     """
-    unpack = _Unpacker()
+    unpack = _Unpacker(copy)
     for is_large, runs in groupby(_runs(first, last, indices, fetcher), key=lambda run: run.is_large):
         if is_large:
             for run in runs:
-                key, entry = run.keys.start, run.locations.entry(0)
-                yield Datapoint(key, *fetch_large(run.datarange, key, entry, fetcher))
+                key = run.keys.start
+                name, content = fetch_large(run.datarange, key, run.locations.entry(0), fetcher)
+                yield Datapoint(key, name, content) if copy else DatapointView(key, name, memoryview(content))
         else:
             yield from fetcher.stream(((run, run.piece) for run in runs), unpack, _READ_AHEAD)
 
@@ -63,16 +68,19 @@ def _runs(first: int, last: int, indices: Indices, fetcher: Fetcher) -> Iterator
 
 
 class _Unpacker:
-    """Makes datapoints of the bytes of runs."""
+    """Makes datapoints of the bytes of runs; with or without a copy of each content."""
 
-    def __init__(self) -> None:
+    def __init__(self, copy: bool) -> None:
         self._reader = headers.HeaderReader()
+        self._copy = copy
 
-    def __call__(self, run: _Run, body: memoryview) -> Iterable[Datapoint]:
+    def __call__(self, run: _Run, body: memoryview) -> Iterable[Datapoint | DatapointView]:
         """Return the datapoints of a run. Raise IndexMismatch if a header contradicts its index record."""
         locations, start = run.locations, run.piece.start
         starts, stops = (locations.contents - start).tolist(), (locations.stops - start).tolist()
         names = self._reader.names(locations, body, (locations.starts - start) // BLOCK)
+        views = map(body.toreadonly().__getitem__, map(slice, starts, stops))
+        if not self._copy:
+            return map(DatapointView._make, zip(run.keys, names, views, strict=True))
         # Lazily, so that the allocator can give each content the memory of the one before, if that is released.
-        contents = map(bytes, map(body.__getitem__, map(slice, starts, stops)))
-        return map(Datapoint._make, zip(run.keys, names, contents, strict=True))
+        return map(Datapoint._make, zip(run.keys, names, map(bytes, views), strict=True))
