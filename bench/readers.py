@@ -1,6 +1,6 @@
 """Contestants: the SDK, its engine alone, bare pycurl as the upper limit, and a presign call per read."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from bench.bare import Bare
@@ -29,6 +29,19 @@ class Sdk(Reader):
 
     def scan(self) -> Iterator[bytes]:
         return (datapoint.content for datapoint in self._datas3t.scan())
+
+    def batches(self, batches: Iterable[Sequence[int]]) -> Iterator[Sequence[bytes]]:
+        return self._datas3t.batches(batches)
+
+
+class SdkViews(Sdk):
+    """The same, with contents that are not copied."""
+
+    def scan(self) -> Iterator[bytes]:
+        return (bytes(datapoint.content) for datapoint in self._datas3t.scan(copy=False))
+
+    def skim(self) -> int:
+        return sum(1 for _ in self._datas3t.scan(copy=False))
 
 
 class EngineAlone(Reader):

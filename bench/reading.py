@@ -20,7 +20,7 @@ import pycurl
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
 
-from bench import nginx, opening, random_reads, scans, shares
+from bench import nginx, opening, random_reads, scans, shares, together
 from bench.report import Report
 from bench.sites import QUICK, Sites, Sizes, set_up
 from bench.stand import running_stand
@@ -30,6 +30,7 @@ WORKLOADS: dict[str, Callable[[Report, Sites, int], None]] = {
     "many": random_reads.many,
     "far": random_reads.far,
     "single": random_reads.one_by_one,
+    "batches": together.small_batches,
     "scan": scans.scan,
     "open": opening.wide,
     "together": opening.together,

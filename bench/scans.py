@@ -5,6 +5,7 @@ from bench.report import Goal, Report, ratios
 from bench.sites import Site, Sites
 from bench.turns import Entrant, Order, Result, contest
 
+VIEWS = Entrant("SDK, `copy=False`", "bench.readers:SdkViews")
 WEBDATASET = "webdataset, the same archives"
 
 
@@ -15,6 +16,8 @@ def scan(report: Report, sites: Sites, rounds: int) -> None:
         report.goals(
             [
                 Goal("at least 0.85 of the engine's sequential ceiling", ratios(results, "SDK", ENGINE.name), 0.85),
+                Goal("at least 0.6 of bare pycurl", ratios(results, "SDK", BARE.name), 0.6),
+                Goal("the same with `copy=False`", ratios(results, VIEWS.name, BARE.name), 0.6),
                 Goal("at least 3 times webdataset on the same archives", ratios(results, "SDK", WEBDATASET), 3),
             ]
         )
@@ -23,7 +26,7 @@ def scan(report: Report, sites: Sites, rounds: int) -> None:
 
 def _scanned(report: Report, sites: Sites, site: Site, rounds: int) -> dict[str, Result]:
     expected = sites.digest(range(sites.sizes.total))
-    entrants = [SDK, ENGINE, BARE, Entrant(WEBDATASET, "bench.peers:WebDataset")]
+    entrants = [SDK, VIEWS, ENGINE, BARE, Entrant(WEBDATASET, "bench.peers:WebDataset")]
 
     def order(entrant: Entrant, number: int) -> Order:
         """Return the order for a turn. The first turn compares contents, if the contestant returns any."""

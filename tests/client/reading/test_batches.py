@@ -26,7 +26,7 @@ def test_each_batch_has_the_contents_of_its_keys_in_their_order(host: ArchiveHos
 def test_batches_are_planned_together_and_taken_as_they_are_needed(
     host: ArchiveHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Costs, "gap", 1)
+    monkeypatch.setattr(Costs, "gap", 512)
     handle, taken = host.handle(tar(CONTENTS)), list[int]()
 
     def keys() -> Iterator[list[int]]:

@@ -51,10 +51,10 @@ def test_a_batch_of_keys_loads_the_indices_of_few_dataranges_at_a_time(
     windows = IndexFiles.windows
 
     def counting(
-        self: IndexFiles, wanted: "dict[object, Sequence[int]]", fetcher: Fetcher, expected: int
+        self: IndexFiles, wanted: "dict[object, Sequence[int]]", fetcher: Fetcher, *others: int
     ) -> dict[index_files.Key, bytes]:
         counts.append(len(wanted))
-        return windows(self, wanted, fetcher, expected)  # type: ignore[arg-type]
+        return windows(self, wanted, fetcher, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(IndexFiles, "windows", counting)
     assert handle.get_many(range(3 * COUNT)) == CONTENTS

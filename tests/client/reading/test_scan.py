@@ -53,6 +53,7 @@ def test_contents_can_be_views_until_the_next_datapoint(
     host: ArchiveHost, max_request: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_max_request(monkeypatch, max_request)
+    monkeypatch.setattr(scanning, "_REQUEST_SIZE", 3000)
     contents = seeded(7, 0, 1, 511, 512, 513, 5000, *range(200))
     handle = host.handle(archive(7, contents.values()))
     expected = datapoints(contents)

@@ -137,16 +137,16 @@ class Fetcher:
                 request.stall_timeout = _STALL_TIMEOUT
                 yield job, request
 
-        process = os.getpid()
+        process, clock = os.getpid(), time.monotonic
         try:
             with self._engine.stream(requests(), parallelism=parallelism, ahead=ahead, retries=_RETRIES) as stream:
-                due = time.monotonic() + _RECEIVE_INTERVAL
+                due = clock() + _RECEIVE_INTERVAL
                 for job, body in stream:
                     for item in unpack(job, body):
                         yield item
-                        if time.monotonic() >= due:
+                        if clock() >= due:
                             stream.receive()
-                            due = time.monotonic() + _RECEIVE_INTERVAL
+                            due = clock() + _RECEIVE_INTERVAL
         except TransferError as error:
             self._fail(error, recent)
         except RuntimeError:

@@ -24,7 +24,8 @@ MAX_BATCH = 64  # indices that are fetched together; each holds a lock file and 
 _SMALL = 256 << 10  # bytes up to which an index is always fetched whole: about what a request costs
 _WINDOW_SIZE = WINDOW_RECORDS * RECORD_SIZE
 _MAX_MERGED = 1 << 20  # bytes of neighbouring windows that are fetched by one request
-_DISK_WINDOWS = 16  # windows that are read from disk together: 64 KiB
+DISK_WINDOWS = 16  # windows that are read from disk together: 64 KiB
+SMALL_WINDOWS = 64  # the windows of the largest of the small indices: 256 KiB
 
 Key: TypeAlias = tuple[int, str, int]  # id of the datarange, ETag of its index, number of the window
 Window: TypeAlias = bytes
@@ -56,7 +57,7 @@ class IndexFiles:
         self._uncacheable: set[tuple[int, str]] = set()  # large indices that could not be written to disk
 
     def windows(
-        self, wanted: Mapping[SignedDatarange, Sequence[int]], fetcher: Fetcher, expected: int
+        self, wanted: Mapping[SignedDatarange, Sequence[int]], fetcher: Fetcher, expected: int, around: int
     ) -> dict[Key, Window]:
         """Return windows of indices, and possibly more windows of the same indices.
 
@@ -64,17 +65,18 @@ class IndexFiles:
             wanted: For each datarange the numbers of the windows.
             fetcher: Fetches what is not on disk.
             expected: How many records the caller expects to read in all, now and next; 0 if it does not know.
+            around: How many windows are read from disk together.
 
         Raises:
             IndexMismatch: An index does not fit its archive.
         """
         windows: dict[Key, Window] = {}
         # Read the windows from disk where they are stored.
-        missing = [datarange for datarange in wanted if not self._read(datarange, wanted[datarange], windows)]
+        missing = [datarange for datarange in wanted if not self._read(datarange, wanted[datarange], windows, around)]
         # Fetch small indices as a whole, to disk or, if they cannot be stored, into memory.
         small = list(filter(_is_small, missing))
         self._fetch_small(small, fetcher)
-        not_stored = [datarange for datarange in small if not self._read(datarange, wanted[datarange], windows)]
+        not_stored = [datarange for datarange in small if not self._read(datarange, wanted[datarange], windows, around)]
         for datarange, raw in zip(not_stored, _fetch_whole(not_stored, fetcher), strict=True):
             windows |= _cut(datarange, 0, raw)
         # Fetch large indices as a whole to disk if that pays off, otherwise only the windows.
@@ -88,7 +90,7 @@ class IndexFiles:
     def prepare(self, dataranges: Sequence[SignedDatarange], fetcher: Fetcher) -> None:
         """Fetch those of the dataranges' small indices that are not on disk, all together."""
         small = filter(_is_small, dataranges)
-        self._fetch_small([datarange for datarange in small if not self._read(datarange, (), {})], fetcher)
+        self._fetch_small([datarange for datarange in small if not self._read(datarange, (), {}, 1)], fetcher)
 
     def forget(self, datarange: SignedDatarange) -> None:
         """Remove an index that turned out to be wrong."""
@@ -100,13 +102,15 @@ class IndexFiles:
             self._disk = DiskCache(self._folder, self._max_size)
         return self._disk
 
-    def _read(self, datarange: SignedDatarange, numbers: Sequence[int], windows: dict[Key, Window]) -> bool:
+    def _read(
+        self, datarange: SignedDatarange, numbers: Sequence[int], windows: dict[Key, Window], around: int
+    ) -> bool:
         """Add windows of an index to `windows` if the index is on disk; return whether it is."""
         with _disk_errors_ignored():
             cached = self._files().find(_file_name(datarange), datarange.count * RECORD_SIZE, is_valid=_is_valid)
             if cached is not None:
                 with cached:
-                    windows |= _read_windows(datarange, cached, numbers)
+                    windows |= _read_windows(datarange, cached, numbers, around)
                 return True
         return False
 
@@ -161,7 +165,7 @@ class IndexFiles:
         with _disk_errors_ignored():
             size = datarange.count * RECORD_SIZE
             with self._files().open(_file_name(datarange), size, fetch, is_valid=_is_valid) as cached:
-                windows |= _read_windows(datarange, cached, numbers)
+                windows |= _read_windows(datarange, cached, numbers, DISK_WINDOWS)
             return True
         self._uncacheable.add(_index_key(datarange))
         return False
@@ -234,12 +238,12 @@ def _cut(datarange: SignedDatarange, start: int, raw: bytes) -> dict[Key, Window
     }
 
 
-def _read_windows(datarange: SignedDatarange, cached: Cached, numbers: Sequence[int]) -> dict[Key, Window]:
-    """Return windows from a file, and the windows next to them, which are likely to be wanted soon."""
+def _read_windows(datarange: SignedDatarange, cached: Cached, numbers: Sequence[int], around: int) -> dict[Key, Window]:
+    """Return windows from a file, `around` at a time: those next to them are likely to be wanted soon."""
     windows: dict[Key, Window] = {}
     count = -(-cached.size // _WINDOW_SIZE)
-    blocks = sorted({number // _DISK_WINDOWS for number in numbers})
-    chosen = [n for block in blocks for n in range(block * _DISK_WINDOWS, min((block + 1) * _DISK_WINDOWS, count))]
+    blocks = sorted({number // around for number in numbers})
+    chosen = [n for block in blocks for n in range(block * around, min((block + 1) * around, count))]
     for place in _merged(datarange, chosen):
         windows |= _cut(datarange, place.start, cached.read(place.start, place.stop))
     return windows

@@ -6,7 +6,15 @@ from pathlib import Path
 
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.client._reading.fetching import Fetcher
-from datas3t.client._reading.index_files import MAX_BATCH, WINDOW_RECORDS, IndexFiles, Key, Window
+from datas3t.client._reading.index_files import (
+    DISK_WINDOWS,
+    MAX_BATCH,
+    SMALL_WINDOWS,
+    WINDOW_RECORDS,
+    IndexFiles,
+    Key,
+    Window,
+)
 from datas3t.client._reading.signed import SignedDatarange
 
 _MANY_KEYS = 16  # of one datarange, from which on numpy picks their records faster than a loop
@@ -78,7 +86,9 @@ class Indices:
                 else:
                     windows[key] = window
         if missing:
-            fetched = self._files.windows(missing, fetcher, expected)
+            # As long as there is room in memory, the rest of a small index is read with its first piece.
+            around = SMALL_WINDOWS if self._size < _MAX_MEMORY // 2 else DISK_WINDOWS
+            fetched = self._files.windows(missing, fetcher, expected, around)
             for key, window in fetched.items():
                 self._keep(key, window)
             windows |= fetched
