@@ -19,8 +19,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import psutil
 import psycopg
 from psycopg import sql
@@ -30,10 +32,13 @@ from datas3t.embedded.stack import Services, services
 from datas3t.server import buckets, dataranges, datas3ts, downloads, optimize, reaper, uploads
 from datas3t.server.credentials import Cipher
 from datas3t.server.db import catalogues
+from datas3t.server.db.datarange_columns import Columns
 from datas3t.server.db.migrate import migrate
 from datas3t.server.db.pool import connection, open_pool
 from datas3t.server.errors import Failure
 from datas3t.server.index_cache import IndexCache
+from datas3t.server.optimize.groups import Limits
+from datas3t.server.optimize.proposals import best
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 
@@ -115,6 +120,14 @@ def clear_in_background(site: Site) -> None:
             continue
 
 
+def random_columns(count: int) -> Columns:
+    """Return dataranges for the planner, which takes its time where archives are neighbours and differ in size."""
+    source = np.random.default_rng(1)
+    entries = (10 ** source.uniform(3, 9, count)).astype(np.int64) // 512 * 512
+    firsts = np.arange(count, dtype=np.int64) * EACH
+    return Columns(np.column_stack([firsts, firsts + EACH - 1 - (np.arange(count) % 10 == 0)]), entries + 1024, entries)
+
+
 def last_page(site: Site) -> int:
     """Return the key at which the last page starts."""
     return max(0, site.size - PAGE // 2) * EACH
@@ -147,6 +160,9 @@ REPEATED: dict[str, Call] = {
     "the deletions of `/metrics`": lambda site: reaper.backlog(site.resources),
     "`PlanAggregates`": lambda site: optimize.plan(
         site.resources, NAME, min_score=None, target_size=0, max_size=0, max_operations=0
+    ),
+    "the planner, sizes from 1 KB to 1 GB, a gap after each tenth": lambda site: list(
+        islice(best(random_columns(site.size), 1.0, Limits(1 << 30, 5 << 30), equal_parts=False), PAGE)
     ),
     "`join.plan`, a tenth as many sources": lambda site: join.plan([1 << 18] * (site.size // 10)),
 }
