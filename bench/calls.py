@@ -37,15 +37,19 @@ from tests.support.stack import wait_until
 _HERE = Path(__file__).resolve().parents[1]
 _ROOTS = ("gen", "client", "server", "cli")
 _FILL = """
-INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
+INSERT INTO dataranges ({column}, first_key, last_key, data_object_key, index_object_key, size_bytes,
                         entries_size_bytes, data_etag, index_etag)
-SELECT catalogue_id, n * 2000, n * 2000 + 999, stem || '.tar', stem || '.index',
-       10485760, 10484736, md5(n::text), md5(stem)
+SELECT d.{of}, n * 2000, n * 2000 + 999, stem || '.tar', stem || '.index', 10485760, 10484736, md5(n::text), md5(stem)
   FROM datas3ts AS d, generate_series(0, %(count)s - 1) AS n,
        LATERAL (SELECT 'datas3t/' || d.name || '/dataranges/' || lpad((n * 2000)::text, 20, '0') || '-'
                        || lpad((n * 2000 + 999)::text, 20, '0') || '-' || lpad((n + 1)::text, 12, '0') AS stem) AS s
  WHERE d.name = %(name)s
 """
+# The column of older schemas, and that of this one.
+_COLUMN = (
+    "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'dataranges'::regclass AND attname = 'catalogue_id')"
+)
+_CALLS = "datas3t_calls_total{"
 _SIZES = {"hundred": 100, "thousand": 1_000, "tenthousand": 10_000, "real": 0} | {f"small{n}": 100 for n in range(6)}
 
 
@@ -110,8 +114,21 @@ class Served:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def note(self, row: str, how: str, clients: int, calls: float, cpu: float, seconds: float) -> None:
-        self.figures.setdefault((row, how, clients), []).append((cpu / calls * 1e3, calls / seconds))
+    def calls(self) -> float:
+        """Return how many calls have ended so far, also those whose client did not wait for the end."""
+        with closing(http.client.HTTPConnection(self.url)) as connection:
+            connection.request("GET", "/metrics")
+            page = connection.getresponse().read().decode()
+        return sum(float(line.rpartition(" ")[2]) for line in page.splitlines() if line.startswith(_CALLS))
+
+    @contextmanager
+    def measured(self, row: Row, how: str, clients: int, pages: int = 1) -> Iterator[list[float]]:
+        """Note the CPU that a call takes, and how many are made per second, which the block puts into the list."""
+        calls, cpu, rate = self.calls(), self.cpu(), list[float]()
+        yield rate
+        cpu = self.cpu() - cpu
+        ended = (self.calls() - calls) / pages
+        self.figures.setdefault((row.name, how, clients), []).append((cpu / ended * 1e3, rate[0]))
 
 
 def main() -> None:
@@ -176,10 +193,13 @@ def _fill(db_url: str, served: Served, running: Services) -> None:
         client.add_bucket(
             "local", endpoint=s3.endpoint, bucket=s3.bucket, access_key=s3.access_key, secret_key=s3.secret_key
         )
+        row = conn.execute(_COLUMN).fetchone()
+        column, of = ("catalogue_id", "catalogue_id") if row and row[0] else ("datas3t_id", "id")
+        fill = _FILL.format(column=column, of=of).encode()
         # The servers share the bucket, so each upload needs a datas3t that only one of them has.
         for name, count in _SIZES.items():
             client.add_datas3t(name, bucket="local")
-            conn.execute(_FILL, {"name": name, "count": count})
+            conn.execute(fill, {"name": name, "count": count})
         client.add_datas3t(f"up-{served.name}", bucket="local")
         conn.execute("ANALYZE")
         conn.execute("UPDATE datas3ts SET upload_counter = %s WHERE name = 'real'", [1_000 * (served.name == "now")])
@@ -191,17 +211,16 @@ def _measure(row: Row, served: Served, grpcload: Path | None, seconds: int, fold
     for clients in (1, 16):
         if shutil.which("wrk"):
             _wrk(row, served, clients, 1, folder)
-            before = served.cpu()
-            calls, took = _wrk(row, served, clients, seconds, folder)
-            served.note(row.name, "REST", clients, calls, served.cpu() - before, took)
+            with served.measured(row, "REST", clients) as rate:
+                rate.append(_wrk(row, served, clients, seconds, folder))
         if grpcload:
-            before = served.cpu()
-            result = _call_grpc(grpcload, served.url, row, clients, seconds)
-            served.note(row.name, "gRPC", clients, result["calls"] / row.pages, served.cpu() - before, seconds)
+            with served.measured(row, "gRPC", clients, row.pages) as rate:
+                result = _call_grpc(grpcload, served.url, row, clients, seconds)
+                rate.append(result["calls"] / row.pages / seconds)
 
 
-def _wrk(row: Row, served: Served, clients: int, seconds: int, folder: Path) -> tuple[float, float]:
-    """Return the number of calls that wrk has made, and the seconds that it took."""
+def _wrk(row: Row, served: Served, clients: int, seconds: int, folder: Path) -> float:
+    """Return how many calls a second wrk has made."""
     script = folder / "wrk.lua"
     script.write_text(f"wrk.method, wrk.body = 'POST', [[{json.dumps(row.body)}]]" if row.body else "")
     url = f"http://{served.url}{row.path}"
@@ -211,7 +230,7 @@ def _wrk(row: Row, served: Served, clients: int, seconds: int, folder: Path) -> 
     assert found, output
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
     assert bool(refused) == ("missing" in row.path), f"{row.name}: {output}"
-    return max(1, int(found[1])), float(found[2]) / (1_000 if found[3] == "ms" else 1)
+    return int(found[1]) / (float(found[2]) / (1_000 if found[3] == "ms" else 1))
 
 
 def _grpcload(folder: Path) -> Path | None:

@@ -5,6 +5,7 @@ import tarfile
 import urllib.request
 from collections.abc import Sequence
 
+from datas3t.archive.names import MAX_KEY
 from datas3t.server import aggregates, dataranges
 from datas3t.server.aggregates import SignedPart, Started
 from datas3t.server.db.dataranges import Datarange
@@ -15,7 +16,7 @@ PART_SIZE = 20 << 20  # of merged archives below 200 GB
 
 def rows(site: Site) -> list[Datarange]:
     """Return the dataranges in key order."""
-    return dataranges.page(site.resources, site.datas3t, 0, "")[0]
+    return dataranges.find_span(site.resources, site.datas3t, 0, MAX_KEY, after=-1, limit=1000).rows
 
 
 def bounds(site: Site) -> list[tuple[int, int]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datas3t.archive import names
+from datas3t.archive.names import MAX_KEY
 from datas3t.server import dataranges, imports
 from datas3t.server.db.dataranges import Datarange
 from tests.support.stack import new_database
@@ -75,11 +76,7 @@ def put_archives(site: Site, archives: list[Archive], datas3t: str = "images") -
 
 def rows(site: Site, datas3t: str = "images") -> list[Datarange]:
     """Return all dataranges of a datas3t."""
-    all_rows, token = dataranges.page(site.resources, datas3t, 0, "")
-    while token:
-        more, token = dataranges.page(site.resources, datas3t, 0, token)
-        all_rows += more
-    return all_rows
+    return dataranges.find_span(site.resources, datas3t, 0, MAX_KEY, after=-1, limit=1_000_000).rows
 
 
 def stored_index(site: Site, row: Datarange) -> bytes:

@@ -12,7 +12,7 @@ from datas3t.server.db import dataranges, listings, pool, spans
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.listings import JsonPage
-from datas3t.server.db.spans import Span
+from datas3t.server.db.spans import Listed, Span
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
@@ -58,7 +58,7 @@ class Page:
     expires_at: datetime
 
 
-def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[Datarange], str]:
+def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[Listed], str]:
     """Return dataranges in key order, and the token of the next page, which is empty after the last."""
     size = pages.size(size, 1000, 1000)
     after = pages.after_key(token)

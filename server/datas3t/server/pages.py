@@ -1,16 +1,22 @@
 """Pages of listings: their limits in rows and bytes, and the tokens for the next page."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import values
-from datas3t.server.db.dataranges import Datarange
 
 MAX_BYTES = 3 << 20  # of the items of a page, because by default gRPC accepts messages of at most 4 MiB
 OTHER_FIELDS = 200  # the maximum size of an item's fields other than URLs: numbers, ETags, a range
 
 Item = TypeVar("Item")
+
+
+class Row(Protocol):
+    """A datarange, or what a listing shows of it."""
+
+    @property
+    def last_key(self) -> int: ...
 
 
 def size(requested: int, most: int, default: int) -> int:
@@ -34,7 +40,7 @@ def after_key(token: str) -> int:
     return int(token)
 
 
-def next_token(rows: Sequence[Datarange], shown: int) -> str:
+def next_token(rows: Sequence[Row], shown: int) -> str:
     """Return the token of the page after the first `shown` rows, or an empty one if there are no more rows.
 
     It is the last key shown, so that no key is left out if an aggregate is made between two pages.

@@ -57,23 +57,34 @@ def find(conn: Connection, name: str, first: int, last: int, *, after: int, limi
     return Span(BucketVersion(bucket_id, version), not count, found)
 
 
-_PAGE = Statement(f"""
+class Listed(NamedTuple):
+    """What a listing shows of a datarange."""
+
+    id: int
+    data_object_key: str
+    index_object_key: str
+    first_key: int
+    last_key: int
+    size_bytes: int
+
+
+_PAGE = Statement("""
     SELECT found.*
       FROM datas3ts AS d
       LEFT JOIN LATERAL (
-           SELECT {COLUMNS} FROM dataranges
+           SELECT id, data_object_key, index_object_key, first_key, last_key, size_bytes FROM dataranges
             WHERE (catalogue_id, last_key) >= (d.catalogue_id, %(lowest)s) AND catalogue_id <= d.catalogue_id
             ORDER BY catalogue_id, last_key LIMIT %(limit)s) AS found ON true
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
 """)
 
 
-def page(conn: Connection, name: str, after: int, limit: int) -> list[Datarange] | None:
-    """Return what `dataranges.page` returns for the datas3t of this name; None if there is none."""
+def page(conn: Connection, name: str, after: int, limit: int) -> list[Listed] | None:
+    """Return the dataranges that `dataranges.page` returns for the datas3t of this name; None if there is none."""
     rows = _PAGE.rows(conn, name=name, lowest=min(after + 1, MAX_KEY), limit=limit)
     if not rows:
         return None
-    return [] if rows[0][0] is None or after >= MAX_KEY else [Datarange(*row) for row in rows]
+    return [] if rows[0][0] is None or after >= MAX_KEY else [Listed._make(row) for row in rows]
 
 
 class Bounds(NamedTuple):
