@@ -72,6 +72,9 @@ def check_objects(
     check = _check_whole if size <= WHOLE_ARCHIVE else _check_sample
     try:
         entries_size = check(data.read, stored_index.read, first, count, size)
+    except InvalidUploadError:
+        data.info()  # if the archive is missing or has another size, that is the error
+        raise
     except FormatError as error:
         raise InvalidUploadError(f"{error}; correct the archive and start again") from error
     except (ObjectMissing, ObjectChanged) as error:
@@ -103,6 +106,8 @@ class StoredObject:
         if start >= stop:
             return b""
         with self._lock:
+            if stop - start > WHOLE_ARCHIVE:
+                self.info()  # the announced size may be any number, and this much memory is only for what is there
             if self._info is None:
                 try:
                     content, self._info = self._bucket.read(self._key, start, stop)
@@ -160,12 +165,11 @@ def sample(count: int, limit: int) -> list[int]:
 
 def _check_whole(read: Read, read_index: Read, first: int, count: int, data_size: int) -> int:
     """Check every header of an archive and every record of its index; return where the entries end."""
-    archive = read(0, data_size)
+    archive, stored = read(0, data_size), read_index(0, RECORD_SIZE * count)
     scanned = tar.scan(lambda start, stop: archive[start:stop], data_size, first_key=first)
     if scanned.count != count:
         message = f"the archive holds {scanned.count} datapoints, but {count} were announced; start again"
         raise InvalidUploadError(message)
-    stored = read_index(0, RECORD_SIZE * count)
     for key, (actual, given) in enumerate(zip(index.decode(scanned.index), index.decode(stored), strict=True), first):
         if actual != given:
             message = f"the index is wrong about datapoint {key}: it has {_described(given)}"

@@ -62,6 +62,12 @@ def test_the_message_about_an_index_of_another_size_has_both_sizes(site: Site) -
     )
 
 
+def test_a_number_that_no_index_can_have_takes_no_memory(site: Site) -> None:
+    announced = replace(SMALL, count=10**12)
+    message = "the index in the bucket has 64 bytes instead of 16000000000000"
+    assert_other_bytes_refused(site, announced, SMALL.data, SMALL.index, message)
+
+
 def test_an_index_of_zeros_is_refused(site: Site) -> None:
     assert_other_bytes_refused(site, SMALL, SMALL.data, bytes(64), "0{19}5|datapoint 5|entry")
 
