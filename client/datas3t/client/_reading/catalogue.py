@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_MAX_RECENT = 16  # dataranges that are kept as objects, of about 1 KB each
+
 _Place = tuple[int, int, int]  # the row of a datarange, and the first and the last of its keys that are shown
 
 
@@ -54,6 +56,7 @@ class Catalogue:
         self.used_at = 0
         self._columns = columns
         self._lows, self._highs = columns.firsts, columns.lasts  # the keys that are shown
+        self._recent: dict[int, SignedDatarange] = {}  # those of the last keys that were looked up
         self._rows: array[int] | None = None  # the rows that they belong to, if some keys are hidden
 
     def __len__(self) -> int:
@@ -99,6 +102,7 @@ class Catalogue:
         if len(places) != len(self._columns) or any(
             (low, high) != (self._columns.firsts[row], self._columns.lasts[row]) for row, low, high in places
         ):
+            self._recent.clear()
             self._rows = array("I", [row for row, _, _ in places])
             self._lows = array("q", [low for _, low, _ in places])
             self._highs = array("q", [high for _, _, high in places])
@@ -118,7 +122,14 @@ class Catalogue:
     def holding(self, key: int) -> SignedDatarange | None:
         """Return the datarange that holds the key, or None."""
         at = bisect_right(self._lows, key) - 1
-        return self.datarange(at) if at >= 0 and key <= self._highs[at] else None
+        if at < 0 or key > self._highs[at]:
+            return None
+        found = self._recent.get(at)
+        if found is None:
+            if len(self._recent) >= _MAX_RECENT:
+                self._recent.clear()
+            found = self._recent[at] = self.datarange(at)
+        return found
 
     def with_id(self, datarange_id: int) -> SignedDatarange | None:
         """Return the datarange with this id, or None if the catalogue does not list it."""

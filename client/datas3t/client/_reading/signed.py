@@ -20,6 +20,7 @@ class SignedDatarange:
 
     __slots__ = (
         "_columns",
+        "_data_url",
         "_row",
         "data_etag",
         "entries_end",
@@ -33,6 +34,7 @@ class SignedDatarange:
     def __init__(self, columns: "Columns", row: int, lifetime: Lifetime) -> None:
         self._columns = columns
         self._row = row
+        self._data_url = ""
         self.lifetime = lifetime
         self.id = columns.ids[row]
         self.first = columns.firsts[row]
@@ -51,7 +53,9 @@ class SignedDatarange:
     @property
     def data_url(self) -> str:
         """The URL of the archive."""
-        return self._columns.url(self._row, of_index=False)
+        if not self._data_url:
+            self._data_url = self._columns.url(self._row, of_index=False)
+        return self._data_url
 
     @property
     def index_url(self) -> str:
