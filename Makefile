@@ -44,8 +44,8 @@ proto-lint: .venv/dev ## Check the style of the protos, and that they do not bre
 proto-baseline: .venv/dev ## At a release, record the current protos as the contract that may not break
 	$(BIN)/python proto/lint.py --release
 
-soak: .venv/dev ## Kill clients, servers, database and S3 at random, then check everything: make soak [SECONDS=600] [SEED=1]
-	$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+soak: .venv/dev ## Kill clients, servers, database and S3 at random, then check everything: make soak [SECONDS=600] [SEED=1] [WORKERS=2]
+	$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),600) --workers $(or $(WORKERS),1) $(if $(SEED),--seed $(SEED))
 
 fuzz: .venv/dev ## Try random inputs, and print the seed of what is found: make fuzz [SECONDS=60] [SEED=1]
 	$(BIN)/python -m tests.fuzz.loop --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED))

@@ -33,7 +33,7 @@ CHECKS = {
     "server": [
         ["datas3t", "server", "--help"],
         ["datas3t", "keygen"],
-        ["python", "-c", "import datas3t.server.app"],
+        ["python", "-c", "import datas3t.server.app.worker"],
     ],
     "up": [
         ["datas3t", "up", "--help"],

@@ -13,7 +13,7 @@ from botocore.client import BaseClient
 
 from bench.contestant import Turn
 from datas3t.server import logs
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from datas3t.server.db import pool
 from datas3t.server.front.rpc import interceptor
 from datas3t.server.s3 import bucket

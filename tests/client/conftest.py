@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from datas3t.embedded.stack import Services
-    from datas3t.server.app import Server
+    from datas3t.server.app.server import Server
 
     StartServer = Callable[[timedelta], contextlib.AbstractContextManager[Server]]
 
@@ -45,7 +45,7 @@ def start_server(
     services: "Services", migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> "Iterator[StartServer]":
     """Return a function that starts a server whose URLs have a given lifetime; all share one database."""
-    from datas3t.server.app import Server
+    from datas3t.server.app.server import Server
     from datas3t.server.settings import Address, Settings
 
     with new_database(services, migrated_template) as db_url:

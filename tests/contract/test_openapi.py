@@ -25,7 +25,7 @@ from tests.support.uploads import Archive, archive, get, large_archive, put
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
-    from datas3t.server.app import Server
+    from datas3t.server.app.server import Server
 
 _FILES = (aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2)
 _CHECKS = [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from tests.support.front import HttpResponse, http_request
 from tests.support.serving import serving, settings_for
 from tests.support.uploads import archive, get, large_archive, put

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from tests.contract.test_rest import URL, datarange, key_of, matches
 from tests.support.aggregates import merge
 from tests.support.front import http_request

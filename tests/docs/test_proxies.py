@@ -15,7 +15,7 @@ import pytest
 
 from datas3t.client import Client
 from datas3t.embedded.ports import free_ports
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from tests.client.archives import MIB, sample
 from tests.client.calls.test_tls import certificate
 from tests.support.serving import serving, settings_for

@@ -43,7 +43,7 @@ stack._DRAIN = timedelta(seconds=1)
 _HANGING = {
     "the server": """
 import threading
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 Server.stop = lambda server: threading.Event().wait()
 """,
     "a thread": """

@@ -2,6 +2,8 @@
 
     python -m tests.faults.soak --seconds 600 --seed 1        (make soak)
 
+With `--workers 2` each server has two processes, and its workers are killed as well.
+
 Writers (`writer.py`) upload, delete and read; an aggregator (`aggregator.py`) aggregates and imports. Every few seconds
 a process is ended by kill -9 and started again. At the end, every acknowledged datapoint must have its content, every
 deleted one must be gone, no dataranges may overlap, and after the reaper has run, the bucket must hold exactly the
@@ -23,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 
 from datas3t.client import Client
@@ -52,6 +55,7 @@ class Soak:
     folder: Path
     seed: int
     running: Services
+    workers: int = 1
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -89,7 +93,8 @@ class Soak:
             server.kill()
 
     def _kill_something(self, clients: "dict[int, subprocess.Popen[bytes]]") -> None:
-        victim = self.random.choice(("client", "client", "server", "server", "postgres", "seaweedfs"))
+        servers = ("server", "server", *(("worker", "worker") if self.workers > 1 else ()))
+        victim = self.random.choice(("client", "client", *servers, "postgres", "seaweedfs"))
         self.counts[f"kill -9 of {victim}"] += 1
         number = self.random.randrange(WRITERS + 1 if victim == "client" else 2)
         if victim == "client":
@@ -102,6 +107,10 @@ class Soak:
             self._wait_until_ready(number)
             self.servers[number].kill()
             self.servers[number] = self._server(port)
+        elif victim == "worker":
+            children = psutil.Process(self.servers[number].pid).children() if self.servers[number].running else []
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.random.choice(children).kill() if children else None
         elif victim == "postgres":
             self.running.postgres.kill()
             self.running.postgres.start()
@@ -114,7 +123,7 @@ class Soak:
     def _server(self, port: int | None) -> ServerProcess:
         folder = self.folder / "servers"
         folder.mkdir(exist_ok=True)
-        key, options = self.running.encryption_key, ["--url-lifetime", URL_LIFETIME]
+        key, options = self.running.encryption_key, ["--url-lifetime", URL_LIFETIME, "--workers", str(self.workers)]
         return ServerProcess(folder, self.running.db_url, key, port=port, options=options)
 
     def _client(self, number: int) -> "subprocess.Popen[bytes]":
@@ -291,10 +300,10 @@ def _object_keys(s3: "S3Client", bucket: str) -> Iterator[str]:
         yield from (each["Key"] for each in page.get("Contents", ()))
 
 
-def soak(folder: Path, seconds: float, seed: int) -> Counter[str]:
+def soak(folder: Path, seconds: float, seed: int, workers: int = 1) -> Counter[str]:
     """Do a whole run, and return how often what happened. Raises BrokenGuaranteeError."""
     with services(folder / "data", durable=False) as running:
-        run = Soak(folder, seed, running)
+        run = Soak(folder, seed, running, workers)
         try:
             run.run(seconds)
             check(run)
@@ -312,11 +321,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}, {arguments.seconds:.0f} seconds", flush=True)
+    print(f"seed {arguments.seed}, {arguments.seconds:.0f} seconds, {arguments.workers} workers", flush=True)
     with tempfile.TemporaryDirectory(prefix="datas3t-soak-", ignore_cleanup_errors=True) as folder:
         try:
-            counts = soak(Path(folder), arguments.seconds, arguments.seed)
+            counts = soak(Path(folder), arguments.seconds, arguments.seed, arguments.workers)
         except BrokenGuaranteeError as broken:
             print(f"BROKEN: {broken}")
             return 1

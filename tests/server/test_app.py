@@ -16,7 +16,7 @@ from psycopg import sql
 from datas3t import v1
 from datas3t.embedded.ports import free_ports
 from datas3t.server import buckets
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from datas3t.server.errors import Failure
 from datas3t.server.settings import Address, SettingsError
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub

@@ -28,7 +28,7 @@ _RUN = """
 import sys
 from datetime import timedelta
 from pathlib import Path
-from datas3t.server.app import run
+from datas3t.server.app.process import run
 from datas3t.server.settings import Address, Settings
 url, key, folder, port, drain = sys.argv[1:]
 settings = Settings(url, key, Path(folder), Address("127.0.0.1", int(port)), drain=timedelta(seconds=int(drain)))

@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
 from datas3t import v1
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from datas3t.server.call import Call, caller_left, working_on
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.threads import RUNNING

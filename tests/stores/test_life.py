@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
     from datas3t.embedded.stack import Services
-    from datas3t.server.app import Server
+    from datas3t.server.app.server import Server
 
 WAYS = {
     "equal-parts": Ways(equal_parts_only=True),

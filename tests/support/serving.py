@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from datas3t.server.settings import Address, Settings
 
 if TYPE_CHECKING:

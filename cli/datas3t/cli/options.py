@@ -8,6 +8,7 @@ import click
 
 from datas3t.archive.names import MAX_KEY
 from datas3t.cli import completion
+from datas3t.local.cores import cores
 
 if TYPE_CHECKING:
     from datas3t.client import Client
@@ -83,6 +84,24 @@ class Duration(click.ParamType[float]):
 
 
 DURATION = Duration()
+
+
+class Workers(click.ParamType[int]):
+    """A number of processes, or `auto`: one for each core that this process may use."""
+
+    name = "workers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number of processes."""
+        text = str(value).strip().lower()
+        if text == "auto":
+            return cores()
+        if not re.fullmatch("0*[1-9][0-9]{0,2}", text):
+            self.fail(f"{value!r} is not a number of processes; examples: 1, 4, auto", param, ctx)
+        return int(text)
+
+
+WORKERS = Workers()
 
 
 class List(click.ParamType[tuple[str, ...]]):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from datas3t.cli import output
-from datas3t.cli.options import DURATION, LIST, SIZE, server_url
+from datas3t.cli.options import DURATION, LIST, SIZE, WORKERS, server_url
 from datas3t.cli.paths import FOLDER
 
 
@@ -58,6 +58,16 @@ from datas3t.cli.paths import FOLDER
     help="A second address that serves only gRPC, without the relay of --addr.",
 )
 @click.option(
+    "--workers",
+    envvar="WORKERS",
+    show_envvar=True,
+    metavar="N|auto",
+    default="1",
+    show_default=True,
+    type=WORKERS,
+    help="How many processes share the port; `auto` is one a core.",
+)
+@click.option(
     "--log-level",
     envvar="LOG_LEVEL",
     show_envvar=True,
@@ -103,6 +113,7 @@ def server(
     encryption_key: str | None,
     url_lifetime: float,
     grpc_addr: str | None,
+    workers: int,
     log_level: str,
     log_format: str,
     cors_origins: tuple[tuple[str, ...], ...],
@@ -143,10 +154,14 @@ def server(
             log_format=log_format,
             cors_origins=tuple(chain.from_iterable(cors_origins)),
             allowed_hosts=tuple(chain.from_iterable(allowed_hosts)),
+            workers=workers,
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
-    from datas3t.server.app import run  # takes 0.5 s, so import it only after usage errors
+    if settings.workers > 1:
+        from datas3t.server.app.parent import run
+    else:
+        from datas3t.server.app.process import run  # takes 0.5 s, so import it only after usage errors
 
     return run(settings)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path, user_state_path
 
+_MAX_SOCKET_FOLDER = 85  # bytes; Linux allows 108 and macOS 104, with the name of the socket
 _UNUSABLE = Path(os.devnull)  # no folder can be created below it, so nothing is kept
 
 
@@ -19,6 +20,18 @@ def cache() -> Path:
 def state() -> Path:
     """Return the folder for files that are needed to continue after a crash. It may not exist yet."""
     return _user_folder(lambda: user_state_path("datas3t", False))
+
+
+def private_folder() -> Path:
+    """Create and return a temporary folder that only this user may enter, with a path short enough for sockets in it.
+
+    The caller removes it.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="datas3t-"))
+    if len(str(folder)) > _MAX_SOCKET_FOLDER:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="datas3t-", dir="/tmp"))
+    return folder
 
 
 def _user_folder(platform_folder: Callable[[], Path]) -> Path:

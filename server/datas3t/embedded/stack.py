@@ -24,7 +24,7 @@ from datas3t.embedded.signals import until_signalled
 from datas3t.text import escaped
 
 if TYPE_CHECKING:
-    from datas3t.server.app import Server
+    from datas3t.server.app.server import Server
     from datas3t.server.settings import Address
 
 BUCKET = "datas3t"
@@ -180,7 +180,8 @@ def default_data_dir() -> Path:
 def _serve(running: Services, address: "Address") -> None:
     """Run the server until a signal or the end of a service."""
     from datas3t.server import buckets, logs  # noqa: PLC0415 - takes half a second
-    from datas3t.server.app import Server, allow_many_connections  # noqa: PLC0415
+    from datas3t.server.app.process import allow_many_connections  # noqa: PLC0415
+    from datas3t.server.app.server import Server  # noqa: PLC0415
     from datas3t.server.db.migrate import MigrationEdited  # noqa: PLC0415
     from datas3t.server.errors import Failure  # noqa: PLC0415
     from datas3t.server.settings import Settings, SettingsError  # noqa: PLC0415
@@ -231,7 +232,8 @@ def _stop(server: "Server") -> None:
     This process ends within the time to drain and 5 seconds, whatever hangs in it or in a service. The services end
     with it: the kernel tells them.
     """
-    from datas3t.server.app import EXIT_SECONDS, exit_after  # noqa: PLC0415
+    from datas3t.server.app.process import exit_after  # noqa: PLC0415
+    from datas3t.server.app.signals import EXIT_SECONDS  # noqa: PLC0415
 
     exit_after(_DRAIN.total_seconds() + EXIT_SECONDS)
     stopping = threading.Thread(target=server.stop, name="stop", daemon=True)

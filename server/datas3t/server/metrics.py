@@ -21,10 +21,16 @@ ReadLabelled = Callable[[], Mapping[tuple[str, ...], float]]
 
 
 class Metrics:
-    """The metrics of one server, in a registry of their own so that several servers can run in one process."""
+    """The metrics of one server, in registries of their own so that several servers can run in one process.
+
+    Attributes:
+        registry: The metrics of this process.
+        shared: The metrics that are the same in all workers of a server, such as those about the database's content.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.shared = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         labels = ("method", "transport")
         self._calls = Counter("datas3t_calls", "Calls that ended", (*labels, "code"), registry=self.registry)
@@ -47,13 +53,14 @@ class Metrics:
         self._calls_of(method, transport, code).inc()
         self._seconds_of(method, transport).observe(seconds)
 
-    def watch(self, descriptions: Mapping[str, str], read: Read) -> None:
+    def watch(self, descriptions: Mapping[str, str], read: Read, *, shared: bool = False) -> None:
         """Export values that `read` returns each time the page is requested.
 
         `descriptions` maps the name of each metric to its help text. Names that end in `_total` are counters, all
-        others are gauges. If `read` raises, its metrics are left out of the page.
+        others are gauges. If `read` raises, its metrics are left out of the page. `shared` says that all workers of a
+        server have the same values.
         """
-        self.registry.register(_Watched(descriptions, read))
+        (self.shared if shared else self.registry).register(_Watched(descriptions, read))
 
     def watch_labelled(self, name: str, description: str, labels: Sequence[str], read: ReadLabelled) -> None:
         """Export a counter whose values by labels `read` returns each time the page is requested."""
@@ -61,7 +68,7 @@ class Metrics:
 
     def page(self) -> bytes:
         """Return the page in Prometheus' text format. It may query the database, so do not call it on an event loop."""
-        return generate_latest(self.registry)
+        return generate_latest(self.registry) + generate_latest(self.shared)
 
 
 def timely(read: Read, seconds: float) -> Read:

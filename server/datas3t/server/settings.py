@@ -10,6 +10,7 @@ from datas3t.server.credentials import Cipher
 from datas3t.server.db.url import DatabaseUrl
 
 DEFAULT_PORT = 8765
+MAX_WORKERS = 256
 _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("text", "json")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -28,6 +29,12 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """The URL for clients on this machine."""
+        host = self.host if self.host.strip("0.:") else "127.0.0.1"  # "", "0.0.0.0" and "::" are all interfaces
+        return f"http://{Address(host, self.port)}"
 
     @classmethod
     def parse(cls, text: str) -> "Address":
@@ -70,7 +77,8 @@ class Settings:
 
     `max_cache_size` limits the index cache, in bytes. `url_lifetime` is how long presigned URLs work. `drain` is how
     long running calls may take to end after SIGTERM. `cors_origins` are the origins of other web pages that may send
-    requests, `allowed_hosts` the names of this server that web pages may use.
+    requests, `allowed_hosts` the names of this server that web pages may use. `workers` is how many processes share the
+    port.
 
     Raises:
         SettingsError: if a value cannot be used.
@@ -88,6 +96,7 @@ class Settings:
     log_format: str = "text"
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    workers: int = 1
 
     def __post_init__(self) -> None:
         if not self.db_url:
@@ -108,10 +117,15 @@ class Settings:
             raise SettingsError("the index cache must be larger than 0 bytes; set --max-cache-size or MAX_CACHE_SIZE")
         if not timedelta() < self.url_lifetime <= timedelta(days=7):
             raise SettingsError("presigned URLs must be valid for 1 second to 7 days, the longest that S3 allows")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            raise SettingsError(f"{self.workers} workers are not 1 to {MAX_WORKERS}; correct --workers or WORKERS")
         if self.log_level not in _LEVELS:
             raise SettingsError(f"the log level {self.log_level!r} is not one of {', '.join(_LEVELS)}")
         if self.log_format not in _FORMATS:
             raise SettingsError(f"the log format {self.log_format!r} is not one of {', '.join(_FORMATS)}")
+        self._check_names()
+
+    def _check_names(self) -> None:
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise SettingsError(

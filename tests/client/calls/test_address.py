@@ -10,7 +10,7 @@ from datas3t.client.errors import InvalidArgument, Unavailable
 from datas3t.embedded.ports import free_ports
 
 if TYPE_CHECKING:
-    from datas3t.server.app import Server
+    from datas3t.server.app.server import Server
 
 
 @pytest.mark.parametrize(

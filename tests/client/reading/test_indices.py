@@ -19,7 +19,7 @@ from tests.client.reading.archive_host import ArchiveHost
 from tests.client.sites import Site
 
 if TYPE_CHECKING:
-    from datas3t.server.app import Server
+    from datas3t.server.app.server import Server
 
 KEYS = range(100, 110)
 CONTENTS = {key: b"%03d" % key * (key - 90) for key in KEYS}

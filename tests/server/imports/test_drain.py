@@ -11,7 +11,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.server import datas3ts
-from datas3t.server.app import Server
+from datas3t.server.app.server import Server
 from datas3t.v1.import_pb2_grpc import ImportServiceStub
 from tests.support.faults import Fault, relay
 from tests.support.front import http_request

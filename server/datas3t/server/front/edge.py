@@ -10,7 +10,7 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -37,12 +37,23 @@ class HttpServer(Protocol):
 class Edge:
     """Listens as soon as it is created, and serves between `start` and `close`.
 
+    If there are sockets that listen on the address already, it uses these.
+
     Raises:
         SettingsError: if the address cannot be used.
     """
 
-    def __init__(self, address: Address, rpc_socket: Path, http: HttpServer, timeouts: Timeouts) -> None:
-        self._sockets = listen(address)
+    def __init__(
+        self,
+        address: Address,
+        rpc_socket: Path,
+        http: HttpServer,
+        timeouts: Timeouts,
+        listening: Sequence[socket.socket] = (),
+    ) -> None:
+        self._sockets = list(listening) or listen(address)
+        # Of sockets that processes share, each takes one connection at a time, so that all get their share.
+        self._accepted_at_once = 1 if listening else _BACKLOG
         self._http = http
         self._first_bytes_timeout = timeouts.first_bytes
         self._host = address.host
@@ -59,8 +70,7 @@ class Edge:
     @property
     def url(self) -> str:
         """The URL for clients on this machine."""
-        host = self._host if self._host.strip("0.:") else "127.0.0.1"  # "", "0.0.0.0" and "::" are all interfaces
-        return f"http://{Address(host, self.port)}"
+        return Address(self._host, self.port).url
 
     def start(self) -> None:
         """Start serving connections."""
@@ -85,7 +95,7 @@ class Edge:
     async def _serve(self) -> None:
         self._http.open()
         servers = [
-            await self._loop.create_server(self._new_connection, sock=listening, backlog=_BACKLOG)
+            await self._loop.create_server(self._new_connection, sock=listening, backlog=self._accepted_at_once)
             for listening in self._sockets
         ]
         await self._stop.wait()

@@ -4,6 +4,7 @@ It depends on the servicers, but not on the functions that they call.
 """
 
 import json
+import socket
 from collections.abc import Callable, Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -32,6 +33,7 @@ class Front:
         grpc_addr: A second port that serves only gRPC.
         timeouts: How long to wait for clients.
         cross_site: Which web pages may send requests; by default only those of this server.
+        listening: Sockets on `addr` that several processes share, if there are any.
 
     Raises:
         SettingsError: if an address cannot be used.
@@ -48,6 +50,7 @@ class Front:
         grpc_addr: Address | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         cross_site: CrossSite | None = None,
+        listening: Sequence[socket.socket] = (),
     ) -> None:
         self._metrics = metrics
         self._is_ready = is_ready
@@ -62,9 +65,9 @@ class Front:
         }
         rules = cross_site or CrossSite(addr)
         self._rest = RestServer(routes, pages, metrics, self._running, timeouts, rules)
-        self._rpc = RpcServer(services, metrics, self._running, is_ready, grpc_addr, timeouts)
+        self._rpc = RpcServer(services, metrics, self._running, is_ready, grpc_addr, timeouts, bool(listening))
         try:
-            self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts)
+            self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts, listening)
         except BaseException:
             self._rpc.close()
             raise

@@ -7,15 +7,14 @@ none of the threads that run calls.
 import asyncio
 import contextlib
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
+from datas3t.local.folders import private_folder
 from datas3t.server.front.calls import Service
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.rpc.health import Health
@@ -30,7 +29,6 @@ MAX_METADATA = 16 * 2**10  # bytes of a call's metadata
 MAX_STREAMS = 256  # calls at a time on one connection; further calls wait in the client
 MAX_ARRIVING = 8192  # calls that have arrived and that the event loop has not taken yet
 _CLOSE_SECONDS = 1.0  # for clients that watch health or reflection to end their streams
-_MAX_SOCKET_PATH = 100  # bytes; Linux allows 108 and macOS 104
 _IDENTITY_ONLY = 1  # the bit set of compression algorithms that contains only "none"
 
 _OPTIONS = (
@@ -43,7 +41,6 @@ _OPTIONS = (
     ("grpc.server.max_pending_requests", MAX_ARRIVING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_ARRIVING),
     ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),  # a small message could become a huge one
-    ("grpc.so_reuseport", 0),  # otherwise two servers could listen on one port, without an error
     ("grpc.keepalive_time_ms", 120_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -55,6 +52,8 @@ Result = TypeVar("Result")
 
 class RpcServer:
     """Serves gRPC between `start` and `close`: on the unix socket `socket`, and also on `port` if an address is given.
+
+    `shares_port` says that other processes listen on that port as well.
 
     Raises:
         SettingsError: The address cannot be used.
@@ -68,8 +67,9 @@ class RpcServer:
         is_ready: Callable[[], bool],
         address: Address | None,
         timeouts: Timeouts,
+        shares_port: bool = False,
     ) -> None:
-        self._folder = _private_folder()
+        self._folder = private_folder()
         self.socket = self._folder / "grpc"
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_ignore_other_loops)
@@ -83,7 +83,7 @@ class RpcServer:
         handlers += [self._health.handler(), *reflection.handlers()]
         try:
             self._server, self.port = self._on_loop(
-                self._create(handlers, CallInterceptor(metrics, timeouts.request_body), address)
+                self._create(handlers, CallInterceptor(metrics, timeouts.request_body), address, shares_port)
             )
         except BaseException:
             self._end_loop()
@@ -106,9 +106,15 @@ class RpcServer:
             self._end_loop()
 
     async def _create(
-        self, handlers: list[grpc.GenericRpcHandler], interceptor: CallInterceptor, address: Address | None
+        self,
+        handlers: list[grpc.GenericRpcHandler],
+        interceptor: CallInterceptor,
+        address: Address | None,
+        shares_port: bool,
     ) -> tuple[grpc.aio.Server, int | None]:
-        server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
+        # Unless it is meant, two servers must not listen on one port without an error.
+        options = (*_OPTIONS, ("grpc.so_reuseport", int(shares_port)))
+        server = grpc.aio.server(interceptors=[interceptor], options=options)
         server.add_generic_rpc_handlers(handlers)
         # The socket for relayed connections, and the port that serves only gRPC.
         server.add_insecure_port(f"unix:{self.socket}")
@@ -148,12 +154,3 @@ def _ignore_other_loops(loop: asyncio.AbstractEventLoop, context: dict[str, Any]
 def _bind(server: grpc.aio.Server, address: Address) -> int:
     bound = address if address.host else Address("::", address.port)  # "::" includes IPv4
     return server.add_insecure_port(str(bound))
-
-
-def _private_folder() -> Path:
-    """Create and return a folder that only this user may enter, with a path that is short enough for a socket."""
-    folder = Path(tempfile.mkdtemp(prefix="datas3t-"))
-    if len(str(folder)) > _MAX_SOCKET_PATH:
-        folder.rmdir()
-        folder = Path(tempfile.mkdtemp(prefix="datas3t-", dir="/tmp"))
-    return folder

@@ -1,24 +1,17 @@
 """The server: creates all parts, starts them, and shuts them down gracefully."""
 
 import contextlib
-import faulthandler
-import logging
-import os
-import resource
-import signal
-import sys
+import socket
 import threading
 import time
-from collections.abc import Mapping
-from types import FrameType
-from typing import NoReturn
+from collections.abc import Mapping, Sequence
 
-from datas3t.server import buckets, logs, reaper
+from datas3t.server import buckets, reaper
+from datas3t.server.app.addresses import log_addresses
 from datas3t.server.credentials import Cipher
 from datas3t.server.db import pool, s3_buckets
 from datas3t.server.db.heartbeat import Heartbeat
-from datas3t.server.db.migrate import MigrationEdited, migrate
-from datas3t.server.errors import Failure
+from datas3t.server.db.migrate import migrate
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rpc.services import services
 from datas3t.server.front.server import Front
@@ -28,16 +21,12 @@ from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 from datas3t.server.s3.counts import COUNTS
 from datas3t.server.settings import Settings, SettingsError
-from datas3t.text import escaped
 
-_log = logging.getLogger(__name__)
-Event = int | Exception | None  # a signal, an error of the start, or the end of the start
-_OPEN_FILES = 65_536  # a relayed gRPC connection takes two
 _METRICS_SECONDS = 1.0  # that `/metrics` waits for the database: the other metrics can do without
-EXIT_SECONDS = 3.0  # after the time to drain, until the process ends whatever hangs
-_LAST_EXIT_SECONDS = 1.0  # after that, until it ends even if no Python code runs any more
-_START_SECONDS = 2.0  # for a start to end that a signal interrupts
 _MIN_REAPER_SECONDS = 1.0  # for the reaper to stop, even if running calls used up the time to drain
+
+_POOL = 16  # connections to the database, of all workers together
+_MIN_POOL = 2  # of each worker
 
 _CONNECTIONS = {
     "datas3t_database_connections": "Connections to the database",
@@ -47,8 +36,8 @@ _CONNECTIONS = {
 _INDEX_CACHE = {
     "datas3t_index_cache_hits_total": "Index reads served from the cache",
     "datas3t_index_cache_misses_total": "Index reads that had to fetch from S3",
-    "datas3t_index_cache_bytes": "Size of the index cache on disk",
 }
+_INDEX_CACHE_SIZE = {"datas3t_index_cache_bytes": "Size of the index cache on disk"}
 _OR_MORE = f"{reaper.MOST_COUNTED} means that many or more"
 _DELETIONS = {
     "datas3t_deletions_due": f"Objects that are due for deletion; {_OR_MORE}",
@@ -59,10 +48,22 @@ _DELETIONS = {
 
 
 class Server:
-    """One server. Call `start` once. `stop` may be called at any time, also after `start` failed."""
+    """One server. Call `start` once. `stop` may be called at any time, also after `start` failed.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: The settings.
+        listening: Sockets that listen on the one port, if this is one of several workers, which share them. A worker
+            only sweeps after a call of `reap`.
+        metrics: Where calls are counted.
+    """
+
+    def __init__(
+        self, settings: Settings, *, listening: Sequence[socket.socket] = (), metrics: Metrics | None = None
+    ) -> None:
         self._settings = settings
+        self._listening = listening
+        self._metrics = metrics or Metrics()
+        self._reaper: reaper.Reaper | None = None
         self._closing = contextlib.ExitStack()
         self._lock = threading.Lock()
         self._started = False
@@ -81,7 +82,7 @@ class Server:
         migrate(settings.db_url)
         with contextlib.ExitStack() as undo:
             # Open everything that calls need.
-            connections = undo.enter_context(contextlib.closing(pool.open_pool(settings.db_url)))
+            connections = undo.enter_context(contextlib.closing(_open_pool(settings)))
             index_cache = _open_cache(settings)
             self._resources = Resources(
                 connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
@@ -92,24 +93,31 @@ class Server:
             heartbeat.start()
             undo.callback(heartbeat.stop)
             # Serve calls, and delete objects in the background.
+            self._watch(self._metrics)
             self._front = Front(
                 services(self._resources),
-                self._metrics(),
+                self._metrics,
                 heartbeat.is_alive,
                 addr=settings.addr,
                 grpc_addr=settings.grpc_addr,
                 cross_site=CrossSite(settings.addr, settings.cors_origins, settings.allowed_hosts),
+                listening=self._listening,
             )
             undo.callback(self._front.close)
             self._front.start()
-            self._reaper = reaper.Reaper(self._resources)
-            self._reaper.start()
+            if not self._listening:
+                self.reap()
             # From here on, `stop` closes everything in reverse order.
             self._closing = undo.pop_all()
             self._started = True
-        _log.info("listening on %s", self.url)
-        if self._front.grpc_port:
-            _log.info("listening for gRPC alone on port %d", self._front.grpc_port)
+        if not self._listening:
+            log_addresses(self.url, self.grpc_port)
+
+    def reap(self) -> None:
+        """Start to delete objects in the background, if that has not been started yet."""
+        if self._reaper is None:
+            self._reaper = reaper.Reaper(self._resources)
+            self._reaper.start()
 
     @property
     def url(self) -> str:
@@ -139,7 +147,7 @@ class Server:
         seconds = self._settings.drain.total_seconds()
         deadline = time.monotonic() + seconds
         # The reaper stops while calls drain, so that both have the whole time.
-        stopping = threading.Thread(target=self._reaper.stop, name="stop reaper", daemon=True)
+        stopping = threading.Thread(target=self._stop_reaper, name="stop reaper", daemon=True)
         stopping.start()
         ended = self._front.drain(seconds)
         stopping.join(max(_MIN_REAPER_SECONDS, deadline - time.monotonic()))
@@ -147,13 +155,16 @@ class Server:
         self._stopped.set()
         return ended
 
-    def _metrics(self) -> Metrics:
-        metrics = Metrics()
+    def _stop_reaper(self) -> None:
+        if self._reaper is not None:
+            self._reaper.stop()
+
+    def _watch(self, metrics: Metrics) -> None:
         metrics.watch(_CONNECTIONS, self._connections)
-        metrics.watch(_DELETIONS, timely(self._deletions, _METRICS_SECONDS))
+        metrics.watch(_DELETIONS, timely(self._deletions, _METRICS_SECONDS), shared=True)
         metrics.watch(_INDEX_CACHE, self._index_cache)
+        metrics.watch(_INDEX_CACHE_SIZE, self._index_cache, shared=True)
         metrics.watch_labelled("datas3t_s3_calls_total", "Calls to S3 that ended", ("operation", "code"), COUNTS.read)
-        return metrics
 
     def _connections(self) -> Mapping[str, float]:
         numbers = self._resources.pool.get_stats()
@@ -181,109 +192,9 @@ class Server:
         }
 
 
-def run(settings: Settings) -> int:  # noqa: RET503 - `_exit` does not return
-    """Serve until SIGTERM or SIGINT, and return the exit code. A second signal kills the process at once.
-
-    After the first signal the process ends within the time to drain and 5 seconds, whatever hangs. It must be called in
-    the main thread, because it installs signal handlers. That thread does nothing but wait for signals.
-    """
-    logs.configure(settings.log_level, settings.log_format)
-    allow_many_connections()
-    events = _Events()
-    server = Server(settings)
-    threading.Thread(target=_start, args=[server, events], name="start", daemon=True).start()
-    event = events.next()
-    if isinstance(event, int):  # a signal during the start
-        timer = exit_after(_START_SECONDS)
-        event = events.next()
-        timer.cancel()
-    elif event is None:
-        events.next()
-        _log.info("stopping: new calls are refused, running calls have %s to end", settings.drain)
-    if isinstance(event, Exception):
-        return _report(event)
-    exit_after(settings.drain.total_seconds() + EXIT_SECONDS)
-    _exit(server.stop())
-
-
-def _start(server: Server, events: "_Events") -> None:
-    """Start the server, and report that it is done, or the error."""
-    try:
-        server.start()
-    except Exception as error:
-        events.start_ended(error)
-    else:
-        events.start_ended(None)
-
-
-def _report(error: Exception) -> int:
-    """Print the error of a start, and return the exit code."""
-    if not isinstance(error, SettingsError | Failure | MigrationEdited):
-        raise error
-    print(f"Error: {escaped(str(error))}", file=sys.stderr)
-    return 1
-
-
-def exit_after(seconds: float) -> threading.Timer:
-    """End the process in `seconds`. Even a thread that never releases Python's lock cannot delay that for long."""
-    timer = threading.Timer(seconds, _exit, [False])
-    timer.daemon = True
-    timer.start()
-    null = open(os.devnull, "w")  # noqa: SIM115 - faulthandler writes the stack of every thread there
-    faulthandler.dump_traceback_later(seconds + _LAST_EXIT_SECONDS, exit=True, file=null)
-    return timer
-
-
-def _exit(ended: bool) -> NoReturn:
-    """End the process without waiting for threads, which may hang."""
-    if ended:
-        _log.info("stopped")
-    else:
-        _log.warning("stopped before all running calls ended")
-    logging.shutdown()
-    os._exit(0 if ended else 1)
-
-
-class _Events:
-    """What the main thread waits for: the end of the start, and the first SIGTERM and the first SIGINT.
-
-    The system may deliver a signal to any thread. That does not wake a main thread that waits for a lock, so the
-    handler would not run. But in every thread Python writes the signal's number to a pipe, which wakes its reader.
-    """
-
-    _STARTED = b"\0"  # no signal has this number
-
-    def __init__(self) -> None:
-        self._error: Exception | None = None
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, self._handle)
-
-    def start_ended(self, error: Exception | None) -> None:
-        """Report the end of the start."""
-        self._error = error
-        os.write(self._writer, self._STARTED)
-
-    def next(self) -> Event:
-        """Wait for the next event."""
-        byte = os.read(self._reader, 1)
-        return self._error if byte == self._STARTED else byte[0]
-
-    @staticmethod
-    def _handle(signum: int, _frame: FrameType | None) -> None:
-        """Have a second signal kill the process."""
-        signal.signal(signum, signal.SIG_DFL)
-
-
-def allow_many_connections() -> None:
-    """Raise this process's limit of open files as far as the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+def _open_pool(settings: Settings) -> pool.Pool:
+    """Open this server's share of the connections."""
+    return pool.open_pool(settings.db_url, max_size=max(_MIN_POOL, _POOL // settings.workers))
 
 
 def _open_cache(settings: Settings) -> IndexCache:
