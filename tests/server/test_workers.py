@@ -59,7 +59,8 @@ class Workers:
 
     def of_worker(self, pid: int, connections: list[socket.socket]) -> list[socket.socket]:
         """Return those of the connections that a worker has accepted."""
-        accepted = {each.raddr.port for each in psutil.Process(pid).net_connections("tcp") if each.raddr}
+        found = psutil.Process(pid).net_connections("tcp")
+        accepted = {each.raddr.port for each in found if each.status == psutil.CONN_ESTABLISHED}
         return [each for each in connections if each.getsockname()[1] in accepted]
 
     def metric(self, name: str, **labels: str) -> float:
