@@ -87,7 +87,8 @@ def fill(filler: Path) -> None:
 def s3_client(stack: dict[str, Any]) -> "Iterator[S3Client]":
     from botocore.config import Config
 
-    from datas3t.server.s3.clients import CONFIG, Location, plain_client
+    from datas3t.server.s3.clients import CONFIG, plain_client
+    from datas3t.server.s3.locations import Location
 
     s3 = stack["s3"]
     location = Location(s3["endpoint"], s3["bucket"], "us-east-1", s3["access_key"], s3["secret_key"])

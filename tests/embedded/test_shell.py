@@ -239,7 +239,8 @@ def files(data_dir: Path) -> list[Path]:
 
 def objects(up: Up) -> list[tuple[str, int]]:
     """Return the names and sizes of all objects."""
-    from datas3t.server.s3.clients import CONFIG, Location, plain_client
+    from datas3t.server.s3.clients import CONFIG, plain_client
+    from datas3t.server.s3.locations import Location
 
     s3 = up.stack["s3"]
     location = Location(s3["endpoint"], s3["bucket"], "us-east-1", s3["access_key"], s3["secret_key"])

@@ -147,7 +147,7 @@ def test_sigterm_under_load_loses_no_response_and_exits_0(
 ) -> None:
     process = ServerProcess(tmp_path, database, services.encryption_key, options=["--log-level", "debug"])
     process.wait_ready()
-    assert f"listening on {process.url}\n" in process.log
+    wait_until(lambda: f"listening on {process.url}\n" in process.log, what="the address in the log")
     s3 = services.s3
     store = {"endpoint": s3.endpoint, "bucket": bucket, "access_key": s3.access_key, "secret_key": s3.secret_key}
     assert http_request(process.url, "POST", "/api/bucket", {"name": "store", **store}).status == 201

@@ -56,7 +56,7 @@ def test_an_index_is_fetched_once_into_a_file_with_the_documented_name(tmp_path:
     (file,) = files_in(tmp_path)
     assert file.name == hashlib.sha256("".join(f"{each}\n" for each in WHERE).encode()).hexdigest()
     assert file.read_bytes() == RAW
-    assert cache.numbers() == {"hits": 2, "misses": 1, "bytes": 32}
+    assert (cache.hits, cache.misses, cache.bytes_used()) == (2, 1, 32)
 
 
 @pytest.mark.parametrize("torn", [RAW[:-1], b"", RAW + b"x", bytes(32)])

@@ -21,7 +21,7 @@ from datas3t.embedded.data_dir import Secrets
 from datas3t.embedded.stack import S3
 from datas3t.server.db import pool
 from datas3t.server.db.s3_buckets import S3Bucket
-from datas3t.server.s3.clients import Location
+from datas3t.server.s3.locations import Location
 from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2
 from tests.support.front import running_front
 from tests.support.stack import wait_until

@@ -18,8 +18,9 @@ from datas3t.server.app.server import Server
 from datas3t.server.call import Call, caller_left, working_on
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.threads import RUNNING
-from datas3t.server.s3.clients import CONFIG, Location, client_for
+from datas3t.server.s3.clients import CONFIG, client_for
 from datas3t.server.s3.gate import IN_TOTAL, PER_BUCKET, WAITING, Gate
+from datas3t.server.s3.locations import Location
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from tests.support.front import http_request

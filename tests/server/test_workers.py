@@ -150,6 +150,8 @@ def test_the_metrics_are_sums_and_a_worker_that_hangs_does_not_hold_them_up(shar
     stopped = shared.pids()[0]
     os.kill(stopped, signal.SIGSTOP)
     try:
+        # Until its main thread stops, the others go on, and may accept a connection.
+        wait_until(lambda: psutil.Process(stopped).status() == psutil.STATUS_STOPPED, what="the stop")
         assert {calls() for _ in range(3)} == {expected}
     finally:
         os.kill(stopped, signal.SIGCONT)

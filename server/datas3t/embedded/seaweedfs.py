@@ -84,7 +84,8 @@ class SeaweedFS(Daemon):
         """Return a boto3 client without retries. `endpoint` is the address of a relay in front of the store."""
         from botocore.config import Config  # noqa: PLC0415 - takes a third of a second
 
-        from datas3t.server.s3.clients import CONFIG, Location, plain_client  # noqa: PLC0415
+        from datas3t.server.s3.clients import CONFIG, plain_client  # noqa: PLC0415
+        from datas3t.server.s3.locations import Location  # noqa: PLC0415
 
         location = Location(endpoint or self.endpoint, "", "us-east-1", self.access_key, self.secret_key)
         once = Config(retries={"mode": "standard", "total_max_attempts": 1}, read_timeout=read_timeout)

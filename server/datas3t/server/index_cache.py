@@ -57,9 +57,19 @@ class IndexCache:
             self._warn(error)
             return entry_at(b"".join(fetch(start, stop)), 0)
 
-    def numbers(self) -> dict[str, float]:
-        """Return the hits and misses since the start, and the bytes in use, for the metrics."""
-        return {"hits": self._files.hits, "misses": self._files.misses, "bytes": self._files.bytes_used()}
+    @property
+    def hits(self) -> int:
+        """How many indices were in the cache when they were needed."""
+        return self._files.hits
+
+    @property
+    def misses(self) -> int:
+        """How many indices had to be fetched."""
+        return self._files.misses
+
+    def bytes_used(self) -> int:
+        """Return the bytes in use, by scanning the folder."""
+        return self._files.bytes_used()
 
     def _warn(self, error: OSError | EOFError) -> None:
         now = time.monotonic()

@@ -20,7 +20,7 @@ from datas3t.server.s3.bucket import (
     UnknownOperation,
     UploadMissing,
 )
-from datas3t.server.s3.clients import Location
+from datas3t.server.s3.locations import Location
 from tests.support.canned import CannedResponse, canned_server, s3_error
 from tests.support.faults import Fault, relay
 from tests.support.stack import wait_until

@@ -10,7 +10,7 @@ import pytest
 from datas3t import v1
 from datas3t.server.errors import Failure
 from datas3t.server.s3.check import check
-from datas3t.server.s3.clients import Location
+from datas3t.server.s3.locations import Location
 from tests.support.canned import CannedResponse, canned_server, s3_error
 
 if TYPE_CHECKING:

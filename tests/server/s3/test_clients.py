@@ -9,7 +9,8 @@ from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
 from datas3t.embedded.ports import free_ports
 from datas3t.server.s3 import clients
-from datas3t.server.s3.clients import Location, client_for
+from datas3t.server.s3.clients import client_for
+from datas3t.server.s3.locations import Location
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services

@@ -11,7 +11,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.s3 import guard
 from datas3t.server.s3.bucket import Bucket, Buckets
 from datas3t.server.s3.check import check
-from datas3t.server.s3.clients import Location
+from datas3t.server.s3.locations import Location
 from tests.support.canned import CannedResponse, canned_server
 
 CALLS: dict[str, Callable[[Bucket], object]] = {

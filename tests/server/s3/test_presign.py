@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datas3t.server.s3.bucket import Bucket, Buckets
-from datas3t.server.s3.clients import Location
+from datas3t.server.s3.locations import Location
 from datas3t.server.s3.presign import GetSigner, presign
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from datas3t.server.call import Call, caller_left, working_on
 from datas3t.server.errors import Failure
 from datas3t.server.s3.bucket import Bucket, Buckets, ObjectChanged
 from datas3t.server.s3.check import check
-from datas3t.server.s3.clients import Location
 from datas3t.server.s3.counts import COUNTS, CallCounts
 from datas3t.server.s3.listings import parse_page
+from datas3t.server.s3.locations import Location
 from tests.support.canned import CannedResponse, canned_server, s3_error
 from tests.support.httpd import Fault, Pattern, httpd
 

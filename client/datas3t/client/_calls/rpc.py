@@ -2,14 +2,12 @@
 
 import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imported
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
 import grpc
-import stamina
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
@@ -18,11 +16,9 @@ from google.protobuf.message_factory import GetMessageClass
 
 from datas3t.client._calls.failures import from_rpc_error
 from datas3t.client._calls.fork import in_flight
+from datas3t.client._calls.retries import retried
 from datas3t.client._calls.uninterrupted import uninterrupted
 from datas3t.client.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
-
-# stamina logs each retry as a warning, which Python prints if logging is not configured. This handler prevents that.
-logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 PATIENCE = 120.0  # seconds for which a server that has responded before may be away, as when it is restarted
 _ATTEMPTS = 5  # of an idempotent call otherwise; the pauses take 2 seconds in all
@@ -72,10 +68,12 @@ def retry_while_unavailable(call: Callable[[], T], seconds: float = PATIENCE) ->
         call: An idempotent call.
         seconds: When to give up and raise Unavailable.
     """
-    for attempt in stamina.retry_context(on=Unavailable, attempts=None, timeout=seconds, wait_initial=0.5):
-        with attempt:
-            return call()
-    raise AssertionError  # the loop ends by returning or raising
+    until = time.monotonic() + seconds
+
+    def is_passing(error: Exception, _number: int) -> bool:
+        return isinstance(error, Unavailable) and time.monotonic() < until
+
+    return retried(lambda _number: call(), is_passing, pause=0.5, jitter=1.0)
 
 
 @cache
@@ -98,10 +96,12 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
 
     Attributes:
         closed: Must be set before the channel is closed, so that calls in flight raise FailedPrecondition.
+        retries: Whether idempotent calls are repeated.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
         self.closed = False
+        self.retries = True
         self._has_responded = False
         self._url = url
         self._timeout = timeout
@@ -125,7 +125,8 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         def uninterrupted_attempt(number: int) -> _Outcome:
             return uninterrupted(lambda: attempt(number))
 
-        return self._retried(uninterrupted_attempt) if is_idempotent(details.method) else uninterrupted_attempt(1)
+        repeats = self.retries and is_idempotent(details.method)
+        return self._retried(uninterrupted_attempt) if repeats else uninterrupted_attempt(1)
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Make a call with a stream of responses, without retries: the caller may have used some of them."""
@@ -143,19 +144,15 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
 
         A server that has responded before is waited for as readers do. If none has, the address may be wrong.
         """
-        until, number = time.monotonic() + PATIENCE, 0
+        until = time.monotonic() + PATIENCE
 
-        def is_passing(error: Exception) -> bool:
+        def is_passing(error: Exception, number: int) -> bool:
             if not isinstance(error, (Unavailable, DeadlineExceeded)):
                 return False
             restarting = self._has_responded and isinstance(error, Unavailable) and error.reason in _RESTARTING
             return number < _ATTEMPTS or (restarting and time.monotonic() < until)
 
-        for attempt in stamina.retry_context(on=is_passing, attempts=None, timeout=None, wait_jitter=0.2):
-            number = attempt.num
-            with attempt:
-                return call(number)
-        raise AssertionError  # the loop ends by returning or raising
+        return retried(call, is_passing, pause=0.1, jitter=0.2)
 
     def _translated(self, error: grpc.RpcError | ValueError) -> Exception:
         """Return the exception to raise. gRPC raises ValueError for a call on a closed channel."""

@@ -11,7 +11,6 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from datas3t.archive.parts import MAX_PARTS
-from datas3t.server.s3.clients import Clients, Location
 from datas3t.server.s3.faults import (
     InvalidParts,
     ObjectChanged,
@@ -24,6 +23,7 @@ from datas3t.server.s3.faults import (
     unavailable,
 )
 from datas3t.server.s3.listings import Listed, Page, list_page
+from datas3t.server.s3.locations import Clients, Location
 from datas3t.server.s3.presign import GetSigner, presign
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import Response, bare_etag

@@ -4,10 +4,9 @@ import re
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.clients import Location
-from datas3t.server.s3.faults import unavailable
-from datas3t.server.s3.guard import LINK_LOCAL
+from datas3t.server.s3.faults import LINK_LOCAL, unavailable
 from datas3t.server.s3.listings import parse_page
+from datas3t.server.s3.locations import Location
 from datas3t.server.s3.markup import MAX_RESPONSE
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import LINK_LOCAL_CODE, TransferError

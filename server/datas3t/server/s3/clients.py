@@ -1,9 +1,8 @@
-"""Where a bucket is, and boto3 clients for it."""
+"""The boto3 clients of a bucket. Importing boto3 takes 0.2 s, so only what needs a client imports this module."""
 
 import os
 import threading
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 
 from datas3t.server.s3.attempts import limit_attempts
 from datas3t.server.s3.counts import COUNTS
+from datas3t.server.s3.locations import Location
 from datas3t.transport import ca_bundle, is_loopback
 
 if TYPE_CHECKING:
@@ -35,43 +35,6 @@ _DIRECT = Config(proxies={})
 # For CompleteMultipartUpload, which may take minutes. Sent twice, it could find its multipart upload gone.
 PATIENT_CONFIG = CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}, read_timeout=900))
 _creating = threading.Lock()  # one client at a time: sessions are not thread-safe
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A bucket at an endpoint (scheme, host and port), and the credentials for it, which its repr hides.
-
-    Signed URLs name `public_endpoint`, by which clients reach the bucket; if it is empty, the endpoint.
-    """
-
-    endpoint: str
-    bucket: str
-    region: str
-    access_key: str = field(repr=False)
-    secret_key: str = field(repr=False)
-    public_endpoint: str = ""
-
-    @property
-    def public(self) -> "Location":
-        """The location as clients reach it."""
-        return replace(self, endpoint=self.public_endpoint) if self.public_endpoint else self
-
-
-class Clients:
-    """The boto3 clients for one location, each created at its first use: most calls need none."""
-
-    def __init__(self, location: Location) -> None:
-        self._location = location
-
-    @cached_property
-    def usual(self) -> "S3Client":
-        """The usual client."""
-        return client_for(self._location)
-
-    @cached_property
-    def patient(self) -> "S3Client":
-        """A client that sends each request once and waits for its response for 15 minutes."""
-        return client_for(self._location, PATIENT_CONFIG)
 
 
 def client_for(location: Location, config: Config = CONFIG) -> "S3Client":

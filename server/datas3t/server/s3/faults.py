@@ -3,18 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
-
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from typing import TYPE_CHECKING, Any
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.attempts import refused_response
-from datas3t.server.s3.clients import Location
 from datas3t.server.s3.gate import GATE
-from datas3t.server.s3.guard import LINK_LOCAL, is_refusal
+from datas3t.server.s3.locations import Location
 from datas3t.transport import LINK_LOCAL_CODE, TransferError
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+LINK_LOCAL = "it has a link-local address, which is never allowed; correct the endpoint"
 
 
 class ObjectMissing(Exception):  # noqa: N818 - a response of S3 that callers handle
@@ -64,6 +64,13 @@ def translated(location: Location) -> Iterator[None]:
 
     The failures are S3_UNAVAILABLE and S3_REFUSED.
     """
+    # What is in the block has imported boto3 or will. It takes 0.2 s, which other calls do not need.
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
+
+    from datas3t.server.s3.attempts import refused_response  # noqa: PLC0415
+    from datas3t.server.s3.guard import is_refusal  # noqa: PLC0415
+
     try:
         with GATE.admitted(location):
             yield
@@ -79,7 +86,7 @@ def translated(location: Location) -> Iterator[None]:
         raise unavailable(location, f"its response has a wrong value: {_line(error)}") from None
 
 
-def translate(error: ClientError, location: Location) -> Exception:
+def translate(error: "ClientError", location: Location) -> Exception:
     """Return the exception for an error response of S3."""
     details: Any = error.response.get("Error", {})
     code = str(details.get("Code", ""))
@@ -100,6 +107,9 @@ def translate(error: ClientError, location: Location) -> Exception:
 @contextmanager
 def optional_operation() -> Iterator[None]:
     """Raise UnknownOperation if the store responds as if it does not support the operation of the block."""
+    from botocore.exceptions import ClientError  # noqa: PLC0415 - as above
+    from botocore.parsers import ResponseParserError  # noqa: PLC0415
+
     try:
         yield
     except ClientError as error:
@@ -112,7 +122,7 @@ def optional_operation() -> Iterator[None]:
         raise UnknownOperation from None
 
 
-def _is_refused_completion(error: ClientError, code: str) -> bool:
+def _is_refused_completion(error: "ClientError", code: str) -> bool:
     """Return whether S3 has checked the parts and refuses to join them."""
     return error.operation_name == "CompleteMultipartUpload" and code not in {"", "400"} | _REFUSED | _PASSING
 

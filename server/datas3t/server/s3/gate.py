@@ -10,7 +10,7 @@ from typing import Any
 from datas3t import v1
 from datas3t.server.call import Call, current
 from datas3t.server.errors import Failure
-from datas3t.server.s3.clients import Location
+from datas3t.server.s3.locations import Location
 
 PER_BUCKET = 16  # calls that have requests to one bucket in progress
 WAITING = 16  # calls for one bucket that wait until one of those ends; further calls are refused

@@ -10,8 +10,6 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from datas3t.server.s3.names import addresses_of
 from datas3t.transport import is_link_local
 
-LINK_LOCAL = "it has a link-local address, which is never allowed; correct the endpoint"
-
 
 class LinkLocalError(Exception):
     """The host has no other than link-local addresses."""

@@ -9,8 +9,8 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from datas3t.server.s3.clients import Location
 from datas3t.server.s3.faults import transfers_translated
+from datas3t.server.s3.locations import Location
 from datas3t.server.s3.markup import MAX_RESPONSE, check_markup
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import bare_etag

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
-from datas3t.server.s3.clients import Location
+from datas3t.server.s3.locations import Location
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _MIN_LIFETIME = timedelta(seconds=1)

@@ -10,9 +10,9 @@ from datetime import timedelta
 from typing import Literal
 
 from datas3t.server.call import current
-from datas3t.server.s3.clients import Location
 from datas3t.server.s3.counts import COUNTS
 from datas3t.server.s3.gate import GATE
+from datas3t.server.s3.locations import Location
 from datas3t.server.s3.presign import presign
 from datas3t.transport import Body, Engine, MemorySink, Request, Response, TransferError
 
