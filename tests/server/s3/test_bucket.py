@@ -71,7 +71,7 @@ def test_a_missing_or_changed_object_raises_its_exception(real: Bucket) -> None:
 
 def send_part(real: Bucket, upload: str, number: int, body: bytes) -> str:
     """Upload a part and return its ETag."""
-    response = real._client.upload_part(
+    response = real._clients.usual.upload_part(
         Bucket=real.location.bucket, Key="m", UploadId=upload, PartNumber=number, Body=body
     )
     return response["ETag"].strip('"')
@@ -153,8 +153,8 @@ def test_credentials_that_no_longer_work_are_a_failure_that_does_not_show_them(
 
 def test_a_location_has_one_client(location: Location) -> None:
     buckets = Buckets()
-    assert buckets.at(location)._client is buckets.at(location)._client
-    assert buckets.at(location)._client is not buckets.at(replace(location, region="eu-west-1"))._client
+    assert buckets.at(location)._clients.usual is buckets.at(location)._clients.usual
+    assert buckets.at(location)._clients.usual is not buckets.at(replace(location, region="eu-west-1"))._clients.usual
 
 
 REDIRECTS = [

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 from urllib.parse import quote
 
 from datas3t.archive.parts import MAX_PARTS
@@ -27,9 +27,6 @@ from datas3t.server.s3.locations import Clients, Location
 from datas3t.server.s3.presign import GetSigner, presign
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import Response, bare_etag
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 __all__ = [
     "Bucket",
@@ -104,10 +101,6 @@ class Bucket:
         self._wire = Wire(location)
         self._name = location.bucket
 
-    @property
-    def _client(self) -> "S3Client":
-        return self._clients.usual
-
     def head(self, key: str) -> ObjectInfo | None:
         """Return size and ETag of an object, or None if it does not exist."""
         try:
@@ -178,7 +171,7 @@ class Bucket:
     def create_multipart(self, key: str) -> str:
         """Start a multipart upload of a key that has no other one, and return its id."""
         with translated(self.location):
-            response = self._client.create_multipart_upload(Bucket=self._name, Key=key)
+            response = self._clients.usual.create_multipart_upload(Bucket=self._name, Key=key)
             upload_id = response["UploadId"]
         # If the response to an earlier attempt was lost, that attempt may have started an upload as well.
         if response["ResponseMetadata"]["RetryAttempts"]:
@@ -195,7 +188,7 @@ class Bucket:
         seconds. Of these, the one whose ETag is in `etags` is returned, otherwise the latest. Raises UploadMissing.
         """
         chosen: dict[int, tuple[bool, datetime, PartInfo]] = {}
-        pages = self._client.get_paginator("list_parts")
+        pages = self._clients.usual.get_paginator("list_parts")
         try:
             with translated(self.location), optional_operation():
                 for page in _limited(pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id)):
@@ -233,7 +226,7 @@ class Bucket:
         """Abort a multipart upload. One that does not exist is not an error."""
         try:
             with translated(self.location):
-                self._client.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id)
+                self._clients.usual.abort_multipart_upload(Bucket=self._name, Key=key, UploadId=upload_id)
         except (UploadMissing, ObjectMissing):
             return
 
@@ -242,7 +235,7 @@ class Bucket:
 
         Raises UnknownOperation if the store cannot list them.
         """
-        pages = self._client.get_paginator("list_multipart_uploads")
+        pages = self._clients.usual.get_paginator("list_multipart_uploads")
         with translated(self.location), optional_operation():
             return [
                 (each["Key"], each["UploadId"], _with_zone(each["Initiated"]))
@@ -255,7 +248,7 @@ class Bucket:
 
         Raises UnknownOperation if the store cannot list them.
         """
-        pages = iter(self._client.get_paginator("list_object_versions").paginate(Bucket=self._name, Prefix=key))
+        pages = iter(self._clients.usual.get_paginator("list_object_versions").paginate(Bucket=self._name, Prefix=key))
         while True:
             # While the caller works on a page, the call does not count as waiting for S3.
             with translated(self.location), optional_operation():
@@ -279,7 +272,7 @@ class Bucket:
         """
         objects = [{"Key": key} for key in keys]
         with translated(self.location), optional_operation():
-            response = self._client.delete_objects(
+            response = self._clients.usual.delete_objects(
                 Bucket=self._name,
                 Delete={"Objects": objects, "Quiet": True},  # type: ignore[typeddict-item]
             )
