@@ -36,6 +36,7 @@ bench: .venv/bench ## Run the measurements, on a quiet machine. They compare, an
 	PYTHONPATH=. $(BIN)/python bench/indexer.py
 	PYTHONPATH=. $(BIN)/python bench/engine.py
 	PYTHONPATH=. $(BIN)/python bench/transfer.py
+	PYTHONPATH=. $(BIN)/python bench/start.py
 	PYTHONPATH=. $(BIN)/python bench/reading.py --write
 
 proto-lint: .venv/dev ## Check the style of the protos, and that they do not break the released contract

@@ -9,43 +9,46 @@ with Client("http://localhost:8765") as client:
     photos.get(42)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from datas3t.client._calls.buckets import Bucket
-from datas3t.client._calls.dataranges import Datarange, Segment
-from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
-from datas3t.client._calls.imports import Imported, Skipped
-from datas3t.client._calls.optimize import ProposedAggregate
-from datas3t.client._pack import Packed, pack
-from datas3t.client._reading.costs import Explanation
-from datas3t.client._reading.datapoint import Datapoint, DatapointView
-from datas3t.client._transfers.aggregate import Aggregated
-from datas3t.client._transfers.download import Downloaded
-from datas3t.client._transfers.upload import Uploaded
-from datas3t.client.client import Client
-from datas3t.client.errors import (
-    Aborted,
-    AlreadyExists,
-    ArchiveError,
-    DatapointNotFound,
-    Datas3tError,
-    DeadlineExceeded,
-    FailedPrecondition,
-    FileError,
-    Interrupted,
-    InvalidArgument,
-    NotFound,
-    ObjectChanged,
-    PermissionDenied,
-    ServerError,
-    TransferFailed,
-    TransferRefused,
-    Unavailable,
-)
-from datas3t.client.handle import Datas3t
-from datas3t.client.progress import Progress
+import datas3t.client._calls.fork  # noqa: F401 - before grpc is imported, by whoever
 
 if TYPE_CHECKING:
+    from datas3t.client._calls.buckets import Bucket
+    from datas3t.client._calls.dataranges import Datarange, Segment
+    from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
+    from datas3t.client._calls.imports import Imported, Skipped
+    from datas3t.client._calls.optimize import ProposedAggregate
+    from datas3t.client._pack import Packed, pack
+    from datas3t.client._reading.costs import Explanation
+    from datas3t.client._reading.datapoint import Datapoint, DatapointView
+    from datas3t.client._transfers.aggregate import Aggregated
+    from datas3t.client._transfers.download import Downloaded
+    from datas3t.client._transfers.upload import Uploaded
+    from datas3t.client.client import Client
+    from datas3t.client.errors import (
+        Aborted,
+        AlreadyExists,
+        ArchiveError,
+        DatapointNotFound,
+        Datas3tError,
+        DeadlineExceeded,
+        FailedPrecondition,
+        FileError,
+        Interrupted,
+        InvalidArgument,
+        NotFound,
+        ObjectChanged,
+        PermissionDenied,
+        ServerError,
+        TransferFailed,
+        TransferRefused,
+        Unavailable,
+    )
+    from datas3t.client.handle import Datas3t
+    from datas3t.client.progress import Progress
+
     __version__: str
 
 __all__ = [
@@ -88,13 +91,59 @@ __all__ = [
     "pack",
 ]
 
+# Where the names are. Their modules are imported at the first use of a name: all of them take a quarter of a second.
+_MODULES = {
+    "Aborted": "errors",
+    "Aggregated": "_transfers.aggregate",
+    "AlreadyExists": "errors",
+    "ArchiveError": "errors",
+    "Bucket": "_calls.buckets",
+    "Cleared": "_calls.datas3ts",
+    "Client": "client",
+    "Datapoint": "_reading.datapoint",
+    "DatapointNotFound": "errors",
+    "DatapointView": "_reading.datapoint",
+    "Datarange": "_calls.dataranges",
+    "Datas3t": "handle",
+    "Datas3tError": "errors",
+    "Datas3tInfo": "_calls.datas3ts",
+    "DeadlineExceeded": "errors",
+    "Downloaded": "_transfers.download",
+    "Explanation": "_reading.costs",
+    "FailedPrecondition": "errors",
+    "FileError": "errors",
+    "Imported": "_calls.imports",
+    "Interrupted": "errors",
+    "InvalidArgument": "errors",
+    "NotFound": "errors",
+    "ObjectChanged": "errors",
+    "Packed": "_pack",
+    "PermissionDenied": "errors",
+    "Progress": "progress",
+    "ProposedAggregate": "_calls.optimize",
+    "Segment": "_calls.dataranges",
+    "ServerError": "errors",
+    "Skipped": "_calls.imports",
+    "TransferFailed": "errors",
+    "TransferRefused": "errors",
+    "Unavailable": "errors",
+    "Uploaded": "_transfers.upload",
+    "pack": "_pack",
+}
 
 if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> str:
-        """Return `__version__`, the version of the installed distribution. It is looked up only when it is needed."""
+    def __getattr__(name: str) -> object:
+        """Return one of the names, or `__version__`, the version of the installed distribution."""
         if name == "__version__":
             from importlib.metadata import version  # noqa: PLC0415 - slow to import
 
             return version("datas3t")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
