@@ -23,7 +23,8 @@ from datas3t.server.s3.faults import (
     unavailable,
 )
 from datas3t.server.s3.listings import Listed, Page, list_page
-from datas3t.server.s3.locations import Clients, Location
+from datas3t.server.s3.locations import Location
+from datas3t.server.s3.on_demand import Clients
 from datas3t.server.s3.presign import GetSigner, presign
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import Response, bare_etag
