@@ -1,4 +1,4 @@
-"""The boto3 clients of a bucket, created when they are needed: importing boto3 takes 0.2 s, and most calls need none."""
+"""The boto3 clients of a bucket, created when they are needed: importing boto3 takes 0.2 s; most calls need none."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING
