@@ -17,7 +17,6 @@ from datas3t.client._reading.index_files import (
 )
 from datas3t.client._reading.signed import SignedDatarange
 
-_MANY_KEYS = 16  # of one datarange, from which on numpy picks their records faster than a loop
 _MAX_MEMORY = 16 << 20  # bytes of windows in memory: the records of a million datapoints
 
 
@@ -133,22 +132,7 @@ def _picked(windows: Mapping[Key, Window], wanted: Mapping[SignedDatarange, Sequ
             joined = b"".join(windows[*index_key, number] for number in numbers)
             start = (keys[0] - datarange.first - numbers[0] * WINDOW_RECORDS) * RECORD_SIZE
             yield joined[start : start + len(keys) * RECORD_SIZE]
-        elif len(keys) > _MANY_KEYS:
-            yield _picked_many(windows, datarange, keys)
         else:
             for key in keys:
                 number, at = divmod(key - datarange.first, WINDOW_RECORDS)
                 yield windows[*index_key, number][at * RECORD_SIZE : (at + 1) * RECORD_SIZE]
-
-
-def _picked_many(windows: Mapping[Key, Window], datarange: SignedDatarange, keys: Sequence[int]) -> bytes:
-    """Return the records of ascending keys of one datarange."""
-    import numpy as np  # noqa: PLC0415 - takes 0.1 s, which a single read does not need
-
-    index_key = datarange.id, datarange.index_etag
-    numbers, at = np.divmod(np.array(keys, np.int64) - datarange.first, WINDOW_RECORDS)
-    chosen, places = np.unique(numbers, return_inverse=True)
-    # All windows but the last one of an index are full, so the records of window n of the joined ones begin at n * 256.
-    joined = b"".join(windows[*index_key, number] for number in chosen.tolist())
-    records = np.frombuffer(joined, f"S{RECORD_SIZE}")
-    return records[places * WINDOW_RECORDS + at].tobytes()

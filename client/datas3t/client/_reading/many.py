@@ -81,8 +81,12 @@ def _contents(locations: Locations, fetcher: Fetcher) -> list[bytes]:
 
 def texts(values: Numbers, base: int, digits: int) -> list[bytes]:
     """Return numbers as text with leading zeros; of those with more digits, the last ones."""
-    out = np.empty((len(values), digits), np.uint8)
+    out = np.full((len(values), digits), ord("0"), np.uint8)
     for at in range(digits - 1, -1, -1):
-        values, out[:, at] = np.divmod(values, base)
-    texts: list[bytes] = (out + ord("0")).view(f"S{digits}").ravel().tolist()
+        if not values.any():  # only zeros are left
+            break
+        rest = values // base
+        out[:, at] += (values - rest * base).astype(np.uint8)
+        values = rest
+    texts: list[bytes] = out.view(f"S{digits}").ravel().tolist()
     return texts
