@@ -10,12 +10,13 @@ from typing import Any
 
 import psycopg
 
-# A connection that waits for its client with a transaction open, or that holds a lock between two statements.
+# A connection that waits for its client with a transaction open, or that holds a lock of its session. What a statement
+# holds that runs at the same time, in another thread, does not count.
 _HELD = """
     SELECT count(*) FROM pg_stat_activity AS a
      WHERE a.datname = current_database() AND a.backend_type = 'client backend' AND a.pid <> pg_backend_pid()
-       AND a.state <> 'active'
-       AND (a.xact_start IS NOT NULL OR EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.granted))
+       AND (a.state LIKE 'idle in transaction%'
+            OR EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid AND l.granted AND l.locktype = 'advisory'))
 """
 _MOST_QUESTIONS = 3  # for each function: it is asked often
 

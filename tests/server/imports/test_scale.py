@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from datas3t.server import imports
 from datas3t.server.db.pool import connection
 from datas3t.server.s3.bucket import Bucket, Listed
 from tests.support.faults import Relay, relay
-from tests.support.importing import import_bucket, put_archive, put_archives, rows
+from tests.support.importing import import_bucket, put_archive, put_archives, rows, stored_index
 from tests.support.uploads import Archive, Site, archive
 
 if TYPE_CHECKING:
@@ -117,3 +118,20 @@ def test_many_steps_import_the_same(site: Site, monkeypatch: pytest.MonkeyPatch,
     assert result.skipped == dict.fromkeys(sources[10:20], f"it overlaps {aggregate}, which was imported instead")
     assert [row.data_object_key for row in rows(site)] == [*sources[:10], aggregate, *sources[20:]]
     assert import_bucket(site).imported == []
+
+
+def test_larger_archives_are_checked_together_and_each_that_is_wrong_is_found(site: Site) -> None:
+    archives = [archive(60 * n, *([bytes(8192)] * 60)) for n in range(6)]
+    archives[1] = replace(archives[1], index=bytes(len(archives[1].index)))
+    archives[2] = replace(archives[2], index=archives[2].index[:-16])
+    archives[3] = replace(archives[3], data=b"x" + archives[3].data[1:])
+    archives[4] = replace(archives[4], data=archives[4].data[:-1] + b"x")
+    keys = put_archives(site, archives)
+    result = import_bucket(site)
+    assert result.skipped.keys() == {keys[3], keys[4]}
+    assert all("it cannot be read as an archive" in reason for reason in result.skipped.values())
+    found = rows(site)
+    assert [row.data_object_key for row in found] == [keys[0], keys[1], keys[2], keys[5]]
+    index_of_60 = archives[0].index
+    assert [stored_index(site, row) for row in found] == [index_of_60] * 4
+    assert {row.entries_size_bytes for row in found} == {60 * (512 + 8192)}

@@ -12,7 +12,7 @@ def test_an_import_computes_without_a_transaction(site: Site, database: str) -> 
     with watching(database, *watch) as watched:
         assert import_bucket(site).imported == ["images"]
     assert watched.inside == set()
-    assert "datas3t.server.imports.archives.check_small" in watched.functions
+    assert "datas3t.server.imports.many.check_small" in watched.functions
     assert "datas3t.archive.tar.scan" in watched.functions
 
 

@@ -5,8 +5,7 @@ number of datapoints. No transaction is open.
 """
 
 import io
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from hashlib import md5
@@ -26,7 +25,7 @@ from datas3t.server.spool import spool
 
 WHOLE_ARCHIVE = 256 << 10  # bytes; up to this size one request for everything is faster than several for headers
 
-_TAIL = 64 << 10  # bytes at the end of an archive that are read at once: the end marker, and mostly the last header
+TAIL = 64 << 10  # bytes at the end of an archive that are read at once: the end marker, and mostly the last header
 _MIN_SAMPLE, _MAX_SAMPLE = 4, 32  # headers that are checked; one more for every 16 MiB of the archive
 _SKIP_ABOVE = 1_600_000  # bytes; a larger content takes longer to read than another request does
 _READ_AHEAD, _READ_AHEAD_LARGE = 4 << 20, 256 << 10  # bytes in a request, the latter where most contents are skipped
@@ -48,30 +47,6 @@ class CheckedArchive:
 
 class NotImportableError(Exception):
     """The archive cannot be imported; the message is the reason, in words."""
-
-
-def check_small(bucket: Bucket, archives: Iterable[Archive]) -> dict[Archive, CheckedArchive | NotImportableError]:
-    """Check archives of at most `WHOLE_ARCHIVE` bytes, which are read many at a time.
-
-    The result lacks those that `check_archive` must check: their index is wrong, or S3 has not sent them.
-    """
-    waiting = {archive.key: archive for archive in archives}
-    results: dict[Archive, CheckedArchive | NotImportableError] = {}
-
-    def check(key: str, data: bytes) -> None:
-        archive, new_index = waiting[key], io.BytesIO()
-        try:
-            walked = _walk(lambda start, stop: data[start:stop], archive, new_index)
-        except NotImportableError as error:
-            results[archive] = error
-            return
-        if archive.index is not None and archive.index.etag == _md5(new_index):
-            results[archive] = CheckedArchive(archive.index.etag, walked.entries_end)
-
-    # One failure ends all. Checked singly, each archive then has its own result, and each failure of S3 its own cause.
-    with suppress(ObjectMissing, ObjectChanged, Failure):
-        bucket.get_each(((key, each.data.size, each.data.etag) for key, each in waiting.items()), check)
-    return results
 
 
 def check_archive(bucket: Bucket, archive: Archive, scratch: Path) -> CheckedArchive:
@@ -100,10 +75,9 @@ def _check_by_index(bucket: Bucket, archive: Archive) -> CheckedArchive | None:
     if index is None or index.size != RECORD_SIZE * archive.count or data.size <= WHOLE_ARCHIVE:
         return None
     read = _with_tail(partial(bucket.get, archive.key, etag=data.etag), data.size)
-    sample_size = min(_MIN_SAMPLE + (data.size >> 24), _MAX_SAMPLE)
     try:
         read_index = partial(bucket.get, archive.index_key, etag=index.etag)
-        stop, sample = check_index(read_index, archive.count, data.size, sample_size)
+        stop, sample = check_index(read_index, archive.count, data.size, sample_size(data.size))
         for number, entry in sample.items():
             tar.check_entry(read(entry.position, entry.content.start), entry, archive.first + number)
         tar.check_end(read, stop, data.size)
@@ -125,6 +99,18 @@ def _check_by_walk(bucket: Bucket, archive: Archive, new_index: IO[bytes]) -> Ch
     return CheckedArchive(_write_index(bucket, archive.index_key, new_index), walked.entries_end)
 
 
+def check_content(data: bytes, archive: Archive) -> CheckedArchive | None:
+    """Check every header of a small archive; return None if its index is missing or wrong.
+
+    Raises NotImportableError as `check_archive`.
+    """
+    new_index = io.BytesIO()
+    walked = _walk(lambda start, stop: data[start:stop], archive, new_index)
+    if archive.index is None or archive.index.etag != _md5(new_index):
+        return None
+    return CheckedArchive(archive.index.etag, walked.entries_end)
+
+
 def _walk(read: Read, archive: Archive, new_index: IO[bytes]) -> tar.Contents:
     size = archive.data.size
     wide = _READ_AHEAD if size // archive.count < _SKIP_ABOVE else _READ_AHEAD_LARGE
@@ -136,6 +122,11 @@ def _walk(read: Read, archive: Archive, new_index: IO[bytes]) -> tar.Contents:
         message = f"it holds {walked.count} datapoints, but its name stands for {archive.count}"
         raise NotImportableError(message)
     return walked
+
+
+def sample_size(size: int) -> int:
+    """Return how many headers of an archive of `size` bytes are checked besides its index."""
+    return min(_MIN_SAMPLE + (size >> 24), _MAX_SAMPLE)
 
 
 def _limited(large: bool) -> AbstractContextManager[object]:
@@ -170,7 +161,7 @@ def _write_index(bucket: Bucket, key: str, index: IO[bytes]) -> str:
 
 def _with_tail(read: Read, size: int) -> Read:
     """Return a function that reads as `read` does, but reads the end of the archive only once."""
-    tail_start = size - _TAIL
+    tail_start = size - TAIL
     tail = read(tail_start, size)
     return lambda start, stop: (
         tail[start - tail_start : stop - tail_start] if start >= tail_start else read(start, stop)

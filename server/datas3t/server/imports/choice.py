@@ -10,16 +10,11 @@ from datas3t.server import buckets
 from datas3t.server.call import in_current_call
 from datas3t.server.db import datas3ts, pool
 from datas3t.server.db.s3_buckets import S3Bucket
-from datas3t.server.imports.archives import (
-    WHOLE_ARCHIVE,
-    CheckedArchive,
-    NotImportableError,
-    check_archive,
-    check_small,
-)
+from datas3t.server.imports.archives import CheckedArchive, NotImportableError, check_archive
 from datas3t.server.imports.catalogue import Catalogue
 from datas3t.server.imports.cover import best_cover, find_overlapping
 from datas3t.server.imports.listing import Archive, Found, Skipped
+from datas3t.server.imports.many import check_indexed, check_small
 from datas3t.server.imports.rows import other_bucket_reason
 from datas3t.server.resources import Resources
 
@@ -85,7 +80,8 @@ class Chooser:
 
     def _check(self, archives: Sequence[Archive], checked: dict[Archive, CheckedArchive]) -> dict[Archive, str]:
         """Check archives, add them to `checked`, and return why others cannot be imported."""
-        results = check_small(self._bucket, (each for each in archives if 0 < each.data.size <= WHOLE_ARCHIVE))
+        results = check_small(self._bucket, archives)
+        results.update(check_indexed(self._bucket, archives))
         others = [each for each in archives if each not in results]
         results.update(zip(others, self._threads.map(in_current_call(self._check_one), others), strict=True))
         checked.update((each, result) for each, result in results.items() if isinstance(result, CheckedArchive))

@@ -1,6 +1,5 @@
 """A bucket in S3: every call that the server makes to it, and the URLs that it signs. ETags have no quotes."""
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +25,7 @@ from datas3t.server.s3.listings import Listed, Page, list_page
 from datas3t.server.s3.locations import Location
 from datas3t.server.s3.on_demand import Clients
 from datas3t.server.s3.presign import GetSigner, presign
-from datas3t.server.s3.wire import Wire
+from datas3t.server.s3.wire import FileBody, Piece, T, Wire
 from datas3t.transport import Response, bare_etag
 
 __all__ = [
@@ -37,6 +36,7 @@ __all__ = [
     "Location",
     "ObjectChanged",
     "ObjectMissing",
+    "Piece",
     "UnknownOperation",
     "UploadMissing",
 ]
@@ -127,10 +127,10 @@ class Bucket:
         size = response.whole_size
         return response.body, ObjectInfo(size, response.etag) if size is not None and response.etag else None
 
-    def get_each(self, wanted: Iterable[tuple[str, int, str]], on_body: Callable[[str, bytes], None]) -> None:
-        """Call `on_body` with keys and contents of whole small objects; `wanted` are their keys, sizes and ETags.
+    def get_each(self, wanted: Iterable[tuple[T, Piece]], on_body: Callable[[T, bytes], None]) -> None:
+        """Call `on_body` for small pieces of objects, with what identifies each and its bytes, in any order.
 
-        Raises as `get` for the first object that cannot be read, and gives up the others.
+        Raises as `get` for the first piece that cannot be read, and gives up the others.
         """
         with transfers_translated(self.location, "GetObject"):
             self._wire.each("GetObject", wanted, on_body)
@@ -144,7 +144,7 @@ class Bucket:
 
     def put(self, key: str, data: bytes | IO[bytes]) -> str:
         """Write an object of at most 5 GiB from memory or from a whole file, and return its ETag."""
-        body = data if isinstance(data, bytes) else _FileBody(data)
+        body = data if isinstance(data, bytes) else FileBody(data)
         with transfers_translated(self.location, "PutObject"):
             response = self._wire.send("PutObject", "PUT", key, body=body)
         if response.etag:
@@ -335,16 +335,3 @@ def _limited(pages: Iterable[Any]) -> Iterator[Any]:
 def _with_zone(when: datetime) -> datetime:
     """Return a time that can be compared with others: without a time zone, it is taken for UTC."""
     return when if when.tzinfo else when.replace(tzinfo=UTC)
-
-
-class _FileBody:
-    """The whole of a file as the body of a PUT. It may be a spooled one, which has no descriptor."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.size = file.seek(0, os.SEEK_END)
-
-    def read(self, start: int, stop: int, /) -> bytes:
-        """Return bytes `start` to `stop`."""
-        self._file.seek(start)
-        return self._file.read(stop - start)

@@ -5,9 +5,10 @@ follow redirects.
 """
 
 import io
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
-from typing import Literal
+from typing import IO, Literal, NamedTuple, TypeVar
 
 from datas3t.server.call import current
 from datas3t.server.s3.counts import COUNTS
@@ -27,6 +28,16 @@ _BUFFER_SIZE = 128 << 10  # bytes: many calls run at a time, and most of them mo
 
 Method = Literal["GET", "HEAD", "PUT", "DELETE"]
 OnDone = Callable[[Request, Response], None]
+T = TypeVar("T")
+
+
+class Piece(NamedTuple):
+    """Bytes `start` up to `stop` of the object with this key and ETag."""
+
+    key: str
+    start: int
+    stop: int
+    etag: str
 
 
 _engine = Engine(connect_timeout=_CONNECT_SECONDS, link_local=False, buffer_size=_BUFFER_SIZE)
@@ -90,26 +101,23 @@ class Wire:
         response.body = whole.getvalue()
         return response
 
-    def each(
-        self, operation: str, wanted: Iterable[tuple[str, int, str]], on_body: Callable[[str, bytes], None]
-    ) -> None:
-        """Read whole small objects, many at a time; `wanted` are their keys, sizes and ETags.
+    def each(self, operation: str, wanted: Iterable[tuple[T, Piece]], on_body: Callable[[T, bytes], None]) -> None:
+        """Read small pieces of objects, many at a time. `on_body` is called with what identifies each, and its bytes.
 
-        `on_body` is called with each key and its bytes as they arrive. Raises as `send` does; what was not passed to
-        `on_body` by then is given up.
+        Raises as `send` does; what was not passed to `on_body` by then is given up.
         """
-        keys: dict[Request, str] = {}
+        under_way: dict[Request, T] = {}
 
         def requests() -> Iterator[Request]:
-            for key, size, etag in wanted:
-                url = presign(self._location, "GET", key, _LIFETIME)
-                request = Request("GET", url, 0, size, etag, timeout=self._seconds)
-                keys[request] = key
+            for each, piece in wanted:
+                url = presign(self._location, "GET", piece.key, _LIFETIME)
+                request = Request("GET", url, piece.start, piece.stop, piece.etag, timeout=self._seconds)
+                under_way[request] = each
                 yield request
 
         def on_done(request: Request, response: Response) -> None:
             COUNTS.add(operation, str(response.status))
-            on_body(keys.pop(request), response.body)
+            on_body(under_way.pop(request), response.body)
 
         self._engine_run(operation, requests(), _MANY, on_done)
 
@@ -136,3 +144,16 @@ class Wire:
                 COUNTS.add(operation, error.code or str(error.status or "unreachable"))
                 call.raise_if_ended()
                 raise
+
+
+class FileBody:
+    """The whole of a file as the body of a PUT. It may be a spooled one, which has no descriptor."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.size = file.seek(0, os.SEEK_END)
+
+    def read(self, start: int, stop: int, /) -> bytes:
+        """Return bytes `start` to `stop`."""
+        self._file.seek(start)
+        return self._file.read(stop - start)
