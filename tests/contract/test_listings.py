@@ -81,6 +81,17 @@ def test_a_head_request_has_no_body(front: RunningFront) -> None:
     connection.close()
 
 
+def test_a_head_request_fetches_one_part(front: RunningFront) -> None:
+    connection = http.client.HTTPConnection(*front.address, timeout=20)
+    for name in ("break", "wait"):  # what happens to the second part
+        connection.request("HEAD", _PATH + name)
+        response = connection.getresponse()
+        assert (response.status, response.read()) == (200, b"")
+    connection.close()
+    assert front.front.drain(20) is True
+    assert not front.gate.entered.acquire(blocking=False)
+
+
 def test_a_client_of_http_1_0_gets_the_whole_without_chunks(front: RunningFront) -> None:
     received = front.send_raw(f"GET {_PATH}x HTTP/1.0\r\nHost: x\r\n\r\n".encode())
     head, _, content = received.partition(b"\r\n\r\n")

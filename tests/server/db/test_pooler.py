@@ -136,6 +136,14 @@ def test_statements_are_prepared_only_if_the_url_asks_for_it(database: str) -> N
             assert prepared.fetchone() == (expected,)
 
 
+@pytest.mark.parametrize("threshold", [0, 1])
+def test_transactions_begin_also_if_statements_are_prepared(database: str, threshold: int) -> None:
+    with open_pool(f"{database}?prepare_threshold={threshold}", max_size=1) as pool:
+        for _ in range(3):
+            with transaction(pool) as conn:
+                assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
 def test_the_database_has_time_limits_for_transactions(site: Site) -> None:
     with transaction(site.resources.pool) as conn:
         limits = conn.execute(

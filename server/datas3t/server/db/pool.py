@@ -212,7 +212,7 @@ class transaction(connection):  # noqa: N801
     def _begin(self) -> None:
         super()._take()
         try:
-            self._conn.execute(_BEGIN)
+            self._conn.execute(_BEGIN, prepare=False)  # several statements cannot be prepared
         except BaseException:
             self._give_back(failed=True)
             raise

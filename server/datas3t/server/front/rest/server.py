@@ -150,11 +150,11 @@ class RestServer:
                     response = Response(200, part)
                 else:
                     streamed = streamed_to_aiohttp(headers, close=self._running.draining)
-                    await self._send_part(request, streamed, part)
-                    while not listing.is_at_end:
+                    is_head = request.method == "HEAD"  # whose response has no body: further parts are not needed
+                    await self._send_part(request, streamed, b"" if is_head else part, is_last=is_head)
+                    while not is_head and not listing.is_at_end:
                         part = await self._running.run(call, listing.next)
-                        await self._send_part(request, streamed, part)
-                    await streamed.write_eof()
+                        await self._send_part(request, streamed, part, is_last=listing.is_at_end)
                     return streamed
         except CallFailed as error:
             if streamed is not None:
@@ -164,7 +164,9 @@ class RestServer:
             response = error_response(error.status)
         return await self._sent(request, to_aiohttp(response, headers, close=self._running.draining))
 
-    async def _send_part(self, request: web.BaseRequest, streamed: web.StreamResponse, part: bytes) -> None:
+    async def _send_part(
+        self, request: web.BaseRequest, streamed: web.StreamResponse, part: bytes, *, is_last: bool
+    ) -> None:
         """Send a part of a response. Raises CALLER_LEFT for a client that has left, or does not read it in time."""
         transport = request.transport
         if transport is None:
@@ -173,8 +175,10 @@ class RestServer:
         try:
             if not streamed.prepared:
                 await streamed.prepare(request)
-            if request.method != "HEAD":
+            if part:
                 await streamed.write(part)
+            if is_last:
+                await streamed.write_eof()  # which waits for the client if the part was not waited for
         except ConnectionError:
             raise caller_left() from None
         finally:
