@@ -54,7 +54,8 @@ _FILL = """
     SELECT catalogue_id, n * scale, n * scale + 8, name || '/' || n, name || '/i' || n, 2048, 1024, '', ''
       FROM generate_series(0, 19999) AS n, datas3ts, -- statistics of all keys say nothing about those of one datas3t
            LATERAL (SELECT CASE name WHEN 'images' THEN 10 ELSE 1000000000 END::bigint AS scale) AS keys
-     WHERE name = 'images' OR (n < 4000 AND name IN ('before', 'later'));
+     WHERE name = 'images' OR (n < 4000 AND name IN ('before', 'later')) OR (n < 4 AND name LIKE 'other-%')
+     ORDER BY random(); -- as after years of uploads to many datas3ts
 
     INSERT INTO cleared_catalogues (id, datas3t_id, bucket_id, last_put, deleted_key)
     SELECT catalogue_id, id, bucket_id, interval '1 day', 100000 FROM datas3ts WHERE name = 'later';
@@ -150,6 +151,13 @@ CALLS = [
     *(call(dataranges.overlapping, 2, key, key + 9, limit=1) for key in (0, 100_005, 199_998, MAX_KEY - 9)),
     call(dataranges.overlapping, 2, 100_000, 100_199, rows=22),
     *(call(dataranges.page, 2, after, 20, rows=20) for after in (-1, 99_999, 199_900)),
+    *(call(dataranges.overlapping, 2, key, MAX_KEY, limit=1001, rows=1001) for key in (0, 100_005, 199_900)),
+    call(dataranges.overlapping, 2, 100_005, 100_006, limit=2001),
+    *(call(dataranges.page, 2, after, 2001, rows=2001) for after in (-1, 99_999, 199_900)),
+    *(call(spans.find, "images", key, MAX_KEY, after=-1, limit=1001, rows=1001) for key in (0, 100_005, 199_900)),
+    call(spans.find, "images", 100_005, 100_006, after=-1, limit=2001),
+    *(call(spans.page, "images", after, 2001, rows=2001) for after in (-1, 99_999, 199_900)),
+    *(call(listings.dataranges, "images", after, 1001, rows=1001) for after in (-1, 99_999, 199_900)),
     call(datas3ts.greatest_key, 2),
     call(dataranges.insert, 2, 9, 9, **NEW_RANGE),
     call(dataranges.delete, 2, 1, 100_000, 100_008, HOUR),

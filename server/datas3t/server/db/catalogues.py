@@ -41,8 +41,8 @@ _DELETE_SOME: LiteralString = """
         batch AS (
         SELECT d.* FROM catalogue CROSS JOIN LATERAL (
             SELECT id, first_key FROM dataranges
-             WHERE (catalogue_id, first_key) > (catalogue.id, deleted_key) AND catalogue_id <= catalogue.id
-             ORDER BY catalogue_id, first_key LIMIT %(limit)s) AS d),
+             WHERE catalogue_id = catalogue.id AND first_key > deleted_key
+             ORDER BY first_key LIMIT %(limit)s) AS d),
         deleted AS (
         DELETE FROM dataranges WHERE id IN (SELECT id FROM batch)
         RETURNING data_object_key, index_object_key, created_at),

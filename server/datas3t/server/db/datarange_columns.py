@@ -54,8 +54,8 @@ _PAGE: LiteralString = f"""
     SELECT string_agg(int8send(first_key) || int8send(last_key) || int8send(size_bytes) || int8send(entries_size_bytes),
                       ''::bytea ORDER BY last_key)
       FROM (SELECT first_key, last_key, size_bytes, entries_size_bytes FROM dataranges
-             WHERE (catalogue_id, last_key) > ({CURRENT}, %(after)s) AND catalogue_id <= {CURRENT}
-             ORDER BY catalogue_id, last_key LIMIT %(limit)s) AS page
+             WHERE catalogue_id = {CURRENT} AND last_key > (SELECT %(after)s::bigint)
+             ORDER BY last_key LIMIT %(limit)s) AS page
 """
 
 

@@ -73,12 +73,13 @@ def insert(
     return int(inserted[0])
 
 
-# Pages compare whole rows of an index. So the planner expects more rows than a page has, whatever the statistics say,
-# and reads the index in order instead of sorting what matches. Keys are in the same order by first and by last keys.
+# The planner reads an index in order, instead of sorting what matches, if it expects more rows than a page has. So
+# statements for pages hide the keys in a subquery: statistics of all keys say nothing about those of one datas3t.
+# Migration 0008 does the same for the catalogue. Keys are in the same order by first and by last keys.
 _PAGE: LiteralString = f"""
     SELECT {COLUMNS} FROM dataranges
-     WHERE (catalogue_id, last_key) >= ({CURRENT}, %(lowest)s) AND catalogue_id <= {CURRENT}
-     ORDER BY catalogue_id, last_key LIMIT %(limit)s
+     WHERE catalogue_id = {CURRENT} AND last_key > (SELECT %(after)s::bigint)
+     ORDER BY last_key LIMIT %(limit)s
 """
 
 
@@ -88,20 +89,22 @@ def page(conn: Connection, datas3t_id: int, after: int, limit: int) -> list[Data
     Last keys are in the same order as first keys. With first keys, a datarange that an aggregate creates between two
     pages could be left out.
     """
-    if after >= MAX_KEY:
-        return []
     with conn.cursor(row_factory=class_row(Datarange)) as cur:
-        return cur.execute(_PAGE, {"datas3t_id": datas3t_id, "lowest": after + 1, "limit": limit}).fetchall()
+        return cur.execute(_PAGE, {"datas3t_id": datas3t_id, "after": after, "limit": limit}).fetchall()
 
 
+# The last condition compares rows, because two bounds of one column would make the planner expect few rows. It is told
+# of the greatest key, which bounds nothing.
+LAST: LiteralString = """
+    CASE %(last)s::bigint WHEN 9223372036854775807 THEN 9223372036854775807 ELSE (SELECT %(last)s::bigint) END
+"""
 _OVERLAPPING: LiteralString = f"""
     SELECT {COLUMNS} FROM dataranges
-     WHERE (catalogue_id, first_key) >= ({CURRENT}, (SELECT first_key FROM dataranges
-                                                      WHERE (catalogue_id, last_key) >= ({CURRENT}, %(lowest)s)
-                                                        AND catalogue_id <= {CURRENT}
-                                                      ORDER BY catalogue_id, last_key LIMIT 1))
-       AND (catalogue_id, first_key) <= ({CURRENT}, %(last)s)
-     ORDER BY catalogue_id, first_key LIMIT %(limit)s
+     WHERE catalogue_id = {CURRENT}
+       AND first_key >= (SELECT first_key FROM dataranges WHERE catalogue_id = {CURRENT} AND last_key >= %(lowest)s
+                          ORDER BY last_key LIMIT 1)
+       AND (first_key, catalogue_id) <= ({LAST}, {CURRENT})
+     ORDER BY first_key LIMIT %(limit)s
 """
 
 # All of them are read, so the planner may sort them. It expects few, and so uses the index.

@@ -57,8 +57,8 @@ _OVERLAPPED: LiteralString = f"""
       FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[]) AS new (first, last)
      CROSS JOIN LATERAL (
            SELECT first_key, last_key FROM dataranges
-            WHERE (catalogue_id, last_key) >= ({CURRENT}, new.first) AND catalogue_id <= {CURRENT}
-            ORDER BY catalogue_id, last_key LIMIT 1) AS old
+            WHERE catalogue_id = {CURRENT} AND last_key >= new.first
+            ORDER BY last_key LIMIT 1) AS old
      WHERE old.first_key <= new.last
 """
 

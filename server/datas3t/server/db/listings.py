@@ -47,8 +47,8 @@ _DATARANGES = _objects(
            SELECT string_agg(object, ','), count(*)::text, max(last_key)::text
              FROM (SELECT last_key, row_to_json(listed)::text AS object
                      FROM dataranges CROSS JOIN LATERAL (SELECT {columns}) AS listed
-                    WHERE (catalogue_id, last_key) > (d.catalogue_id, %(after)s) AND catalogue_id <= d.catalogue_id
-                    ORDER BY catalogue_id, last_key LIMIT %(limit)s) AS objects) AS page
+                    WHERE catalogue_id = d.catalogue_id AND last_key > (SELECT %(after)s::bigint)
+                    ORDER BY last_key LIMIT %(limit)s) AS objects) AS page
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
     """,
 )

@@ -4,7 +4,7 @@
 from typing import LiteralString, NamedTuple
 
 from datas3t.archive.names import MAX_KEY
-from datas3t.server.db.dataranges import COLUMNS, Datarange
+from datas3t.server.db.dataranges import COLUMNS, LAST, Datarange
 from datas3t.server.db.pool import Connection
 from datas3t.server.db.statement import Statement
 
@@ -31,13 +31,12 @@ _SPAN: LiteralString = f"""
       JOIN s3_buckets AS b ON b.id = d.bucket_id
       LEFT JOIN LATERAL (
            SELECT {COLUMNS} FROM dataranges
-            WHERE (catalogue_id, first_key) >= (d.catalogue_id,
-                                                (SELECT first_key FROM dataranges
-                                                  WHERE (catalogue_id, last_key) >= (d.catalogue_id, %(lowest)s)
-                                                    AND catalogue_id <= d.catalogue_id
-                                                  ORDER BY catalogue_id, last_key LIMIT 1))
-              AND (catalogue_id, first_key) <= (d.catalogue_id, %(last)s)
-            ORDER BY catalogue_id, first_key LIMIT %(limit)s) AS found ON true
+            WHERE catalogue_id = d.catalogue_id
+              AND first_key >= (SELECT first_key FROM dataranges
+                                 WHERE catalogue_id = d.catalogue_id AND last_key >= %(lowest)s
+                                 ORDER BY last_key LIMIT 1)
+              AND (first_key, catalogue_id) <= ({LAST}, d.catalogue_id)
+            ORDER BY first_key LIMIT %(limit)s) AS found ON true
      WHERE d.name = %(name)s
 """
 _FIND = Statement(_SPAN)
@@ -73,18 +72,18 @@ _PAGE = Statement("""
       FROM datas3ts AS d
       LEFT JOIN LATERAL (
            SELECT id, data_object_key, index_object_key, first_key, last_key, size_bytes FROM dataranges
-            WHERE (catalogue_id, last_key) >= (d.catalogue_id, %(lowest)s) AND catalogue_id <= d.catalogue_id
-            ORDER BY catalogue_id, last_key LIMIT %(limit)s) AS found ON true
+            WHERE catalogue_id = d.catalogue_id AND last_key > (SELECT %(after)s::bigint)
+            ORDER BY last_key LIMIT %(limit)s) AS found ON true
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL
 """)
 
 
 def page(conn: Connection, name: str, after: int, limit: int) -> list[Listed] | None:
     """Return the dataranges that `dataranges.page` returns for the datas3t of this name; None if there is none."""
-    rows = _PAGE.rows(conn, name=name, lowest=min(after + 1, MAX_KEY), limit=limit)
+    rows = _PAGE.rows(conn, name=name, after=after, limit=limit)
     if not rows:
         return None
-    return [] if rows[0][0] is None or after >= MAX_KEY else [Listed._make(row) for row in rows]
+    return [] if rows[0][0] is None else [Listed._make(row) for row in rows]
 
 
 class Bounds(NamedTuple):

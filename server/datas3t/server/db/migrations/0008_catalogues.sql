@@ -13,6 +13,11 @@ ALTER SEQUENCE catalogue_ids OWNED BY datas3ts.catalogue_id;
 ALTER TABLE dataranges DROP CONSTRAINT datas3ts_with_dataranges_stay;
 ALTER TABLE dataranges RENAME COLUMN datas3t_id TO catalogue_id;
 
+-- Statements look up the catalogue, so the planner does not know which one it is. It would expect as many dataranges as
+-- there are on average, and sort all of a large datas3t for each page of it. So it is told to expect the largest one.
+ALTER TABLE dataranges ALTER COLUMN catalogue_id SET (n_distinct = 1);
+ANALYZE dataranges;
+
 -- Catalogues whose dataranges are still to be deleted, up to `deleted_key` in the order of their first keys they are.
 CREATE TABLE cleared_catalogues (
     id              bigint PRIMARY KEY,
