@@ -18,11 +18,11 @@ def test_archives_of_small_datapoints_are_not_compressed(
     site: Site, services: "Services", tmp_path: Path, size: int
 ) -> None:
     write_archive(tmp_path / "1.tar", 1, 0, [100] * (size // 1024))  # four fifths of which are zeros
-    before = stored(services)
+    before = stored(services, site.bucket)
     site.client.upload_tar(site.name, tmp_path / "1.tar")
-    assert stored(services) - before >= (tmp_path / "1.tar").stat().st_size
+    assert stored(services, site.bucket) - before >= (tmp_path / "1.tar").stat().st_size
 
 
-def stored(services: "Services") -> int:
-    """Return the bytes of all volumes of SeaweedFS."""
-    return sum(file.stat().st_size for file in (services.data_dir / "s3").rglob("*.dat"))
+def stored(services: "Services", bucket: str) -> int:
+    """Return the bytes of a bucket's volumes in SeaweedFS."""
+    return sum(file.stat().st_size for file in (services.data_dir / "s3").rglob(f"{bucket}_*.dat"))
