@@ -54,6 +54,41 @@ assert not failures, failures
 child()
 """
 
+INTERRUPTED_FORK = """
+import os, signal
+from datas3t.client._calls.fork import in_flight
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+for _ in range(2):
+    with in_flight():
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        pid = os.fork()  # waits for the call; what the handler raises meanwhile is printed
+        if not pid:
+            with in_flight():
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+with in_flight():
+    print("called")
+"""
+
+AT_EXIT = """
+from datas3t.client import Client
+
+class Owner:
+    def __init__(self):
+        self.client = Client("http://127.0.0.1:9")
+        self.client.connection
+
+    def __del__(self, print=print):
+        self.client.close()
+        print("closed")
+
+owner = Owner()
+"""
+
 CLOSED = """
 import sys
 from datas3t import v1
@@ -103,6 +138,14 @@ def run(script: str, *arguments: object) -> str:
 def test_a_process_can_fork_while_its_threads_call_the_server_and_read(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 0, *[5000] * 50))
     run(FORK, site.client.url, site.name)
+
+
+def test_an_interrupted_fork_does_not_hold_back_later_calls_and_forks() -> None:
+    assert run(INTERRUPTED_FORK) == "called\n"
+
+
+def test_a_client_can_be_closed_while_the_interpreter_shuts_down() -> None:
+    assert run(AT_EXIT) == "closed\n"
 
 
 def test_calls_on_a_closed_connection_raise_failed_precondition(site: Site) -> None:

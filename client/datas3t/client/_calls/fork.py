@@ -21,29 +21,31 @@ _POLL = 0.001  # seconds
 class _Gate:
     """Count the calls in flight, and hold back new ones while a fork waits.
 
-    A signal handler may raise at any time. Only plain locks are used: unlike a Condition, they are never left locked.
+    A signal handler may raise at any time. What it raises around a fork reaches nobody: Python prints it and goes on.
+    So nothing is locked from `before_fork` to `after_fork_in_parent`, and calls are held back for a limited time. A
+    plain lock, unlike a Condition, is never left locked by `with`.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.in_flight = 0
-        self.forking = False
-        self._one_fork = threading.Lock()
+        self.held_until: dict[int, float] = {}  # by the monotonic clock, for each thread that forks
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether a fork holds back new calls."""
+        return any(time.monotonic() < until for until in list(self.held_until.values()))
 
     def before_fork(self) -> None:
-        self._one_fork.acquire()
-        with self.lock:
-            self.forking = True
+        with self.lock:  # no call can begin any more
+            self.held_until[threading.get_ident()] = time.monotonic() + 2 * _MAX_WAIT
         _poll(lambda: not self.in_flight, _MAX_WAIT)
-        self.lock.acquire()
 
     def after_fork_in_parent(self) -> None:
-        self.lock.release()
-        self.forking = False
-        self._one_fork.release()
+        self.held_until.pop(threading.get_ident(), None)
 
     def after_fork_in_child(self) -> None:
-        # The threads that hold a lock or wait for it do not exist in the child: start with new locks.
+        # A thread that holds the lock may not exist in the child: start with a new one.
         self.__init__()  # type: ignore[misc]
 
 
@@ -62,9 +64,9 @@ def in_flight() -> Iterator[None]:
     counted = False
     try:
         while not counted:
-            _poll(lambda: not _gate.forking, _MAX_WAIT)
+            _poll(lambda: not _gate.is_closed, _MAX_WAIT)
             with _gate.lock:
-                if not _gate.forking:
+                if not _gate.is_closed:
                     _gate.in_flight += 1
                     counted = True
         yield

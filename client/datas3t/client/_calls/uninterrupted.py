@@ -5,6 +5,7 @@ good: the next call of the channel waits without end, and so does the thread in 
 """
 
 import _thread
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,8 @@ def uninterrupted(function: Callable[[], T]) -> T:
     Signal handlers run in the main thread alone. There, `function` runs in another thread, and the main thread waits
     for it. An exception that a handler raises ends the wait and reaches the caller, while `function` runs to its end.
     """
-    if threading.get_ident() != threading.main_thread().ident:
+    # While the interpreter shuts down, another thread would not run any more.
+    if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():
         return function()
     # Of Python's queues and events, only a SimpleQueue has no lock that a handler could leave locked.
     outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
@@ -43,5 +45,8 @@ def uninterrupted(function: Callable[[], T]) -> T:
             result, error = outcome.get(timeout=_WAKE_SECONDS)
             break
     if error is not None:
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # its traceback refers to this frame
     return cast(T, result)
