@@ -120,6 +120,10 @@ def test_a_server_that_has_responded_is_waited_for_and_one_that_has_not_is_not(
     assert handler.calls.count("ListBuckets") == 2
     handler.losing.remove("ListBuckets")
     proxied.list_buckets()
+    with rpc.impatient(), pytest.raises(Unavailable):
+        proxied.list_datas3ts()
+    assert handler.calls.count("ListDatas3ts") == 2
+    handler.calls.clear()
 
     def restart() -> None:
         wait_until(lambda: handler.calls.count("ListDatas3ts") == 4, what="more attempts than at the start")

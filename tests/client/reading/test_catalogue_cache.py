@@ -2,10 +2,13 @@
 
 import math
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,13 +17,14 @@ from pyroaring import BitMap64
 
 from datas3t.archive.names import MAX_KEY
 from datas3t.client import Unavailable
-from datas3t.client._calls import datas3ts
+from datas3t.client._calls import datas3ts, rpc
 from datas3t.client._calls.renewal import Lifetime
 from datas3t.client._reading import catalogue_cache
 from datas3t.client._reading.catalogue import Catalogue
 from datas3t.client._reading.catalogue_cache import CatalogueCache
 from datas3t.client._reading.known import Known, Spans
 from datas3t.client._reading.signed import Columns
+from tests.support.stack import wait_until
 
 Dataranges = dict[tuple[int, int], int]  # ids by first and last key
 KEYS = range(200)
@@ -128,6 +132,30 @@ def test_threads_that_need_a_renewal_at_the_same_time_ask_once(server: FakeServe
     assert server.spans == [(0, MAX_KEY)] * 2
 
 
+def test_threads_with_usable_urls_ask_an_unavailable_server_once(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = server.cache()
+    server.stale_in = -1
+    held = cache.covering(0, 0, MAX_KEY)
+    load, entered, patient = cache._held_or_loaded, list[object](), list[bool]()
+
+    def counted(*args: Any, **kwargs: Any) -> Catalogue:
+        entered.append(args)
+        return load(*args, **kwargs)
+
+    def is_away() -> None:
+        patient.append(rpc._is_patient.get())
+        wait_until(lambda: len(entered) == 16, what="all threads want a renewal")
+        is_unavailable()
+
+    monkeypatch.setattr(cache, "_held_or_loaded", counted)
+    server.before_responding = is_away
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(lambda key: cache.covering(key, key, key), [1] * 16)) == [held] * 16
+    assert patient == [False]
+
+
 def test_a_slow_response_requested_before_a_refresh_does_not_replace_its_result(server: FakeServer) -> None:
     cache = server.cache()
     datarange = cache.holding(3)
@@ -233,6 +261,54 @@ def test_the_catalogues_that_were_not_used_for_the_longest_time_are_forgotten(se
     assert len(server.spans) == loads + 1
     smallest = server.cache(max_size=0)
     assert [smallest.holding(key) is not None for key in (5, 150_000, 5, 199_999, 200_000)] == [True] * 4 + [False]
+
+
+def test_keys_stay_when_a_datarange_with_several_holes_crosses_from_one_catalogue_to_the_next(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue_cache, "_PAGE", 2)
+    server.dataranges = {(0, 899): 1, (900, 950): 2, (1001, 1050): 3, (1070, 1100): 4}
+    cache, exist = server.cache(), [0, 900, 950, 1001, 1030, 1050, 1070, 1100]
+    cache.covering(0, 0, MAX_KEY)
+    olds = [cache.holding(key) for key in exist]
+    server.dataranges = {(0, 899): 1, (900, 1100): 5}  # the holes were filled, and all was merged
+    for old in olds[1:]:
+        assert old is not None
+        assert cache.is_gone(old, time.monotonic())
+        assert [key for key in exist if not cache.has(key)] == []
+    assert [key for key in exist if cache.holding(key) is None] == []
+    assert [cache.holding(key) for key in (951, 1000, 1051, 1069)] == [None] * 4
+
+
+def test_no_key_that_exists_seems_to_be_missing_to_a_thread_while_another_learns_about_it() -> None:
+    known, seen = Known(), set[bool | None]()
+
+    def look(*_: object) -> Any:
+        """Look before each line that the other thread runs."""
+        seen.add(known.has(5))
+        assert known.bitmap is None or 5 in known.bitmap
+        return look
+
+    for change in (
+        lambda: known.learn(0, 9, [(0, 9)]),
+        lambda: known.learn(10, MAX_KEY, []),
+        known.all_keys,
+        lambda: known.learn(4, 6, [(5, 6)]),
+    ):
+        sys.settrace(look)
+        try:
+            change()
+        finally:
+            sys.settrace(None)
+    assert seen == {None, True}
+    known = Known()
+    known.learn(0, 9, [(0, 9)])
+    sys.settrace(look)
+    try:
+        known.learn_all(BitMap64([5, 20]))
+    finally:
+        sys.settrace(None)
+    assert seen == {None, True}
 
 
 @st.composite

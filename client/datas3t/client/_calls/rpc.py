@@ -4,6 +4,8 @@ import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imp
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +34,7 @@ _LONG_TIMEOUTS = {
     "Import": 86_400.0,
 }
 
+_is_patient: ContextVar[bool] = ContextVar("is_patient", default=True)
 _END = object()
 _DELETIONS = {"DeleteBucket": "BUCKET_NOT_FOUND", "DeleteDatas3t": "DATAS3T_NOT_FOUND"}
 
@@ -74,6 +77,16 @@ def retry_while_unavailable(call: Callable[[], T], seconds: float = PATIENCE) ->
         return isinstance(error, Unavailable) and time.monotonic() < until
 
     return retried(lambda _number: call(), is_passing, pause=0.5, jitter=1.0)
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Let the calls of the block fail soon if the server is away, though it has responded before."""
+    token = _is_patient.set(False)
+    try:
+        yield
+    finally:
+        _is_patient.reset(token)
 
 
 @cache
@@ -144,10 +157,11 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
 
         A server that has responded before is waited for as readers do. If none has, the address may be wrong.
         """
-        until = time.monotonic() + PATIENCE
+        is_patient = _is_patient.get()
+        until = time.monotonic() + (PATIENCE if is_patient else 0)
 
         def is_passing(error: Exception, number: int) -> bool:
-            if not isinstance(error, (Unavailable, DeadlineExceeded)):
+            if not isinstance(error, (Unavailable, DeadlineExceeded) if is_patient else Unavailable):
                 return False
             restarting = self._has_responded and isinstance(error, Unavailable) and error.reason in _RESTARTING
             return number < _ATTEMPTS or (restarting and time.monotonic() < until)

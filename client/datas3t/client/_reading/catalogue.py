@@ -85,8 +85,10 @@ class Catalogue:
 
     def shown(self) -> list[Span]:
         """Return the keys that are shown of those that the listing covers, as spans in key order."""
+        # Some parts of the outermost dataranges may be outside.
         bounds = zip(self._lows, self._highs, strict=True)
-        return [(max(low, self.first), min(high, self.last)) for low, high in bounds]
+        inside = [(max(low, self.first), min(high, self.last)) for low, high in bounds]
+        return [(low, high) for low, high in inside if low <= high]
 
     def extend(self, first: int, last: int) -> None:
         """Let the listing cover all keys of its outermost dataranges, but none before `first` or after `last`."""

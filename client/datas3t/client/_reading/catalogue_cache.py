@@ -15,7 +15,7 @@ from pyroaring import BitMap64
 from datas3t.archive.names import MAX_KEY
 from datas3t.client._calls import datas3ts
 from datas3t.client._calls.renewal import Lifetime
-from datas3t.client._calls.rpc import retry_while_unavailable
+from datas3t.client._calls.rpc import impatient, retry_while_unavailable
 from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue import Catalogue, load_page
 from datas3t.client._reading.known import Known, Span
@@ -62,6 +62,7 @@ class CatalogueCache:
         self._uses = itertools.count(1)
         self._loaded = self._loaded_datapoints = 0  # dataranges that were listed so far, and their datapoints
         self._refreshed_at = 0.0  # by the monotonic clock
+        self._failed_at = 0.0  # by the monotonic clock: the last attempt for which the server was unavailable
         self._not_before = 0.0  # by the monotonic clock: no renewal earlier, because the last one failed
         self._process, self._lock = os.getpid(), threading.Lock()
 
@@ -107,7 +108,7 @@ class CatalogueCache:
         if (keys := self._known.bitmap) is not None:
             return keys
         with self._locked():
-            if (keys := self._known.bitmap) is None:
+            if (keys := self._known.all_keys()) is None:
                 seconds = _PATIENCE if self._held.firsts else _FIRST_PATIENCE
                 keys = retry_while_unavailable(lambda: datas3ts.bitmap(self._session.connection, self._name), seconds)
                 self._known.learn_all(keys)
@@ -150,11 +151,20 @@ class CatalogueCache:
 
         Returns None while the server is unavailable and they have not expired.
         """
-        is_usable = time.time() < lifetime.ends_at
-        if is_usable and time.monotonic() < self._not_before:
+        if time.time() >= lifetime.ends_at:
+            return self._held_or_loaded(key, is_newer)
+        began = time.monotonic()
+        if began < self._not_before:
             return None
+
+        def will_do(held: Catalogue) -> bool:
+            if not is_newer(held) and self._failed_at > began:
+                raise Unavailable("the server was unavailable for another thread, while this one waited")
+            return is_newer(held)
+
         try:
-            return self._held_or_loaded(key, is_newer, retry=not is_usable)
+            with impatient():
+                return self._held_or_loaded(key, will_do, retry=False)
         except (Unavailable, DeadlineExceeded):
             left = lifetime.ends_at - time.time()
             if left <= 0:
@@ -201,7 +211,11 @@ class CatalogueCache:
         return loaded
 
     def _load(self, first: int, last: int) -> Catalogue:
-        return load_page(self._session.connection, self._name, first, last, _PAGE, random.random())  # noqa: S311
+        try:
+            return load_page(self._session.connection, self._name, first, last, _PAGE, random.random())  # noqa: S311
+        except (Unavailable, DeadlineExceeded):
+            self._failed_at = time.monotonic()
+            raise
 
     def _install(self, loaded: Catalogue) -> None:
         """Hold a catalogue instead of those that cover the same keys, and drop those that do not fit any more."""

@@ -66,6 +66,9 @@ class Known:
     """The keys about which a handle has said whether they exist, and those of them that do.
 
     A datapoint that is uploaded later stays hidden; one that is found to be gone stays gone.
+
+    One thread at a time may change it, while others call `has`. A change that a signal handler or a fork cuts short
+    makes no key that exists a missing one.
     """
 
     def __init__(self) -> None:
@@ -80,19 +83,26 @@ class Known:
 
     @property
     def bitmap(self) -> BitMap64 | None:
-        """All keys that exist; None if some are not known."""
+        """All keys that exist; None before `all_keys` or `learn_all`."""
+        return self._bitmap
+
+    def all_keys(self) -> BitMap64 | None:
+        """Return all keys that exist; None if some are not known."""
         if self._bitmap is None and self._known.within(0, MAX_KEY) == [(0, MAX_KEY)]:
-            self._bitmap = BitMap64()
+            keys = BitMap64()
             for first, last in self._present.within(0, MAX_KEY):
-                self._bitmap.add_range(first, last + 1)
+                keys.add_range(first, last + 1)
+            self._bitmap = keys
             self._present = Spans()
         return self._bitmap
 
     def has(self, key: int) -> bool | None:
         """Return whether the key exists; None if that is not known."""
-        if self._bitmap is not None:
-            return key in self._bitmap
-        return key in self._present if key in self._known else None
+        # In this order, because another thread may be changing them, in the opposite one.
+        is_known, is_present, keys = key in self._known, key in self._present, self._bitmap
+        if keys is not None:
+            return key in keys
+        return is_present if is_known else None
 
     def has_any(self, first: int, last: int) -> bool:
         """Return whether something was said about a key from `first` to `last`."""
@@ -115,8 +125,8 @@ class Known:
     def learn(self, first: int, last: int, present: list[Span]) -> None:
         """Take note that of the keys from `first` to `last` exactly these exist, in ascending order."""
         if self._bitmap is None:
-            self._known.replace(first, last, [(first, last)])
             self._present.replace(first, last, present)
+            self._known.replace(first, last, [(first, last)])
         elif self._bitmap.range_cardinality(first, last + 1) != sum(stop - start + 1 for start, stop in present):
             changed = BitMap64(self._bitmap)  # a reader may be using the old one
             changed.remove_range(first, last + 1)
@@ -130,7 +140,8 @@ class Known:
             keys.remove_range(first, last + 1)
         for first, last in self._present.within(0, MAX_KEY):
             keys.add_range(first, last + 1)
-        self._known, self._present, self._bitmap = Spans([(0, MAX_KEY)]), Spans(), keys
+        self._bitmap = keys
+        self._known, self._present = Spans([(0, MAX_KEY)]), Spans()
 
 
 def _runs(keys: BitMap64, first: int, last: int) -> Iterator[Span]:
