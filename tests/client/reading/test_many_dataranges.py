@@ -1,12 +1,13 @@
 """Reads of many dataranges: indices are fetched together, but are not all in memory at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
-from datas3t.client import Client, InvalidArgument
+from datas3t.client import Client, InvalidArgument, ObjectChanged
 from datas3t.client._reading import index_files, indices
 from datas3t.client._reading.fetching import Fetcher, Piece
 from datas3t.client._reading.index_files import IndexFiles
@@ -92,3 +93,25 @@ def test_bounds_may_be_any_type_of_integer_and_nothing_else(host: ArchiveHost) -
         handle.scan(3.0)  # type: ignore[call-overload]
     with pytest.raises(InvalidArgument):
         handle.split(0)
+
+
+def test_the_server_is_asked_about_the_datarange_alone_whose_object_is_missing(
+    host: ArchiveHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = host.handle(*small_archives())
+    catalogues = handle._reader.catalogues
+    lost = catalogues.holding(100)
+    assert lost is not None
+    reads: list[tuple[str, Callable[[], object]]] = [
+        (lost.index_url, lambda: handle.get_many(range(3 * COUNT))),
+        (lost.data_url, lambda: handle.get_many(range(3 * COUNT))),
+        (lost.data_url, lambda: list(handle.scan())),
+    ]
+    for url, read in reads:
+        asked: list[int] = []
+        monkeypatch.setattr(catalogues, "is_gone", lambda each, _, asked=asked: asked.append(each.id))
+        saved = host.objects.pop(urlsplit(url).path)
+        with pytest.raises(ObjectChanged):
+            read()
+        assert asked == [lost.id]
+        host.objects[urlsplit(url).path] = saved

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TypeAlias, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from datas3t.client._calls.failures import from_transfer_error
 from datas3t.client._calls.session import Session
@@ -168,12 +169,18 @@ class Fetcher:
         failure = from_transfer_error(error)
         if isinstance(failure, ObjectChanged):
             moment = time.monotonic()
-            if any(
-                self.catalogues.is_gone(datarange, moment)
-                for datarange in {each.id: each for each in dataranges}.values()
-            ):
+            each_once = {each.id: each for each in dataranges}.values()
+            # Each may take a call, so ask about the one whose object it is.
+            concerned = [each for each in each_once if error.path in _paths(each)] or each_once
+            if any(self.catalogues.is_gone(each, moment) for each in concerned):
                 raise RestartRead from None
         raise failure from None
+
+
+def _paths(datarange: SignedDatarange) -> tuple[str, str]:
+    """Return the paths of the archive and the index, as `TransferError.path` has them."""
+    archive, index = (unquote(urlsplit(url).path) for url in (datarange.data_url, datarange.index_url))
+    return archive, index
 
 
 class _RenewableUrl:
