@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from datas3t.cli import completion, decompression, options, output, paths
+from datas3t.cli import completion, options, output, paths
 
 if TYPE_CHECKING:
     from datas3t.client import Datapoint
@@ -194,6 +194,8 @@ def cat_range(name: str, first: int, last: int, decompress: bool, newline: bool)
     options.check_range(first, last)
 
     def pieces(datapoint: "Datapoint") -> Iterator[bytes]:
+        from datas3t.cli import decompression
+
         yield from decompression.decompressed(datapoint.name, datapoint.content) if decompress else (datapoint.content,)
         if newline:
             yield b"\n"
