@@ -119,7 +119,13 @@ class _Parent:
         now = time.monotonic()
         for number in [number for number, due in self._due.items() if due <= now]:
             del self._due[number]
-            self._children.add(Child(number, self._settings, self._listening, self._folder))
+            try:
+                self._children.add(Child(number, self._settings, self._listening, self._folder))
+            except OSError as error:  # such as too little memory
+                if not self._all_served:
+                    raise _StartError(f"a worker cannot be started: {error.strerror or error}") from None
+                delay = self._start_later(number, served=False)
+                _log.warning("worker %d cannot be started: %s; the next attempt is in %g seconds", number, error, delay)
 
     def _hear(self, child: Child) -> None:
         """Handle what a worker has told, or its end."""
@@ -178,15 +184,20 @@ class _Parent:
         how = f"was ended by {_signal_name(-code)}" if code < 0 else f"ended with exit code {code}"
         if not self._all_served:
             raise _StartError(child.failure or f"a worker {how} while the server started")
-        delay = 0.0 if child.served(_SOUND_SECONDS) else self._delays.get(child.number, _FIRST_DELAY)
-        self._delays[child.number] = min(2 * delay, _LONGEST_DELAY) or _FIRST_DELAY
-        self._due[child.number] = time.monotonic() + delay
+        delay = self._start_later(child.number, served=child.served(_SOUND_SECONDS))
         when = f"in {delay:g} seconds" if delay else "now"
         if child.failure:
             _log.warning("worker %d could not start: %s; the next attempt is %s", child.number, child.failure, when)
         else:
             _log.warning("worker %d (process %d) %s; another one starts %s", child.number, child.pid, how, when)
         self._choose_reaper()
+
+    def _start_later(self, number: int, *, served: bool) -> float:
+        """Have a worker started, and return after how many seconds: none if the one before has served well."""
+        delay = 0.0 if served else self._delays.get(number, _FIRST_DELAY)
+        self._delays[number] = min(2 * delay, _LONGEST_DELAY) or _FIRST_DELAY
+        self._due[number] = time.monotonic() + delay
+        return delay
 
 
 def _signal_name(number: int) -> str:
