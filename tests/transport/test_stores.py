@@ -8,6 +8,7 @@ from email.utils import format_datetime
 import pytest
 
 from datas3t.transport import Engine, MemorySink, Range, Request, Response, TransferError
+from datas3t.transport.head import parse_head
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
 
 SIZE = 1 << 20
@@ -199,3 +200,11 @@ def test_the_etag_of_a_part_is_bare(server: Httpd, engine: Engine) -> None:
         [Request("PUT", server.url + "/p", body=b"x")], parallelism=1, on_done=lambda _, done: responses.append(done)
     )
     assert responses[0].etag == "abc"
+
+
+def test_the_last_status_line_counts_and_nothing_else_is_taken_for_one() -> None:
+    lines = [b"HTTP/1.1 100 Continue", b"X-Old: 1", b"HTTP/1.1 206 OK: partly", b"ETag: a", b"HTTP/2-Settings: 1"]
+    headers = {"etag": "a", "http/2-settings": "1"}
+    assert parse_head([line + b"\r\n" for line in lines]) == (206, headers)
+    assert parse_head([b"HTTP/1.1\r\n", b"HTTP/1.1 2x0 OK\r\n", b"HTTP/1.1 2000 OK\r\n"]) == (0, {})
+    assert parse_head([b"HTTP/2 200 \r\n"]) == parse_head([b"HTTP/1.1 200\r\n"]) == (200, {})

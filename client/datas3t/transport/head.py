@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)?")
+_STATUS = re.compile(r"HTTP/\S+\s+(\d{3})(?!\S)", re.ASCII)
 _ERROR_CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _MAX_RETRY_AFTER = 30.0  # seconds; a server that sends a larger value must not stop a transfer for minutes
 
@@ -18,8 +19,8 @@ def parse_head(lines: Iterable[bytes]) -> tuple[int, dict[str, str]]:
     status, headers = 0, dict[str, str]()
     for line in lines:
         name, colon, value = line.decode("latin-1").partition(":")
-        if name.startswith("HTTP/"):
-            status = int(name.split()[1])
+        if line_of_status := _STATUS.match(name):
+            status = int(line_of_status[1])
             headers.clear()
         elif colon:
             headers[name.strip().lower()] = value.strip()
