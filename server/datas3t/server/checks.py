@@ -9,10 +9,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from datas3t import v1
 from datas3t.archive import FormatError, index, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE, Entry
 from datas3t.server.call import in_current_call
+from datas3t.server.errors import Failure
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
 
 WHOLE_ARCHIVE = 4 << 20  # bytes; up to this size every header is checked, and the archive is read in one request
@@ -111,7 +113,10 @@ class StoredObject:
             if self._info is None:
                 try:
                     content, self._info = self._bucket.read(self._key, start, stop)
-                except (ObjectMissing, ObjectChanged):  # it has another size: find out which one
+                except (ObjectMissing, ObjectChanged, Failure) as error:
+                    if isinstance(error, Failure) and error.reason != v1.ERROR_REASON_S3_UNAVAILABLE:
+                        raise
+                    # It may have another size: find out which one. Some stores refuse a range beyond its end with 400.
                     find_object(self._bucket, self._key, self._what, self._size)
                     raise
                 if self._info is not None:
