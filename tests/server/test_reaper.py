@@ -120,9 +120,11 @@ def test_while_s3_is_unavailable_rows_stay_and_wait_longer_each_time(site: Site,
             for seconds in (5, 10, 20):
                 ((before,),) = sql(site, "SELECT now()")
                 assert site.sweep() == 0
-                ((due, after, error),) = sql(site, "SELECT DISTINCT due_at, now(), last_error FROM keys_to_delete")
-                assert due - after <= timedelta(seconds=seconds) <= due - before  # type: ignore[operator]
-                assert services.s3.secret_key not in str(error)
+                rows = sql(site, "SELECT due_at, now(), last_error FROM keys_to_delete")
+                assert len(rows) == 2
+                for due, after, error in rows:
+                    assert due - after <= timedelta(seconds=seconds) <= due - before  # type: ignore[operator]
+                    assert services.s3.secret_key not in str(error)
                 make_all_due(site)
         assert backlog(site.resources).failing == 2
         assert len(site.objects()) == 2
