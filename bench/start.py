@@ -91,6 +91,8 @@ def server(db_url: str, folder: Path) -> float:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
             break
         time.sleep(0.02)
+    if process.poll() is not None:
+        raise SystemExit("the server did not start; run it by hand to see why")
     process.kill()
     return cpu_of(process)
 
