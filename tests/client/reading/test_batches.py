@@ -53,6 +53,19 @@ def test_a_missing_key_is_an_error_when_its_batch_is_due(host: ArchiveHost) -> N
         next(batches)
 
 
+@pytest.mark.parametrize("ahead", [0, 1, 2, 3])
+def test_batches_before_an_error_of_the_caller_are_read(host: ArchiveHost, ahead: int) -> None:
+    def keys() -> Iterator[list[int]]:
+        yield [1]
+        yield [2, 3]
+        raise OSError("the list of keys cannot be read")
+
+    batches = host.handle(tar(CONTENTS)).batches(keys(), ahead=ahead)
+    assert [next(batches), next(batches)] == [[CONTENTS[1]], [CONTENTS[2], CONTENTS[3]]]
+    with pytest.raises(OSError, match="the list of keys"):
+        next(batches)
+
+
 def test_ahead_must_not_be_negative(host: ArchiveHost) -> None:
     with pytest.raises(InvalidArgument, match="ahead must be at least 0"):
         host.handle(tar(CONTENTS)).batches([], ahead=-1)

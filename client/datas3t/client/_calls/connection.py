@@ -12,7 +12,7 @@ import grpc
 
 from datas3t.client._calls.arguments import check_text
 from datas3t.client._calls.rpc import CallInterceptor
-from datas3t.client._calls.uninterrupted import uninterrupted
+from datas3t.client._calls.uninterrupted import is_interruptible, uninterrupted
 from datas3t.client.errors import FileError, InvalidArgument
 from datas3t.transport import Engine, ca_bundle, is_loopback, system_bundle
 from datas3t.v1.aggregate_pb2_grpc import AggregateServiceStub
@@ -113,10 +113,25 @@ class _UnregisteredMethods:
         self._channel = channel
 
     def unary_unary(self, method: str, *, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
-        return self._channel.unary_unary(method, request_serializer, response_deserializer)
+        return _UnaryCalls(self._channel.unary_unary(method, request_serializer, response_deserializer))
 
     def unary_stream(self, method: str, *, request_serializer: Any, response_deserializer: Any, **_: Any) -> Any:
         return self._channel.unary_stream(method, request_serializer, response_deserializer)
+
+
+class _UnaryCalls:
+    """The calls of one method with one response. They can be cancelled if they are made where they may be interrupted.
+
+    For that they must begin as futures, which takes a little longer.
+    """
+
+    def __init__(self, calls: Any) -> None:
+        self.with_call = calls.with_call
+        self.future = calls.future
+        self._calls = calls
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.future(*args, **kwargs).result() if is_interruptible() else self._calls(*args, **kwargs)
 
 
 def connect(address: Address, timeout: float) -> Connection:

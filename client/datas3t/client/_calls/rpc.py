@@ -123,20 +123,22 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         """Make a call with one response, and retry it if it is idempotent."""
         details = self._with_deadline(client_call_details)
 
-        def attempt(number: int) -> _Outcome:
-            with in_flight():
+        def attempt(number: int, call: _Call) -> _Outcome:
+            with in_flight(), call:
                 try:
-                    outcome = _Outcome(continuation(details, request).result())
+                    outcome = _Outcome(call.begun(lambda: continuation(details, request)).result())
                     self._has_responded = True
                     return outcome  # noqa: TRY300 - of the call
                 except (grpc.RpcError, ValueError) as error:
                     translated = self._translated(error)
-                    if number > 1 and _is_deleted(details.method, translated):
-                        return _Outcome(GetMessageClass(_described(details.method).output_type)())
-                    raise translated from None
+            # The error may be gRPC's own object of the call, so it is no context of what is raised.
+            if number > 1 and _is_deleted(details.method, translated):
+                return _Outcome(GetMessageClass(_described(details.method).output_type)())
+            raise translated from None
 
         def uninterrupted_attempt(number: int) -> _Outcome:
-            return uninterrupted(lambda: attempt(number))
+            call = _Call()
+            return uninterrupted(lambda: attempt(number, call), call.abandon)
 
         repeats = self.retries and is_idempotent(details.method)
         return self._retried(uninterrupted_attempt) if repeats else uninterrupted_attempt(1)
@@ -144,13 +146,22 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Make a call with a stream of responses, without retries: the caller may have used some of them."""
         details = self._with_deadline(client_call_details)
+        call = _Call()
+
+        def following() -> Any:
+            """Return the next response, or _END."""
+            try:
+                return next(call.begun(lambda: continuation(details, request)), _END)
+            except (grpc.RpcError, ValueError) as error:
+                translated = self._translated(error)
+            raise translated from None  # as above
+
         with in_flight():
             try:
-                responses = uninterrupted(lambda: continuation(details, request))
-                while (response := uninterrupted(lambda: next(responses, _END))) is not _END:
+                while (response := uninterrupted(following, call.abandon)) is not _END:
                     yield response
-            except (grpc.RpcError, ValueError) as error:
-                raise self._translated(error) from None
+            finally:  # also if the caller takes no more responses
+                uninterrupted(call.abandon)
 
     def _retried(self, call: Callable[[int], T]) -> T:
         """Return the result of `call`, which gets the number of the attempt, from 1 on.
@@ -179,6 +190,41 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
             return details
         method = details.method.rpartition("/")[2]
         return details._replace(timeout=_LONG_TIMEOUTS.get(method, self._timeout))
+
+
+class _Call:
+    """A call of gRPC that another thread can end. As a context it ends with the block.
+
+    Only threads that no signal handler interrupts touch gRPC's own object, because that needs its locks.
+    """
+
+    def __init__(self) -> None:
+        self._call: Any = None
+        self._is_abandoned = False
+
+    def begun(self, begin: Callable[[], Any]) -> Any:
+        """Return gRPC's object of the call, which `begin` returns at first."""
+        if self._is_abandoned:
+            raise grpc.FutureCancelledError
+        if self._call is None:
+            self._call = call = begin()
+            if self._is_abandoned:  # meanwhile, by a thread that may have found no call
+                call.cancel()
+            return call
+        return self._call
+
+    def abandon(self) -> None:
+        """Cancel the call if it has not ended, and forget it."""
+        self._is_abandoned = True
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self._call = None
 
 
 class _Outcome:

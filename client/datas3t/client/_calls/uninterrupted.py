@@ -18,14 +18,23 @@ _WAKE_SECONDS = 0.2  # a signal that the system delivers to another thread does 
 T = TypeVar("T")
 
 
-def uninterrupted(function: Callable[[], T]) -> T:
+def is_interruptible() -> bool:
+    """Return whether a signal handler may interrupt this thread, and another thread can run what it must not."""
+    # While the interpreter shuts down, another thread would not run any more.
+    return threading.get_ident() == threading.main_thread().ident and not sys.is_finalizing()
+
+
+def uninterrupted(function: Callable[[], T], abandon: Callable[[], object] | None = None) -> T:
     """Return the result of `function`, or raise its exception.
 
     Signal handlers run in the main thread alone. There, `function` runs in another thread, and the main thread waits
     for it. An exception that a handler raises ends the wait and reaches the caller, while `function` runs to its end.
+
+    Args:
+        function: What to run.
+        abandon: Called in another thread after such an exception, to let `function` end soon.
     """
-    # While the interpreter shuts down, another thread would not run any more.
-    if threading.get_ident() != threading.main_thread().ident or sys.is_finalizing():
+    if not is_interruptible():
         return function()
     # Of Python's queues and events, only a SimpleQueue has no lock that a handler could leave locked.
     outcome: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
@@ -40,10 +49,16 @@ def uninterrupted(function: Callable[[], T]) -> T:
         _thread.start_new_thread(copy_context().run, (run,))
     except RuntimeError:  # no more threads, or the interpreter is shutting down
         return function()
-    while True:
-        with suppress(Empty):
-            result, error = outcome.get(timeout=_WAKE_SECONDS)
-            break
+    try:
+        while True:
+            with suppress(Empty):
+                result, error = outcome.get(timeout=_WAKE_SECONDS)
+                break
+    except BaseException:
+        if abandon is not None:
+            with suppress(RuntimeError):  # as above
+                _thread.start_new_thread(abandon, ())
+        raise
     if error is not None:
         try:
             raise error

@@ -64,14 +64,28 @@ class Reader:
     def batches(self, batches: Iterable[Iterable[int]], ahead: int) -> Iterator[list[bytes]]:
         """Yield the contents of each batch of keys, and read up to `ahead` further ones with it."""
         upcoming = iter(batches)
-        while together := [list(map(integer, keys)) for keys in islice(upcoming, 1 + ahead)]:
+        failure: Exception | None = None  # of the caller's iterable
+        while failure is None:
+            together: list[list[int]] = []
+            try:
+                for keys in islice(upcoming, 1 + ahead):
+                    together.append(list(map(integer, keys)))  # noqa: PERF401 - these stay if the next one fails
+            except Exception as error:  # noqa: BLE001 - raised after the batches before it
+                failure = error
+            if not together:
+                break
             try:
                 contents = iter(self.get_many(chain.from_iterable(together)))
             except DatapointNotFound:  # nothing was read; the batches before the one with the missing key can be
                 yield from map(self.get_many, together)
                 continue
-            for keys in together:
-                yield list(islice(contents, len(keys)))
+            for batch in together:
+                yield list(islice(contents, len(batch)))
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback refers to this frame
 
     def explain(self, keys: Iterable[int]) -> Explanation:
         """Return how `get_many` would read these keys."""
