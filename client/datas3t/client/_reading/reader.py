@@ -69,8 +69,8 @@ class Reader:
             together: list[list[int]] = []
             try:
                 for keys in islice(upcoming, 1 + ahead):
-                    together.append(list(map(integer, keys)))  # noqa: PERF401 - these stay if the next one fails
-            except Exception as error:  # noqa: BLE001 - raised after the batches before it
+                    together.append(list(map(integer, keys)))  # these stay if the next one fails
+            except Exception as error:  # raised after the batches before it
                 failure = error
             if not together:
                 break
