@@ -9,6 +9,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.server import buckets, datas3ts, uploads
+from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db import keys_to_delete, s3_buckets
 from datas3t.server.db.pool import connection, transaction
 from datas3t.server.errors import Failure
@@ -252,6 +253,26 @@ def test_a_bucket_with_nothing_but_second_looks_is_deleted(site: Site) -> None:
     assert backlog(site.resources).later == 2
     buckets.delete(site.resources, "local")
     assert backlog(site.resources).later == 0
+
+
+def test_a_bucket_that_a_datas3t_takes_meanwhile_keeps_its_second_looks(site: Site) -> None:
+    uploads.cancel(site.resources, site.start(archive(1, b"content")).upload.id)
+    site.delete()
+    assert site.sweep() == 2
+    row = buckets.find(site.resources, "local", "bucket")
+    with ThreadPoolExecutor(1) as thread:
+        with transaction(site.resources.pool) as conn:
+            datas3t_rows.add(conn, "other", row.id, 0)  # not visible before the commit, and locks the bucket
+            deletion = thread.submit(buckets.delete, site.resources, "local")
+            wait_until(lambda: conn.execute(WAITS_FOR_A_LOCK).fetchone() == (True,))
+        with pytest.raises(Failure, match="is used by a datas3t"):
+            deletion.result()
+    assert backlog(site.resources).later == 2
+
+
+WAITS_FOR_A_LOCK = """
+    SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')
+"""
 
 
 @pytest.mark.parametrize("change", ["due_at = due_since - interval '1 s', due_since = now()", "multipart = true"])

@@ -158,7 +158,11 @@ def test_what_is_kept_is_bounded_and_the_least_used_is_forgotten() -> None:
     kept.put("a", "2", "larger", 60)
     assert [kept.latest(name) for name in "abc"] == [("2", "larger"), None, ("1", "C")]
     kept.put("d", "1", "too large", 101)
-    assert [kept.latest(name) for name in "acd"] == [None, None, None]
+    assert [kept.latest(name) for name in "acd"] == [("2", "larger"), ("1", "C"), None]
+    kept.put("a", "3", "too large", 101)
+    assert [kept.latest(name) for name in "ac"] == [None, ("1", "C")]
+    kept.put("e", "1", "E", 60)
+    assert [kept.latest(name) for name in "ce"] == [("1", "C"), ("1", "E")]
 
 
 def test_an_unknown_datas3t_is_not_found(site: Site) -> None:

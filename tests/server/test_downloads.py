@@ -164,6 +164,10 @@ def test_the_greatest_key_can_be_downloaded(site: Site) -> None:
         (0, 1, 2001, "", "page_size"),
         (0, 1, 0, "x", "page_token"),
         (0, 1, 0, "9" * 19, "page_token"),
+        (0, 1, 0, "1.", "page_token"),
+        (0, 1, 0, "1.2.3", "page_token"),
+        (0, 1, 0, "1.\u0662", "page_token"),
+        (0, 1, 0, "1.2\n", "page_token"),
     ],
 )
 def test_an_invalid_request_is_an_error_that_names_its_field(
@@ -223,6 +227,36 @@ def pages(call: Callable[[Any, None], Any], request: Any) -> list[Any]:
         request.page_token = token
         responses.append(call(request, None))
     return responses
+
+
+@pytest.mark.parametrize("then", ["stays empty", "is filled again"])
+def test_a_clear_between_two_pages_is_an_error(filled: Site, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+    monkeypatch.setattr(dataranges, "_JSON_ROWS", 1)
+    resources = filled.resources
+    pages_at: list[Callable[[str], str]] = [
+        lambda token: dataranges.page(resources, "images", 1, token)[1],
+        lambda token: dataranges.json_page(resources, "images", token).next_token,
+        lambda token: dataranges.presign(resources, "images", None, None, size=1, token=token)[1],
+        lambda token: dataranges.presign_columns(resources, "images", None, None, size=1, token=token).next_token,
+        lambda token: downloads.presign(resources, "images", 11, 100, size=1, token=token)[1],
+    ]
+    tokens = [page_at("") for page_at in pages_at]
+    assert all(page_at(token) for page_at, token in zip(pages_at, tokens, strict=True))
+    filled.clear()
+    if then == "is filled again":
+        for each in (A, B, C):
+            filled.upload(each)
+    for page_at, token in zip(pages_at, tokens, strict=True):
+        with pytest.raises(Failure, match="'images' was cleared while its dataranges were listed") as caught:
+            page_at(token)
+        assert caught.value.reason == v1.ERROR_REASON_LISTING_CHANGED
+        assert caught.value.metadata == {"datas3t": "images"}
+
+
+def test_a_token_of_an_earlier_server_has_the_key_alone(filled: Site) -> None:
+    listed, token = dataranges.page(filled.resources, "images", 1, "13")
+    assert [each.first_key for each in listed] == [14]
+    assert token.endswith(".15")
 
 
 def test_a_merge_between_two_pages_leaves_out_no_key(filled: Site) -> None:

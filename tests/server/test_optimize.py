@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -21,6 +22,7 @@ from datas3t.server.db.pool import Connection, connection
 from datas3t.server.errors import Failure
 from datas3t.server.optimize import groups, proposals
 from datas3t.server.optimize.groups import Limits
+from tests.support.stack import wait_until
 from tests.support.uploads import Site, archive
 
 MB = 1 << 20
@@ -212,7 +214,8 @@ def test_dataranges_are_read_page_by_page_without_those_that_are_replaced_meanwh
     monkeypatch.setattr(datarange_columns, "_PAGE_ROWS", 3)
 
     def bounds() -> list[list[int]]:
-        columns = datarange_columns.load(site.resources.pool, datas3t_id)
+        with datarange_columns.loaded(site.resources.pool, datas3t_id) as loaded:
+            columns = loaded
         assert (columns.sizes == columns.entries_sizes + 1024).all()
         found: list[list[int]] = columns.bounds.tolist()
         return found
@@ -228,6 +231,44 @@ def test_dataranges_are_read_page_by_page_without_those_that_are_replaced_meanwh
 
     monkeypatch.setattr(datarange_columns, "_page", read_and_merge)
     assert bounds() == [[1, 1], [2, 5], *([n, n] for n in range(6, 11))]
+
+
+def test_few_calls_have_many_dataranges_in_memory_and_a_waiting_one_has_no_slot_and_can_be_ended(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slots: list[str] = []
+    call = Call(60, release_slot=lambda: slots.append("released"), take_slot=lambda: slots.append("taken"))
+    monkeypatch.setattr(datarange_columns, "_PAGE_ROWS", 3)
+    monkeypatch.setattr(datarange_columns, "_PLACES", datarange_columns._Places(1, waiting=1))
+    insert_rows(site, 10)
+    with connection(site.resources.pool) as conn:
+        ((datas3t_id,),) = conn.execute("SELECT id FROM datas3ts").fetchall()
+
+    def count() -> int:
+        with working_on(call), datarange_columns.loaded(site.resources.pool, datas3t_id) as columns:
+            return len(columns.sizes)
+
+    with ThreadPoolExecutor(1) as thread:
+        with datarange_columns.loaded(site.resources.pool, datas3t_id):
+            waiting = thread.submit(count)
+            wait_until(lambda: slots == ["released"])
+            with pytest.raises(Failure, match="too many calls compute merges") as caught:
+                count()
+            assert caught.value.reason == v1.ERROR_REASON_SERVER_BUSY
+            with connection(site.resources.pool) as conn:
+                conn.execute("DELETE FROM dataranges WHERE first_key > 2")
+            with datarange_columns.loaded(site.resources.pool, datas3t_id) as few:  # of one page: does not wait
+                assert len(few.sizes) == 2
+            insert_rows(site, 10)
+        assert waiting.result() == 10
+        assert slots == ["released", "taken"]
+        with datarange_columns.loaded(site.resources.pool, datas3t_id):
+            waiting = thread.submit(count)
+            wait_until(lambda: slots == ["released", "taken", "released"])
+            call.end(caller_left())
+            with pytest.raises(Failure, match="cancelled the call") as caught:
+                waiting.result()
+        assert slots == ["released", "taken"] * 2
 
 
 INSERT = """

@@ -93,6 +93,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_DATAPOINTS_NOT_FOUND: _ErrorReason.ValueType  # 32
     """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
+    ERROR_REASON_LISTING_CHANGED: _ErrorReason.ValueType  # 33
+    """The datas3t was cleared while its dataranges were listed page by page, so the pages do not belong together. List
+    them again from the first page. Metadata: `datas3t`.
+    """
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No upload has this id: it never existed, or it ended more than 3 days ago. Start a new upload. Metadata:
     `upload_id`.
@@ -238,6 +242,10 @@ completion, and its objects are deleted. Choose other keys, or delete the existi
 """
 ERROR_REASON_DATAPOINTS_NOT_FOUND: ErrorReason.ValueType  # 32
 """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
+ERROR_REASON_LISTING_CHANGED: ErrorReason.ValueType  # 33
+"""The datas3t was cleared while its dataranges were listed page by page, so the pages do not belong together. List
+them again from the first page. Metadata: `datas3t`.
+"""
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 40
 """No upload has this id: it never existed, or it ended more than 3 days ago. Start a new upload. Metadata:
 `upload_id`.

@@ -90,13 +90,12 @@ def delete(resources: Resources, name: str) -> None:
     row = find(resources, name, "name")
     with pool.connection(resources.pool) as conn:
         _check_unused(conn, row)
-        _forget_second_looks(conn, row)  # so that few are left to the transaction
     with pool.transaction(resources.pool, bucket=name) as conn:
         locked = s3_buckets.locked(conn, name)
         if locked is None:
             raise _not_found(name)
         _check_unused(conn, locked)
-        _forget_second_looks(conn, locked)
+        _forget_second_looks(conn, locked)  # here alone, so that a refused deletion forgets none
         s3_buckets.delete(conn, locked.id)
 
 

@@ -14,6 +14,7 @@ from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.listings import JsonPage
 from datas3t.server.db.spans import Listed, Span
 from datas3t.server.errors import Failure
+from datas3t.server.pages import Start
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
@@ -61,24 +62,27 @@ class Page:
 def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[Listed], str]:
     """Return dataranges in key order, and the token of the next page, which is empty after the last."""
     size = pages.size(size, 1000, 1000)
-    after = pages.after_key(token)
+    start = pages.start(token)
     values.name("datas3t_name", name)
     with pool.connection(resources.pool) as conn:
-        rows = spans.page(conn, name, after, size + 1)
-    if rows is None:
+        found = spans.page(conn, name, start.after, size + 1)
+    if found is None:
         raise datas3ts.not_found(name)
-    return rows[:size], pages.next_token(rows, size)
+    start.check(name, found.catalogue_id)
+    return found.rows[:size], pages.next_token(found.catalogue_id, found.rows, size)
 
 
 def json_page(resources: Resources, name: str, token: str) -> JsonPage:
     """Return a page of what `page` returns as JSON, and the token of the next page."""
     values.name("datas3t_name", name)
-    after = pages.after_key(token)
+    start = pages.start(token)
     with pool.connection(resources.pool) as conn:
-        found = listings.dataranges(conn, name, after, _JSON_ROWS)
+        found = listings.dataranges(conn, name, start.after, _JSON_ROWS)
     if found is None:
         raise datas3ts.not_found(name)
-    return found
+    catalogue_id, objects, last = found
+    start.check(name, catalogue_id)
+    return JsonPage(objects, pages.token_after(catalogue_id, last) if last else "")
 
 
 def delete(resources: Resources, name: str, first: int, last: int, *, purge_versions: bool = False) -> None:
@@ -109,16 +113,17 @@ def presign(
 
     Also returns the token of the next page, which is empty after the last, and when the URLs expire.
     """
-    rows, size, bucket, expires_at = _listed(resources, name, first, last, size, token)
-    shown = list(pages.fitting(_signed(resources, bucket, rows[:size]), _size))
-    return shown, pages.next_token(rows, len(shown)), expires_at
+    found, size, bucket, expires_at = _listed(resources, name, first, last, size, token)
+    shown = list(pages.fitting(_signed(resources, bucket, found.rows[:size]), _size))
+    return shown, pages.next_token(found.catalogue_id, found.rows, len(shown)), expires_at
 
 
 def presign_columns(
     resources: Resources, name: str, first: int | None, last: int | None, *, size: int = 0, token: str = ""
 ) -> Page:
     """Return what `presign` returns, as a page of columns."""
-    rows, size, bucket, expires_at = _listed(resources, name, first, last, size, token)
+    found, size, bucket, expires_at = _listed(resources, name, first, last, size, token)
+    rows = found.rows
     signer = bucket.get_signer(resources.url_lifetime)
     folder = rows[0].data_object_key.rpartition("/")[0] + "/" if rows else ""
     columns, others = Columns(signer.address(folder), signer.query), list[Presigned]()
@@ -140,19 +145,26 @@ def presign_columns(
             columns.rows.append(row)
             columns.counters.append(counter)
             columns.signatures.append(signer.signature(data_key) + signer.signature(index_key))
-    return Page(columns, others, pages.next_token(rows, shown), expires_at)
+    return Page(columns, others, pages.next_token(found.catalogue_id, rows, shown), expires_at)
 
 
 def _listed(
     resources: Resources, name: str, first: int | None, last: int | None, size: int, token: str
-) -> tuple[list[Datarange], int, Bucket, datetime]:
+) -> tuple[Span, int, Bucket, datetime]:
     """Return the rows of a page and one more if there is one, how many to show, the bucket, and when URLs expire."""
     span = values.span(
         "first_datapoint", 0 if first is None else first, "last_datapoint", MAX_KEY if last is None else last
     )
     size = pages.size(size, 2000, 1000)
-    found = find_span(resources, name, *span, after=pages.after_key(token), limit=size + 1)
-    return found.rows, size, datas3ts.at_version(resources, name, found.bucket), resources.expiry()
+    found = find_page(resources, name, *span, pages.start(token), size + 1)
+    return found, size, datas3ts.at_version(resources, name, found.bucket), resources.expiry()
+
+
+def find_page(resources: Resources, name: str, first: int, last: int, start: Start, limit: int) -> Span:
+    """Return what `find_span` returns for a page. Raises LISTING_CHANGED if the earlier pages are of before a clear."""
+    found = find_span(resources, name, first, last, after=start.after, limit=limit)
+    start.check(name, found.catalogue_id)
+    return found
 
 
 def find_span(resources: Resources, name: str, first: int, last: int, *, after: int, limit: int) -> Span:

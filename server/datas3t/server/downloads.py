@@ -7,10 +7,11 @@ from datetime import datetime
 from datas3t import v1
 from datas3t.archive.index import Entry
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.dataranges import find_span, object_changed
+from datas3t.server.dataranges import find_page, object_changed
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.spans import Span
 from datas3t.server.errors import Failure
+from datas3t.server.pages import Start
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 from datas3t.server.s3.presign import GetSigner
@@ -34,28 +35,28 @@ def presign(
     """Return the segments of a span in key order, the token of the next page, and when the URLs expire."""
     span = values.span("first_datapoint", first, "last_datapoint", last)
     size = pages.size(size, 2000, 2000)
-    after = pages.after_key(token)
-    found, attempts = _found(resources, name, *span, after, size + 1), _MAX_ATTEMPTS
+    start = pages.start(token)
+    found, attempts = _found(resources, name, *span, start, size + 1), _MAX_ATTEMPTS
     bucket, expires_at = datas3ts.at_version(resources, name, found.bucket), resources.expiry()
     while True:
         try:
             # If an aggregate was made between two pages, its datarange may start with keys of the earlier page.
-            segments = list(_segments(resources, bucket, found.rows[:size], max(first, after + 1), last))
-            return segments, pages.next_token(found.rows, len(segments)), expires_at
+            segments = list(_segments(resources, bucket, found.rows[:size], max(first, start.after + 1), last))
+            return segments, pages.next_token(found.catalogue_id, found.rows, len(segments)), expires_at
         except Failure as failure:
             attempts -= 1
             if failure.reason != v1.ERROR_REASON_OBJECT_CHANGED or not attempts:
                 raise
             # Dataranges may have been deleted since, with their indices. If so, sign those that exist now.
-            previous, found = found, _found(resources, name, *span, after, size + 1)
+            previous, found = found, _found(resources, name, *span, start, size + 1)
             if found.rows == previous.rows:
                 raise
 
 
-def _found(resources: Resources, name: str, first: int, last: int, after: int, limit: int) -> Span:
+def _found(resources: Resources, name: str, first: int, last: int, start: Start, limit: int) -> Span:
     """Return the dataranges of a span. Raise DATAPOINTS_NOT_FOUND if it has none and the datas3t is not empty."""
-    found = find_span(resources, name, first, last, after=after, limit=limit)
-    if not found.rows and after < 0 and not found.is_empty:
+    found = find_page(resources, name, first, last, start, limit)
+    if not found.rows and start.after < 0 and not found.is_empty:
         message = f"datas3t {name!r} has no datapoint from {first} to {last}; list its dataranges"
         raise Failure(v1.ERROR_REASON_DATAPOINTS_NOT_FOUND, message, datas3t=name, first=first, last=last)
     return found

@@ -48,11 +48,14 @@ class Kept(Generic[Value]):
             return kept[:2]
 
     def put(self, name: object, version: str, value: Value, size: int) -> None:
-        """Keep a value of `size` bytes in place of the one of an earlier version."""
+        """Keep a value of `size` bytes in place of the one of an earlier version, unless it alone exceeds the limit."""
         with self._lock:
             replaced = self._values.pop(name, None)
+            self._size -= replaced[2] if replaced else 0
+            if size > self._max_size:
+                return
             self._values[name] = version, value, size
-            self._size += size - (replaced[2] if replaced else 0)
+            self._size += size
             while self._size > self._max_size:
                 self._size -= self._values.popitem(last=False)[1][2]
 

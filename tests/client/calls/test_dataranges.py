@@ -1,5 +1,7 @@
 """Listing and deleting dataranges."""
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from datas3t.client import Aborted, Datarange, InvalidArgument, NotFound
 from datas3t.client._calls import dataranges
 from datas3t.client._calls.connection import Connection
+from datas3t.client._reading import catalogue
 from tests.client.archives import sample
 from tests.client.sites import Site
 
@@ -24,6 +27,32 @@ def test_dataranges_are_listed_by_first_key_with_their_objects(site: Site, tmp_p
     assert isinstance(listing[0], Datarange)
     assert listing[0].size == len((tmp_path / "0.tar").read_bytes())
     assert sorted(key for each in listing for key in (each.object_key, each.index_object_key)) == site.objects()
+
+
+@pytest.mark.parametrize(
+    "list_keys",
+    [
+        lambda site: [each.first for each in site.client.list_dataranges(site.name)],
+        lambda site: [first for first, _ in catalogue.load(site.client.connection, site.name).spans],
+        lambda site: [each.start for each in site.client.presign_download(site.name, 0, 100)],
+    ],
+    ids=["list_dataranges", "load", "presign_download"],
+)
+def test_dataranges_that_are_cleared_between_two_pages_are_listed_again(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, list_keys: Callable[[Site], list[int]]
+) -> None:
+    pages = itertools.count(1)
+
+    def replace_before_the_second(*_: int) -> int:
+        if next(pages) == 2:
+            site.client.clear_datas3t(site.name)
+            site.upload(sample(tmp_path / "new.tar", 0, 10))
+        return 1
+
+    upload_three(site, tmp_path)
+    monkeypatch.setattr("datas3t.server.pages.size", replace_before_the_second)
+    assert list_keys(site) == [0]
+    assert next(pages) == 4
 
 
 def test_several_dataranges_are_deleted_if_the_ends_match(site: Site, tmp_path: Path) -> None:

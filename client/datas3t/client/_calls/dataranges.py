@@ -8,7 +8,7 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.renewal import Lifetime
-from datas3t.client._calls.rpc import pages
+from datas3t.client._calls.rpc import pages, relisted
 from datas3t.client.errors import Aborted, Datas3tError, Interrupted, InvalidArgument, NotFound
 
 
@@ -60,10 +60,11 @@ class Segment:
 
 def list_all(connection: Connection, name: str) -> list[Datarange]:
     """Return all dataranges of a datas3t; see `Datas3t.list_dataranges`."""
-    listing = pages(
-        lambda token: connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name=name, page_token=token))
-    )
-    return [_datarange(message) for page in listing for message in page.dataranges]
+
+    def page_at(token: str) -> v1.ListDatarangesResponse:
+        return connection.datarange.ListDataranges(v1.ListDatarangesRequest(datas3t_name=name, page_token=token))
+
+    return relisted(lambda: [_datarange(message) for page in pages(page_at) for message in page.dataranges])
 
 
 def delete(connection: Connection, name: str, first: int, last: int, purge_versions: bool) -> list[Datarange]:
@@ -141,15 +142,13 @@ def _check_ends(name: str, chosen: list[Datarange], first: int, last: int) -> No
 def presign_download(connection: Connection, name: str, first: int, last: int) -> tuple[list[Segment], Lifetime]:
     """Return the segments of keys `first` to `last`, and their URLs' lifetime; see `Datas3t.presign_download`."""
     check_range(first, last)
-    listing = list(
-        pages(
-            lambda token: connection.datarange.PresignDownload(
-                v1.PresignDownloadRequest(
-                    datas3t_name=name, first_datapoint=first, last_datapoint=last, page_token=token
-                )
-            )
+
+    def page_at(token: str) -> v1.PresignDownloadResponse:
+        return connection.datarange.PresignDownload(
+            v1.PresignDownloadRequest(datas3t_name=name, first_datapoint=first, last_datapoint=last, page_token=token)
         )
-    )
+
+    listing = relisted(lambda: list(pages(page_at)))
     segments = [_segment(message) for page in listing for message in page.download_segments]
     return segments, Lifetime.until(*(page.expires_at for page in listing))
 

@@ -20,7 +20,7 @@ from datas3t.client._calls.failures import from_rpc_error
 from datas3t.client._calls.fork import in_flight
 from datas3t.client._calls.retries import retried
 from datas3t.client._calls.uninterrupted import uninterrupted
-from datas3t.client.errors import DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
+from datas3t.client.errors import Aborted, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
 
 PATIENCE = 120.0  # seconds for which a server that has responded before may be away, as when it is restarted
 _ATTEMPTS = 5  # of an idempotent call otherwise; the pauses take 2 seconds in all
@@ -62,6 +62,15 @@ def pages(fetch: Callable[[str], P]) -> Iterator[P]:
         token = page.next_page_token
         if not token:
             return
+
+
+def relisted(listing: Callable[[], T]) -> T:
+    """Return the result of `listing`, made again from its first page if the datas3t is cleared between two pages."""
+
+    def is_passing(error: Exception, number: int) -> bool:
+        return isinstance(error, Aborted) and error.reason == "LISTING_CHANGED" and number < _ATTEMPTS
+
+    return retried(lambda _number: listing(), is_passing, pause=0.1, jitter=0.2)
 
 
 def retry_while_unavailable(call: Callable[[], T], seconds: float = PATIENCE) -> T:

@@ -14,7 +14,7 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.renewal import Lifetime
-from datas3t.client._calls.rpc import pages
+from datas3t.client._calls.rpc import pages, relisted
 from datas3t.client._reading.known import Known, Span
 from datas3t.client._reading.signed import Columns, SignedDatarange
 
@@ -195,12 +195,16 @@ def load(connection: Connection, name: str, first: int = 0, last: int = names.MA
     Raises:
         NotFound: There is no datas3t with this name.
     """
-    requested_at = time.monotonic()
-    columns, expirations = Columns(), list[Timestamp]()
-    for page in pages(lambda token: _page(connection, name, first, last, 0, token)):
-        columns.add_page(page)
-        expirations.append(page.expires_at)
-    return Catalogue(columns, Lifetime.until(*expirations), requested_at, first, last)
+
+    def listed() -> Catalogue:
+        requested_at = time.monotonic()
+        columns, expirations = Columns(), list[Timestamp]()
+        for page in pages(lambda token: _page(connection, name, first, last, 0, token)):
+            columns.add_page(page)
+            expirations.append(page.expires_at)
+        return Catalogue(columns, Lifetime.until(*expirations), requested_at, first, last)
+
+    return relisted(listed)
 
 
 def load_page(connection: Connection, name: str, first: int, last: int, count: int, jitter: float) -> Catalogue:

@@ -32,8 +32,8 @@ def find_sources(
         rows = dataranges.overlapping(conn, datas3t.id, first, last)
     problem = find_problem([(row.first_key, row.last_key) for row in rows], first, last)
     if problem is not None:
-        columns = datarange_columns.load(resources.pool, datas3t.id)
-        better = nearest(columns.bounds, first, last)
+        with datarange_columns.loaded(resources.pool, datas3t.id) as columns:
+            better = nearest(columns.bounds, first, last)
         raise _unfit(datas3t.name, first, last, problem, better)
     if (problem := _too_large(rows, planned, equal_parts)) is not None:
         count = _largest_count(rows, planned, equal_parts)

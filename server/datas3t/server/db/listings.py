@@ -32,7 +32,7 @@ def _objects(message: Descriptor, columns: Sequence[LiteralString], text: Litera
     return Statement(sql.SQL(text).format(columns=sql.SQL(", ").join(named)))
 
 
-def _page(row: tuple[bytes | None, ...], limit: int) -> JsonPage:
+def _page(row: Sequence[bytes | None], limit: int) -> JsonPage:
     objects, count, last = (text or b"" for text in row)
     return JsonPage(objects, last.decode() if int(count) == limit else "")
 
@@ -41,7 +41,7 @@ _DATARANGES = _objects(
     v1.Datarange.DESCRIPTOR,
     ("id", "data_object_key", "index_object_key", "first_key", "last_key", "size_bytes"),
     """
-    SELECT page.*
+    SELECT d.catalogue_id::text, page.*
       FROM datas3ts AS d
      CROSS JOIN LATERAL (
            SELECT string_agg(object, ','), count(*)::text, max(last_key)::text
@@ -54,13 +54,14 @@ _DATARANGES = _objects(
 )
 
 
-def dataranges(conn: Connection, name: str, after: int, limit: int) -> JsonPage | None:
+def dataranges(conn: Connection, name: str, after: int, limit: int) -> tuple[int, bytes, str] | None:
     """Return up to `limit` dataranges of a datas3t whose last key is above `after`; None if there is no such datas3t.
 
-    They are in key order. -1 starts at the first.
+    They are in key order. -1 starts at the first. The result is the datas3t's catalogue, the objects, and the last key
+    if there may be more.
     """
     row = _DATARANGES.raw_row(conn, name=name, after=after, limit=limit)
-    return _page(row, limit) if row else None
+    return (int(row[0] or b""), *_page(row[1:], limit)) if row else None
 
 
 _DATAS3TS = _objects(

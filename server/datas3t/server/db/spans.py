@@ -17,16 +17,20 @@ class BucketVersion(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Dataranges of a datas3t in key order, the bucket that they are in, and whether the datas3t has any at all."""
+    """Dataranges of a datas3t in key order, the bucket that they are in, and whether the datas3t has any at all.
+
+    `catalogue_id` is that of the datas3t when they were read: another one after each clear.
+    """
 
     bucket: BucketVersion
+    catalogue_id: int
     is_empty: bool
     rows: list[Datarange]
 
 
 # A nested loop over the one datas3t keeps the order of its dataranges. db/dataranges.py explains the conditions.
 _SPAN: LiteralString = f"""
-    SELECT b.id, b.xmin::text, d.datarange_count, found.*
+    SELECT b.id, b.xmin::text, d.catalogue_id, d.datarange_count, found.*
       FROM datas3ts AS d
       JOIN s3_buckets AS b ON b.id = d.bucket_id
       LEFT JOIN LATERAL (
@@ -50,10 +54,10 @@ def find(conn: Connection, name: str, first: int, last: int, *, after: int, limi
     rows = _FIND.rows(conn, name=name, lowest=min(max(first, after + 1), MAX_KEY), last=last, limit=limit)
     if not rows:
         return None
-    bucket_id, version, count, first_column = rows[0][:4]
+    bucket_id, version, catalogue_id, count, first_column = rows[0][:5]
     is_nothing = first_column is None or after >= MAX_KEY
-    found = [] if is_nothing else [Datarange(*row[3:]) for row in rows]
-    return Span(BucketVersion(bucket_id, version), not count, found)
+    found = [] if is_nothing else [Datarange(*row[4:]) for row in rows]
+    return Span(BucketVersion(bucket_id, version), catalogue_id, not count, found)
 
 
 class Listed(NamedTuple):
@@ -67,8 +71,15 @@ class Listed(NamedTuple):
     size_bytes: int
 
 
+class Listing(NamedTuple):
+    """Dataranges of a datas3t in key order, and the catalogue that it had when they were read."""
+
+    catalogue_id: int
+    rows: list[Listed]
+
+
 _PAGE = Statement("""
-    SELECT found.*
+    SELECT d.catalogue_id, found.*
       FROM datas3ts AS d
       LEFT JOIN LATERAL (
            SELECT id, data_object_key, index_object_key, first_key, last_key, size_bytes FROM dataranges
@@ -78,12 +89,13 @@ _PAGE = Statement("""
 """)
 
 
-def page(conn: Connection, name: str, after: int, limit: int) -> list[Listed] | None:
+def page(conn: Connection, name: str, after: int, limit: int) -> Listing | None:
     """Return the dataranges that `dataranges.page` returns for the datas3t of this name; None if there is none."""
     rows = _PAGE.rows(conn, name=name, after=after, limit=limit)
     if not rows:
         return None
-    return [] if rows[0][0] is None else [Listed._make(row) for row in rows]
+    catalogue_id, first_column = rows[0][:2]
+    return Listing(catalogue_id, [] if first_column is None else [Listed._make(row[1:]) for row in rows])
 
 
 class Bounds(NamedTuple):

@@ -48,5 +48,9 @@ class Catalogue:
     def reason_to_skip(self, archive: Archive) -> str | None:
         """Return why an archive without a row must not get one; None if it may."""
         overlapped = self._overlapped.get((archive.first, archive.last))
-        overlap = f"it overlaps the existing datarange from {overlapped[0]} to {overlapped[1]}" if overlapped else None
-        return self.reason_in_use(archive.key) or overlap
+        return self.reason_in_use(archive.key) or (overlap_reason(*overlapped) if overlapped else None)
+
+
+def overlap_reason(first: int, last: int) -> str:
+    """Return why an archive is skipped that overlaps the datarange with these first and last keys."""
+    return f"it overlaps the existing datarange from {first} to {last}"

@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from datas3t.archive import names
 from datas3t.server.db import datas3ts, imported, keys_to_delete, pool
@@ -13,6 +14,10 @@ from datas3t.server.imports.catalogue import Catalogue
 from datas3t.server.imports.listing import Archive, Skipped
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectInfo
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _BATCH = 5_000  # rows in a statement: about 1 MB
 _KEYS_AT_ONCE = 1_000  # of archives whose reasons are looked up
@@ -125,24 +130,64 @@ def remove_rows_without_objects(
     """
     skipped: list[Skipped] = []
     not_added = set(left_out)
+    prefix = names.prefix(datas3t.name)
+    marks = None if ordered else _Marks.of_listed(s3, prefix, batches)
     for batch in batches:
         indices = {key: names.index_key(key) for key in data_keys(batch) if key not in not_added}
-        listed = _listed(s3, names.prefix(datas3t.name), {*indices, *indices.values()}, ordered)
+        keys = {*indices, *indices.values()}
+        listed = _listed(s3, prefix, keys) if marks is None else marks.marked(keys)
         missing = [key for key, index_key in indices.items() if not listed.issuperset((key, index_key))]
         if missing:
             skipped += _remove(resources, bucket, datas3t, missing, indices, listed)
     return skipped
 
 
-def _listed(s3: Bucket, prefix: str, keys: set[str], ordered: bool) -> set[str]:
-    """Return those of the keys that are in the bucket; the prefix is that of all of them."""
+def _listed(s3: Bucket, prefix: str, keys: set[str]) -> set[str]:
+    """Return those of the keys that are in the bucket, which lists in order; the prefix is that of all of them."""
     first, last = min(keys, default=""), max(keys, default="")
     listed: set[str] = set()
-    for page in s3.objects(prefix, start_after=first[:-1] if ordered else ""):
+    for page in s3.objects(prefix, start_after=first[:-1]):
         listed.update(each.key for each in page if each.key in keys)
-        if ordered and page and page[-1].key >= last:
+        if page and page[-1].key >= last:
             break
     return listed
+
+
+class _Marks:
+    """Which of many object keys are in a bucket that does not list in order, in 9 bytes for each key.
+
+    It is listed once for all batches. Of a key its hash of 64 bits is kept, which Python makes with a random secret.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        import numpy as np  # noqa: PLC0415 - importing it takes 0.2 s, which other calls do not need
+
+        self._hashes = np.sort(np.fromiter(map(hash, keys), np.int64))
+        self._is_marked = np.zeros(len(self._hashes), np.bool_)
+
+    @classmethod
+    def of_listed(cls, s3: Bucket, prefix: str, batches: Sequence[bytes]) -> "_Marks":
+        """Mark those objects of the archives and indices of all batches that are in the bucket."""
+        marks = cls(key for batch in batches for data in data_keys(batch) for key in (data, names.index_key(data)))
+        for page in s3.objects(prefix):
+            at, is_known = marks._places([each.key for each in page])
+            marks._is_marked[at[is_known]] = True
+        return marks
+
+    def marked(self, keys: Iterable[str]) -> set[str]:
+        """Return those of the keys that are marked."""
+        keys = list(keys)
+        at, is_known = self._places(keys)
+        chosen = is_known & self._is_marked[at]
+        return {key for key, is_chosen in zip(keys, chosen.tolist(), strict=True) if is_chosen}
+
+    def _places(self, keys: Sequence[str]) -> "tuple[NDArray[np.intp], NDArray[np.bool_]]":
+        """Return where each of the keys is, and whether it is one of those that can be marked."""
+        import numpy as np  # noqa: PLC0415 - see `__init__`
+
+        hashes = np.fromiter(map(hash, keys), np.int64)
+        at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
+        return at, self._hashes[at] == hashes
 
 
 def _remove(

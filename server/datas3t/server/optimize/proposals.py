@@ -62,10 +62,10 @@ def plan(
     datas3t = datas3ts.find(resources, name)
     with pool.connection(resources.pool) as conn:
         equal_parts = any(row.equal_parts for row in s3_buckets.by_ids(conn, [datas3t.bucket_id]))
-    columns = datarange_columns.load(resources.pool, datas3t.id)
     min_score = DEFAULT_MIN_SCORE if min_score is None else min_score
     limits = Limits(target_size, max_size)
-    return list(islice(best(columns, min_score, limits, equal_parts=equal_parts), max_operations))
+    with datarange_columns.loaded(resources.pool, datas3t.id) as columns:
+        return list(islice(best(columns, min_score, limits, equal_parts=equal_parts), max_operations))
 
 
 def propose(
