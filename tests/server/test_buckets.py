@@ -264,15 +264,18 @@ def test_a_bucket_that_a_datas3t_takes_meanwhile_keeps_its_second_looks(site: Si
         with transaction(site.resources.pool) as conn:
             datas3t_rows.add(conn, "other", row.id, 0)  # not visible before the commit, and locks the bucket
             deletion = thread.submit(buckets.delete, site.resources, "local")
-            wait_until(lambda: conn.execute(WAITS_FOR_A_LOCK).fetchone() == (True,))
+            wait_until(lambda: is_a_lock_waited_for(site.resources))
         with pytest.raises(Failure, match="is used by a datas3t"):
             deletion.result()
     assert backlog(site.resources).later == 2
 
 
-WAITS_FOR_A_LOCK = """
-    SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')
-"""
+def is_a_lock_waited_for(resources: Resources) -> bool:
+    """Ask in a transaction of its own, because each transaction sees the activity of one moment."""
+    with connection(resources.pool) as conn:
+        row = conn.execute("""SELECT EXISTS (SELECT FROM pg_stat_activity
+                                              WHERE datname = current_database() AND wait_event_type = 'Lock')""")
+        return row.fetchone() == (True,)
 
 
 @pytest.mark.parametrize("change", ["due_at = due_since - interval '1 s', due_since = now()", "multipart = true"])

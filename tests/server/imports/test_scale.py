@@ -106,7 +106,8 @@ def test_many_steps_import_the_same(site: Site, monkeypatch: pytest.MonkeyPatch,
     started: list[str] = []
 
     def list_small_pages(bucket: Bucket, prefix: str, *, start_after: str = "") -> Iterator[list[Listed]]:
-        started.append(start_after)
+        if prefix == names.prefix("images"):  # the store may list empty folders of earlier tests
+            started.append(start_after)
         listed = [each for page in list_objects(bucket, prefix, start_after=start_after) for each in page]
         for start in range(0, len(listed), 5):
             page = listed[start : start + 5]
@@ -117,9 +118,8 @@ def test_many_steps_import_the_same(site: Site, monkeypatch: pytest.MonkeyPatch,
     aggregate = put_archive(site, archive(30, *([b"x"] * 30)), 99)
     result = import_bucket(site)
     assert result.imported == ["images"]
-    if not ordered:  # once to find the archives, and once to see whether they still exist
-        assert started[-2:] == ["", ""]
-        assert len(started) <= 3
+    if not ordered:  # to find the archives, also those before the first page out of order, and to look for them again
+        assert started == ["", "", ""]
     assert result.skipped == dict.fromkeys(sources[10:20], f"it overlaps {aggregate}, which was imported instead")
     assert [row.data_object_key for row in rows(site)] == [*sources[:10], aggregate, *sources[20:]]
     assert import_bucket(site).imported == []
