@@ -34,7 +34,7 @@ class FakeServer:
     """Takes the place of the server: records the keys it is asked for, and lists `dataranges`.
 
     Its URLs become stale after `stale_in` seconds and expire after `ends_in`; they were signed `age` seconds ago.
-    `before_responding` is called before each response.
+    `before_responding` is called before each response, and `before_bitmap` before a bitmap.
     """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
@@ -44,6 +44,7 @@ class FakeServer:
         self.dataranges: Dataranges = {(0, 9): 1}
         self.stale_in, self.ends_in, self.age = 1000.0, 2000.0, 0.0
         self.before_responding: Callable[[], None] = lambda: None
+        self.before_bitmap: Callable[[], None] = lambda: None
         patch.setattr(catalogue_cache, "load_page", self._load)
         patch.setattr(datas3ts, "bitmap", self._bitmap)
 
@@ -71,12 +72,29 @@ class FakeServer:
 
     def _bitmap(self, _: object, name: str) -> BitMap64:
         self.bitmaps += 1
-        return BitMap64(self.existing())
+        keys = BitMap64(self.existing())
+        self.before_bitmap()
+        return keys
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
     return FakeServer(monkeypatch)
+
+
+class CountingLock:
+    """A lock that counts the threads that want it or have wanted it."""
+
+    def __init__(self) -> None:
+        self.wanted: list[int] = []
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.wanted.append(threading.get_ident())
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def void(_: object) -> None:
@@ -154,6 +172,95 @@ def test_threads_with_usable_urls_ask_an_unavailable_server_once(
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(lambda key: cache.covering(key, key, key), [1] * 16)) == [held] * 16
     assert patient == [False]
+
+
+@pytest.mark.parametrize("of_keys", [False, True])
+def test_threads_that_waited_for_another_in_vain_do_not_wait_again(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, of_keys: bool
+) -> None:
+    cache = server.cache()
+    server.stale_in, server.ends_in = -2, -1
+    cache.covering(0, 0, 9)
+    server.dataranges |= {(10, 19): 2}
+    lock, waits = CountingLock(), list[float]()
+    monkeypatch.setattr(cache, "_lock_of_keys" if of_keys else "_lock", lock)
+
+    def wait(call: Callable[[], Any], seconds: float) -> Any:
+        waits.append(seconds)
+        wait_until(lambda: len(lock.wanted) >= 8, what="all threads wait")
+        return call()
+
+    def read(key: int) -> str:
+        with pytest.raises(Unavailable) as raised:
+            cache.keys() if of_keys else cache.covering(key, key, key)
+        return str(raised.value)
+
+    monkeypatch.setattr(catalogue_cache, "retry_while_unavailable", wait)
+    server.before_responding = server.before_bitmap = is_unavailable
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(read, [0, 15] * 4)) == {"the server is down"}
+    assert len(waits) == 1
+    server.before_responding = server.before_bitmap = lambda: None
+    server.stale_in, server.ends_in = 1000, 2000
+    assert [cache.holding(key) is not None for key in (0, 5)] == [True, True]
+    assert set(cache.keys()) == set(range(20))
+
+
+def test_datapoints_are_found_while_another_thread_waits_for_all_keys(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.dataranges = {(0, 9): 1, (20, 29): 2}
+    cache, asked, may_respond = server.cache(), threading.Event(), threading.Event()
+
+    def slowly() -> None:
+        asked.set()
+        assert may_respond.wait(10)
+
+    server.before_bitmap = slowly
+    with ThreadPoolExecutor(1) as pool:
+        keys = pool.submit(cache.keys)
+        assert asked.wait(10)
+        server.dataranges = {(0, 9): 1, (30, 39): 3}
+        assert cache.holding(25) is None
+        may_respond.set()
+        assert set(keys.result(10)) == {*range(10), *range(20, 25), *range(26, 30)}, "what was said meanwhile stays"
+        asked.clear()
+        may_respond.clear()
+        monkeypatch.setattr(catalogue_cache, "_PAGE", 1)  # so that a refresh does not learn about all keys
+        cache.refresh()
+        keys = pool.submit(cache.keys)
+        assert asked.wait(10)
+        server.dataranges = {(0, 4): 4, (6, 7): 5}
+        cache.refresh()
+        may_respond.set()
+        assert set(keys.result(10)) == {*range(5), 6, 7}, "the response before the refresh is not used"
+
+
+def test_urls_that_are_over_are_not_renewed_by_others_that_are_over(server: FakeServer) -> None:
+    cache = server.cache()
+    server.stale_in, server.ends_in, server.age = -20, -10, 100
+    oldest = cache.holding(3)
+    server.stale_in, server.age = -2, 50
+    assert oldest is not None
+    cache.refresh()
+    server.stale_in, server.ends_in, server.age = 1000, 2000, 0
+    renewed = cache.renewed(oldest, refused=False)
+    assert renewed is not None
+    assert not renewed.lifetime.is_over()
+    assert len(server.spans) == 3
+
+
+def test_of_two_urls_the_one_that_has_not_expired_is_used_while_the_server_is_away(server: FakeServer) -> None:
+    cache = server.cache()
+    server.stale_in, server.ends_in, server.age = -20, -10, 100
+    oldest = cache.holding(3)
+    server.stale_in, server.ends_in, server.age = -2, 1000, 50
+    assert oldest is not None
+    cache.refresh()
+    server.before_responding = is_unavailable
+    renewed = cache.renewed(oldest, refused=False)
+    assert renewed is not None
+    assert renewed.lifetime.ends_at > time.time()
 
 
 def test_a_slow_response_requested_before_a_refresh_does_not_replace_its_result(server: FakeServer) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import NamedTuple
 
@@ -41,11 +42,34 @@ class _Held(NamedTuple):
         return self.catalogues[number] if number >= 0 and key <= self.catalogues[number].last else None
 
 
+class _Failures:
+    """The last failure of a thread that had waited for the server in vain, for those that waited for this thread."""
+
+    def __init__(self) -> None:
+        self._last: tuple[float, Unavailable | DeadlineExceeded] | None = None
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note how the block ends."""
+        try:
+            yield
+        except (Unavailable, DeadlineExceeded) as error:
+            self._last = time.monotonic(), error
+            raise
+        self._last = None
+
+    def share(self, began: float) -> None:
+        """Raise the failure if it came after this moment of the monotonic clock, and nothing succeeded since."""
+        if (last := self._last) is not None and last[0] > began:
+            error = last[1]
+            raise type(error)(str(error), reason=error.reason, metadata=error.metadata)
+
+
 class CatalogueCache:
     """Holds catalogues of the keys that were read last: first only of those keys, then of their neighbours as well.
 
     Safe to use from many threads and after a fork. One thread at a time asks the server; the others wait for its
-    result.
+    result, also if it is a failure. Another lock is for the keys, of which the response may take minutes.
 
     Args:
         session: The settings and the connection.
@@ -64,7 +88,8 @@ class CatalogueCache:
         self._refreshed_at = 0.0  # by the monotonic clock
         self._failed_at = 0.0  # by the monotonic clock: the last attempt for which the server was unavailable
         self._not_before = 0.0  # by the monotonic clock: no renewal earlier, because the last one failed
-        self._process, self._lock = os.getpid(), threading.Lock()
+        self._failures, self._failures_of_keys = _Failures(), _Failures()
+        self._process, self._lock, self._lock_of_keys = os.getpid(), threading.Lock(), threading.Lock()
 
     def holding(self, key: int) -> SignedDatarange | None:
         """Return the datarange that holds the key, or None."""
@@ -107,12 +132,24 @@ class CatalogueCache:
         """Return all keys that exist. The server is asked once, without URLs. The caller must not change the result."""
         if (keys := self._known.bitmap) is not None:
             return keys
-        with self._locked():
-            if (keys := self._known.all_keys()) is None:
-                seconds = _PATIENCE if self._held.firsts else _FIRST_PATIENCE
-                keys = retry_while_unavailable(lambda: datas3ts.bitmap(self._session.connection, self._name), seconds)
-                self._known.learn_all(keys)
-            return keys
+        began = time.monotonic()
+        self._renew_locks()
+        with self._lock_of_keys:
+            while True:
+                with self._locked():
+                    known, has_begun = self._known, bool(self._held.firsts)
+                    if (keys := known.all_keys()) is not None:
+                        return keys
+                self._failures_of_keys.share(began)
+                seconds = _PATIENCE if has_begun else _FIRST_PATIENCE
+                with self._failures_of_keys.noted():
+                    asked = retry_while_unavailable(
+                        lambda: datas3ts.bitmap(self._session.connection, self._name), seconds
+                    )
+                with self._locked():
+                    # What other threads have learned meanwhile stays. After a refresh, this response is too old.
+                    if self._known is known and known.all_keys() is None:
+                        known.learn_all(asked)
 
     def renewed(self, old: SignedDatarange, *, refused: bool) -> SignedDatarange | None:
         """Return a datarange with newer URLs, because those of `old` are about to expire, or S3 has `refused` one.
@@ -123,13 +160,27 @@ class CatalogueCache:
         if refused:
             catalogue = self._held_or_loaded(old.first, lambda held: not held.lifetime.is_over(refused=True))
         else:
-            signed_at = old.lifetime.signed_at
-            newer = self._renewal(old.first, lambda held: held.lifetime.signed_at > signed_at, old.lifetime)
+            latest = self._latest(old)
+            if latest is not old and not latest.lifetime.is_over():
+                return latest
+            signed_at = latest.lifetime.signed_at
+
+            def is_newer(held: Catalogue) -> bool:
+                return held.lifetime.signed_at > signed_at and not held.lifetime.is_over()
+
+            newer = self._renewal(old.first, is_newer, latest.lifetime)
             if newer is None:
-                return old
+                return latest
             catalogue = newer
         listed = catalogue.with_id(old.id)
         return listed if listed is not None and listed.is_same(old) else None
+
+    def _latest(self, old: SignedDatarange) -> SignedDatarange:
+        """Return the datarange with the URLs that are held, if they are newer; they may be about to expire as well."""
+        held = self._held.at(old.first)
+        listed = held.with_id(old.id) if held is not None else None
+        is_newer = listed is not None and listed.lifetime.signed_at > old.lifetime.signed_at and listed.is_same(old)
+        return listed if listed is not None and is_newer else old
 
     def is_gone(self, datarange: SignedDatarange, moment: float) -> bool:
         """Return whether the server, asked after this moment of the monotonic clock, lists the datarange no more."""
@@ -189,7 +240,9 @@ class CatalogueCache:
             retry: Whether to wait for a server that is unavailable: a reader in the middle of its work should survive
                 the restart of a server. None: unless this is the first work of the handle.
         """
+        began = time.monotonic()
         with self._locked():
+            is_patient = retry is not False
             if retry is None:
                 retry = bool(self._held.firsts)
             held = self._held.at(key)
@@ -199,7 +252,10 @@ class CatalogueCache:
                 first, last = held.first, held.last
             else:
                 first, last = wanted() if wanted else self._span_around(key, key, key)
-            loaded = self._installed(first, last, retry=retry)
+            if is_patient:  # another thread may have waited for the server until now
+                self._failures.share(began)
+            with self._failures.noted() if is_patient else nullcontext():
+                loaded = self._installed(first, last, retry=retry)
             # The server lists a limited number of dataranges at a time, so these may end before the key.
             return loaded if key <= loaded.last else self._installed(key, last, retry=retry)
 
@@ -253,9 +309,12 @@ class CatalogueCache:
         return max(low, key - page // 4) if key - low > page * 9 // 10 > 0 else low, high
 
     def _locked(self) -> threading.Lock:
-        if self._process != os.getpid():  # another thread may have held the lock when this process was forked
-            self._process, self._lock = os.getpid(), threading.Lock()
+        self._renew_locks()
         return self._lock
+
+    def _renew_locks(self) -> None:
+        if self._process != os.getpid():  # another thread may have held a lock when this process was forked
+            self._process, self._lock, self._lock_of_keys = os.getpid(), threading.Lock(), threading.Lock()
 
 
 def _any(_: Catalogue) -> bool:
