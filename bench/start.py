@@ -37,7 +37,7 @@ _SHOWN_SHARE = 0.02  # of the whole import, below which a module is not shown
 
 
 class Import(NamedTuple):
-    """A module's name, the microseconds that importing it took, and what it imported meanwhile."""
+    """A module's name, how many microseconds its import took, and the modules that it imported."""
 
     name: str
     microseconds: int

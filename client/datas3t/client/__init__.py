@@ -12,7 +12,7 @@ with Client("http://localhost:8765") as client:
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-import datas3t.client._calls.fork  # noqa: F401 - before grpc is imported, by whoever
+import datas3t.client._calls.fork  # noqa: F401 - before anything imports grpc
 
 if TYPE_CHECKING:
     from datas3t.client._calls.buckets import Bucket
