@@ -36,7 +36,7 @@ from datas3t.server.db.datarange_columns import Columns
 from datas3t.server.db.migrate import migrate
 from datas3t.server.db.pool import connection, open_pool
 from datas3t.server.errors import Failure
-from datas3t.server.index_cache import IndexCache
+from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.optimize.groups import Limits
 from datas3t.server.optimize.proposals import best
 from datas3t.server.resources import Resources

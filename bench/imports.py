@@ -20,7 +20,7 @@ from datas3t.server import buckets, imports
 from datas3t.server.credentials import Cipher
 from datas3t.server.db.migrate import migrate
 from datas3t.server.db.pool import open_pool
-from datas3t.server.index_cache import IndexCache
+from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets, Location
 from datas3t.server.s3.presign import presign

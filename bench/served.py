@@ -12,13 +12,13 @@ from typing import Any
 from botocore.client import BaseClient
 
 from bench.contestant import Turn
-from datas3t.server import logs
 from datas3t.server.app.server import Server
 from datas3t.server.db import pool
 from datas3t.server.front.rpc import interceptor
 from datas3t.server.s3 import bucket
 from datas3t.server.s3.presign import GetSigner
 from datas3t.server.settings import Address, Settings
+from datas3t.server.telemetry import logs
 
 CALL, SQL, S3, SIGNING = "call", "SQL", "S3", "signing"
 

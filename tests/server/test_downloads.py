@@ -13,7 +13,7 @@ from datas3t.server import dataranges, downloads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.front.rpc.datarange import DatarangeServicer
-from datas3t.server.index_cache import IndexCache
+from datas3t.server.objects.index_cache import IndexCache
 from tests.support.uploads import Archive, Site, archive, get
 
 MAX_KEY = (1 << 63) - 1

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from datas3t.server.checks import InvalidUploadError, StoredObject
+from datas3t.server.objects.checks import InvalidUploadError, StoredObject
 from datas3t.server.s3.bucket import Bucket, Buckets, Location
 from tests.support.stores import nanio
 

@@ -20,8 +20,8 @@ from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Service
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.server import Front
-from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Address, Timeouts
+from datas3t.server.telemetry.metrics import Metrics
 from datas3t.v1 import (
     bucket_pb2,
     bucket_pb2_grpc,

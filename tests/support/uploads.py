@@ -17,8 +17,8 @@ from datas3t.server import buckets, datas3ts, uploads
 from datas3t.server.credentials import Cipher
 from datas3t.server.db.pool import connection, open_pool
 from datas3t.server.errors import Failure
-from datas3t.server.index_cache import IndexCache
 from datas3t.server.intents import UPLOADS
+from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.reaper import sweep
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets

@@ -179,12 +179,13 @@ def default_data_dir() -> Path:
 
 def _serve(running: Services, address: "Address") -> None:
     """Run the server until a signal or the end of a service."""
-    from datas3t.server import buckets, logs  # noqa: PLC0415 - takes half a second
+    from datas3t.server import buckets  # noqa: PLC0415 - takes half a second
     from datas3t.server.app.process import allow_many_connections  # noqa: PLC0415
     from datas3t.server.app.server import Server  # noqa: PLC0415
     from datas3t.server.db.migrate import MigrationEdited  # noqa: PLC0415
     from datas3t.server.errors import Failure  # noqa: PLC0415
     from datas3t.server.settings import Settings, SettingsError  # noqa: PLC0415
+    from datas3t.server.telemetry import logs  # noqa: PLC0415 - takes half a second
 
     logs.configure("warning")
     allow_many_connections()

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from datas3t.server.credentials import Cipher
 from datas3t.server.db.pool import Pool
-from datas3t.server.index_cache import IndexCache
+from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.s3.bucket import Bucket, Buckets
 
 # A PUT that starts just before its URL expires continues after it. An hour is ample for an archive's largest part.

@@ -8,9 +8,8 @@ from functools import partial
 from datas3t import v1
 from datas3t.archive import names, parts
 from datas3t.archive.names import MAX_KEY
-from datas3t.server import checks, datas3ts, values
+from datas3t.server import datas3ts, values
 from datas3t.server.call import current
-from datas3t.server.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.db import committing, dataranges, pool, starting
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.datarange_uploads import Upload
@@ -19,6 +18,8 @@ from datas3t.server.db.starting import Begun
 from datas3t.server.errors import Failure
 from datas3t.server.intents import UPLOADS, urls
 from datas3t.server.intents.joining import join_parts
+from datas3t.server.objects import checks
+from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import PartInfo
 

@@ -8,8 +8,9 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import tar
-from datas3t.server import aggregates, spool
+from datas3t.server import aggregates
 from datas3t.server.errors import Failure
+from datas3t.server.objects import spool
 from tests.support.aggregates import aggregate, bounds, merge, rows, send_merged, send_planned, start, stored
 from tests.support.faults import relay
 from tests.support.importing import import_bucket, put_archives

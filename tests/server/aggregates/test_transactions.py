@@ -13,7 +13,7 @@ from tests.support.transactions import watching
 from tests.support.uploads import Site
 
 COMPUTING = ("datas3t.archive.join", "datas3t.archive.tar", "datas3t.archive.index")
-AGGREGATES = (*COMPUTING, "datas3t.server.aggregates", "datas3t.server.intents", "datas3t.server.checks")
+AGGREGATES = (*COMPUTING, "datas3t.server.aggregates", "datas3t.server.intents", "datas3t.server.objects.checks")
 
 
 def test_the_database_knows_of_a_transaction_that_is_open_while_something_is_computed(

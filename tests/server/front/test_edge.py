@@ -20,8 +20,8 @@ from datas3t.server.front.edge import HTTP2_PREFACE, Edge, listen
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rest.routes import Routes
 from datas3t.server.front.rest.server import RestServer
-from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Address, SettingsError, Timeouts
+from datas3t.server.telemetry.metrics import Metrics
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from tests.support.front import LOCALHOST, RunningFront, read_all, running_front
 from tests.support.stack import wait_until

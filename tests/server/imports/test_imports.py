@@ -9,10 +9,11 @@ import pytest
 
 from datas3t import v1
 from datas3t.archive import names, tar
-from datas3t.server import datas3ts, imports, spool, uploads
+from datas3t.server import datas3ts, imports, uploads
 from datas3t.server.db.pool import connection
 from datas3t.server.errors import Failure
 from datas3t.server.imports.archives import WHOLE_ARCHIVE
+from datas3t.server.objects import spool
 from tests.support import tars
 from tests.support.importing import (
     import_bucket,

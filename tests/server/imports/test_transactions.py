@@ -8,7 +8,7 @@ from tests.support.uploads import Site, archive
 
 def test_an_import_computes_without_a_transaction(site: Site, database: str) -> None:
     put_archives(site, [archive(3 * n, b"a", b"b", b"c") for n in range(8)])
-    watch = ("datas3t.server.imports", "datas3t.archive", "datas3t.server.s3", "datas3t.server.checks")
+    watch = ("datas3t.server.imports", "datas3t.archive", "datas3t.server.s3", "datas3t.server.objects.checks")
     with watching(database, *watch) as watched:
         assert import_bucket(site).imported == ["images"]
     assert watched.inside == set()

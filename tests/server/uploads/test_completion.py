@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from datas3t import v1
-from datas3t.server import checks, dataranges, uploads
+from datas3t.server import dataranges, uploads
 from datas3t.server.errors import Failure
+from datas3t.server.objects import checks
 from tests.support.uploads import Archive, Site, archive, large_archive, put, put_data
 
 

@@ -16,7 +16,6 @@ from datas3t.server.aggregates import ranges
 from datas3t.server.aggregates.merged import check_merged
 from datas3t.server.aggregates.planned import check_planned
 from datas3t.server.aggregates.sources import current_sources, plan_parts, sources_changed
-from datas3t.server.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.dataranges import Presigned, signed
 from datas3t.server.db import aggregate_uploads, dataranges, keys_to_delete, pool, s3_buckets
 from datas3t.server.db import datas3ts as datas3t_rows
@@ -26,6 +25,7 @@ from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.errors import Failure
 from datas3t.server.intents import AGGREGATES, urls
 from datas3t.server.intents.joining import PartsRefusedError
+from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 from datas3t.archive import index
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.server import checks
 from datas3t.server.aggregates.sources import ReadableArchive, readable_source
 from datas3t.server.call import map_concurrently
-from datas3t.server.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.intents import AGGREGATES, urls
 from datas3t.server.intents.joining import join_parts
+from datas3t.server.objects import checks
+from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 

@@ -11,18 +11,18 @@ from typing import IO, NamedTuple
 from datas3t.archive import index, join, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.server import checks
 from datas3t.server.aggregates.sources import check_source_archives, plan_parts, readable_source
 from datas3t.server.call import map_concurrently
-from datas3t.server.checks import CheckedObjects
 from datas3t.server.dataranges import object_changed
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.intents import AGGREGATES
 from datas3t.server.intents.joining import join_parts
+from datas3t.server.objects import checks
+from datas3t.server.objects.checks import CheckedObjects
+from datas3t.server.objects.spool import spool
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
-from datas3t.server.spool import spool
 
 MAX_SEAMS = 224  # the most first entries of sources that are checked in the new archive, one request each
 

@@ -17,12 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from datas3t.local.folders import private_folder
-from datas3t.server import logs
 from datas3t.server.app.addresses import log_addresses, reserve
 from datas3t.server.app.child import Child
 from datas3t.server.app.signals import EXIT_SECONDS, Events
 from datas3t.server.front.edge import listen
 from datas3t.server.settings import Address, Settings, SettingsError
+from datas3t.server.telemetry import logs
 from datas3t.text import escaped
 
 _KILL_SECONDS = EXIT_SECONDS + 1.5  # after the time to drain, until workers are killed that have not ended

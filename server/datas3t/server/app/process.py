@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-from datas3t.server import logs
 from datas3t.server.app.server import Server
 from datas3t.server.app.signals import EXIT_SECONDS, Events
 from datas3t.server.db.migrate import MigrationEdited
 from datas3t.server.errors import Failure
 from datas3t.server.settings import Settings, SettingsError
+from datas3t.server.telemetry import logs
 from datas3t.text import escaped
 
 START_SECONDS = 2.0  # for a start to end that a signal interrupts

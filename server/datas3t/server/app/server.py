@@ -15,12 +15,12 @@ from datas3t.server.db.migrate import migrate
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rpc.services import services
 from datas3t.server.front.server import Front
-from datas3t.server.index_cache import IndexCache
-from datas3t.server.metrics import Metrics, timely
+from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 from datas3t.server.s3.counts import COUNTS
 from datas3t.server.settings import Settings, SettingsError
+from datas3t.server.telemetry.metrics import Metrics, timely
 
 _METRICS_SECONDS = 1.0  # that `/metrics` waits for the database: the other metrics can do without
 _MIN_REAPER_SECONDS = 1.0  # for the reaper to stop, even if running calls used up the time to drain

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from datas3t.local import atomic
-from datas3t.server.metrics import Metrics
+from datas3t.server.telemetry.metrics import Metrics
 
 _SECONDS = 0.5  # for the other workers to answer
 _SEND_SECONDS = 2.0  # for an answer to be taken

@@ -13,12 +13,12 @@ import threading
 from pathlib import Path
 from typing import IO, NoReturn
 
-from datas3t.server import logs
 from datas3t.server.app.process import START_SECONDS, allow_many_connections, end_process, exit_after, reason
 from datas3t.server.app.server import Server
 from datas3t.server.app.signals import EXIT_SECONDS
 from datas3t.server.app.summed import SummedMetrics
 from datas3t.server.settings import Settings
+from datas3t.server.telemetry import logs
 from datas3t.text import escaped
 
 _PR_SET_PDEATHSIG = 1

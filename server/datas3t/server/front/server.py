@@ -18,8 +18,8 @@ from datas3t.server.front.rest.responses import Response
 from datas3t.server.front.rest.routes import Routes
 from datas3t.server.front.rest.server import Page, RestServer
 from datas3t.server.front.rpc.server import RpcServer
-from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Address, Timeouts
+from datas3t.server.telemetry.metrics import Metrics
 
 
 class Front:

@@ -17,11 +17,11 @@ from datas3t import v1
 from datas3t.archive import FormatError, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE
-from datas3t.server.checks import check_index
 from datas3t.server.errors import Failure
 from datas3t.server.imports.listing import Archive
+from datas3t.server.objects.checks import check_index
+from datas3t.server.objects.spool import spool
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
-from datas3t.server.spool import spool
 
 WHOLE_ARCHIVE = 256 << 10  # bytes; up to this size one request for everything is faster than several for headers
 

@@ -12,7 +12,6 @@ from functools import partial
 from datas3t.archive import FormatError, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE, Entry
-from datas3t.server.checks import check_index
 from datas3t.server.errors import Failure
 from datas3t.server.imports.archives import (
     TAIL,
@@ -23,6 +22,7 @@ from datas3t.server.imports.archives import (
     sample_size,
 )
 from datas3t.server.imports.listing import Archive
+from datas3t.server.objects.checks import check_index
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing, Piece
 
 _Take = Callable[[bytes], None]

@@ -13,10 +13,10 @@ from datetime import timedelta
 
 from datas3t import v1
 from datas3t.server.call import current
-from datas3t.server.checks import InvalidUploadError
 from datas3t.server.db import pool
 from datas3t.server.errors import Failure
 from datas3t.server.intents.states import Intent, Intents, Row
+from datas3t.server.objects.checks import InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, InvalidParts, UploadMissing
 

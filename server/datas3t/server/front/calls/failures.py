@@ -16,7 +16,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.logs import Lines
+from datas3t.server.telemetry.logs import Lines
 
 DOMAIN = "datas3t"
 _PREFIX = "ERROR_REASON_"

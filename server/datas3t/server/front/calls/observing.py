@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from datas3t.server.front.calls.failures import CallFailed, code_name, error_status
-from datas3t.server.metrics import Metrics
+from datas3t.server.telemetry.metrics import Metrics
 
 REQUEST_ID = "x-request-id"
 TRACEPARENT = "traceparent"

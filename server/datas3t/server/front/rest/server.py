@@ -21,8 +21,8 @@ from datas3t.server.front.rest.cross_site import CrossSite, RequestInfo
 from datas3t.server.front.rest.invoke import Listing, invoke
 from datas3t.server.front.rest.responses import Response, error_response, streamed_to_aiohttp, to_aiohttp
 from datas3t.server.front.rest.routes import Route, Routes, method_not_allowed
-from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Timeouts
+from datas3t.server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from multidict import CIMultiDictProxy

@@ -13,7 +13,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.front.calls.failures import CallFailed
 from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.front.rpc.messages import abort, late_message, receive
-from datas3t.server.metrics import Metrics
+from datas3t.server.telemetry.metrics import Metrics
 
 _CONTRACT_PREFIX = "/datas3t.v1."
 

@@ -21,8 +21,8 @@ from datas3t.server.front.rpc.health import Health
 from datas3t.server.front.rpc.interceptor import CallInterceptor
 from datas3t.server.front.rpc.methods import Methods
 from datas3t.server.front.rpc.reflection import Reflection
-from datas3t.server.metrics import Metrics
 from datas3t.server.settings import Address, SettingsError, Timeouts
+from datas3t.server.telemetry.metrics import Metrics
 
 MAX_MESSAGE = 16 * 2**20  # bytes of a request
 MAX_METADATA = 16 * 2**10  # bytes of a call's metadata

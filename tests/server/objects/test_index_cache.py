@@ -18,8 +18,9 @@ import pytest
 from datas3t.archive import index
 from datas3t.archive.index import Entry
 from datas3t.local.disk_cache import DiskCache
-from datas3t.server import downloads, index_cache
-from datas3t.server.index_cache import IndexCache
+from datas3t.server import downloads
+from datas3t.server.objects import index_cache
+from datas3t.server.objects.index_cache import IndexCache
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, archive
 
@@ -351,7 +352,7 @@ def test_writers_that_are_killed_at_any_time_leave_complete_files_within_the_lim
 def test_on_a_full_disk_entries_are_read_one_by_one(tmp_path: Path) -> None:
     program = """if True:
         import resource, sys
-        from datas3t.server.index_cache import IndexCache
+        from datas3t.server.objects.index_cache import IndexCache
         resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))  # fails in the middle of a write, as a full disk does
         raw, asked = bytes.fromhex(sys.argv[2]), []
         def fetch(start, stop):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from datas3t.server import logs
+from datas3t.server.telemetry import logs
 
 URL = "http://s3.example/b/k.tar?X-Amz-Credential=AKIDEXAMPLE%2F2026&X-Amz-Signature=5d67cafe&x-id=GetObject"
 

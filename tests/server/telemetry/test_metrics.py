@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from datas3t import v1
-from datas3t.server.metrics import Metrics
+from datas3t.server.telemetry.metrics import Metrics
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from tests.support.front import RunningFront, running_front
 from tests.support.stack import wait_until

@@ -9,7 +9,7 @@ import pytest
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.spool import IN_MEMORY, spool
+from datas3t.server.objects.spool import IN_MEMORY, spool
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import numpy
 from datas3t.server.aggregates.planned import joined_index
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.s3.bucket import Buckets, Location
-from datas3t.server.spool import spool
+from datas3t.server.objects.spool import spool
 location, rows, folder = arguments
 bucket, rows = Buckets().at(Location(**location)), [Datarange(**row) for row in rows]
 bucket.head("nothing")

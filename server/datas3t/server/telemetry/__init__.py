@@ -1,0 +1,1 @@
+"""What operators see of the server: its log and its metrics."""
