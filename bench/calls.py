@@ -111,8 +111,7 @@ class Served:
 
     def cpu(self) -> float:
         """Return the seconds of CPU that the process has used so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.process.pid)
 
     def calls(self) -> float:
         """Return how many calls have ended so far, also those whose client did not wait for the end."""
@@ -131,6 +130,12 @@ class Served:
         self.figures.setdefault((row.name, how, clients), []).append((cpu / ended * 1e3, rate[0]))
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the seconds of CPU that a process has used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     """Measure, and print Markdown tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,7 +150,7 @@ def main() -> None:
         running = stack.enter_context(services(folder / "stack", durable=False))
         trees = {"now": _HERE} | ({"before": options.before.resolve()} if options.before else {})
         served = [stack.enter_context(_serving(name, tree, running, folder)) for name, tree in trees.items()]
-        grpcload = _grpcload(folder)
+        grpcload = build_grpcload(folder)
         for number in range(options.rounds):
             for row in rows:
                 for each in served if number % 2 else reversed(served):
@@ -210,20 +215,20 @@ def _fill(db_url: str, served: Served, running: Services) -> None:
 def _measure(row: Row, served: Served, grpcload: Path | None, seconds: int, folder: Path) -> None:
     for clients in (1, 16):
         if shutil.which("wrk"):
-            _wrk(row, served, clients, 1, folder)
+            call_rest(row, served.url, clients, 1, folder)
             with served.measured(row, "REST", clients) as rate:
-                rate.append(_wrk(row, served, clients, seconds, folder))
+                rate.append(call_rest(row, served.url, clients, seconds, folder))
         if grpcload:
             with served.measured(row, "gRPC", clients, row.pages) as rate:
                 result = _call_grpc(grpcload, served.url, row, clients, seconds)
                 rate.append(result["calls"] / row.pages / seconds)
 
 
-def _wrk(row: Row, served: Served, clients: int, seconds: int, folder: Path) -> float:
+def call_rest(row: Row, address: str, clients: int, seconds: int, folder: Path) -> float:
     """Return how many calls a second wrk has made."""
     script = folder / "wrk.lua"
     script.write_text(f"wrk.method, wrk.body = 'POST', [[{json.dumps(row.body)}]]" if row.body else "")
-    url = f"http://{served.url}{row.path}"
+    url = f"http://{address}{row.path}"
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "30s", "-s", str(script), url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"(\d+) requests in ([\d.]+)(m?s)", output)
@@ -233,7 +238,7 @@ def _wrk(row: Row, served: Served, clients: int, seconds: int, folder: Path) -> 
     return int(found[1]) / (float(found[2]) / (1_000 if found[3] == "ms" else 1))
 
 
-def _grpcload(folder: Path) -> Path | None:
+def build_grpcload(folder: Path) -> Path | None:
     """Build the program that calls over gRPC; None without Go."""
     if shutil.which("go") is None:
         return None
@@ -242,9 +247,17 @@ def _grpcload(folder: Path) -> Path | None:
     return program
 
 
-def _call_grpc(program: Path, address: str, row: Row, clients: int, seconds: float) -> dict[str, float]:
-    command = [str(program), address, f"/datas3t.v1.{row.method}", row.request.hex(), str(clients), str(seconds)]
+def call_grpc(
+    program: Path, address: str, method: str, request: bytes, clients: int, seconds: float
+) -> dict[str, float]:
+    """Return how many calls of a method were made, how many failed, and the median latency in ms."""
+    command = [str(program), address, method, request.hex(), str(clients), str(seconds)]
     result: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return result
+
+
+def _call_grpc(program: Path, address: str, row: Row, clients: int, seconds: float) -> dict[str, float]:
+    result = call_grpc(program, address, f"/datas3t.v1.{row.method}", row.request, clients, seconds)
     assert bool(result["failed"]) == ("missing" in row.path), f"{row.name}: {result}"
     return result
 
