@@ -1,6 +1,7 @@
 """The CPU that calls cost the server, and how many it makes per second, over REST and over gRPC.
 
-    PYTHONPATH=. .venv/bin/python bench/calls.py [--rounds 3] [--seconds 2] [--before FOLDER] [--only NAME...]
+    PYTHONPATH=. .venv/bin/python bench/calls.py [--rounds 3] [--seconds 2] [--workers 1] [--before FOLDER]
+                                                   [--only NAME...]
 
 REST is called by wrk, gRPC by the Go program in `grpcload/`, each with 1 and with 16 clients. Without wrk or Go their
 part is left out. `--before` measures the server of another checkout in turns with this one, on a database of its own.
@@ -23,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import psycopg
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script
@@ -131,9 +133,10 @@ class Served:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the seconds of CPU that a process has used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the seconds of CPU that a process and its children have used so far."""
+    process = psutil.Process(pid)
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(each.user + each.system for each in times)
 
 
 def main() -> None:
@@ -142,6 +145,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=2)
     parser.add_argument("--before", type=Path)
+    parser.add_argument("--workers", type=int, default=1, help="processes of the server; their CPU is added up")
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
     rows = [row for row in _rows() if not options.only or any(each in row.name for each in options.only)]
@@ -149,7 +153,9 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         running = stack.enter_context(services(folder / "stack", durable=False))
         trees = {"now": _HERE} | ({"before": options.before.resolve()} if options.before else {})
-        served = [stack.enter_context(_serving(name, tree, running, folder)) for name, tree in trees.items()]
+        served = [
+            stack.enter_context(_serving(name, tree, running, folder, options.workers)) for name, tree in trees.items()
+        ]
         grpcload = build_grpcload(folder)
         for number in range(options.rounds):
             for row in rows:
@@ -163,7 +169,7 @@ def main() -> None:
 
 
 @contextmanager
-def _serving(name: str, tree: Path, running: Services, folder: Path) -> Iterator[Served]:
+def _serving(name: str, tree: Path, running: Services, folder: Path, workers: int) -> Iterator[Served]:
     """Run the server of a checkout on a new database that has the rows of `_SIZES`."""
     url = urlsplit(running.db_url)._replace(path=f"/{name}").geturl()
     with psycopg.connect(running.db_url, autocommit=True) as conn:
@@ -174,6 +180,7 @@ def _serving(name: str, tree: Path, running: Services, folder: Path) -> Iterator
     command = [sys.executable, "-c", "from datas3t.cli.main import main; main()", "server", "--db-url", url]
     command += ["--cache-dir", str(own), "--encryption-key", running.encryption_key, "--addr", f"127.0.0.1:{ports[0]}"]
     command += ["--grpc-addr", f"127.0.0.1:{ports[1]}"]
+    command += ["--workers", str(workers)] if workers > 1 else []
     environment = {**os.environ, "PYTHONPATH": ":".join(str(tree / root) for root in _ROOTS)}
     with (own / "log").open("wb") as log, subprocess.Popen(command, stderr=log, env=environment) as process:
         try:
