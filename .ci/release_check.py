@@ -29,6 +29,7 @@ CHECKS = {
         ["datas3t", "datarange", "upload-tar", "--help"],
         ["python", "-W", "error", "-c", "from datas3t.client import Client; Client('http://localhost:1').close()"],
     ],
+    "tables": [["python", "-W", "error", "-c", "import datas3t.client._tables.arrow"]],
     "zstd": [["python", "-c", DECOMPRESS]],
     "server": [
         ["datas3t", "server", "--help"],

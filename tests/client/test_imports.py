@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-_HEAVY = {"aiohttp", "boto3", "botocore", "grpc", "google.protobuf", "numpy", "psycopg", "pycurl", "pyroaring", "rich"}
+_HEAVY = {"aiohttp", "boto3", "botocore", "grpc", "google.protobuf", "numpy", "psycopg"}
+_HEAVY |= {"pyarrow", "pycurl", "pyroaring", "rich"}
 _SERVER = {"aiohttp", "boto3", "botocore", "psycopg", "prometheus_client", "datas3t.server"}
 _RUN = """
 import sys
@@ -27,7 +28,10 @@ def imported(code: str) -> set[str]:
     ("code", "left_out"),
     [
         ("import datas3t.client", _HEAVY | {"asyncio"}),
-        ("from datas3t.client import Client; Client('http://localhost:1')", _SERVER | {"numpy", "stamina", "rich"}),
+        (
+            "from datas3t.client import Client; Client('http://localhost:1')",
+            _SERVER | {"numpy", "pyarrow", "stamina", "rich"},
+        ),
         ("from datas3t.cli.main import run; run(['--help'])", _HEAVY | {"asyncio", "datas3t.client"}),
         ("from datas3t.cli.main import run; run(['--version'])", _HEAVY | {"asyncio", "datas3t.client"}),
         (

@@ -100,5 +100,13 @@ class FileError(Datas3tError, OSError):
     """A local file cannot be read or written, or changed while it was read."""
 
 
+class TableError(Datas3tError, ValueError):
+    """A file of a table is damaged, or its columns do not fit those of the other files."""
+
+
+class PackageMissing(Datas3tError, ImportError):
+    """A package that only some calls need is not installed; the message says how to install it."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C was pressed during a transfer; the message says how to resume. `except Exception` does not catch it."""
