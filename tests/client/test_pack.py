@@ -9,7 +9,7 @@ import pytest
 
 from datas3t.archive import tar
 from datas3t.client import pack
-from datas3t.client._pack import extension
+from datas3t.client._files.pack import extension
 from datas3t.client.errors import FileError, InvalidArgument
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
     from datas3t.client._calls.imports import Imported, Skipped
     from datas3t.client._calls.optimize import ProposedAggregate
-    from datas3t.client._pack import Packed, pack
+    from datas3t.client._files.pack import Packed, pack
     from datas3t.client._reading.costs import Explanation
     from datas3t.client._reading.datapoint import Datapoint, DatapointView
     from datas3t.client._transfers.aggregate import Aggregated
@@ -122,7 +122,7 @@ _MODULES = {
     "NotFound": "errors",
     "ObjectChanged": "errors",
     "PackageMissing": "errors",
-    "Packed": "_pack",
+    "Packed": "_files.pack",
     "PermissionDenied": "errors",
     "Progress": "progress",
     "ProposedAggregate": "_calls.optimize",
@@ -134,7 +134,7 @@ _MODULES = {
     "TransferRefused": "errors",
     "Unavailable": "errors",
     "Uploaded": "_transfers.upload",
-    "pack": "_pack",
+    "pack": "_files.pack",
 }
 
 if not TYPE_CHECKING:
