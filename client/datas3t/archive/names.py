@@ -56,6 +56,11 @@ def index_key(archive: str) -> str:
     return archive.removesuffix(".tar") + ".index"
 
 
+def checksums_key(archive: str) -> str:
+    """Return the object key of the checksums that belong to the archive with this object key."""
+    return archive.removesuffix(".tar") + ".crc32c"
+
+
 def counter_of(folder: str, first: int, last: int, archive: str, index: str) -> int | None:
     """Return the counter in the object keys of an archive and its index, if they are as `archive_key` makes them.
 
