@@ -1,12 +1,11 @@
 """Files of tables in memory, and a count of the bytes that are fetched of them."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from datas3t.client._tables.encoding import Encoder
+from datas3t.client._tables.files_rows import encoded
 from datas3t.client._tables.footers import Piece
 
 
@@ -51,15 +50,6 @@ class Store:
             assert 0 <= start < stop <= file.size
             contents.append(file.content[start:stop])
         return contents
-
-
-def encoded(table: pa.Table) -> bytes:
-    """Return the file that holds these rows."""
-    out = io.BytesIO()
-    encoder = Encoder(out, table.schema)
-    encoder.add(table)
-    encoder.finish()
-    return out.getvalue()
 
 
 def file_of(table: pa.Table, counter: int) -> MemoryFile:

@@ -20,7 +20,7 @@ def columns_of(where: Expression, schema: pa.Schema) -> frozenset[str]:
     Raises:
         InvalidArgument: The condition cannot be applied to rows with these columns.
     """
-    if not isinstance(where, ds.Expression):  # type: ignore[misc]
+    if not isinstance(where, (ds.Expression,)):
         raise InvalidArgument(f"where is {where!r}; it must be an expression, such as pyarrow.compute.field('n') > 3")
     empty = schema.empty_table()
     if error := _failure(where, empty):
