@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import index as integer
-from typing import TYPE_CHECKING, Self, SupportsIndex, TypeAlias, overload
+from typing import Protocol, Self, SupportsIndex, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,6 @@ from datas3t.archive.names import MAX_KEY
 from datas3t.client._calls.spans import spans_of_bitmap
 from datas3t.client.errors import DatapointNotFound, InvalidArgument
 
-if TYPE_CHECKING:
-    from datas3t.client.handle import Datas3t
-
 Keys: TypeAlias = NDArray[np.int64]
 Other: TypeAlias = "KeySet | BitMap64"
 _Mask: TypeAlias = NDArray[np.bool_]
@@ -23,6 +20,15 @@ _Mask: TypeAlias = NDArray[np.bool_]
 _MIXED = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # the multipliers of SplitMix64, which make a hash of a key
 _STEP = 0x9E3779B97F4A7C15
 _SPLIT_AT_ONCE = 1 << 20  # keys that are hashed at a time
+
+
+class HasKeys(Protocol):
+    """What has a bitmap of its keys, such as the handle `Datas3t`."""
+
+    @property
+    def keys(self) -> BitMap64:
+        """All keys."""
+        ...
 
 
 class KeySet(Sequence[int]):
@@ -60,7 +66,7 @@ class KeySet(Sequence[int]):
         )
 
     @classmethod
-    def of(cls, keys: "Iterable[tuple[int, int]] | BitMap64 | Datas3t") -> Self:
+    def of(cls, keys: "Iterable[tuple[int, int]] | BitMap64 | HasKeys") -> Self:
         """Return the set of the keys in spans, in a bitmap, or of all datapoints of a datas3t.
 
         Args:
