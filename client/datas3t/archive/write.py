@@ -5,7 +5,7 @@ from datas3t.archive.index import BLOCK
 END = bytes(2 * BLOCK)  # the end marker of an archive
 
 _NAME_SIZE = 100
-_LARGEST_OCTAL = 8**11 - 1  # the field has eleven octal digits: less than 8 GiB
+LARGEST_OCTAL = 8**11 - 1  # the field has eleven octal digits: less than 8 GiB
 
 
 def header(name: str, size: int, *, mode: int = 0o644, mtime: int = 0) -> bytes:
@@ -21,12 +21,12 @@ def header(name: str, size: int, *, mode: int = 0o644, mtime: int = 0) -> bytes:
     records = b""
     if len(encoded) > _NAME_SIZE or not encoded.isascii():
         records += _pax_record(b"path", encoded)
-    if size > _LARGEST_OCTAL:
+    if size > LARGEST_OCTAL:
         records += _pax_record(b"size", b"%d" % size)
     if not records:
         return _block(encoded, size, b"0", mode, mtime)
     extended = _block(b"PaxHeaders/" + encoded[:20], len(records), b"x", mode, mtime) + records + padding(len(records))
-    return extended + _block(encoded[:_NAME_SIZE], size if size <= _LARGEST_OCTAL else 0, b"0", mode, mtime)
+    return extended + _block(encoded[:_NAME_SIZE], size if size <= LARGEST_OCTAL else 0, b"0", mode, mtime)
 
 
 def padding(size: int) -> bytes:
