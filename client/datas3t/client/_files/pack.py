@@ -15,7 +15,7 @@ from datas3t.client.errors import FileError, InvalidArgument
 from datas3t.client.progress import Progress, Reporter
 
 _BUFFER_SIZE = 1 << 20  # bytes that are read and written at a time
-_COMPRESSORS = frozenset(("br", "bz2", "gz", "lz4", "xz", "zst"))  # their extensions keep the one before them
+_COMPRESSORS = frozenset((b"br", b"bz2", b"gz", b"lz4", b"xz", b"zst"))  # their extensions keep the one before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +106,16 @@ def pack(
     return Packed(archive, listing, first, first + len(files) - 1, size)
 
 
-def extension(name: str) -> str:
+def extension(name: str | bytes) -> str:
     """Return the extension, without its dot, that the datapoint of a file with this name gets."""
-    stem, _, last = name.rpartition(".")
+    stem, _, last = os.fsencode(name).rpartition(b".")
     if not stem or not last:
         return "bin"
-    before, _, inner = stem.rpartition(".")
+    before, _, inner = stem.rpartition(b".")
     if last in _COMPRESSORS and before and inner:
-        last = f"{inner}.{last}"
+        last = inner + b"." + last
     try:
-        return os.fsencode(last).decode()
+        return last.decode()
     except UnicodeError:
         return "bin"
 
