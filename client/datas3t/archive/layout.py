@@ -105,7 +105,8 @@ class Layout:
 
 def padded(sizes: Numbers) -> Numbers:
     """Return the sizes of contents with their padding to whole blocks."""
-    return -(-sizes // BLOCK) * BLOCK
+    whole: Numbers = -(-sizes // BLOCK) * BLOCK
+    return whole
 
 
 def _templates(extensions: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -122,7 +123,7 @@ def _templates(extensions: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np
 
 def _checksums(templates: NDArray[np.uint8]) -> Numbers:
     """Return the checksums of the templates; the checksum counts its own field as blanks."""
-    sums = templates.sum(axis=1, dtype=np.int64) - templates[:, _CHECKSUM_FIELD].sum(axis=1, dtype=np.int64)
+    sums: Numbers = templates.sum(axis=1, dtype=np.int64) - templates[:, _CHECKSUM_FIELD].sum(axis=1, dtype=np.int64)
     return sums + 8 * ord(" ")
 
 

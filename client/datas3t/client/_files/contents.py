@@ -146,7 +146,8 @@ class Contents:
 
     def _is_unchanged(self, number: int, status: os.stat_result) -> bool:
         group = self._group
-        return status.st_size == group.sizes[number] and stored_time(status.st_mtime_ns) == group.mtimes[number]
+        listed = int(group.sizes[number]), int(group.mtimes[number])
+        return (status.st_size, stored_time(status.st_mtime_ns)) == listed
 
 
 class Part:
@@ -162,6 +163,9 @@ class Part:
         self.size = len(positions)
         self._contents = contents
         self._positions = positions
+        self._at = 0  # where the present piece begins
+        self._piece = memoryview(b"")
+        self._pieces: Iterator[bytes] = iter(())
         self._rewind()
 
     def read(self, start: int, stop: int, /) -> bytes:
@@ -181,8 +185,7 @@ class Part:
         return bytes(self._piece[offset : offset + stop - start])
 
     def _rewind(self) -> None:
-        self._at = 0
-        self._piece = memoryview(b"")
+        self._at, self._piece = 0, memoryview(b"")
         self._pieces = self._contents.pieces(self._positions.start, self._positions.stop)
 
 
