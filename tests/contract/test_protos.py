@@ -53,6 +53,7 @@ def test_the_five_services_have_exactly_the_documented_methods() -> None:
             f"Datas3tService.{name}"
             for name in ("AddDatas3t", "ListDatas3ts", "ClearDatas3t", "DeleteDatas3t", "GetDatapointsBitmap")
         ),
+        "Datas3tService.ReserveKeys",
         *(f"DatarangeService.{name}" for name in ("StartUpload", "SignUploadParts", "CompleteUpload", "CancelUpload")),
         *(f"DatarangeService.{name}" for name in ("ListDataranges", "DeleteDatarange")),
         *(f"DatarangeService.{name}" for name in ("PresignDownload", "PresignDataranges")),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datas3t.client._calls.dataranges import Datarange, Segment
     from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
     from datas3t.client._calls.imports import Imported, Skipped
+    from datas3t.client._calls.keys import Reservation
     from datas3t.client._calls.optimize import ProposedAggregate
     from datas3t.client._files.pack import Packed, pack
     from datas3t.client._reading.costs import Explanation
@@ -83,6 +84,7 @@ __all__ = [
     "PermissionDenied",
     "Progress",
     "ProposedAggregate",
+    "Reservation",
     "Segment",
     "ServerError",
     "Skipped",
@@ -126,6 +128,7 @@ _MODULES = {
     "PermissionDenied": "errors",
     "Progress": "progress",
     "ProposedAggregate": "_calls.optimize",
+    "Reservation": "_calls.keys",
     "Segment": "_calls.dataranges",
     "ServerError": "errors",
     "Skipped": "_calls.imports",

@@ -13,6 +13,7 @@ from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.dataranges import Datarange, Segment
 from datas3t.client._calls.datas3ts import Cleared, Datas3tInfo
 from datas3t.client._calls.imports import Imported
+from datas3t.client._calls.keys import Reservation
 from datas3t.client._calls.optimize import ProposedAggregate
 from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
@@ -260,11 +261,16 @@ class Client:
         *,
         max_parallelism: int = 4,
         max_retries: int = 3,
+        reservation_id: int = 0,
         progress: Progress | None = None,
     ) -> Uploaded:
         """Upload a TAR archive; see `Datas3t.upload_tar`."""
         return self.datas3t(name).upload_tar(
-            path, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
+            path,
+            max_parallelism=max_parallelism,
+            max_retries=max_retries,
+            reservation_id=reservation_id,
+            progress=progress,
         )
 
     def download_tar(
@@ -325,6 +331,10 @@ class Client:
     def next_key(self, name: str) -> int:
         """Return the key after the greatest one of a datas3t; see `Datas3t.next_key`."""
         return self.datas3t(name).next_key()
+
+    def reserve_keys(self, name: str, count: int, request_id: str | None = None) -> Reservation:
+        """Reserve consecutive keys of a datas3t; see `Datas3t.reserve_keys`."""
+        return self.datas3t(name).reserve_keys(count, request_id)
 
     def list_dataranges(self, name: str) -> list[Datarange]:
         """Return the dataranges of a datas3t; see `Datas3t.list_dataranges`."""

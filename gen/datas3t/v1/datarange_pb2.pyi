@@ -29,6 +29,7 @@ class StartUploadRequest(_message.Message):
     NUMBER_OF_DATAPOINTS_FIELD_NUMBER: _builtins.int
     DATA_SIZE_FIELD_NUMBER: _builtins.int
     ALL_URLS_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint_index: _builtins.int
@@ -41,6 +42,8 @@ class StartUploadRequest(_message.Message):
     """If true, the response has the URLs of all parts: 6 MB for 10,000 parts, which exceeds gRPC's default message limit.
     If false, it has the URLs of the first 1,000 parts; SignUploadParts returns the others.
     """
+    reservation_id: _builtins.int
+    """The id of the reservation that all keys of the archive belong to. 0: none, and none of the keys may be reserved."""
     def __init__(
         self,
         *,
@@ -49,10 +52,11 @@ class StartUploadRequest(_message.Message):
         number_of_datapoints: _builtins.int = ...,
         data_size: _builtins.int = ...,
         all_urls: _builtins.bool = ...,
+        reservation_id: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_urls", b"all_urls", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_urls", b"all_urls", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints", "reservation_id", b"reservation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -90,14 +90,15 @@ class DatarangeServiceServicer(object):
     def StartUpload(self, request, context):
         """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
         a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds.
+        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
+        are reserved (ReserveKeys) need the id of their reservation.
 
         An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
         Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
         URLs expire is cancelled.
 
         Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_OVERLAPS,
-        S3_UNAVAILABLE, S3_REFUSED.
+        KEYS_RESERVED, KEYS_NOT_RESERVED, RESERVATION_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

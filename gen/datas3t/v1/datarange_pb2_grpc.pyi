@@ -40,14 +40,15 @@ class DatarangeServiceStub:
     StartUpload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.StartUploadRequest, _datarange_pb2.StartUploadResponse]
     """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
     a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds.
+    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
+    are reserved (ReserveKeys) need the id of their reservation.
 
     An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
     Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
     URLs expire is cancelled.
 
     Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_OVERLAPS,
-    S3_UNAVAILABLE, S3_REFUSED.
+    KEYS_RESERVED, KEYS_NOT_RESERVED, RESERVATION_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
     """
     SignUploadParts: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.SignUploadPartsRequest, _datarange_pb2.SignUploadPartsResponse]
     """Presigns parts of an open upload again, or parts beyond the first 1,000, and returns the parts that S3 already has.
@@ -108,14 +109,15 @@ class DatarangeServiceAsyncStub(DatarangeServiceStub):
     StartUpload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.StartUploadRequest, _datarange_pb2.StartUploadResponse]  # type: ignore[assignment]
     """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
     a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds.
+    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
+    are reserved (ReserveKeys) need the id of their reservation.
 
     An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
     Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
     URLs expire is cancelled.
 
     Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_OVERLAPS,
-    S3_UNAVAILABLE, S3_REFUSED.
+    KEYS_RESERVED, KEYS_NOT_RESERVED, RESERVATION_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
     """
     SignUploadParts: _aio.UnaryUnaryMultiCallable[_datarange_pb2.SignUploadPartsRequest, _datarange_pb2.SignUploadPartsResponse]  # type: ignore[assignment]
     """Presigns parts of an open upload again, or parts beyond the first 1,000, and returns the parts that S3 already has.
@@ -179,14 +181,15 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_datarange_pb2.StartUploadResponse, _abc.Awaitable[_datarange_pb2.StartUploadResponse]]:
         """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
         a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds.
+        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
+        are reserved (ReserveKeys) need the id of their reservation.
 
         An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
         Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
         URLs expire is cancelled.
 
         Not idempotent: each call starts a new upload. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_OVERLAPS,
-        S3_UNAVAILABLE, S3_REFUSED.
+        KEYS_RESERVED, KEYS_NOT_RESERVED, RESERVATION_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
         """
 
     @_abc_1.abstractmethod

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -239,6 +240,64 @@ class DeleteDatas3tResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteDatas3tResponse: _TypeAlias = DeleteDatas3tResponse  # noqa: Y015
+
+@_typing.final
+class ReserveKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATAS3T_NAME_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    datas3t_name: _builtins.str
+    """The name of the datas3t."""
+    count: _builtins.int
+    """The number of keys, at least 1."""
+    request_id: _builtins.str
+    """What the caller names this request by, 1 to 255 characters, such as a random UUID. A repeat has the same one."""
+    def __init__(
+        self,
+        *,
+        datas3t_name: _builtins.str = ...,
+        count: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "datas3t_name", b"datas3t_name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveKeysRequest: _TypeAlias = ReserveKeysRequest  # noqa: Y015
+
+@_typing.final
+class ReserveKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    FIRST_DATAPOINT_INDEX_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    reservation_id: _builtins.int
+    """The id of the reservation, for uploads of its keys."""
+    first_datapoint_index: _builtins.int
+    """The first of the reserved keys. `count` keys from it on are reserved."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When the reservation ends if some of its keys are still unused."""
+
+    def __init__(
+        self,
+        *,
+        reservation_id: _builtins.int = ...,
+        first_datapoint_index: _builtins.int = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "first_datapoint_index", b"first_datapoint_index", "reservation_id", b"reservation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReserveKeysResponse: _TypeAlias = ReserveKeysResponse  # noqa: Y015
 
 @_typing.final
 class GetDatapointsBitmapRequest(_message.Message):

@@ -58,6 +58,11 @@ class Datas3tServiceStub(object):
                 request_serializer=datas3t_dot_v1_dot_datas3t__pb2.DeleteDatas3tRequest.SerializeToString,
                 response_deserializer=datas3t_dot_v1_dot_datas3t__pb2.DeleteDatas3tResponse.FromString,
                 _registered_method=True)
+        self.ReserveKeys = channel.unary_unary(
+                '/datas3t.v1.Datas3tService/ReserveKeys',
+                request_serializer=datas3t_dot_v1_dot_datas3t__pb2.ReserveKeysRequest.SerializeToString,
+                response_deserializer=datas3t_dot_v1_dot_datas3t__pb2.ReserveKeysResponse.FromString,
+                _registered_method=True)
         self.GetDatapointsBitmap = channel.unary_stream(
                 '/datas3t.v1.Datas3tService/GetDatapointsBitmap',
                 request_serializer=datas3t_dot_v1_dot_datas3t__pb2.GetDatapointsBitmapRequest.SerializeToString,
@@ -109,6 +114,18 @@ class Datas3tServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReserveKeys(self, request, context):
+        """Reserves consecutive keys above all that were ever used or reserved in a datas3t, so that many writers never choose
+        the same ones. The first key of an empty datas3t is 1. An upload that has reserved keys needs the id of the
+        reservation. It lasts until all of its keys are datapoints, or 30 days. Keys that are never used stay gaps.
+
+        Idempotent: a repeat with the same request_id returns the same keys. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+        REQUEST_ID_USED, KEYS_EXHAUSTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetDatapointsBitmap(self, request, context):
         """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
         (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations). The bitmap of an empty
@@ -143,6 +160,11 @@ def add_Datas3tServiceServicer_to_server(servicer, server):
                     servicer.DeleteDatas3t,
                     request_deserializer=datas3t_dot_v1_dot_datas3t__pb2.DeleteDatas3tRequest.FromString,
                     response_serializer=datas3t_dot_v1_dot_datas3t__pb2.DeleteDatas3tResponse.SerializeToString,
+            ),
+            'ReserveKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReserveKeys,
+                    request_deserializer=datas3t_dot_v1_dot_datas3t__pb2.ReserveKeysRequest.FromString,
+                    response_serializer=datas3t_dot_v1_dot_datas3t__pb2.ReserveKeysResponse.SerializeToString,
             ),
             'GetDatapointsBitmap': grpc.unary_stream_rpc_method_handler(
                     servicer.GetDatapointsBitmap,
@@ -261,6 +283,33 @@ class Datas3tService(object):
             '/datas3t.v1.Datas3tService/DeleteDatas3t',
             datas3t_dot_v1_dot_datas3t__pb2.DeleteDatas3tRequest.SerializeToString,
             datas3t_dot_v1_dot_datas3t__pb2.DeleteDatas3tResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReserveKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datas3t.v1.Datas3tService/ReserveKeys',
+            datas3t_dot_v1_dot_datas3t__pb2.ReserveKeysRequest.SerializeToString,
+            datas3t_dot_v1_dot_datas3t__pb2.ReserveKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,14 @@ class Datas3tServiceStub:
     A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
     treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
     """
+    ReserveKeys: _grpc.UnaryUnaryMultiCallable[_datas3t_pb2.ReserveKeysRequest, _datas3t_pb2.ReserveKeysResponse]
+    """Reserves consecutive keys above all that were ever used or reserved in a datas3t, so that many writers never choose
+    the same ones. The first key of an empty datas3t is 1. An upload that has reserved keys needs the id of the
+    reservation. It lasts until all of its keys are datapoints, or 30 days. Keys that are never used stay gaps.
+
+    Idempotent: a repeat with the same request_id returns the same keys. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+    REQUEST_ID_USED, KEYS_EXHAUSTED.
+    """
     GetDatapointsBitmap: _grpc.UnaryStreamMultiCallable[_datas3t_pb2.GetDatapointsBitmapRequest, _httpbody_pb2.HttpBody]
     """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
     (https://github.com/RoaringBitmap/RoaringFormatSpec#extension-for-64-bit-implementations). The bitmap of an empty
@@ -95,6 +103,14 @@ class Datas3tServiceAsyncStub(Datas3tServiceStub):
 
     A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
     treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+    """
+    ReserveKeys: _aio.UnaryUnaryMultiCallable[_datas3t_pb2.ReserveKeysRequest, _datas3t_pb2.ReserveKeysResponse]  # type: ignore[assignment]
+    """Reserves consecutive keys above all that were ever used or reserved in a datas3t, so that many writers never choose
+    the same ones. The first key of an empty datas3t is 1. An upload that has reserved keys needs the id of the
+    reservation. It lasts until all of its keys are datapoints, or 30 days. Keys that are never used stay gaps.
+
+    Idempotent: a repeat with the same request_id returns the same keys. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+    REQUEST_ID_USED, KEYS_EXHAUSTED.
     """
     GetDatapointsBitmap: _aio.UnaryStreamMultiCallable[_datas3t_pb2.GetDatapointsBitmapRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """Returns the keys of all datapoints of a datas3t as a 64-bit Roaring bitmap in the portable format
@@ -154,6 +170,20 @@ class Datas3tServiceServicer(metaclass=_abc_1.ABCMeta):
 
         A repeat after success fails with DATAS3T_NOT_FOUND: a client that repeats a call because its response was lost
         treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATAS3T_NOT_EMPTY.
+        """
+
+    @_abc_1.abstractmethod
+    def ReserveKeys(
+        self,
+        request: _datas3t_pb2.ReserveKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datas3t_pb2.ReserveKeysResponse, _abc.Awaitable[_datas3t_pb2.ReserveKeysResponse]]:
+        """Reserves consecutive keys above all that were ever used or reserved in a datas3t, so that many writers never choose
+        the same ones. The first key of an empty datas3t is 1. An upload that has reserved keys needs the id of the
+        reservation. It lasts until all of its keys are datapoints, or 30 days. Keys that are never used stay gaps.
+
+        Idempotent: a repeat with the same request_id returns the same keys. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND,
+        REQUEST_ID_USED, KEYS_EXHAUSTED.
         """
 
     @_abc_1.abstractmethod

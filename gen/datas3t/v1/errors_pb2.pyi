@@ -89,13 +89,34 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
     completion, and its objects are deleted. Choose other keys, or delete the existing datarange first. Metadata:
     `datas3t`, `first`, `last`; at the start `existing_first`, `existing_last` (the keys of the existing datarange) and
-    `next_key` (the key after the greatest of the datas3t, if there is one); at the completion `upload_id`.
+    `next_key` (the key after the greatest one that is a datapoint or reserved, if there is one); at the completion `upload_id`.
     """
     ERROR_REASON_DATAPOINTS_NOT_FOUND: _ErrorReason.ValueType  # 32
     """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
     ERROR_REASON_LISTING_CHANGED: _ErrorReason.ValueType  # 33
     """The datas3t was cleared while its dataranges were listed page by page, so the pages do not belong together. List
     them again from the first page. Metadata: `datas3t`.
+    """
+    ERROR_REASON_KEYS_RESERVED: _ErrorReason.ValueType  # 34
+    """Another writer has reserved some of the keys. Give the `reservation_id` of the keys, or reserve others with
+    ReserveKeys. Metadata: `datas3t`, `first`, `last`, `reserved_first`, `reserved_last`, `next_key` (the key after the
+    greatest one that is a datapoint or reserved, if there is one), and `reservation_id` if another one was given.
+    """
+    ERROR_REASON_KEYS_NOT_RESERVED: _ErrorReason.ValueType  # 35
+    """The reservation does not have all of the keys. Use its keys, or reserve others. Metadata: `datas3t`, `first`,
+    `last`, `reservation_id`, `reserved_first`, `reserved_last`.
+    """
+    ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 36
+    """The datas3t has no reservation with this id: it never existed, all of its keys are datapoints, or it has expired
+    after 30 days. Reserve keys again. Metadata: `datas3t`, `first`, `last`, `reservation_id`.
+    """
+    ERROR_REASON_REQUEST_ID_USED: _ErrorReason.ValueType  # 37
+    """The request id has reserved another number of keys. Use another request id. Metadata: `datas3t`, `request_id`,
+    `count` (of the keys that it has reserved).
+    """
+    ERROR_REASON_KEYS_EXHAUSTED: _ErrorReason.ValueType  # 38
+    """The datas3t has fewer keys left above those that were ever used: keys end at 2^63-1. Reserve fewer, or add another
+    datas3t. Metadata: `datas3t`, `count`, `keys_left`.
     """
     ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 40
     """No upload has this id: it never existed, or it ended more than 3 days ago. Start a new upload. Metadata:
@@ -238,13 +259,34 @@ ERROR_REASON_DATARANGE_OVERLAPS: ErrorReason.ValueType  # 31
 """The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
 completion, and its objects are deleted. Choose other keys, or delete the existing datarange first. Metadata:
 `datas3t`, `first`, `last`; at the start `existing_first`, `existing_last` (the keys of the existing datarange) and
-`next_key` (the key after the greatest of the datas3t, if there is one); at the completion `upload_id`.
+`next_key` (the key after the greatest one that is a datapoint or reserved, if there is one); at the completion `upload_id`.
 """
 ERROR_REASON_DATAPOINTS_NOT_FOUND: ErrorReason.ValueType  # 32
 """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
 ERROR_REASON_LISTING_CHANGED: ErrorReason.ValueType  # 33
 """The datas3t was cleared while its dataranges were listed page by page, so the pages do not belong together. List
 them again from the first page. Metadata: `datas3t`.
+"""
+ERROR_REASON_KEYS_RESERVED: ErrorReason.ValueType  # 34
+"""Another writer has reserved some of the keys. Give the `reservation_id` of the keys, or reserve others with
+ReserveKeys. Metadata: `datas3t`, `first`, `last`, `reserved_first`, `reserved_last`, `next_key` (the key after the
+greatest one that is a datapoint or reserved, if there is one), and `reservation_id` if another one was given.
+"""
+ERROR_REASON_KEYS_NOT_RESERVED: ErrorReason.ValueType  # 35
+"""The reservation does not have all of the keys. Use its keys, or reserve others. Metadata: `datas3t`, `first`,
+`last`, `reservation_id`, `reserved_first`, `reserved_last`.
+"""
+ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 36
+"""The datas3t has no reservation with this id: it never existed, all of its keys are datapoints, or it has expired
+after 30 days. Reserve keys again. Metadata: `datas3t`, `first`, `last`, `reservation_id`.
+"""
+ERROR_REASON_REQUEST_ID_USED: ErrorReason.ValueType  # 37
+"""The request id has reserved another number of keys. Use another request id. Metadata: `datas3t`, `request_id`,
+`count` (of the keys that it has reserved).
+"""
+ERROR_REASON_KEYS_EXHAUSTED: ErrorReason.ValueType  # 38
+"""The datas3t has fewer keys left above those that were ever used: keys end at 2^63-1. Reserve fewer, or add another
+datas3t. Metadata: `datas3t`, `count`, `keys_left`.
 """
 ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 40
 """No upload has this id: it never existed, or it ended more than 3 days ago. Start a new upload. Metadata:

@@ -8,7 +8,7 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.db import dataranges, listings, pool, spans
+from datas3t.server.db import dataranges, key_reservations, listings, pool, spans
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.listings import JsonPage
@@ -101,6 +101,7 @@ def delete(resources: Resources, name: str, first: int, last: int, *, purge_vers
         ):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
+        key_reservations.uncover(conn, datas3t.id, first, last)
     if purge_versions:
         datas3ts.purge(resources, bucket_id, names.range_prefix(name, first, last))
     resources.deletions.set()

@@ -7,7 +7,17 @@ from pyroaring import BitMap64
 from datas3t import v1
 from datas3t.archive import names
 from datas3t.server import buckets, pages, values
-from datas3t.server.db import catalogues, datas3ts, intents, keys_to_delete, listings, pool, s3_buckets, spans
+from datas3t.server.db import (
+    catalogues,
+    datas3ts,
+    intents,
+    key_reservations,
+    keys_to_delete,
+    listings,
+    pool,
+    s3_buckets,
+    spans,
+)
 from datas3t.server.db.datas3ts import Datas3t, Summary
 from datas3t.server.db.listings import JsonPage
 from datas3t.server.db.spans import BucketVersion
@@ -23,16 +33,17 @@ _BATCH = 1000  # uploads or aggregates that one statement cancels
 def add(resources: Resources, name: str, bucket: str) -> None:
     """Add a datas3t. Adding it again on the same bucket configuration has no effect.
 
-    Its upload counter starts above those of all objects in the bucket, so that no object is ever overwritten.
+    Its upload counter and its next key start above those of all objects in the bucket, so that no object is ever
+    overwritten, and no key reserved that was used before.
     """
     values.name("name", name)
     row = buckets.find(resources, bucket, "bucket")
     with pool.connection(resources.pool) as conn:
         existing = datas3ts.by_name(conn, name)
     if existing is None:
-        counter = _greatest_counter(buckets.open_bucket(resources, row), name)
+        counter, last_key = _greatest(buckets.open_bucket(resources, row), name)
         with pool.transaction(resources.pool, bucket=bucket) as conn:
-            existing = datas3ts.add(conn, name, row.id, counter)
+            existing = datas3ts.add(conn, name, row.id, counter, last_key)
     if existing is None or existing.bucket_id != row.id:
         message = f"datas3t {name!r} is on another bucket configuration; use that one, or another name"
         raise Failure(v1.ERROR_REASON_DATAS3T_EXISTS, message, datas3t=name)
@@ -71,6 +82,7 @@ def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> t
         datas3ts.record_removal(conn, locked.id)
         if locked.datarange_count:
             catalogues.clear(conn, locked.id, resources.url_lifetime + resources.put_grace)
+            key_reservations.uncover(conn, locked.id, 0, names.MAX_KEY)
         if purge_versions:
             catalogues.purge(conn, locked.id)
     if purge_versions:
@@ -93,6 +105,7 @@ def delete(resources: Resources, name: str, *, purge_versions: bool = False) -> 
         intents.cancel_all(conn, locked.id, resources.put_grace, purge_versions=purge_versions)
         if purge_versions:
             catalogues.purge(conn, locked.id)
+        key_reservations.delete_all(conn, locked.id)
         datas3ts.delete(conn, locked.id)
     if purge_versions:
         purge(resources, locked.bucket_id, names.prefix(name))
@@ -179,11 +192,11 @@ def not_found(name: str) -> Failure:
     return Failure(v1.ERROR_REASON_DATAS3T_NOT_FOUND, message, datas3t=name)
 
 
-def _greatest_counter(bucket: Bucket, name: str) -> int:
-    """Return the greatest upload counter in the keys of a datas3t's objects, or 0."""
-    greatest = 0
+def _greatest(bucket: Bucket, name: str) -> tuple[int, int]:
+    """Return the greatest counter in the names of a datas3t's objects, or 0, and the greatest last key, or -1."""
+    counter, last_key = 0, -1
     for page in bucket.objects(names.prefix(name)):
         for listed in page:
             if parsed := names.parse(listed.key):
-                greatest = max(greatest, parsed.counter)
-    return greatest
+                counter, last_key = max(counter, parsed.counter), max(last_key, parsed.last)
+    return counter, last_key

@@ -8,7 +8,7 @@ from functools import partial
 from datas3t import v1
 from datas3t.archive import names, parts
 from datas3t.archive.names import MAX_KEY
-from datas3t.server import datas3ts, values
+from datas3t.server import datas3ts, keys, values
 from datas3t.server.call import current
 from datas3t.server.db import committing, dataranges, pool, starting
 from datas3t.server.db import datas3ts as datas3t_rows
@@ -47,17 +47,27 @@ class Signed:
     expires_at: datetime
 
 
-def start(resources: Resources, name: str, first: int, count: int, data_size: int, *, all_urls: bool = True) -> Started:
+def start(
+    resources: Resources,
+    name: str,
+    first: int,
+    count: int,
+    data_size: int,
+    *,
+    all_urls: bool = True,
+    reservation_id: int = 0,
+) -> Started:
     """Reserve an object key for an archive of `data_size` bytes, and sign the URLs of its upload.
 
     All parts get URLs, or the first 1,000 if `all_urls` is false. Raise DATARANGE_OVERLAPS if a committed datarange has
-    one of the keys: the completion would fail, after all bytes were sent.
+    one of the keys: the completion would fail, after all bytes were sent. Keys that are reserved need the id of their
+    reservation, and with an id no other keys are taken.
     """
     values.name("datas3t_name", name)
     values.key("first_datapoint_index", first)
     last = values.count("number_of_datapoints", count, first)
     values.archive_size("data_size", data_size)
-    upload, version = _insert(resources, name, first, last, data_size)
+    upload, version = _insert(resources, name, first, last, data_size, reservation_id)
     bucket, expires_at = datas3ts.at_version(resources, name, version), resources.expiry()
     if upload.multipart:
         upload = replace(upload, s3_upload_id=UPLOADS.open_multipart(resources, bucket, upload))
@@ -104,8 +114,8 @@ def cancel(resources: Resources, upload_id: int) -> None:
     UPLOADS.cancel(resources, upload_id)
 
 
-def _insert(resources: Resources, name: str, first: int, last: int, data_size: int) -> Begun:
-    """Insert the row of an upload. Raise DATARANGE_OVERLAPS if a datarange has one of its keys.
+def _insert(resources: Resources, name: str, first: int, last: int, data_size: int, reservation_id: int) -> Begun:
+    """Insert the row of an upload. Raise why not if a datarange has one of its keys, or if one is reserved.
 
     Pending uploads do not count: any of them may end without a datarange.
     """
@@ -122,23 +132,25 @@ def _insert(resources: Resources, name: str, first: int, last: int, data_size: i
                 part_size=parts.part_size(data_size) if multipart else data_size,
                 multipart=multipart,
                 lifetime=resources.url_lifetime,
+                reservation_id=min(reservation_id, MAX_KEY),
             )
             if begun is not None:
                 return begun
-            _raise_why_not(conn, name, first, last)  # unless what was in the way is gone by now
+            _raise_why_not(conn, name, first, last, reservation_id)  # unless what was in the way is gone by now
             current().raise_if_ended()
 
 
-def _raise_why_not(conn: Connection, name: str, first: int, last: int) -> None:
+def _raise_why_not(conn: Connection, name: str, first: int, last: int, reservation_id: int) -> None:
     """Raise the failure of an upload that cannot start."""
     datas3t = datas3t_rows.by_name(conn, name)
     if datas3t is None:
         raise datas3ts.not_found(name)
     overlapping = dataranges.overlapping(conn, datas3t.id, first, last, limit=1)
     if not overlapping:
+        keys.raise_why_not(conn, datas3t, first, last, reservation_id)
         return
     (existing,) = overlapping
-    greatest = datas3t_rows.greatest_key(conn, datas3t.id)
+    next_key = datas3t_rows.next_free_key(conn, datas3t.id)
     about = {
         "datas3t": datas3t.name,
         "first": first,
@@ -147,9 +159,9 @@ def _raise_why_not(conn: Connection, name: str, first: int, last: int) -> None:
         "existing_last": existing.last_key,
     }
     advice = "delete it first"
-    if greatest < MAX_KEY:
-        about["next_key"] = greatest + 1
-        advice = f"the next free key is {greatest + 1}"
+    if next_key <= MAX_KEY:
+        about["next_key"] = next_key
+        advice = f"the next free key is {next_key}"
     message = f"datapoints {first} to {last} overlap the datarange from {existing.first_key} to {existing.last_key}"
     raise Failure(v1.ERROR_REASON_DATARANGE_OVERLAPS, f"{message} of datas3t {datas3t.name!r}; {advice}", **about)
 

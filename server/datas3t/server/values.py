@@ -7,6 +7,7 @@ from datas3t.archive.names import MAX_KEY, valid_name
 from datas3t.archive.parts import MAX_OBJECT, MAX_PARTS
 from datas3t.server.errors import Failure
 
+_MAX_REQUEST_ID = 255  # characters
 _MAX_ETAG = 1024  # characters; those of S3 have 32 to 38
 
 
@@ -53,6 +54,15 @@ def count(field: str, value: int, first: int) -> int:
     if last > MAX_KEY:
         raise invalid(field, f"is {value}, so the last key would be {last}, but keys are 0 to {MAX_KEY}")
     return last
+
+
+def request_id(field: str, value: str) -> str:
+    """Return what a caller names a request by, if it has 1 to 255 characters that can be stored."""
+    if not value:
+        raise missing(field)
+    if len(value) > _MAX_REQUEST_ID or "\0" in value:
+        raise invalid(field, f"must be 1 to {_MAX_REQUEST_ID} characters, none of them NUL")
+    return value
 
 
 def archive_size(field: str, value: int) -> int:

@@ -17,6 +17,7 @@ OPERATIONS = [
     "aggregate",
     "plan_aggregates",
     "next_key",
+    "reserve_keys",
     "list_dataranges",
     "delete_dataranges",
     "clear",

@@ -25,6 +25,7 @@ from datas3t.server.db import (
     datas3ts,
     imported,
     intents,
+    key_reservations,
     keys_to_delete,
     listings,
     s3_buckets,
@@ -72,6 +73,12 @@ _FILL = """
                                    index_object_key, part_size, multipart, state, expires_at, finished_at)
     SELECT datas3t_id, first_key, last_key, 1, '{}', true, data_object_key, index_object_key, 1, true, state,
            expires_at, finished_at FROM datarange_uploads;
+
+    INSERT INTO key_reservations (datas3t_id, request_id, first_key, last_key, keys_left, expires_at)
+    SELECT d.id, n::text, 600000 + n * 10, 600000 + n * 10 + 4, n % 2, now() + interval '1 minute' * (n * 41 % 100 - 10)
+      FROM generate_series(0, 9999) AS n, datas3ts AS d
+     WHERE name IN ('before', 'images') OR (n < 3 AND name LIKE 'other-%') ORDER BY name, n;
+    UPDATE datas3ts SET last_reserved_key = 699994, next_key = 699995 WHERE name IN ('before', 'images');
 
     INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since, attempts)
     SELECT 1 + n % 2, 'datas3t/' || n % 1000 || '/' || n, now() + seconds, now() + seconds,
@@ -158,7 +165,8 @@ CALLS = [
     call(spans.find, "images", 100_005, 100_006, after=-1, limit=2001),
     *(call(spans.page, "images", after, 2001, rows=2001) for after in (-1, 99_999, 199_900)),
     *(call(listings.dataranges, "images", after, 1001, rows=1001) for after in (-1, 99_999, 199_900)),
-    call(datas3ts.greatest_key, 2),
+    call(datas3ts.next_free_key, 2),
+    call(datas3ts.next_key, 2),
     call(dataranges.insert, 2, 9, 9, **NEW_RANGE),
     call(dataranges.delete, 2, 1, 100_000, 100_008, HOUR),
     call(dataranges.delete_by_ids, 2, [3, 30_000], rows=4),
@@ -172,6 +180,14 @@ CALLS = [
     call(datas3ts.record_removal, 2),
     call(datas3ts.delete, 2),
     *(call(datas3ts.page, after, 20, rows=40) for after in ("", "images")),
+    call(key_reservations.reserve, "images", 10, "new", HOUR),
+    call(key_reservations.reserve, "images", 10, "7", HOUR),
+    call(key_reservations.by_request, 2, "7"),
+    call(key_reservations.by_id, 7, 2),
+    *(call(key_reservations.overlapping, 2, key, key + 9) for key in (0, 600_005, 699_998, MAX_KEY - 9)),
+    *(call(key_reservations.uncover, 2, key, key + 9) for key in (0, 600_005, 699_998, MAX_KEY - 9)),
+    call(key_reservations.delete_all, 4),
+    call(key_reservations.delete_ended, 10, rows=60),
     call(s3_buckets.by_name, "bucket-7"),
     call(s3_buckets.by_ids, [7]),
     call(s3_buckets.page, "bucket-1500", 10, rows=10),
@@ -191,6 +207,8 @@ CALLS = [
     *(call(listings.datas3ts, after, 20, rows=40) for after in ("", "images")),
     call(s3_buckets.with_version, 7),
     *(call(starting.begin, "images", key, key + 9, **BEGUN, rows=8) for key in (9, 100_005, 199_999, MAX_KEY - 9)),
+    *(call(starting.begin, "images", key, key, **BEGUN, rows=8) for key in (500_000, 600_005)),
+    call(starting.begin, "images", 600_010, 600_014, **BEGUN, reservation_id=10_003, rows=8),
     call(committing.place, 2),
     call(committing.commit, 101, 100, entries_size=1, data_etag="", index_etag="", rows=8),
     call(aggregate_uploads.by_id, 7),

@@ -26,11 +26,20 @@ class OpenUpload:
         self._data_url = self._index_url = ""
 
     @classmethod
-    def start(cls, connection: Connection, name: str, first: int, count: int, size: int) -> "OpenUpload":
-        """Start an upload of `count` datapoints from key `first` on, in an archive of `size` bytes."""
+    def start(
+        cls, connection: Connection, name: str, first: int, count: int, size: int, reservation_id: int = 0
+    ) -> "OpenUpload":
+        """Start an upload of `count` datapoints from key `first` on, in an archive of `size` bytes.
+
+        `reservation_id` is that of the keys, or 0.
+        """
         response = connection.datarange.StartUpload(
             v1.StartUploadRequest(
-                datas3t_name=name, first_datapoint_index=first, number_of_datapoints=count, data_size=size
+                datas3t_name=name,
+                first_datapoint_index=first,
+                number_of_datapoints=count,
+                data_size=size,
+                reservation_id=reservation_id,
             )
         )
         upload = cls(connection, response.datarange_upload_id, size)

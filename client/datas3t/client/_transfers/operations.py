@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator
 
-from datas3t.client._calls import dataranges, datas3ts, optimize
+from datas3t.client._calls import dataranges, datas3ts, keys, optimize
 from datas3t.client._calls.arguments import check_text
 from datas3t.client._calls.dataranges import Datarange, Segment
 from datas3t.client._calls.datas3ts import Cleared
+from datas3t.client._calls.keys import Reservation
 from datas3t.client._calls.optimize import ProposedAggregate
 from datas3t.client._calls.session import Session
 from datas3t.client._transfers import aggregate, download, upload
@@ -31,6 +32,7 @@ class Operations:
         *,
         max_parallelism: int = 4,
         max_retries: int = 3,
+        reservation_id: int = 0,
         progress: Progress | None = None,
     ) -> Uploaded:
         """Upload a TAR archive of numbered datapoints, such as `datas3t.client.pack` makes, as one datarange.
@@ -47,6 +49,7 @@ class Operations:
             path: The archive. It must not change until the upload is complete.
             max_parallelism: How many parts are sent at a time.
             max_retries: How often each part is retried.
+            reservation_id: The id of the reservation that the keys of the archive belong to; 0 for none.
             progress: Is called with the phases "index", "resume" (if there is something to resume) and "upload", in
                 bytes, and "complete", 0 or 1 of 1.
 
@@ -58,10 +61,12 @@ class Operations:
             FileError: The archive cannot be read, or changed during the upload.
             NotFound: The datas3t does not exist.
             AlreadyExists: The keys overlap those of another datarange, which the message names together with the next
-                free key. Nothing is sent, unless the other upload was completed in the meantime.
+                free key, or are reserved by another writer. Nothing is sent, unless the other upload was completed in
+                the meantime.
             TransferFailed: S3 cannot be reached, or refuses the transfer.
         """
-        return upload.upload_tar(self._session, self._name, path, Tuning(max_parallelism, max_retries), progress)
+        tuning = Tuning(max_parallelism, max_retries)
+        return upload.upload_tar(self._session, self._name, path, tuning, progress, reservation_id)
 
     def download_tar(
         self,
@@ -237,6 +242,29 @@ class Operations:
             InvalidArgument: The greatest key, 2^63-1, is in use.
         """
         return datas3ts.next_key(self._session.connection, self._name)
+
+    def reserve_keys(self, count: int, request_id: str | None = None) -> Reservation:
+        """Reserve consecutive keys above all that were ever used, so that many writers never choose the same ones.
+
+        The keys belong to the reservation until all of them are datapoints, or for 30 days. Keys that are never used
+        stay gaps.
+
+        Example:
+            >>> reserved = photos.reserve_keys(2450)
+            >>> pack(["more"], "more.tar", first=reserved.first)
+            >>> photos.upload_tar("more.tar", reservation_id=reserved.id)
+
+        Args:
+            count: How many keys.
+            request_id: What to name this request by. The same one reserves the same keys again, for a program that
+                may be started again. None: a new one.
+
+        Raises:
+            NotFound: The datas3t does not exist.
+            AlreadyExists: `request_id` has reserved another number of keys.
+            FailedPrecondition: The datas3t has fewer keys left.
+        """
+        return keys.reserve(self._session.connection, self._name, count, request_id)
 
     def list_dataranges(self) -> list[Datarange]:
         """Return all dataranges, by first key.

@@ -40,12 +40,17 @@ class Uploaded:
 
 
 def upload_tar(
-    session: Session, name: str, path: str | os.PathLike[str], tuning: Tuning, progress: Progress | None
+    session: Session,
+    name: str,
+    path: str | os.PathLike[str],
+    tuning: Tuning,
+    progress: Progress | None,
+    reservation_id: int = 0,
 ) -> Uploaded:
     """Upload a TAR archive; see `Datas3t.upload_tar`."""
     with open_source(path) as source:
         contents = _scan(source, progress)
-        task = _UploadTask(session, name, source, contents, tuning, progress)
+        task = _UploadTask(session, name, source, contents, tuning, progress, reservation_id)
         with resumable(f"the upload of {source.path}"):
             return task.run(progress)
 
@@ -80,6 +85,7 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
         contents: Contents,
         tuning: Tuning,
         progress: Progress | None,
+        reservation_id: int,
     ) -> None:
         super().__init__(Journal.of_upload(session.url, name, source))
         self._connection = session.connection
@@ -87,12 +93,14 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
         self._source = source
         self._contents = contents
         self._tuning = tuning
+        self._reservation_id = reservation_id
         self._progress = progress
         self._result = Uploaded(contents.first_key, contents.last_key, contents.archive_size)
 
     def start(self) -> OpenUpload:
         contents = self._contents
-        return OpenUpload.start(self._connection, self._name, contents.first_key, contents.count, contents.archive_size)
+        keys = contents.first_key, contents.count
+        return OpenUpload.start(self._connection, self._name, *keys, contents.archive_size, self._reservation_id)
 
     def reopen(self, upload_id: int) -> OpenUpload:
         return OpenUpload(self._connection, upload_id, self._source.size)

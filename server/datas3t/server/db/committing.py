@@ -23,7 +23,10 @@ _COMMIT = Statement("""
     completed AS (
         UPDATE datarange_uploads SET state = 'completed', finished_at = now()
          WHERE id = %(upload_id)s AND state = 'pending' AND datas3t_id = (SELECT id FROM locked)
-        RETURNING first_key, last_key, data_object_key, index_object_key, data_size)
+        RETURNING first_key, last_key, data_object_key, index_object_key, data_size, reservation_id),
+    used AS (
+        UPDATE key_reservations AS r SET keys_left = keys_left - (completed.last_key - completed.first_key + 1)
+          FROM completed WHERE r.id = reservation_id)
     INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
                             size_bytes, entries_size_bytes, data_etag, index_etag)
     SELECT catalogue_id, first_key, last_key, data_object_key, index_object_key,

@@ -9,6 +9,7 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
+from datas3t.server.db.key_reservations import LIVE
 from datas3t.server.db.pool import Connection
 
 
@@ -39,23 +40,25 @@ class Summary:
 _COLUMNS: LiteralString = "id, name, bucket_id, upload_counter, datarange_count"
 
 _ADD: LiteralString = f"""
-    INSERT INTO datas3ts AS existing (name, bucket_id, upload_counter)
-    VALUES (%(name)s, %(bucket_id)s, %(counter)s)
+    INSERT INTO datas3ts AS existing (name, bucket_id, upload_counter, next_key)
+    VALUES (%(name)s, %(bucket_id)s, %(counter)s, greatest(1, %(last_key)s::bigint + 1::numeric))
     ON CONFLICT (name) DO UPDATE
        SET bucket_id = excluded.bucket_id,
-           upload_counter = greatest(existing.upload_counter, excluded.upload_counter)
+           upload_counter = greatest(existing.upload_counter, excluded.upload_counter),
+           next_key = greatest(existing.next_key, excluded.next_key)
      WHERE existing.bucket_id IS NULL OR existing.bucket_id = excluded.bucket_id
     RETURNING {_COLUMNS}
 """
 
 
-def add(conn: Connection, name: str, bucket_id: int, counter: int) -> Datas3t | None:
-    """Add a datas3t, or a deleted one again, with at least this counter.
+def add(conn: Connection, name: str, bucket_id: int, counter: int, last_key: int = -1) -> Datas3t | None:
+    """Add a datas3t, or a deleted one again, with at least this counter, and with a next key above `last_key`.
 
     Returns its row, also if it exists on this bucket; None if it exists on another bucket.
     """
+    row = {"name": name, "bucket_id": bucket_id, "counter": counter, "last_key": last_key}
     with conn.cursor(row_factory=class_row(Datas3t)) as cur:
-        return cur.execute(_ADD, {"name": name, "bucket_id": bucket_id, "counter": counter}).fetchone()
+        return cur.execute(_ADD, row).fetchone()
 
 
 _BY_NAME: LiteralString = f"SELECT {_COLUMNS} FROM datas3ts WHERE name = %s AND bucket_id IS NOT NULL"
@@ -143,12 +146,30 @@ def page(conn: Connection, after: str, limit: int) -> list[Summary]:
     return [replace(row, total_datapoints=int(row.total_datapoints), total_bytes=int(row.total_bytes)) for row in rows]
 
 
-_GREATEST_KEY: LiteralString = "SELECT coalesce(highest_key, -1) FROM datas3ts WHERE id = %s"
+_NEXT_FREE_KEY: LiteralString = f"""
+    SELECT 1 + greatest(coalesce(highest_key, 0)::numeric,
+                        (SELECT last_key FROM key_reservations WHERE datas3t_id = d.id AND {LIVE}
+                          ORDER BY last_key DESC LIMIT 1))
+      FROM datas3ts AS d WHERE id = %s
+"""
 
 
-def greatest_key(conn: Connection, datas3t_id: int) -> int:
-    """Return the greatest key of a datas3t; -1 if it has no datarange."""
-    row = conn.execute(_GREATEST_KEY, [datas3t_id]).fetchone()
+def next_free_key(conn: Connection, datas3t_id: int) -> int:
+    """Return the key after the greatest one of a datas3t that is a datapoint or reserved; pending uploads do not count.
+
+    It may exceed the greatest possible key by 1.
+    """
+    row = conn.execute(_NEXT_FREE_KEY, [datas3t_id]).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+_NEXT_KEY: LiteralString = "SELECT next_key FROM datas3ts WHERE id = %s"
+
+
+def next_key(conn: Connection, datas3t_id: int) -> int:
+    """Return the key above all that were ever used or reserved. It may exceed the greatest possible key by 1."""
+    row = conn.execute(_NEXT_KEY, [datas3t_id]).fetchone()
     assert row is not None
     return int(row[0])
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from datas3t.server.db.datarange_uploads import COLUMNS, Upload
+from datas3t.server.db.key_reservations import LIVE
 from datas3t.server.db.pool import Connection
 from datas3t.server.db.spans import BucketVersion
 from datas3t.server.db.statement import Statement
@@ -18,9 +19,13 @@ class Begun(NamedTuple):
 
 
 # The object keys are those of `names.archive_key` and `names.index_key`.
+#
+# If the update waits for the row, it then reads that row anew, but no other. What it has not seen are reservations that
+# were made meanwhile. They change `last_reserved_key`, and their keys begin at the `next_key` of before.
 _BEGIN = Statement(f"""
     WITH drawn AS (
-        UPDATE datas3ts AS d SET upload_counter = upload_counter + 1
+        UPDATE datas3ts AS d
+           SET upload_counter = upload_counter + 1, next_key = greatest(next_key, %(last)s::bigint + 1::numeric)
          WHERE name = %(name)s AND bucket_id IS NOT NULL
            AND NOT EXISTS (
                SELECT FROM dataranges
@@ -29,6 +34,19 @@ _BEGIN = Statement(f"""
                   AND first_key >= (SELECT first_key FROM dataranges
                                      WHERE catalogue_id = d.catalogue_id AND last_key >= %(first)s
                                      ORDER BY last_key LIMIT 1))
+           AND CASE
+               WHEN %(reservation_id)s::bigint <> 0 THEN EXISTS (
+                    SELECT FROM key_reservations
+                     WHERE id = %(reservation_id)s AND datas3t_id = d.id
+                       AND first_key <= %(first)s AND last_key >= %(last)s AND {LIVE})
+               WHEN last_reserved_key < %(first)s THEN true
+               ELSE NOT EXISTS (
+                    SELECT FROM (SELECT first_key FROM key_reservations
+                                  WHERE datas3t_id = d.id AND last_key >= %(first)s AND {LIVE}
+                                  ORDER BY last_key LIMIT 1) AS following
+                     WHERE first_key <= %(last)s)
+                AND (SELECT %(last)s < next_key OR last_reserved_key = d.last_reserved_key
+                       FROM datas3ts WHERE name = %(name)s) END
         RETURNING id, bucket_id, upload_counter),
     named AS (
         SELECT id, bucket_id,
@@ -36,9 +54,10 @@ _BEGIN = Statement(f"""
           FROM drawn),
     begun AS (
         INSERT INTO datarange_uploads (datas3t_id, first_key, last_key, data_size, data_object_key, index_object_key,
-                                       part_size, multipart, expires_at)
+                                       part_size, multipart, expires_at, reservation_id)
         SELECT id, %(first)s, %(last)s, %(data_size)s::bigint, stem || '.tar', stem || '.index',
-               %(part_size)s::bigint, %(multipart)s::boolean, now() + %(seconds)s * interval '1 second'
+               %(part_size)s::bigint, %(multipart)s::boolean, now() + %(seconds)s * interval '1 second',
+               nullif(%(reservation_id)s, 0)
           FROM named
         RETURNING {COLUMNS})
     SELECT b.id, b.xmin::text, begun.* FROM begun CROSS JOIN named JOIN s3_buckets AS b ON b.id = named.bucket_id
@@ -56,11 +75,13 @@ def begin(
     part_size: int,
     multipart: bool,
     lifetime: timedelta,
+    reservation_id: int = 0,
 ) -> Begun | None:
     """Insert a pending upload, which expires when `lifetime` has passed by the database's clock.
 
-    Returns None, and changes nothing, if there is no such datas3t, or if it has a datarange with one of the keys.
-    `prefix` is what the object keys begin with.
+    Returns None, and changes nothing, if there is no such datas3t, if it has a datarange with one of the keys, or if
+    one of them is reserved. With a `reservation_id` all keys must be of that reservation. `prefix` is what the object
+    keys begin with.
     """
     row = _BEGIN.row(
         conn,
@@ -72,5 +93,6 @@ def begin(
         part_size=part_size,
         multipart=multipart,
         seconds=lifetime.total_seconds(),
+        reservation_id=reservation_id,
     )
     return Begun(Upload(*row[2:]), BucketVersion(row[0], row[1])) if row else None

@@ -81,6 +81,7 @@ class Listing:
 
     def __init__(self, datas3t: str) -> None:
         self.counter = 0  # the greatest upload counter of all objects
+        self.last_key = -1  # their greatest last key
         self._datas3t = datas3t
         self._index: tuple[_Span, ObjectInfo] | None = None  # the last object, if it was an index
         self._open: list[Archive] = []  # a group of archives that overlap each other
@@ -101,6 +102,7 @@ class Listing:
                     raise OutOfOrderError
                 self._previous = span
                 self.counter = max(self.counter, name.counter)
+                self.last_key = max(self.last_key, name.last)
                 self._add(span, name.kind == "tar", ObjectInfo(each.size, each.etag), found)
             elif each.key.endswith((".tar", ".index")):
                 reason = "its name is not that of an archive or index of a datas3t"

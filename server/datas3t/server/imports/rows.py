@@ -69,9 +69,15 @@ def other_bucket_reason(name: str) -> str:
 
 
 def commit(
-    resources: Resources, bucket: S3Bucket, name: str, counter: int, batches: Sequence[bytes], removals: int
+    resources: Resources,
+    bucket: S3Bucket,
+    name: str,
+    counter: int,
+    last_key: int,
+    batches: Sequence[bytes],
+    removals: int,
 ) -> tuple[Datas3t | None, list[str]]:
-    """Add the datas3t, raise its upload counter to `counter` at least, and add the rows of batches.
+    """Add the datas3t, raise its upload counter to `counter` and its next key above `last_key`, and add rows.
 
     Nothing is computed while the datas3t is locked: the database leaves out what must not get a row.
 
@@ -84,7 +90,7 @@ def commit(
     """
     left_out: list[str] = []
     with pool.transaction(resources.pool, bucket=bucket.name) as conn:
-        datas3t = datas3ts.add(conn, name, bucket.id, counter)  # locks the datas3t, as every commit does
+        datas3t = datas3ts.add(conn, name, bucket.id, counter, last_key)  # locks the datas3t, as every commit does
         if datas3t is None:
             return None, []
         if datas3ts.removals(conn, name) != removals:

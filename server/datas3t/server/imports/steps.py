@@ -104,7 +104,7 @@ class _Import:
                 under_way = self._thread.submit(in_current_call(self._chooser.choose), name, part)
         yield from self._collect(under_way, batches)
         if listing.counter:
-            yield from self._add_rows(name, listing.counter, batches, removals, ordered)
+            yield from self._add_rows(name, listing, batches, removals, ordered)
 
     def _found(self, name: str, listing: Listing, ordered: bool) -> Iterator[Step | Found]:
         """Yield what is complete of the listing, with a step before that of each page."""
@@ -132,14 +132,19 @@ class _Import:
         yield Step(self._seen)
         yield from self._report(chosen.skipped)
 
-    def _add_rows(self, name: str, counter: int, batches: Batches, removals: int, ordered: bool) -> Iterator[Step]:
+    def _add_rows(self, name: str, listing: Listing, batches: Batches, removals: int, ordered: bool) -> Iterator[Step]:
+        counter, last_key = listing.counter, listing.last_key
         with pool.connection(self._resources.pool) as conn:
             datas3t = datas3ts.by_name(conn, name)
-        is_behind = datas3t is not None and datas3t.bucket_id == self._row.id and datas3t.upload_counter < counter
+            is_behind = (
+                datas3t is not None
+                and datas3t.bucket_id == self._row.id
+                and (datas3t.upload_counter < counter or datas3ts.next_key(conn, datas3t.id) <= last_key)
+            )
         if not batches.count and not is_behind:
             return  # there is nothing to change
         packed = batches.packed()
-        datas3t, left_out = commit(self._resources, self._row, name, counter, packed, removals)
+        datas3t, left_out = commit(self._resources, self._row, name, counter, last_key, packed, removals)
         if datas3t is None:
             for batch in packed:
                 yield from self._report([Skipped(key, other_bucket_reason(name)) for key in data_keys(batch)])

@@ -22,6 +22,7 @@ class DatarangeServicer(DatarangeServiceServicer):
             request.number_of_datapoints,
             request.data_size,
             all_urls=request.all_urls,
+            reservation_id=request.reservation_id,
         )
         upload = started.upload
         return v1.StartUploadResponse(

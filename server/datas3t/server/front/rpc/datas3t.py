@@ -6,8 +6,9 @@ from typing import Any
 from google.api.httpbody_pb2 import HttpBody
 
 from datas3t import v1
-from datas3t.server import datas3ts
+from datas3t.server import datas3ts, keys
 from datas3t.server.db.listings import JsonPage
+from datas3t.server.front.rpc.transfer import timestamp
 from datas3t.server.resources import Resources
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceServicer
 
@@ -50,6 +51,14 @@ class Datas3tServicer(Datas3tServiceServicer):
     def DeleteDatas3t(self, request: v1.DeleteDatas3tRequest, _: Any) -> v1.DeleteDatas3tResponse:
         datas3ts.delete(self._resources, request.name, purge_versions=request.purge_versions)
         return v1.DeleteDatas3tResponse()
+
+    def ReserveKeys(self, request: v1.ReserveKeysRequest, _: Any) -> v1.ReserveKeysResponse:
+        reserved = keys.reserve(self._resources, request.datas3t_name, request.count, request.request_id)
+        return v1.ReserveKeysResponse(
+            reservation_id=reserved.id,
+            first_datapoint_index=reserved.first_key,
+            expires_at=timestamp(reserved.expires_at),
+        )
 
     def GetDatapointsBitmap(self, request: v1.GetDatapointsBitmapRequest, _: Any) -> Iterator[HttpBody]:
         bitmap = datas3ts.bitmap(self._resources, request.datas3t_name)
