@@ -65,11 +65,11 @@ def bucket_request(server: "Server", services: "Services", buckets: BucketPool) 
 
 @pytest.fixture(scope="module")
 def names(server: "Server", bucket_request: dict[str, str]) -> dict[str, str]:
-    """Return a value for each field that names something that exists: a datas3t and its bucket configuration."""
+    """Return a value for each field that names something: a datas3t and its bucket configuration, and a request."""
     assert http_request(server.url, "POST", "/api/v1/buckets", bucket_request).status == 201
     name = bucket_request["name"]
     assert http_request(server.url, "POST", "/api/v1/datas3ts", {"name": name, "bucket": name}).status == 204
-    return dict.fromkeys(_NAMES, name)
+    return {**dict.fromkeys(_NAMES, name), "request_id": "a request"}
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

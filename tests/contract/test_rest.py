@@ -42,6 +42,7 @@ ROUTES = {
     "list buckets": ("GET", "/api/bucket", "/api/v1/buckets"),
     "add datas3t": ("POST", "/api/datas3t", "/api/v1/datas3ts"),
     "list datas3ts": ("GET", "/api/datas3t", "/api/v1/datas3ts"),
+    "reserve keys": ("POST", "/api/v1/keys/reserve", "/api/v1/keys/reserve"),
     "start upload": ("POST", "/api/datarange/upload/start", "/api/v1/upload-datarange"),
     "complete upload": ("POST", "/api/datarange/upload/complete", "/api/v1/upload-datarange/complete"),
     "cancel upload": ("POST", "/api/datarange/upload/cancel", "/api/v1/upload-datarange/cancel"),
@@ -158,6 +159,7 @@ def rows(s3: Any, bucket: str) -> list[Row]:
     span = {"datas3t_name": "images", "first_datapoint": 11, "last_datapoint": 99}
     small = {"datas3t_name": "images", "first_datapoint_key": 10, "last_datapoint_key": 12}
     segment = {"presigned_url": URL, "range": str}
+    reservation = {"datas3t_name": "images", "count": 3, "request_id": "a"}
     return [
         Row("add bucket", configuration | secrets, 201, {}),
         Row("list buckets", None, 200, [configuration]),
@@ -165,6 +167,7 @@ def rows(s3: Any, bucket: str) -> list[Row]:
         Row("list dataranges", None, 200, {"dataranges": []}),
         Row("presign download", span, 200, {"download_segments": []}),
         Row("bitmap", None, 200, bytes(8)),
+        Row("reserve keys", reservation, 200, {"reservation_id": int, "first_datapoint_index": 1}),
         Row("start upload", start_of(SMALL), 200, started(10, 12, 1, **DIRECT), send_small),
         Row("complete upload", small_id, 200, {}),
         Row("start upload", start_of(LARGE), 200, started(100, 102, 2, **PARTS), send_large),
