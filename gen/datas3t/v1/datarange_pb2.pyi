@@ -43,7 +43,7 @@ class StartUploadRequest(_message.Message):
     If false, it has the URLs of the first 1,000 parts; SignUploadParts returns the others.
     """
     reservation_id: _builtins.int
-    """The id of the reservation that all keys of the archive belong to. 0: none, and none of the keys may be reserved."""
+    """The id of the reservation that all keys of the archive belong to. Absent or 0: none of them may be reserved."""
     def __init__(
         self,
         *,
@@ -52,13 +52,15 @@ class StartUploadRequest(_message.Message):
         number_of_datapoints: _builtins.int = ...,
         data_size: _builtins.int = ...,
         all_urls: _builtins.bool = ...,
-        reservation_id: _builtins.int = ...,
+        reservation_id: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id", "reservation_id", b"reservation_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_urls", b"all_urls", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints", "reservation_id", b"reservation_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id", "all_urls", b"all_urls", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints", "reservation_id", b"reservation_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__reservation_id: _TypeAlias = _typing.Literal["reservation_id"]  # noqa: Y015
+    _WhichOneofArgType__reservation_id: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reservation_id) -> _WhichOneofReturnType__reservation_id | None: ...
 
 Global___StartUploadRequest: _TypeAlias = StartUploadRequest  # noqa: Y015
 

@@ -25,8 +25,8 @@ def reserve(resources: Resources, name: str, count: int, request_id: str) -> Res
             number of keys.
     """
     values.name("datas3t_name", name)
-    values.count("count", count, 1)
     values.request_id("request_id", request_id)
+    values.count("count", count, 1)
     with pool.connection(resources.pool) as conn:
         while True:
             reservation = key_reservations.reserve(conn, name, count, request_id, LIFETIME)
