@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from datas3t.client.handle import Datas3t
+    from datas3t.client.keyset import KeySet
     from datas3t.client.progress import Progress
 
     __version__: str
@@ -77,6 +78,7 @@ __all__ = [
     "Imported",
     "Interrupted",
     "InvalidArgument",
+    "KeySet",
     "NotFound",
     "ObjectChanged",
     "PackageMissing",
@@ -121,6 +123,7 @@ _MODULES = {
     "Imported": "_calls.imports",
     "Interrupted": "errors",
     "InvalidArgument": "errors",
+    "KeySet": "keyset",
     "NotFound": "errors",
     "ObjectChanged": "errors",
     "PackageMissing": "errors",
