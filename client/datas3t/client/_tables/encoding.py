@@ -36,7 +36,8 @@ class Encoder:
         self.first = self.last = -1
         self.rows = 0
         self._file = file
-        self._schema = schema.with_metadata(seal.METADATA)
+        required = schema.set(schema.get_field_index(KEY), KEY_FIELD.with_nullable(False))
+        self._schema = required.with_metadata(seal.METADATA)
         self._waiting: list[pa.Table] = []
         self._waiting_size = 0
         # What is sorted takes little space as differences; other columns are stored as their values repeat.

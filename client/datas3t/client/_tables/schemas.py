@@ -8,14 +8,14 @@ from datas3t.client.errors import InvalidArgument, TableError
 KEY = "key"
 PATH = "path"
 FILES = "files"  # the name of the table that says which datapoint was which file
-KEY_FIELD = pa.field(KEY, pa.int64(), nullable=False)
+KEY_FIELD = pa.field(KEY, pa.int64())
 FILES_SCHEMA = pa.schema(
     [
         KEY_FIELD,
-        pa.field(PATH, pa.string(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
+        pa.field(PATH, pa.string()),
+        pa.field("size", pa.int64()),
         pa.field("mtime", pa.timestamp("ns", tz="UTC")),
-        pa.field("crc32c", pa.uint32(), nullable=False),
+        pa.field("crc32c", pa.uint32()),
     ]
 )
 
@@ -38,7 +38,7 @@ def united(schemas: Iterable[pa.Schema], names: Iterable[str] | None = None) -> 
         for field in schema:
             known = fields.get(field.name)
             if known is None or pa.types.is_null(known.type):
-                fields[field.name] = pa.field(field.name, field.type, field.nullable)
+                fields[field.name] = pa.field(field.name, field.type)
                 origins[field.name] = origin
             elif known.type != field.type and not pa.types.is_null(field.type):
                 where = f": {origins.get(field.name, '')} and {origin}" if origin else ""
