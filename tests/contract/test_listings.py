@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 import pytest
 
 from tests.support.front import RunningFront, running_front
+from tests.support.stack import wait_until
 
 _PATH = "/api/v1/dataranges?datas3t_name="
 _WHOLE = {"dataranges": [{"datarange_id": number} for number in range(6)]}
@@ -68,6 +69,8 @@ def test_an_error_after_the_first_part_aborts_the_connection(
 def test_a_client_that_leaves_between_two_parts_ends_the_call(front: RunningFront) -> None:
     with response_to(front, "wait"):
         assert front.gate.entered.acquire(timeout=20)
+    ended = 'code="CANCELLED",method="datas3t.v1.DatarangeService/ListDataranges",transport="rest"} 1.0'
+    wait_until(lambda: ended in front.metrics.page().decode(), what="the end of the call")
     front.gate.open.set()
     assert front.front.drain(20) is True
 

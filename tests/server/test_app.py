@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import grpc
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 
 from datas3t import v1
@@ -131,6 +132,27 @@ def test_the_metrics_cover_the_database_deletions_and_the_index_cache(
         page = http_request(server.url, "GET", "/metrics").body.decode()
     for name in ("database_connections", "deletions_due", "deletions_oldest_seconds", "index_cache_bytes"):
         assert f"\ndatas3t_{name} " in page
+
+
+def test_calls_to_s3_are_metrics_by_operation_and_code(
+    services: "Services", database: str, bucket: str, tmp_path: Path
+) -> None:
+    def counted(server: Server, code: str) -> float:
+        page = http_request(server.url, "GET", "/metrics").body.decode()
+        labels = {"operation": "ListObjectsV2", "code": code}
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == "datas3t_s3_calls_total" and sample.labels == labels
+        )
+
+    with serving(settings_for(services, database, tmp_path)) as server:
+        before = counted(server, "200"), counted(server, "NoSuchBucket")
+        with pytest.raises(Failure, match="there is no bucket"):
+            add_bucket(server, services, "missing-bucket")
+        add_bucket(server, services, bucket)
+        assert (counted(server, "200"), counted(server, "NoSuchBucket")) == (before[0] + 1, before[1] + 1)
 
 
 def test_stop_can_be_called_twice_and_wait_returns(services: "Services", database: str, tmp_path: Path) -> None:

@@ -35,6 +35,12 @@ settings = Settings(url, key, Path(folder), Address("127.0.0.1", int(port)), dra
 sys.exit(run(settings))
 """
 
+_HANGING_STOP = """
+import threading
+from datas3t.server.app.server import Server
+Server.stop = lambda server: threading.Event().wait()
+"""
+
 
 @pytest.fixture
 def relayed(database: str) -> Iterator[Freezable]:
@@ -121,6 +127,28 @@ def test_sigterm_ends_the_process_in_time_whatever_hangs(
         log = process.stderr.read()
         assert "stopped before all running calls ended" in log
         assert "Traceback" not in log
+
+
+@pytest.mark.timing
+def test_sigterm_ends_the_process_in_time_if_stopping_hangs(
+    services: "Services", database: str, tmp_path: Path
+) -> None:
+    from datas3t.embedded.ports import free_ports
+
+    (port,) = free_ports(1)
+    arguments = [database, services.encryption_key, str(tmp_path), str(port), str(_DRAIN)]
+    process = subprocess.Popen([sys.executable, "-c", _HANGING_STOP + _RUN, *arguments], stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: is_up(f"http://127.0.0.1:{port}"), 30, "the server")
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert time.monotonic() - started < _DRAIN + 5
+        assert b"Traceback" not in log
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.timing

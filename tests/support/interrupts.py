@@ -18,13 +18,18 @@ class Interrupted(BaseException):
     """What the tests' signal handlers raise. No `except Exception` catches it."""
 
 
-class Injector:
-    """Raises Interrupted at one place in the files of a folder, or only notes the places that the block passes."""
+class InterruptedByError(Exception):
+    """What handlers of other programs raise, such as TimeoutError. pycurl drops it where it passes on Interrupted."""
 
-    def __init__(self, folder: Path, at: Place | None = None) -> None:
+
+class Injector:
+    """Raises `kind` at one place in the files of a folder, or only notes the places that the block passes."""
+
+    def __init__(self, folder: Path, at: Place | None = None, kind: type[BaseException] = Interrupted) -> None:
         self.passed: Counter[tuple[str, int]] = Counter()
         self._folder = str(folder)
         self._at = at
+        self._kind = kind
 
     def __enter__(self) -> Self:
         sys.settrace(self._trace)
@@ -43,7 +48,7 @@ class Injector:
             # What a generator raises while it is collected reaches no caller: Python prints it.
             collected = isinstance(sys.exception(), GeneratorExit)
             if (*line, self.passed[line]) == self._at and not collected:
-                raise Interrupted(f"{frame.f_code.co_filename}:{frame.f_lineno}")
+                raise self._kind(f"{frame.f_code.co_filename}:{frame.f_lineno}")
             self.passed[line] += 1
         return self._trace
 

@@ -18,6 +18,7 @@ from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
 
 _HOP_BY_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"))
+_SHIFT = 512  # bytes
 _PART_NUMBER = re.compile(rb"<PartNumber>(\d+)</PartNumber>")
 
 
@@ -43,7 +44,8 @@ class Ways:
 class StoreProxy:
     """Listens on 127.0.0.1. `requests` holds method and target of every request, in order of arrival.
 
-    `on_completion` is called when a CompleteMultipartUpload arrives. `refused_keys` cannot be deleted.
+    `on_completion` is called when a CompleteMultipartUpload arrives. `refused_keys` cannot be deleted. Ranges of
+    `shifted_keys` have the bytes that follow 512 bytes later, and their first ones at the end. Both are paths.
     """
 
     def __init__(self, endpoint: str, ways: Ways) -> None:
@@ -55,6 +57,7 @@ class StoreProxy:
         self.deferred: list[Callable[[], object]] = []
         self.on_completion: Callable[[], None] = lambda: None
         self.refused_keys: set[str] = set()
+        self.shifted_keys: set[str] = set()
         handler = type("Handler", (_Handler,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
@@ -130,6 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers, answer = _forward(proxy.target, self.command, self.path, self.headers, body)
         if completes and ways.completion_seconds:
             time.sleep(ways.completion_seconds)
+        if status == 206 and urlsplit(self.path).path in proxy.shifted_keys:
+            answer = answer[_SHIFT:] + answer[:_SHIFT]
         if ways.expired_as_400 and status == 403 and b"xpired" in answer:
             status = 400
         if ways.ranges_as_200 and status == 206:

@@ -14,7 +14,7 @@ import pytest
 import datas3t.transport
 from datas3t.transport import Engine, FileRange, FileSink, Range, Request, TransferError
 from tests.support.httpd import Fault, Httpd, Pattern, etag_of, httpd
-from tests.support.interrupts import Alarms, Injector, Interrupted, places
+from tests.support.interrupts import Alarms, Injector, Interrupted, InterruptedByError, places
 
 ENGINE = Path(datas3t.transport.__file__).parent
 SIZE = 96 << 10
@@ -90,6 +90,7 @@ EXPECTED: dict[Operation, bytes] = {
     downloaded: CONTENT[0:SIZE],
     uploaded: "".join(hashlib.sha256(half).hexdigest() for half in HALVES).encode(),
 }
+UNDER_LIBCURL = ("bodies.py", "get.py", "put.py", "shield.py")  # modules with callbacks, or that these call
 each_operation = pytest.mark.parametrize("operation", EXPECTED, ids=lambda operation: operation.__name__)
 
 
@@ -119,6 +120,29 @@ def test_an_exception_at_any_line_reaches_the_caller(
             server.plan_nothing()
             assert operation(engine, server) == EXPECTED[operation], f"after {place}"
     assert raised > 100
+    assert capfd.readouterr().err == "", "pycurl prints the exceptions that reach it"
+
+
+@pytest.mark.parametrize("operation", [downloaded, uploaded], ids=lambda operation: operation.__name__)
+def test_an_error_at_any_line_that_runs_under_libcurl_reaches_the_caller(
+    server: Httpd, operation: Operation, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def first_call() -> None:
+        with Engine() as fresh:
+            operation(fresh, server)
+
+    raised = 0
+    for place in (each for each in places(ENGINE, first_call) if Path(each[0]).name in UNDER_LIBCURL):
+        server.plan_nothing()
+        with Engine() as engine:
+            try:
+                with Injector(ENGINE, place, InterruptedByError):
+                    assert operation(engine, server) == EXPECTED[operation], place
+            except InterruptedByError:
+                raised += 1
+            server.plan_nothing()
+            assert operation(engine, server) == EXPECTED[operation], f"after {place}"
+    assert raised > 30
     assert capfd.readouterr().err == "", "pycurl prints the exceptions that reach it"
 
 

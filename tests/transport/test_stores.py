@@ -118,8 +118,14 @@ def signed(server: Httpd, at: float, lifetime: int, path: str = "/a") -> str:
 
 def fetch_renewable(engine: Engine, urls: list[str]) -> bytes:
     """Fetch bytes by the first URL, and by the next ones when it is refused."""
-    upcoming = iter(urls)
-    return engine.fetch([Request("GET", lambda _: next(upcoming), 8, 16, ETAG)], parallelism=1)[0]
+    left = list(urls)
+
+    def url(is_refused: bool) -> str:
+        if is_refused:
+            left.pop(0)
+        return left[0]
+
+    return engine.fetch([Request("GET", url, 8, 16, ETAG)], parallelism=1)[0]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410])

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from datas3t.client import (
+    ArchiveError,
     Client,
     Downloaded,
     FileError,
@@ -21,6 +23,12 @@ from tests.client.archives import MIB, Sample, sample, tar
 from tests.client.sites import Site
 from tests.support.faults import Fault
 from tests.support.stack import Process, wait_until
+from tests.support.store_proxy import Ways, store_proxy
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from datas3t.embedded.stack import Services
 
 DOWNLOAD = """
 import sys, time
@@ -242,6 +250,27 @@ def test_an_overwritten_object_raises_object_changed(site: Site, tmp_path: Path)
     with pytest.raises(ObjectChanged):
         site.client.download_tar(site.name, 0, 0, tmp_path / "out.tar")
     assert not (tmp_path / "out.tar").exists()
+
+
+def test_ranges_whose_bytes_are_shifted_are_refused(
+    client: Client, services: "Services", bucket: str, s3: "S3Client", tmp_path: Path
+) -> None:
+    keys = {"access_key": services.s3.access_key, "secret_key": services.s3.secret_key}
+    archive = sample(tmp_path / "1.tar", 0, *[1000] * 50)
+    with store_proxy(services.s3.endpoint, Ways()) as proxy:
+        name = f"shifted-{bucket}"  # other tests have configurations named after buckets
+        client.add_bucket(name, endpoint=proxy.url, bucket=bucket, **keys)
+        client.add_datas3t(name, bucket=name)
+        site = Site(client, name, bucket, s3)
+        site.upload(archive)
+        (datarange,) = client.list_dataranges(name)
+        proxy.shifted_keys.add(f"/{bucket}/{datarange.object_key}")
+        with pytest.raises(ArchiveError, match="does not fit its archive"):
+            client.download_tar(name, 0, 49, tmp_path / "out.tar")
+        assert not list(tmp_path.glob("*out.tar*"))
+        proxy.shifted_keys.clear()
+        client.download_tar(name, 0, 49, tmp_path / "out.tar")
+    assert (tmp_path / "out.tar").read_bytes() == archive.data
 
 
 @pytest.mark.usefixtures("every_step")

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,8 @@ import pytest
 
 from datas3t.server import buckets, datas3ts, downloads, reaper, uploads
 from datas3t.server.db import datas3ts as datas3t_rows
-from datas3t.server.db.migrate import migrate
-from datas3t.server.db.pool import connection, open_pool, transaction
+from datas3t.server.db.migrate import _FOLDER, _run, migrate
+from datas3t.server.db.pool import Connection, connect, connection, open_pool, transaction
 from datas3t.server.resources import Resources
 from tests.support import pgbouncer
 from tests.support.front import http_request
@@ -96,6 +97,8 @@ def test_a_whole_server_runs_behind_a_pooler_with_two_connections(
 def test_ten_servers_migrate_once_behind_a_pooler_with_one_connection(empty_database: str) -> None:
     with pgbouncer.running(empty_database, pool_size=1) as url, ThreadPoolExecutor(10) as threads:
         ran = sorted(threads.map(lambda _: migrate(url), range(10)), key=len)
+        with psycopg.connect(empty_database) as other:  # while the pooler keeps its connection
+            assert other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
     assert ran[:9] == [[]] * 9
     assert ran[9]
 
@@ -115,15 +118,26 @@ def state(resources: Resources) -> dict[str, set[str]]:
     with contextlib.ExitStack() as borrowed:
         for _ in range(resources.pool.get_stats()["pool_size"]):
             conn = borrowed.enter_context(resources.pool.connection())
-            for name, query in _STATE.items():
-                kept[name] |= {str(value) for (value,) in conn.execute(query)}
+            for name, values in state_of(conn).items():
+                kept[name] |= values
     return kept
+
+
+def state_of(conn: Connection) -> dict[str, set[str]]:
+    """Return the state of the session of a connection."""
+    return {name: {str(value) for (value,) in conn.execute(query)} for name, query in _STATE.items()}
 
 
 def test_a_migration_releases_its_lock(empty_database: str) -> None:
     with psycopg.connect(empty_database, autocommit=True) as other:
         migrate(empty_database)
         assert other.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+def test_a_migration_leaves_no_state_in_its_session(empty_database: str) -> None:
+    with connect(empty_database) as conn:
+        assert _run(conn, sorted(_FOLDER.glob("[0-9]*.sql")), timedelta(seconds=10))
+        assert state_of(conn) == {name: set() for name in _STATE}
 
 
 def test_statements_are_prepared_only_if_the_url_asks_for_it(database: str) -> None:
