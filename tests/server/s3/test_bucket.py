@@ -236,6 +236,17 @@ def test_operations_that_a_store_does_not_know_are_told_apart_from_failures(
         assert len(asked) == 3
 
 
+def test_parts_without_etags_count_as_not_listed(location: Location) -> None:
+    part = "<Part><PartNumber>{}</PartNumber>{}<Size>5</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Part>"
+    etag = "<ETag>&quot;abc&quot;</ETag>"
+    for second, listed in ((etag, 2), ("", None), ("<ETag></ETag>", None), ("<ETag>&quot;&quot;</ETag>", None)):
+        parts = part.format(1, etag) + part.format(2, second)
+        page = f"<ListPartsResult><UploadId>upload</UploadId>{parts}</ListPartsResult>"
+        with canned_server(lambda _, page=page: CannedResponse(body=page)) as (endpoint, _):  # type: ignore[misc]
+            found = Buckets().at(replace(location, endpoint=endpoint)).list_parts("a", "upload")
+        assert (found and len(found)) == listed
+
+
 def test_bad_credentials_are_no_unknown_operation(location: Location) -> None:
     with canned_server(lambda _: s3_error("ExpiredToken", 400)) as (endpoint, _):
         bucket = Buckets().at(replace(location, endpoint=endpoint))
