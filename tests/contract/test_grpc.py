@@ -156,6 +156,8 @@ def test_only_this_user_can_reach_the_unix_socket_of_grpc(front: RunningFront) -
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_both_versions_of_reflection_resolve_every_service_and_method(front: RunningFront, version: str) -> None:
     from google.protobuf import descriptor_pb2
+    from google.protobuf.descriptor_database import DescriptorDatabase
+    from google.protobuf.descriptor_pool import DescriptorPool
     from grpc_reflection.v1alpha import reflection_pb2
 
     with front.channel() as channel:
@@ -176,6 +178,10 @@ def test_both_versions_of_reflection_resolve_every_service_and_method(front: Run
             protos = [descriptor_pb2.FileDescriptorProto.FromString(file) for file in files]
             services = [each for proto in protos for each in proto.service if f"{proto.package}.{each.name}" == name]
             assert len(services) == 1, name
+            database = DescriptorDatabase()
+            for proto in protos:
+                database.Add(proto)
+            assert DescriptorPool(database).FindServiceByName(name).methods, "the files have all types"
             for method in services[0].method:
                 found = ask(file_containing_symbol=f"{name}.{method.name}")
                 assert found.file_descriptor_response.file_descriptor_proto == files

@@ -160,6 +160,17 @@ def test_required_fields_are_required(
     assert tried > 20
 
 
+def test_requests_have_no_other_fields(document: Any, server: "Server") -> None:
+    tried = 0
+    for verb, path, operation in operations(document):
+        if "requestBody" in operation:
+            assert _request_schema(document, operation)["additionalProperties"] is False
+            response = http_request(server.url, verb, path, {"other": 1})
+            assert (response.status, response.reason) == (400, "UNKNOWN_FIELD")
+            tried += 1
+    assert tried > 10
+
+
 def test_integers_are_bounded_as_described(document: Any, server: "Server", names: dict[str, str]) -> None:
     tried = 0
     for verb, path, operation in operations(document):

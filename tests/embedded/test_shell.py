@@ -101,10 +101,10 @@ class Up:
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """Run `datas3t up` with a relative path through a link, in a hostile shell."""
     folder = tmp_path_factory.mktemp("shell")
-    data_dir = folder.joinpath(ODD_NAME, *LONG_NAMES, "data")
+    data_dir = folder.joinpath("target", ODD_NAME, *LONG_NAMES, "data")
     data_dir.parent.mkdir(parents=True)
-    (folder / "link").symlink_to(data_dir.parent, target_is_directory=True)
-    path = os.path.relpath(folder / "link" / "data")
+    (folder / "link").symlink_to(folder / "target", target_is_directory=True)
+    path = os.path.relpath(folder.joinpath("link", ODD_NAME, *LONG_NAMES, "data"))
     process = Process(["-c", _PROGRAM, os.fsencode(path).hex(), "127.0.0.1:0"], folder / "up.out", _SHELL)
     try:
         file = data_dir / "stack.json"

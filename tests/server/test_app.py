@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -207,7 +208,7 @@ def test_sigterm_under_load_loses_no_response_and_exits_0(
 def test_the_environment_alone_is_enough(services: "Services", database: str, tmp_path: Path) -> None:
     environment = {
         "GRPC_ADDR": "127.0.0.1:0",
-        "LOG_LEVEL": "info",
+        "LOG_LEVEL": "debug",
         "LOG_FORMAT": "json",
         "CORS_ORIGIN": "https://a.example,https://b.example",
         "ALLOWED_HOSTS": "datas3t.example",
@@ -219,8 +220,13 @@ def test_the_environment_alone_is_enough(services: "Services", database: str, tm
         assert allowed.headers["access-control-allow-origin"] == origin
     assert http_request(process.url, "GET", "/api/bucket", headers={"Host": "datas3t.example"}).status == 200
     assert http_request(process.url, "GET", "/api/bucket", headers={"Host": "other.example"}).status == 403
+    with socket.create_connection(("127.0.0.1", int(process.url.rpartition(":")[2])), 20) as connection:
+        connection.sendall(b"no HTTP\r\n\r\n")
+        assert b" 400 " in connection.recv(64)
     assert process.terminate() == 0, process.log
     entries = [json.loads(line) for line in process.log.splitlines()]
+    levels = {entry["message"]: entry["level"] for entry in entries}
+    assert levels["a connection sent bytes that are not HTTP"] == "debug"
     assert f"listening on {process.url}" in [entry["message"] for entry in entries]
     assert any(entry["message"].startswith("listening for gRPC alone on port ") for entry in entries)
     call = next(entry for entry in entries if entry.get("method") == "datas3t.v1.BucketService/ListBuckets")

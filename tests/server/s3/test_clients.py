@@ -73,7 +73,8 @@ def test_no_file_of_aws_changes_a_client(location: Location, monkeypatch: pytest
 
 def test_loopback_goes_through_no_proxy(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_ports(1)[0]}")
-    monkeypatch.delenv("no_proxy", raising=False)
+    for name in ("no_proxy", "NO_PROXY"):  # which the session's services set
+        monkeypatch.delenv(name, raising=False)
     assert works(location)
     clients._session.cache_clear()
     assert works(Location(location.endpoint.replace("127.0.0.1", "localhost"), *location_of(location)))
