@@ -29,6 +29,7 @@ class StartAggregateRequest(_message.Message):
     LAST_DATAPOINT_INDEX_FIELD_NUMBER: _builtins.int
     ALL_URLS_FIELD_NUMBER: _builtins.int
     PLAN_FIELD_NUMBER: _builtins.int
+    WITH_CHECKSUMS_FIELD_NUMBER: _builtins.int
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint_index: _builtins.int
@@ -43,6 +44,10 @@ class StartAggregateRequest(_message.Message):
     """If true, the aggregate is planned: SignAggregateParts returns how each part is made, and the server writes the
     index. If false, the client merges the sources.
     """
+    with_checksums: _builtins.bool
+    """If true, the client also sends the checksums of the datapoints, as in StartUpload. No effect on a planned aggregate:
+    the server joins the checksums of the sources, if all of them have some.
+    """
     def __init__(
         self,
         *,
@@ -51,10 +56,11 @@ class StartAggregateRequest(_message.Message):
         last_datapoint_index: _builtins.int = ...,
         all_urls: _builtins.bool = ...,
         plan: _builtins.bool = ...,
+        with_checksums: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_urls", b"all_urls", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "last_datapoint_index", b"last_datapoint_index", "plan", b"plan"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_urls", b"all_urls", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "last_datapoint_index", b"last_datapoint_index", "plan", b"plan", "with_checksums", b"with_checksums"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -75,6 +81,7 @@ class StartAggregateResponse(_message.Message):
     PART_COUNT_FIELD_NUMBER: _builtins.int
     DATA_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    PRESIGNED_CHECKSUMS_PUT_URL_FIELD_NUMBER: _builtins.int
     aggregate_upload_id: _builtins.int
     """The aggregate id, which the other aggregate calls take."""
     object_key: _builtins.str
@@ -97,6 +104,8 @@ class StartAggregateResponse(_message.Message):
     """The size in bytes of an archive that has the entries of all sources and an end marker of 1,024 bytes. A merged
     archive may be larger or smaller.
     """
+    presigned_checksums_put_url: _builtins.str
+    """The URL for a PUT of the checksums. Empty unless the client sends them."""
     @_builtins.property
     def source_datarange_download_urls(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregateSource]:
         """The sources, in order of first key. Empty if all_urls is false."""
@@ -123,10 +132,11 @@ class StartAggregateResponse(_message.Message):
         part_count: _builtins.int = ...,
         data_size: _builtins.int = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        presigned_checksums_put_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_upload_id", b"aggregate_upload_id", "data_size", b"data_size", "expires_at", b"expires_at", "object_key", b"object_key", "part_count", b"part_count", "part_size", b"part_size", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "presigned_multipart_upload_urls", b"presigned_multipart_upload_urls", "source_datarange_download_urls", b"source_datarange_download_urls", "use_direct_put", b"use_direct_put"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_upload_id", b"aggregate_upload_id", "data_size", b"data_size", "expires_at", b"expires_at", "object_key", b"object_key", "part_count", b"part_count", "part_size", b"part_size", "presigned_checksums_put_url", b"presigned_checksums_put_url", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "presigned_multipart_upload_urls", b"presigned_multipart_upload_urls", "source_datarange_download_urls", b"source_datarange_download_urls", "use_direct_put", b"use_direct_put"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -146,6 +156,9 @@ class AggregateSource(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     PRESIGNED_DATA_URL_FIELD_NUMBER: _builtins.int
     PRESIGNED_INDEX_URL_FIELD_NUMBER: _builtins.int
+    PRESIGNED_CHECKSUMS_URL_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_ETAG_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
     """The id of the datarange, as in listings."""
     data_object_key: _builtins.str
@@ -162,6 +175,12 @@ class AggregateSource(_message.Message):
     """The URL for GETs of any byte range of the archive."""
     presigned_index_url: _builtins.str
     """The URL for GETs of any byte range of the index."""
+    presigned_checksums_url: _builtins.str
+    """The URL for GETs of any byte range of the checksums. Empty if the datarange has none."""
+    checksums_etag: _builtins.str
+    """The ETag of the checksums, without quotes. Empty if the datarange has none."""
+    extension: _builtins.str
+    """The extension that the names of all entries have, as in listings."""
     def __init__(
         self,
         *,
@@ -173,10 +192,13 @@ class AggregateSource(_message.Message):
         size_bytes: _builtins.int = ...,
         presigned_data_url: _builtins.str = ...,
         presigned_index_url: _builtins.str = ...,
+        presigned_checksums_url: _builtins.str = ...,
+        checksums_etag: _builtins.str = ...,
+        extension: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_object_key", b"data_object_key", "datarange_id", b"datarange_id", "index_object_key", b"index_object_key", "max_datapoint_key", b"max_datapoint_key", "min_datapoint_key", b"min_datapoint_key", "presigned_data_url", b"presigned_data_url", "presigned_index_url", b"presigned_index_url", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums_etag", b"checksums_etag", "data_object_key", b"data_object_key", "datarange_id", b"datarange_id", "extension", b"extension", "index_object_key", b"index_object_key", "max_datapoint_key", b"max_datapoint_key", "min_datapoint_key", b"min_datapoint_key", "presigned_checksums_url", b"presigned_checksums_url", "presigned_data_url", b"presigned_data_url", "presigned_index_url", b"presigned_index_url", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,12 +242,15 @@ class SignAggregatePartsResponse(_message.Message):
     PRESIGNED_INDEX_PUT_URL_FIELD_NUMBER: _builtins.int
     PART_COUNT_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    PRESIGNED_CHECKSUMS_PUT_URL_FIELD_NUMBER: _builtins.int
     presigned_data_put_url: _builtins.str
     """The URL for a PUT of the whole archive. Empty for a multipart upload."""
     presigned_index_put_url: _builtins.str
     """The URL for a PUT of the index. Empty for a planned aggregate."""
     part_count: _builtins.int
     """The number of parts. 0 for a direct PUT."""
+    presigned_checksums_put_url: _builtins.str
+    """The URL for a PUT of the checksums. Empty unless the client sends them."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AggregatePart]:
         """The requested parts, in the order of the request, as many as fit into one message."""
@@ -247,10 +272,11 @@ class SignAggregatePartsResponse(_message.Message):
         presigned_index_put_url: _builtins.str = ...,
         part_count: _builtins.int = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        presigned_checksums_put_url: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "part_count", b"part_count", "parts", b"parts", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "uploaded_parts", b"uploaded_parts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "part_count", b"part_count", "parts", b"parts", "presigned_checksums_put_url", b"presigned_checksums_put_url", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "uploaded_parts", b"uploaded_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -370,8 +396,11 @@ class CompleteAggregateRequest(_message.Message):
 
     AGGREGATE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_IDS_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
     aggregate_upload_id: _builtins.int
     """The aggregate id."""
+    extension: _builtins.str
+    """The extension that the names of all entries have, as in CompleteUpload. No effect if it is known of all sources."""
     @_builtins.property
     def upload_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ETags that S3 returned for the parts, in order, one for each part, with or without quotes. A merged archive may
@@ -383,10 +412,11 @@ class CompleteAggregateRequest(_message.Message):
         *,
         aggregate_upload_id: _builtins.int = ...,
         upload_ids: _abc.Iterable[_builtins.str] | None = ...,
+        extension: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_upload_id", b"aggregate_upload_id", "upload_ids", b"upload_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_upload_id", b"aggregate_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -29,7 +29,8 @@ class StartUploadRequest(_message.Message):
     NUMBER_OF_DATAPOINTS_FIELD_NUMBER: _builtins.int
     DATA_SIZE_FIELD_NUMBER: _builtins.int
     ALL_URLS_FIELD_NUMBER: _builtins.int
-    RESERVATION_ID_FIELD_NUMBER: _builtins.int
+    WITH_CHECKSUMS_FIELD_NUMBER: _builtins.int
+    ARCHIVE_CRC32C_PLANNED_FIELD_NUMBER: _builtins.int
     datas3t_name: _builtins.str
     """The name of the datas3t."""
     first_datapoint_index: _builtins.int
@@ -42,8 +43,14 @@ class StartUploadRequest(_message.Message):
     """If true, the response has the URLs of all parts: 6 MB for 10,000 parts, which exceeds gRPC's default message limit.
     If false, it has the URLs of the first 1,000 parts; SignUploadParts returns the others.
     """
-    reservation_id: _builtins.int
-    """The id of the reservation that all keys of the archive belong to. Absent or 0: none of them may be reserved."""
+    with_checksums: _builtins.bool
+    """If true, the client also sends the checksums of the datapoints: 4 bytes for each, in key order, the CRC-32C of its
+    content as a big-endian number. CompleteUpload then requires this object.
+    """
+    archive_crc32c_planned: _builtins.bool
+    """If true, the client can tell the CRC-32C of the whole archive when it completes the upload, and the server asks S3
+    to compute it as well. It has no effect on a direct PUT, and on a store that is known not to support it.
+    """
     def __init__(
         self,
         *,
@@ -52,15 +59,14 @@ class StartUploadRequest(_message.Message):
         number_of_datapoints: _builtins.int = ...,
         data_size: _builtins.int = ...,
         all_urls: _builtins.bool = ...,
-        reservation_id: _builtins.int | None = ...,
+        with_checksums: _builtins.bool = ...,
+        archive_crc32c_planned: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id", "reservation_id", b"reservation_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id", "all_urls", b"all_urls", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints", "reservation_id", b"reservation_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_urls", b"all_urls", "archive_crc32c_planned", b"archive_crc32c_planned", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints", "with_checksums", b"with_checksums"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__reservation_id: _TypeAlias = _typing.Literal["reservation_id"]  # noqa: Y015
-    _WhichOneofArgType__reservation_id: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__reservation_id) -> _WhichOneofReturnType__reservation_id | None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StartUploadRequest: _TypeAlias = StartUploadRequest  # noqa: Y015
 
@@ -78,6 +84,8 @@ class StartUploadResponse(_message.Message):
     PRESIGNED_INDEX_PUT_URL_FIELD_NUMBER: _builtins.int
     PART_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    PRESIGNED_CHECKSUMS_PUT_URL_FIELD_NUMBER: _builtins.int
+    ARCHIVE_CRC32C_REQUESTED_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
     """The same value as datarange_upload_id, for clients that read this field. It is not the datarange_id in listings."""
     datarange_upload_id: _builtins.int
@@ -94,6 +102,12 @@ class StartUploadResponse(_message.Message):
     """The URL for a PUT of the index."""
     part_size: _builtins.int
     """The size in bytes of each part except the last, which may be smaller. For a direct PUT, the size of the archive."""
+    presigned_checksums_put_url: _builtins.str
+    """The URL for a PUT of the checksums. Empty unless the request has `with_checksums`."""
+    archive_crc32c_requested: _builtins.bool
+    """If true, S3 was asked to compute the CRC-32C of the whole archive. If it refuses parts because of that, call
+    SignUploadParts with `archive_crc32c_refused`.
+    """
     @_builtins.property
     def presigned_multipart_upload_urls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The URLs for PUTs of the parts, in order, starting with part 1. Empty for a direct PUT."""
@@ -115,10 +129,12 @@ class StartUploadResponse(_message.Message):
         presigned_index_put_url: _builtins.str = ...,
         part_size: _builtins.int = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        presigned_checksums_put_url: _builtins.str = ...,
+        archive_crc32c_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datarange_id", b"datarange_id", "datarange_upload_id", b"datarange_upload_id", "expires_at", b"expires_at", "first_datapoint_index", b"first_datapoint_index", "object_key", b"object_key", "part_size", b"part_size", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "presigned_multipart_upload_urls", b"presigned_multipart_upload_urls", "use_direct_put", b"use_direct_put"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_crc32c_requested", b"archive_crc32c_requested", "datarange_id", b"datarange_id", "datarange_upload_id", b"datarange_upload_id", "expires_at", b"expires_at", "first_datapoint_index", b"first_datapoint_index", "object_key", b"object_key", "part_size", b"part_size", "presigned_checksums_put_url", b"presigned_checksums_put_url", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "presigned_multipart_upload_urls", b"presigned_multipart_upload_urls", "use_direct_put", b"use_direct_put"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -130,8 +146,14 @@ class SignUploadPartsRequest(_message.Message):
 
     DATARANGE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     PART_NUMBERS_FIELD_NUMBER: _builtins.int
+    ARCHIVE_CRC32C_REFUSED_FIELD_NUMBER: _builtins.int
     datarange_upload_id: _builtins.int
     """The upload id."""
+    archive_crc32c_refused: _builtins.bool
+    """If true, S3 refuses parts of this upload because it was asked for a checksum of the whole archive. The server then
+    opens the multipart upload again without it, so that all parts have to be sent again, and asks for none in later
+    uploads to this bucket configuration. No effect if S3 was not asked, so a repeat is safe.
+    """
     @_builtins.property
     def part_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The part numbers to presign, from 1 to the number of parts; at most 1,000 of them. Empty: presign no parts, but
@@ -143,10 +165,11 @@ class SignUploadPartsRequest(_message.Message):
         *,
         datarange_upload_id: _builtins.int = ...,
         part_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        archive_crc32c_refused: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datarange_upload_id", b"datarange_upload_id", "part_numbers", b"part_numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_crc32c_refused", b"archive_crc32c_refused", "datarange_upload_id", b"datarange_upload_id", "part_numbers", b"part_numbers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -162,12 +185,18 @@ class SignUploadPartsResponse(_message.Message):
     PRESIGNED_INDEX_PUT_URL_FIELD_NUMBER: _builtins.int
     PART_SIZE_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    PRESIGNED_CHECKSUMS_PUT_URL_FIELD_NUMBER: _builtins.int
+    ARCHIVE_CRC32C_REQUESTED_FIELD_NUMBER: _builtins.int
     presigned_data_put_url: _builtins.str
     """The URL for a PUT of the whole archive. Empty for a multipart upload."""
     presigned_index_put_url: _builtins.str
     """The URL for a PUT of the index."""
     part_size: _builtins.int
     """The size in bytes of each part except the last, which may be smaller. For a direct PUT, the size of the archive."""
+    presigned_checksums_put_url: _builtins.str
+    """The URL for a PUT of the checksums. Empty unless the upload was started with `with_checksums`."""
+    archive_crc32c_requested: _builtins.bool
+    """As in StartUploadResponse."""
     @_builtins.property
     def parts(self) -> _containers.RepeatedCompositeFieldContainer[_transfer_pb2.SignedPart]:
         """The requested parts, in the order of the request."""
@@ -189,10 +218,12 @@ class SignUploadPartsResponse(_message.Message):
         presigned_index_put_url: _builtins.str = ...,
         part_size: _builtins.int = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        presigned_checksums_put_url: _builtins.str = ...,
+        archive_crc32c_requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "part_size", b"part_size", "parts", b"parts", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "uploaded_parts", b"uploaded_parts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archive_crc32c_requested", b"archive_crc32c_requested", "expires_at", b"expires_at", "part_size", b"part_size", "parts", b"parts", "presigned_checksums_put_url", b"presigned_checksums_put_url", "presigned_data_put_url", b"presigned_data_put_url", "presigned_index_put_url", b"presigned_index_put_url", "uploaded_parts", b"uploaded_parts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,8 +235,18 @@ class CompleteUploadRequest(_message.Message):
 
     DATARANGE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_IDS_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
+    ARCHIVE_CRC32C_FIELD_NUMBER: _builtins.int
     datarange_upload_id: _builtins.int
     """The upload id."""
+    extension: _builtins.str
+    """The extension that the names of all entries have, without the leading dot. The entries that the server reads must
+    have it. Empty: not all have the same, or it is not known.
+    """
+    archive_crc32c: _builtins.int
+    """The CRC-32C of the whole archive, including end marker and padding. If S3 has computed it, the two must be equal.
+    Absent: not known.
+    """
     @_builtins.property
     def upload_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ETags that S3 returned for the parts, in order, one for each part, with or without quotes. Leave empty for a
@@ -217,12 +258,16 @@ class CompleteUploadRequest(_message.Message):
         *,
         datarange_upload_id: _builtins.int = ...,
         upload_ids: _abc.Iterable[_builtins.str] | None = ...,
+        extension: _builtins.str = ...,
+        archive_crc32c: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "archive_crc32c", b"archive_crc32c"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datarange_upload_id", b"datarange_upload_id", "upload_ids", b"upload_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "archive_crc32c", b"archive_crc32c", "datarange_upload_id", b"datarange_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__archive_crc32c: _TypeAlias = _typing.Literal["archive_crc32c"]  # noqa: Y015
+    _WhichOneofArgType__archive_crc32c: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__archive_crc32c) -> _WhichOneofReturnType__archive_crc32c | None: ...
 
 Global___CompleteUploadRequest: _TypeAlias = CompleteUploadRequest  # noqa: Y015
 
@@ -342,6 +387,8 @@ class Datarange(_message.Message):
     MIN_DATAPOINT_KEY_FIELD_NUMBER: _builtins.int
     MAX_DATAPOINT_KEY_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_OBJECT_KEY_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
     """The id of the datarange. Ids are never reused."""
     data_object_key: _builtins.str
@@ -354,6 +401,12 @@ class Datarange(_message.Message):
     """The last key, inclusive."""
     size_bytes: _builtins.int
     """The size of the archive in bytes, including end marker and padding."""
+    checksums_object_key: _builtins.str
+    """The key of the checksums in the bucket. Empty if the datarange has none."""
+    extension: _builtins.str
+    """The extension that the names of all entries have, without the leading dot. Empty if not all have the same, or if it
+    is not known.
+    """
     def __init__(
         self,
         *,
@@ -363,10 +416,12 @@ class Datarange(_message.Message):
         min_datapoint_key: _builtins.int = ...,
         max_datapoint_key: _builtins.int = ...,
         size_bytes: _builtins.int = ...,
+        checksums_object_key: _builtins.str = ...,
+        extension: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_object_key", b"data_object_key", "datarange_id", b"datarange_id", "index_object_key", b"index_object_key", "max_datapoint_key", b"max_datapoint_key", "min_datapoint_key", b"min_datapoint_key", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums_object_key", b"checksums_object_key", "data_object_key", b"data_object_key", "datarange_id", b"datarange_id", "extension", b"extension", "index_object_key", b"index_object_key", "max_datapoint_key", b"max_datapoint_key", "min_datapoint_key", b"min_datapoint_key", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -618,7 +673,8 @@ class DatarangeColumns(_message.Message):
         url_prefix <first key, 20 digits> "-" <last key, 20 digits> "-" <counter, 12 digits or more> suffix "?"
         url_query "&X-Amz-Signature=" <signature, 64 hexadecimal digits>
 
-    with the suffix ".tar" for the archive and ".index" for the index. The URL serves any byte range of the object.
+    with the suffix ".tar" for the archive, ".index" for the index and ".crc32c" for the checksums. The URL serves any
+    byte range of the object.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -634,12 +690,19 @@ class DatarangeColumns(_message.Message):
     DATA_ETAGS_FIELD_NUMBER: _builtins.int
     INDEX_ETAGS_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_ETAGS_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_SIGNATURES_FIELD_NUMBER: _builtins.int
+    EXTENSIONS_FIELD_NUMBER: _builtins.int
     url_prefix: _builtins.str
     """The beginning of all URLs: the address of the bucket and the folder of the objects."""
     url_query: _builtins.str
     """The query that all URLs have, without the signature."""
     signatures: _builtins.bytes
     """The signatures, 64 bytes for each datarange: 32 of the archive's URL, then 32 of the index's."""
+    checksums_signatures: _builtins.bytes
+    """The signatures of the checksums' URLs, 32 bytes for each datarange; zeros for those without checksums. Empty if no
+    datarange has any.
+    """
     @_builtins.property
     def datarange_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """The ids, as in listings."""
@@ -672,6 +735,18 @@ class DatarangeColumns(_message.Message):
     def index_etags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ETags of the indices when they were committed, without quotes."""
 
+    @_builtins.property
+    def checksums_etags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The ETags of the checksums when they were committed, without quotes; empty for dataranges without checksums. No
+        elements at all if no datarange has any.
+        """
+
+    @_builtins.property
+    def extensions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The extensions that the names of all entries have, as in listings; empty where there is none. No elements at all if
+        no datarange has one.
+        """
+
     def __init__(
         self,
         *,
@@ -686,10 +761,13 @@ class DatarangeColumns(_message.Message):
         data_etags: _abc.Iterable[_builtins.str] | None = ...,
         index_etags: _abc.Iterable[_builtins.str] | None = ...,
         signatures: _builtins.bytes = ...,
+        checksums_etags: _abc.Iterable[_builtins.str] | None = ...,
+        checksums_signatures: _builtins.bytes = ...,
+        extensions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counters", b"counters", "data_etags", b"data_etags", "datapoints", b"datapoints", "datarange_ids", b"datarange_ids", "entries_size_bytes", b"entries_size_bytes", "first_keys", b"first_keys", "index_etags", b"index_etags", "signatures", b"signatures", "size_bytes", b"size_bytes", "url_prefix", b"url_prefix", "url_query", b"url_query"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums_etags", b"checksums_etags", "checksums_signatures", b"checksums_signatures", "counters", b"counters", "data_etags", b"data_etags", "datapoints", b"datapoints", "datarange_ids", b"datarange_ids", "entries_size_bytes", b"entries_size_bytes", "extensions", b"extensions", "first_keys", b"first_keys", "index_etags", b"index_etags", "signatures", b"signatures", "size_bytes", b"size_bytes", "url_prefix", b"url_prefix", "url_query", b"url_query"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -710,6 +788,9 @@ class PresignedDatarange(_message.Message):
     INDEX_ETAG_FIELD_NUMBER: _builtins.int
     PRESIGNED_DATA_URL_FIELD_NUMBER: _builtins.int
     PRESIGNED_INDEX_URL_FIELD_NUMBER: _builtins.int
+    PRESIGNED_CHECKSUMS_URL_FIELD_NUMBER: _builtins.int
+    CHECKSUMS_ETAG_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
     datarange_id: _builtins.int
     """The id of the datarange, as in listings."""
     min_datapoint_key: _builtins.int
@@ -728,6 +809,14 @@ class PresignedDatarange(_message.Message):
     """The URL for GETs of any byte range of the archive."""
     presigned_index_url: _builtins.str
     """The URL for GETs of any byte range of the index, which has 16 bytes for each datapoint."""
+    presigned_checksums_url: _builtins.str
+    """The URL for GETs of any byte range of the checksums, which have 4 bytes for each datapoint. Empty if the datarange
+    has none.
+    """
+    checksums_etag: _builtins.str
+    """The ETag of the checksums when they were committed, without quotes. Empty if the datarange has none."""
+    extension: _builtins.str
+    """The extension that the names of all entries have, as in listings."""
     def __init__(
         self,
         *,
@@ -740,10 +829,13 @@ class PresignedDatarange(_message.Message):
         index_etag: _builtins.str = ...,
         presigned_data_url: _builtins.str = ...,
         presigned_index_url: _builtins.str = ...,
+        presigned_checksums_url: _builtins.str = ...,
+        checksums_etag: _builtins.str = ...,
+        extension: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_etag", b"data_etag", "datarange_id", b"datarange_id", "entries_size_bytes", b"entries_size_bytes", "index_etag", b"index_etag", "max_datapoint_key", b"max_datapoint_key", "min_datapoint_key", b"min_datapoint_key", "presigned_data_url", b"presigned_data_url", "presigned_index_url", b"presigned_index_url", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums_etag", b"checksums_etag", "data_etag", b"data_etag", "datarange_id", b"datarange_id", "entries_size_bytes", b"entries_size_bytes", "extension", b"extension", "index_etag", b"index_etag", "max_datapoint_key", b"max_datapoint_key", "min_datapoint_key", b"min_datapoint_key", "presigned_checksums_url", b"presigned_checksums_url", "presigned_data_url", b"presigned_data_url", "presigned_index_url", b"presigned_index_url", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

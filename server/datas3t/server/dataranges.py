@@ -17,18 +17,20 @@ from datas3t.server.errors import Failure
 from datas3t.server.pages import Start
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
+from datas3t.server.s3.presign import GetSigner
 
-_COLUMNS_SIZE = 64 + 60  # bytes of a datarange in columns, without its ETags: signatures, and at most the numbers
+_COLUMNS_SIZE = 96 + 66  # bytes of a datarange in columns, without its texts: signatures, and at most the numbers
 _JSON_ROWS = 1000  # of a page as JSON: 300 KB
 
 
 @dataclass(frozen=True, slots=True)
 class Presigned:
-    """A datarange with a GET URL for any range of its archive, and one for its index."""
+    """A datarange with GET URLs for any range of its archive, of its index, and of its checksums if it has any."""
 
     datarange: Datarange
     data_url: str = field(repr=False)
     index_url: str = field(repr=False)
+    checksums_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ class Columns:
     """Dataranges with usual object keys in one folder, and the signatures of their URLs.
 
     `counters` and `signatures` have an element for each of `rows`: the counter in its object keys, and 64 bytes, of
-    archive and index. All URLs begin with `url_prefix`, the address of the folder, and have the query `url_query`.
+    archive and index. So has `checksums_signatures`: 32 bytes, or b"" for a datarange without checksums. All URLs begin
+    with `url_prefix`, the address of the folder, and have the query `url_query`.
     """
 
     url_prefix: str
@@ -44,6 +47,7 @@ class Columns:
     rows: list[Datarange] = field(default_factory=list)
     counters: list[int] = field(default_factory=list)
     signatures: list[bytes] = field(default_factory=list)
+    checksums_signatures: list[bytes] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +137,10 @@ def presign_columns(
         data_key, index_key = row.data_object_key, row.index_object_key
         counter = names.counter_of(folder, row.first_key, row.last_key, data_key, index_key)
         if counter is None:
-            other = Presigned(row, signer.url(data_key), signer.url(index_key))
+            other = _presigned(signer, row)
             space -= _size(other)
         else:
-            space -= _COLUMNS_SIZE + len(row.data_etag) + len(row.index_etag)
+            space -= _COLUMNS_SIZE + len(row.data_etag) + len(row.index_etag) + _texts_size(row)
         if space < 0 and shown:
             break
         shown += 1
@@ -146,6 +150,9 @@ def presign_columns(
             columns.rows.append(row)
             columns.counters.append(counter)
             columns.signatures.append(signer.signature(data_key) + signer.signature(index_key))
+            columns.checksums_signatures.append(
+                signer.signature(row.checksums_object_key) if row.checksums_etag else b""
+            )
     return Page(columns, others, pages.next_token(found.catalogue_id, rows, shown), expires_at)
 
 
@@ -187,12 +194,23 @@ def _signed(resources: Resources, bucket: Bucket, rows: Sequence[Datarange]) -> 
     """Sign the URLs of one datarange at a time, so that none are signed for rows that do not fit a page."""
     signer = bucket.get_signer(resources.url_lifetime)
     for row in rows:
-        yield Presigned(row, signer.url(row.data_object_key), signer.url(row.index_object_key))
+        yield _presigned(signer, row)
+
+
+def _presigned(signer: GetSigner, row: Datarange) -> Presigned:
+    checksums_url = signer.url(row.checksums_object_key) if row.checksums_etag else ""
+    return Presigned(row, signer.url(row.data_object_key), signer.url(row.index_object_key), checksums_url)
 
 
 def _size(presigned: Presigned) -> int:
     """Return the maximum number of bytes that a datarange takes in a response."""
-    return len(presigned.data_url) + len(presigned.index_url) + pages.OTHER_FIELDS
+    url_sizes = len(presigned.data_url) + len(presigned.index_url) + len(presigned.checksums_url)
+    return url_sizes + _texts_size(presigned.datarange) + pages.OTHER_FIELDS
+
+
+def _texts_size(row: Datarange) -> int:
+    """Return the maximum number of bytes of the fields that few or no dataranges of older clients have."""
+    return len(row.checksums_etag or "") + 4 * len(row.extension or "")
 
 
 def object_changed(object_key: str) -> Failure:

@@ -88,7 +88,7 @@ def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> t
     if purge_versions:
         purge(resources, locked.bucket_id, names.prefix(name))
     resources.deletions.set()
-    return locked.datarange_count, 2 * locked.datarange_count
+    return locked.datarange_count, 2 * locked.datarange_count + locked.checksums_count
 
 
 def delete(resources: Resources, name: str, *, purge_versions: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Uploads: a pending row and URLs for the client, then the checks of completion and one transaction that commits."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -17,11 +17,13 @@ from datas3t.server.db.pool import Connection
 from datas3t.server.db.starting import Begun
 from datas3t.server.errors import Failure
 from datas3t.server.intents import UPLOADS, urls
-from datas3t.server.intents.joining import join_parts
+from datas3t.server.intents.archive_crc32c import check as check_archive_crc32c
+from datas3t.server.intents.archive_crc32c import open_again_without, open_multipart, refused
+from datas3t.server.intents.joining import PartsRefusedError, join_parts
 from datas3t.server.objects import checks
 from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
-from datas3t.server.s3.bucket import PartInfo
+from datas3t.server.s3.bucket import Bucket, PartInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Started:
     data_put_url: str = field(repr=False)
     part_urls: list[str] = field(repr=False)
     index_put_url: str = field(repr=False)
+    checksums_put_url: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Signed:
     uploaded: list[PartInfo]
     data_put_url: str = field(repr=False)
     index_put_url: str = field(repr=False)
+    checksums_put_url: str = field(repr=False)
     expires_at: datetime
 
 
@@ -56,21 +60,33 @@ def start(
     *,
     all_urls: bool = True,
     reservation_id: int = 0,
+    with_checksums: bool = False,
+    archive_crc32c: bool = False,
 ) -> Started:
     """Reserve an object key for an archive of `data_size` bytes, and sign the URLs of its upload.
 
     All parts get URLs, or the first 1,000 if `all_urls` is false. Raise DATARANGE_OVERLAPS if a committed datarange has
     one of the keys: the completion would fail, after all bytes were sent. Keys that are reserved need the id of their
-    reservation, and with an id no other keys are taken.
+    reservation, and with an id no other keys are taken. With `with_checksums` the client also sends the checksums of
+    the datapoints; with `archive_crc32c` it can tell the checksum of the archive.
     """
     values.name("datas3t_name", name)
     values.key("first_datapoint_index", first)
     last = values.count("number_of_datapoints", count, first)
     values.archive_size("data_size", data_size)
-    upload, version = _insert(resources, name, first, last, data_size, reservation_id)
+    upload, version = _insert(
+        resources,
+        name,
+        first,
+        last,
+        data_size,
+        reservation_id,
+        with_checksums=with_checksums,
+        archive_crc32c=archive_crc32c,
+    )
     bucket, expires_at = datas3ts.at_version(resources, name, version), resources.expiry()
     if upload.multipart:
-        upload = replace(upload, s3_upload_id=UPLOADS.open_multipart(resources, bucket, upload))
+        upload = open_multipart(resources, bucket, version.id, upload)
     numbers = range(1, len(urls.part_sizes(upload)) + 1)
     signed = urls.for_parts(resources, bucket, upload, numbers if all_urls else numbers[: urls.MAX_PART_URLS])
     return Started(
@@ -79,15 +95,24 @@ def start(
         data_put_url=urls.for_archive(resources, bucket, upload),
         part_urls=[url for _, url in signed],
         index_put_url=urls.for_index(resources, bucket, upload),
+        checksums_put_url=urls.for_checksums(resources, bucket, upload),
     )
 
 
-def sign_parts(resources: Resources, upload_id: int, numbers: Sequence[int]) -> Signed:
-    """Sign URLs of a pending upload for these parts; keep the upload until they expire."""
+def sign_parts(
+    resources: Resources, upload_id: int, numbers: Sequence[int], *, archive_crc32c_refused: bool = False
+) -> Signed:
+    """Sign URLs of a pending upload for these parts; keep the upload until they expire.
+
+    With `archive_crc32c_refused` S3 is not asked for a checksum of the archive any more, and all parts are sent again.
+    """
     upload = UPLOADS.find_pending(resources, upload_id)
     sizes = urls.part_sizes(upload)
     urls.check_part_numbers(numbers, len(sizes))
-    bucket = datas3ts.bucket_of(resources, UPLOADS.datas3t(resources, upload))
+    datas3t = UPLOADS.datas3t(resources, upload)
+    bucket = datas3ts.bucket_of(resources, datas3t)
+    if archive_crc32c_refused:
+        upload = open_again_without(resources, bucket, datas3t.bucket_id, upload)
     uploaded = urls.uploaded_parts(bucket, upload, sizes)
     expires_at = UPLOADS.extend(resources, upload)
     return Signed(
@@ -96,17 +121,27 @@ def sign_parts(resources: Resources, upload_id: int, numbers: Sequence[int]) -> 
         uploaded=uploaded,
         data_put_url=urls.for_archive(resources, bucket, upload),
         index_put_url=urls.for_index(resources, bucket, upload),
+        checksums_put_url=urls.for_checksums(resources, bucket, upload),
         expires_at=expires_at,
     )
 
 
-def complete(resources: Resources, upload_id: int, etags: Sequence[str]) -> None:
+def complete(
+    resources: Resources,
+    upload_id: int,
+    etags: Sequence[str],
+    *,
+    extension: str = "",
+    archive_crc32c: int | None = None,
+) -> None:
     """Check the uploaded objects and commit the datarange; a repeated call has the same outcome.
 
-    `etags` are those of the parts, in order; empty if the archive went up in one PUT. An invalid archive and an overlap
-    are final: they end the upload. After any other failure the call may be repeated.
+    `etags` are those of the parts, in order; empty if the archive went up in one PUT. `extension` is that of all
+    entries, or empty, and `archive_crc32c` the checksum of the archive, if it is known. An invalid archive and an
+    overlap are final: they end the upload. After any other failure the call may be repeated.
     """
-    UPLOADS.complete(resources, upload_id, etags, partial(_check_and_commit, resources))
+    told = _Told(values.extension("extension", extension), archive_crc32c)
+    UPLOADS.complete(resources, upload_id, etags, partial(_check_and_commit, resources, told))
 
 
 def cancel(resources: Resources, upload_id: int) -> None:
@@ -114,7 +149,25 @@ def cancel(resources: Resources, upload_id: int) -> None:
     UPLOADS.cancel(resources, upload_id)
 
 
-def _insert(resources: Resources, name: str, first: int, last: int, data_size: int, reservation_id: int) -> Begun:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What the client tells about an archive when its upload is complete; None if it does not know it."""
+
+    extension: str | None
+    crc32c: int | None
+
+
+def _insert(
+    resources: Resources,
+    name: str,
+    first: int,
+    last: int,
+    data_size: int,
+    reservation_id: int,
+    *,
+    with_checksums: bool,
+    archive_crc32c: bool,
+) -> Begun:
     """Insert the row of an upload. Raise why not if a datarange has one of its keys, or if one is reserved.
 
     Pending uploads do not count: any of them may end without a datarange.
@@ -131,6 +184,8 @@ def _insert(resources: Resources, name: str, first: int, last: int, data_size: i
                 data_size=data_size,
                 part_size=parts.part_size(data_size) if multipart else data_size,
                 multipart=multipart,
+                with_checksums=with_checksums,
+                archive_crc32c=archive_crc32c and multipart,
                 lifetime=resources.url_lifetime,
                 reservation_id=min(reservation_id, MAX_KEY),
             )
@@ -166,7 +221,7 @@ def _raise_why_not(conn: Connection, name: str, first: int, last: int, reservati
     raise Failure(v1.ERROR_REASON_DATARANGE_OVERLAPS, f"{message} of datas3t {datas3t.name!r}; {advice}", **about)
 
 
-def _check_and_commit(resources: Resources, upload: Upload, etags: Sequence[str]) -> Failure | None:
+def _check_and_commit(resources: Resources, told: _Told, upload: Upload, etags: Sequence[str]) -> Failure | None:
     """Commit an upload whose objects are as announced; return the failure if one is final."""
     with pool.connection(resources.pool) as conn:
         place = committing.place(conn, upload.datas3t_id)
@@ -175,20 +230,38 @@ def _check_and_commit(resources: Resources, upload: Upload, etags: Sequence[str]
     name, version = place
     bucket = datas3ts.at_version(resources, name, version)
     urls.check_multipart_opened(bucket, upload)
-    data_key, index_key = upload.data_object_key, upload.index_object_key
-    count = upload.last_key - upload.first_key + 1
     try:
-        if upload.s3_upload_id is not None:
-            join_parts(resources, UPLOADS, bucket, upload, urls.part_sizes(upload), etags)
-        checked = checks.check_objects(bucket, data_key, index_key, upload.first_key, count, upload.data_size)
+        checked = _check(resources, bucket, told, upload, etags)
         _commit(resources, name, upload, checked)
     except InvalidUploadError as error:
+        if isinstance(error, PartsRefusedError) and upload.archive_crc32c:
+            error = refused(resources, version.id, error)
         return UPLOADS.final_failure(upload, v1.ERROR_REASON_UPLOAD_INVALID, str(error))
     except Failure as failure:
         if failure.reason != v1.ERROR_REASON_DATARANGE_OVERLAPS:
             raise
         return UPLOADS.final_failure(upload, failure.reason, failure.message)
     return None
+
+
+def _check(
+    resources: Resources, bucket: Bucket, told: _Told, upload: Upload, etags: Sequence[str]
+) -> CheckedObjects:
+    """Join the parts of an archive, and check it and the objects beside it. Raises InvalidUploadError."""
+    if upload.s3_upload_id is not None:
+        join_parts(resources, UPLOADS, bucket, upload, urls.part_sizes(upload), etags)
+        check_archive_crc32c(bucket, upload, told.crc32c)
+    data_key = upload.data_object_key
+    return checks.check_objects(
+        bucket,
+        data_key,
+        upload.index_object_key,
+        upload.first_key,
+        upload.last_key - upload.first_key + 1,
+        upload.data_size,
+        checksums_key=names.checksums_key(data_key) if upload.with_checksums else None,
+        extension=told.extension,
+    )
 
 
 def _commit(resources: Resources, name: str, upload: Upload, checked: CheckedObjects) -> None:
@@ -204,4 +277,6 @@ def _commit(resources: Resources, name: str, upload: Upload, checked: CheckedObj
             entries_size=checked.entries_size,
             data_etag=checked.data_etag,
             index_etag=checked.index_etag,
+            checksums_etag=checked.checksums_etag,
+            extension=checked.extension,
         )

@@ -9,6 +9,7 @@ from datas3t.server.errors import Failure
 
 _MAX_REQUEST_ID = 255  # characters
 _MAX_ETAG = 1024  # characters; those of S3 have 32 to 38
+_MAX_EXTENSION = 255  # characters that a row stores
 
 
 def invalid(field: str, message: str) -> Failure:
@@ -79,6 +80,15 @@ def etags(field: str, given: Sequence[str]) -> list[str]:
     if any(len(etag) > _MAX_ETAG for etag in given):
         raise invalid(field, f"has an ETag of more than {_MAX_ETAG} characters; send the ETags that S3 returned")
     return [etag.strip().removeprefix("W/").strip('"') for etag in given]
+
+
+def extension(field: str, value: str) -> str | None:
+    """Return an extension if it is one that the name of an entry may have; None for an empty one."""
+    if "/" in value or "\0" in value:
+        raise invalid(field, "has a / or a NUL, which no entry has in its name")
+    if len(value) > _MAX_EXTENSION:
+        raise invalid(field, f"has more than {_MAX_EXTENSION} characters; leave it empty")
+    return value or None
 
 
 def at_most(field: str, value: int, most: int) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from operator import attrgetter
 
 from datas3t import v1
 from datas3t.archive import FormatError, join, names, parts
 from datas3t.server import datas3ts, values
 from datas3t.server.aggregates import ranges
+from datas3t.server.aggregates.joined import common_extension
 from datas3t.server.aggregates.merged import check_merged
 from datas3t.server.aggregates.planned import check_planned
 from datas3t.server.aggregates.sources import current_sources, plan_parts, sources_changed
@@ -46,19 +46,29 @@ class Started:
     data_put_url: str = field(default="", repr=False)
     part_urls: Sequence[str] = field(default=(), repr=False)
     index_put_url: str = field(default="", repr=False)
+    checksums_put_url: str = field(default="", repr=False)
 
 
 def start(
-    resources: Resources, name: str, first: int, last: int, *, planned: bool = False, all_urls: bool = True
+    resources: Resources,
+    name: str,
+    first: int,
+    last: int,
+    *,
+    planned: bool = False,
+    all_urls: bool = True,
+    with_checksums: bool = False,
 ) -> Started:
     """Reserve an object key for what will replace the dataranges from `first` to `last`, and sign its URLs.
 
     `planned` has the archive made by a part plan, whose URLs `sign_parts` returns. With `all_urls` the result has the
-    sources and the URLs of all parts, otherwise no sources and the URLs of the first 1,000 parts.
+    sources and the URLs of all parts, otherwise no sources and the URLs of the first 1,000 parts. With
+    `with_checksums` the client also sends the checksums of the datapoints, unless the aggregate is planned.
     """
     values.name("datas3t_name", name)
     values.span("first_datapoint_index", first, "last_datapoint_index", last)
-    datas3t, sources, aggregate = _insert(resources, name, first, last, planned)
+    with_checksums = with_checksums and not planned
+    datas3t, sources, aggregate = _insert(resources, name, first, last, planned, with_checksums)
     bucket, expires_at = datas3ts.bucket_of(resources, datas3t), resources.expiry()
     if aggregate.multipart:
         aggregate = replace(aggregate, s3_upload_id=AGGREGATES.open_multipart(resources, bucket, aggregate))
@@ -75,16 +85,19 @@ def start(
         data_put_url=urls.for_archive(resources, bucket, aggregate),
         part_urls=[url for _, url in urls.for_parts(resources, bucket, aggregate, numbers)],
         index_put_url=urls.for_index(resources, bucket, aggregate),
+        checksums_put_url=urls.for_checksums(resources, bucket, aggregate),
     )
 
 
-def complete(resources: Resources, aggregate_id: int, etags: Sequence[str]) -> None:
+def complete(resources: Resources, aggregate_id: int, etags: Sequence[str], *, extension: str = "") -> None:
     """Check the new archive and put its datarange in the place of the sources; a repeated call has the same outcome.
 
-    `etags` are those of the parts, in order; empty if the archive went up in one PUT. An invalid archive and changed
+    `etags` are those of the parts, in order; empty if the archive went up in one PUT. `extension` is that of all
+    entries, or empty; it does not matter if that of all sources is known. An invalid archive and changed
     sources are final: they end the aggregate. After any other failure the call may be repeated.
     """
-    AGGREGATES.complete(resources, aggregate_id, etags, partial(_check_and_swap, resources))
+    told = values.extension("extension", extension)
+    AGGREGATES.complete(resources, aggregate_id, etags, partial(_check_and_swap, resources, told))
 
 
 def cancel(resources: Resources, aggregate_id: int) -> None:
@@ -93,7 +106,7 @@ def cancel(resources: Resources, aggregate_id: int) -> None:
 
 
 def _insert(
-    resources: Resources, name: str, first: int, last: int, planned: bool
+    resources: Resources, name: str, first: int, last: int, planned: bool, with_checksums: bool
 ) -> tuple[Datas3t, list[Datarange], Aggregate]:
     """Insert a pending aggregate of the dataranges that are there now.
 
@@ -124,6 +137,7 @@ def _insert(
                 index_key=names.index_key(key),
                 part_size=part_size,
                 multipart=planned or not parts.is_direct(size),
+                with_checksums=with_checksums,
                 lifetime=resources.url_lifetime,
             )
         if aggregate is not None:
@@ -140,7 +154,9 @@ def _part_size(sources: Sequence[Datarange], size: int, *, planned: bool, equal_
     return size if parts.is_direct(size) else parts.part_size(size)
 
 
-def _check_and_swap(resources: Resources, aggregate: Aggregate, etags: Sequence[str]) -> Failure | None:
+def _check_and_swap(
+    resources: Resources, extension: str | None, aggregate: Aggregate, etags: Sequence[str]
+) -> Failure | None:
     """Swap in an aggregate whose objects are as they must be; return the failure if one is final."""
     datas3t = AGGREGATES.datas3t(resources, aggregate)
     sources = current_sources(resources, aggregate)
@@ -149,7 +165,7 @@ def _check_and_swap(resources: Resources, aggregate: Aggregate, etags: Sequence[
     bucket = datas3ts.bucket_of(resources, datas3t)
     urls.check_multipart_opened(bucket, aggregate)
     try:
-        checked = _check(resources, bucket, aggregate, sources, etags)
+        checked = _check(resources, bucket, aggregate, sources, etags, common_extension(sources) or extension)
         _swap(resources, datas3t, aggregate, checked)
     except InvalidUploadError as error:
         if isinstance(error, PartsRefusedError) and aggregate.planned and not aggregate.part_size:
@@ -174,17 +190,21 @@ def _needs_equal_parts(resources: Resources, datas3t: Datas3t, aggregate: Aggreg
 
 
 def _check(
-    resources: Resources, bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
+    resources: Resources,
+    bucket: Bucket,
+    aggregate: Aggregate,
+    sources: Sequence[Datarange],
+    etags: Sequence[str],
+    extension: str | None,
 ) -> CheckedObjects:
     """Check that the new archive holds exactly the sources' datapoints; raise InvalidUploadError if it does not."""
+    check = check_planned if aggregate.planned else check_merged
     try:
-        if aggregate.planned:
-            return check_planned(resources, bucket, aggregate, sources, etags)
-        return check_merged(resources, bucket, aggregate, sources, etags)
+        return check(resources, bucket, aggregate, sources, etags, extension)
     except FormatError as error:
         raise InvalidUploadError(f"{error}; start again") from error
     except (ObjectMissing, ObjectChanged) as error:
-        raise InvalidUploadError("the archive or the index changed while they were checked; start again") from error
+        raise InvalidUploadError("an object changed while it was checked; start again") from error
 
 
 def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked: CheckedObjects) -> None:
@@ -211,6 +231,9 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
             entries_size=checked.entries_size,
             data_etag=checked.data_etag,
             index_etag=checked.index_etag,
+            checksums_etag=checked.checksums_etag,
+            extension=checked.extension,
         )
-        keys = [*map(attrgetter("data_object_key"), replaced), *map(attrgetter("index_object_key"), replaced)]
+        kinds = "data_object_key", "index_object_key", "checksums_object_key"
+        keys = [getattr(row, kind) for kind in kinds for row in replaced]
         keys_to_delete.queue(conn, datas3t.bucket_id, keys, after=resources.url_lifetime + resources.put_grace)

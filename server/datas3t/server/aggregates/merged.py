@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from datas3t.archive import index
+from datas3t.archive import index, names
 from datas3t.archive.index import RECORD_SIZE
+from datas3t.server.aggregates.joined import compare_checksums, have_checksums, write_checksums
 from datas3t.server.aggregates.sources import ReadableArchive, readable_source
 from datas3t.server.call import map_concurrently
 from datas3t.server.db.aggregate_uploads import Aggregate
@@ -36,11 +37,17 @@ class _Span(NamedTuple):
 
 
 def check_merged(
-    resources: Resources, bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
+    resources: Resources,
+    bucket: Bucket,
+    aggregate: Aggregate,
+    sources: Sequence[Datarange],
+    etags: Sequence[str],
+    extension: str | None,
 ) -> CheckedObjects:
     """Join the parts, check the new archive and its index, and compare them with the sources, which are in key order.
 
-    The archive may have any size, because another tar writer's headers may be longer or shorter than ours. But it
+    If all sources have checksums, those that the client sent are compared with them. If it sent none, they are joined.
+    `extension` is that of all entries, if it is known. The archive may have any size, because another tar writer's headers may be longer or shorter than ours. But it
     cannot have more parts than URLs were signed for.
 
     Raises:
@@ -55,7 +62,23 @@ def check_merged(
             raise InvalidUploadError(message)
         join_parts(resources, AGGREGATES, bucket, aggregate, [None] * len(etags), etags)
     count = aggregate.last_key - aggregate.first_key + 1
-    checked = checks.check_objects(bucket, data_key, index_key, aggregate.first_key, count, data_size=None)
+    checksums_key = names.checksums_key(data_key) if aggregate.with_checksums else None
+    if checksums_key is None and have_checksums(sources):
+        checksums_key = names.checksums_key(data_key)
+        write_checksums(bucket, checksums_key, sources, resources.scratch)
+    checked = checks.check_objects(
+        bucket,
+        data_key,
+        index_key,
+        aggregate.first_key,
+        count,
+        data_size=None,
+        checksums_key=checksums_key,
+        extension=extension,
+    )
+    if aggregate.with_checksums and have_checksums(sources):
+        read_checksums = partial(bucket.get, names.checksums_key(data_key), etag=checked.checksums_etag)
+        compare_checksums(read_checksums, bucket, sources)
     new = ReadableArchive(
         aggregate.first_key,
         partial(bucket.get, data_key, etag=checked.data_etag),

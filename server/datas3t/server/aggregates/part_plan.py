@@ -47,6 +47,7 @@ class Signed:
     uploaded: list[PartInfo]
     data_put_url: str = field(repr=False)
     index_put_url: str = field(repr=False)
+    checksums_put_url: str = field(repr=False)
     expires_at: datetime
 
 
@@ -73,6 +74,7 @@ def sign_parts(resources: Resources, aggregate_id: int, numbers: Sequence[int]) 
         uploaded,
         data_put_url=urls.for_archive(resources, bucket, aggregate),
         index_put_url="" if aggregate.planned else urls.for_index(resources, bucket, aggregate),
+        checksums_put_url=urls.for_checksums(resources, bucket, aggregate),
         expires_at=expires_at,
     )
 

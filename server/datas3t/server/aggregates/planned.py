@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import IO, NamedTuple
 
-from datas3t.archive import index, join, tar
+from datas3t.archive import index, join, names, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE
+from datas3t.server.aggregates.joined import have_checksums, write_checksums
 from datas3t.server.aggregates.sources import check_source_archives, plan_parts, readable_source
 from datas3t.server.call import map_concurrently
 from datas3t.server.dataranges import object_changed
@@ -20,6 +21,7 @@ from datas3t.server.intents import AGGREGATES
 from datas3t.server.intents.joining import join_parts
 from datas3t.server.objects import checks
 from datas3t.server.objects.checks import CheckedObjects
+from datas3t.server.objects.contents import Told
 from datas3t.server.objects.spool import spool
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
@@ -38,11 +40,17 @@ class _Piece(NamedTuple):
 
 
 def check_planned(
-    resources: Resources, bucket: Bucket, aggregate: Aggregate, sources: Sequence[Datarange], etags: Sequence[str]
+    resources: Resources,
+    bucket: Bucket,
+    aggregate: Aggregate,
+    sources: Sequence[Datarange],
+    etags: Sequence[str],
+    extension: str | None,
 ) -> CheckedObjects:
-    """Join the parts, check the new archive, and write its index; `sources` are in key order.
+    """Join the parts, check the new archive, and write its index and checksums; `sources` are in key order.
 
-    A long index is made in the scratch folder, so memory does not grow with the number of datapoints.
+    A long index is made in the scratch folder, so memory does not grow with the number of datapoints. `extension` is
+    that of all entries, if it is known.
 
     Raises:
         InvalidUploadError: The parts are not those of the plan; PartsRefusedError if S3 does not join them as they are.
@@ -60,9 +68,12 @@ def check_planned(
     with spool(resources.scratch) as new_index:
         for piece in joined_index(bucket, sources):
             new_index.write(piece)
-        _check_headers(read, sources, new_index)
+        _check_headers(read, sources, new_index, extension)
         index_etag = bucket.put(aggregate.index_object_key, new_index)
-    return CheckedObjects(data.size, entries_size, data.etag, index_etag)
+    checksums_etag = None
+    if have_checksums(sources):
+        checksums_etag = write_checksums(bucket, names.checksums_key(key), sources, resources.scratch)
+    return CheckedObjects(data.size, entries_size, data.etag, index_etag, checksums_etag, extension)
 
 
 def joined_index(bucket: Bucket, sources: Sequence[Datarange]) -> Iterator[bytes]:
@@ -94,16 +105,17 @@ def _fetch(bucket: Bucket, piece: _Piece) -> tuple[_Piece, bytes]:
     return piece, source.read_index(RECORD_SIZE * piece.start, RECORD_SIZE * piece.stop)
 
 
-def _check_headers(read: Read, sources: Sequence[Datarange], new_index: IO[bytes]) -> None:
+def _check_headers(read: Read, sources: Sequence[Datarange], new_index: IO[bytes], extension: str | None) -> None:
     """Check that entries are where the new index has them: each source's first entry, and a sample of all.
 
     If there are many sources, a sample of their first entries is checked.
     """
     first, last = sources[0].first_key, sources[-1].last_key
+    told = Told(first, last + 1 - first, None, extension)
 
     def check_header(place: tuple[int, index.Entry]) -> None:
         key, entry = place
-        tar.check_entry(read(entry.position, entry.content.start), entry, key)
+        told.check(key - first, entry, read(entry.position, entry.content.start))
 
     keys = {sources[number].first_key for number in checks.sample(len(sources), MAX_SEAMS)}
     keys.update(first + number for number in checks.sample(last - first + 1, checks.SAMPLE))

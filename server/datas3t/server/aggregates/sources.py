@@ -76,6 +76,11 @@ def readable_source(bucket: Bucket, row: Datarange) -> ReadableArchive:
     return ReadableArchive(row.first_key, read, partial(_read, bucket, row.index_object_key, row.index_etag))
 
 
+def readable_checksums(bucket: Bucket, row: Datarange) -> Read:
+    """Return what reads the checksums of a source that has some; it raises as the reads of `readable_source`."""
+    return partial(_read, bucket, row.checksums_object_key, row.checksums_etag or "")
+
+
 def check_source_archives(bucket: Bucket, sources: Sequence[Datarange]) -> None:
     """Raise OBJECT_CHANGED if a source's archive is missing or has another ETag; `sources` are in key order."""
     unchecked = list(sources)

@@ -22,7 +22,7 @@ class Aggregate:
 
     `source_ids` are the ids of the dataranges to be replaced, in key order. A planned aggregate is put together from
     the bytes of its sources by a part plan. Its `part_size` is 0 if its parts differ in size. Otherwise `part_size`,
-    `s3_upload_id` and `failure_reason` are as for an upload.
+    `s3_upload_id`, `failure_reason` and `with_checksums` are as for an upload.
     """
 
     id: int
@@ -41,18 +41,20 @@ class Aggregate:
     failure_reason: int | None
     failure_message: str | None
     expires_at: datetime
+    with_checksums: bool
 
 
 _COLUMNS: LiteralString = """
     id, datas3t_id, first_key, last_key, data_size, source_ids, planned, data_object_key, index_object_key, part_size,
-    multipart, s3_upload_id, state, failure_reason, failure_message, expires_at
+    multipart, s3_upload_id, state, failure_reason, failure_message, expires_at, with_checksums
 """
 
 _INSERT: LiteralString = f"""
     INSERT INTO aggregate_uploads (datas3t_id, first_key, last_key, data_size, source_ids, planned, data_object_key,
-                                   index_object_key, part_size, multipart, expires_at)
+                                   index_object_key, part_size, multipart, with_checksums, expires_at)
     SELECT %(datas3t_id)s, %(first)s, %(last)s, %(data_size)s, %(source_ids)s, %(planned)s, %(data_key)s,
-           %(index_key)s, %(part_size)s, %(multipart)s, now() + %(lifetime)s
+           %(index_key)s, %(part_size)s, %(multipart)s, %(with_checksums)s,
+           now() + %(lifetime)s
      WHERE cardinality(%(source_ids)s::bigint[]) = (
            SELECT count(*) FROM dataranges
             WHERE catalogue_id = {CURRENT} AND first_key BETWEEN %(first)s AND %(last)s
@@ -74,6 +76,7 @@ def insert(
     index_key: str,
     part_size: int,
     multipart: bool,
+    with_checksums: bool,
     lifetime: timedelta,
 ) -> Aggregate | None:
     """Insert a pending aggregate, which expires when `lifetime` has passed by the database's clock.
@@ -82,7 +85,7 @@ def insert(
     """
     row = {"datas3t_id": datas3t_id, "first": first, "last": last, "source_ids": list(source_ids), "planned": planned}
     archive = {"data_size": data_size, "data_key": data_key, "index_key": index_key}
-    parts = {"part_size": part_size, "multipart": multipart, "lifetime": lifetime}
+    parts = {"part_size": part_size, "multipart": multipart, "with_checksums": with_checksums, "lifetime": lifetime}
     with conn.cursor(row_factory=class_row(Aggregate)) as cur:
         return cur.execute(_INSERT, {**row, **archive, **parts}).fetchone()
 

@@ -8,6 +8,7 @@ several servers do not get in each other's way, and an interrupted clear is cont
 from datetime import timedelta
 from typing import LiteralString
 
+from datas3t.server.db import object_keys
 from datas3t.server.db.pool import Connection
 
 # The current catalogue, for statements with the parameter `datas3t_id`. Each of them looks it up by itself, so it sees
@@ -20,7 +21,7 @@ _CLEAR: LiteralString = """
         SELECT catalogue_id, id, bucket_id, %(last_put)s FROM datas3ts WHERE id = %(datas3t_id)s)
     UPDATE datas3ts
        SET catalogue_id = nextval('catalogue_ids'), datarange_count = 0, datapoint_count = 0, total_bytes = 0,
-           lowest_key = NULL, highest_key = NULL
+           checksums_count = 0, lowest_key = NULL, highest_key = NULL
      WHERE id = %(datas3t_id)s
 """
 
@@ -35,7 +36,7 @@ def clear(conn: Connection, datas3t_id: int, last_put: timedelta) -> None:
 
 # The batch begins where the last one ended, so it does not look at the rows that are deleted already. The reaper
 # deletes objects once more at `look_again_at`, when no PUT with a URL of their upload can arrive any more.
-_DELETE_SOME: LiteralString = """
+_DELETE_SOME: LiteralString = f"""
     WITH catalogue AS (
         SELECT * FROM cleared_catalogues ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED),
         batch AS (
@@ -45,12 +46,12 @@ _DELETE_SOME: LiteralString = """
              ORDER BY first_key LIMIT %(limit)s) AS d),
         deleted AS (
         DELETE FROM dataranges WHERE id IN (SELECT id FROM batch)
-        RETURNING data_object_key, index_object_key, created_at),
+        RETURNING data_object_key, index_object_key, greatest(created_at, checksums_added_at) AS last_url_at),
         queued AS (
         INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
-        SELECT bucket_id, object_key, created_at + last_put, purge_versions
+        SELECT bucket_id, object_key, last_url_at + last_put, purge_versions
           FROM catalogue CROSS JOIN deleted
-         CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)),
+         CROSS JOIN LATERAL {object_keys.ALL}),
         numbers AS (SELECT count(*) AS deleted, max(first_key) AS last FROM batch),
         finished AS (
         DELETE FROM cleared_catalogues USING numbers

@@ -28,16 +28,24 @@ _COMMIT = Statement("""
         UPDATE key_reservations AS r SET keys_left = keys_left - (completed.last_key - completed.first_key + 1)
           FROM completed WHERE r.id = reservation_id)
     INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
-                            size_bytes, entries_size_bytes, data_etag, index_etag)
+                            size_bytes, entries_size_bytes, data_etag, index_etag, checksums_etag, extension)
     SELECT catalogue_id, first_key, last_key, data_object_key, index_object_key,
-           data_size, %(entries_size)s::bigint, %(data_etag)s, %(index_etag)s
+           data_size, %(entries_size)s::bigint, %(data_etag)s, %(index_etag)s, %(checksums_etag)s, %(extension)s
       FROM locked CROSS JOIN completed
     RETURNING id
 """)
 
 
 def commit(
-    conn: Connection, datas3t_id: int, upload_id: int, *, entries_size: int, data_etag: str, index_etag: str
+    conn: Connection,
+    datas3t_id: int,
+    upload_id: int,
+    *,
+    entries_size: int,
+    data_etag: str,
+    index_etag: str,
+    checksums_etag: str | None,
+    extension: str | None,
 ) -> bool:
     """Complete an upload and insert its datarange; return False, and change nothing, if it is not pending any more.
 
@@ -50,5 +58,7 @@ def commit(
         entries_size=entries_size,
         data_etag=data_etag,
         index_etag=index_etag,
+        checksums_etag=checksums_etag,
+        extension=extension,
     )
     return row is not None

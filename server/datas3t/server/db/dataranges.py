@@ -11,14 +11,19 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
+from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
+from datas3t.server.db import object_keys
 from datas3t.server.db.catalogues import CURRENT
 from datas3t.server.db.pool import Connection
 
 
 @dataclass(frozen=True, slots=True)
 class Datarange:
-    """A row. Sizes are in bytes. ETags have no quotes."""
+    """A row. Sizes are in bytes. ETags have no quotes.
+
+    `checksums_etag` is None if there are no checksums. `extension` is that of all entries' names, or None.
+    """
 
     id: int
     first_key: int
@@ -29,6 +34,13 @@ class Datarange:
     entries_size_bytes: int
     data_etag: str
     index_etag: str
+    checksums_etag: str | None = None
+    extension: str | None = None
+
+    @property
+    def checksums_object_key(self) -> str:
+        """The key of the checksums, whether there are any or not."""
+        return names.checksums_key(self.data_object_key)
 
     @property
     def count(self) -> int:
@@ -37,14 +49,15 @@ class Datarange:
 
 
 COLUMNS: LiteralString = """
-    id, first_key, last_key, data_object_key, index_object_key, size_bytes, entries_size_bytes, data_etag, index_etag
+    id, first_key, last_key, data_object_key, index_object_key, size_bytes, entries_size_bytes, data_etag, index_etag,
+    checksums_etag, extension
 """
 
 _INSERT: LiteralString = f"""
     INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key,
-                            size_bytes, entries_size_bytes, data_etag, index_etag)
+                            size_bytes, entries_size_bytes, data_etag, index_etag, checksums_etag, extension)
     VALUES ({CURRENT}, %(first)s, %(last)s, %(data_key)s, %(index_key)s,
-            %(size)s, %(entries_size)s, %(data_etag)s, %(index_etag)s)
+            %(size)s, %(entries_size)s, %(data_etag)s, %(index_etag)s, %(checksums_etag)s, %(extension)s)
     RETURNING id
 """
 
@@ -61,6 +74,8 @@ def insert(
     entries_size: int,
     data_etag: str,
     index_etag: str,
+    checksums_etag: str | None,
+    extension: str | None,
 ) -> int:
     """Insert a datarange and return its id.
 
@@ -68,7 +83,8 @@ def insert(
     """
     row = {"datas3t_id": datas3t_id, "first": first, "last": last, "data_key": data_key, "index_key": index_key}
     sizes = {"size": size, "entries_size": entries_size, "data_etag": data_etag, "index_etag": index_etag}
-    inserted = conn.execute(_INSERT, {**row, **sizes}).fetchone()
+    optional = {"checksums_etag": checksums_etag, "extension": extension}
+    inserted = conn.execute(_INSERT, {**row, **sizes, **optional}).fetchone()
     assert inserted is not None
     return int(inserted[0])
 
@@ -136,10 +152,11 @@ _DELETE: LiteralString = f"""
     WITH deleted AS (
         DELETE FROM dataranges
          WHERE catalogue_id = {CURRENT} AND first_key = %(first)s AND last_key = %(last)s
-        RETURNING data_object_key, index_object_key, created_at + %(last_put)s AS look_again_at)
+        RETURNING data_object_key, index_object_key,
+                  greatest(created_at, checksums_added_at) + %(last_put)s AS look_again_at)
     INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
     SELECT %(bucket_id)s, object_key, look_again_at, %(purge_versions)s
-      FROM deleted CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (object_key)
+      FROM deleted CROSS JOIN LATERAL {object_keys.ALL}
 """
 
 

@@ -15,13 +15,14 @@ from datas3t.server.db.pool import Connection
 
 @dataclass(frozen=True, slots=True)
 class Datas3t:
-    """A row of a datas3t that is not deleted."""
+    """A row of a datas3t that is not deleted. `checksums_count` is the number of dataranges that have checksums."""
 
     id: int
     name: str
     bucket_id: int
     upload_counter: int
     datarange_count: int
+    checksums_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Summary:
     total_bytes: int
 
 
-_COLUMNS: LiteralString = "id, name, bucket_id, upload_counter, datarange_count"
+_COLUMNS: LiteralString = "id, name, bucket_id, upload_counter, datarange_count, checksums_count"
 
 _ADD: LiteralString = f"""
     INSERT INTO datas3ts AS existing (name, bucket_id, upload_counter, next_key)

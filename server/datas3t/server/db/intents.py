@@ -7,6 +7,7 @@ The states and their transitions are described in `datas3t.server.intents`. Each
 from datetime import datetime, timedelta
 from typing import Literal, LiteralString, NamedTuple
 
+from datas3t.server.db import object_keys
 from datas3t.server.db.pool import Connection
 
 State = Literal["pending", "completed", "cancelled", "failed"]
@@ -15,7 +16,7 @@ State = Literal["pending", "completed", "cancelled", "failed"]
 def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
     """Return a statement that ends the pending intents of a table for which `condition` holds, and counts them.
 
-    Both objects of each are queued for deletion. A PUT whose URL was signed before may still arrive after that
+    All objects of each are queued for deletion. A PUT whose URL was signed before may still arrive after that
     deletion, so they are deleted a second time once the URLs have expired and `%(put_grace)s` has passed as well.
     """
     return f"""
@@ -30,8 +31,9 @@ def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
                    ended.expires_at + %(put_grace)s, %(purge_versions)s
               FROM ended
               JOIN datas3ts AS d ON d.id = ended.datas3t_id
-             CROSS JOIN LATERAL (VALUES (ended.data_object_key, ended.multipart, ended.s3_upload_id),
-                                                (ended.index_object_key, false, NULL))
+             CROSS JOIN LATERAL (VALUES (data_object_key, multipart, s3_upload_id),
+                                                (index_object_key, false, NULL),
+                                                ({object_keys.CHECKSUMS}, false, NULL))
                              AS objects (object_key, multipart, s3_upload_id))
         SELECT count(*) FROM ended
     """

@@ -11,6 +11,7 @@ from google.protobuf.descriptor import Descriptor
 from psycopg import sql
 
 from datas3t import v1
+from datas3t.server.db import object_keys
 from datas3t.server.db.pool import Connection
 from datas3t.server.db.statement import Statement
 
@@ -39,13 +40,22 @@ def _page(row: Sequence[bytes | None], limit: int) -> JsonPage:
 
 _DATARANGES = _objects(
     v1.Datarange.DESCRIPTOR,
-    ("id", "data_object_key", "index_object_key", "first_key", "last_key", "size_bytes"),
+    (
+        "id",
+        "data_object_key",
+        "index_object_key",
+        "first_key",
+        "last_key",
+        "size_bytes",
+        f"CASE WHEN checksums_etag IS NOT NULL THEN {object_keys.CHECKSUMS} END",
+        "extension",
+    ),
     """
     SELECT d.catalogue_id::text, page.*
       FROM datas3ts AS d
      CROSS JOIN LATERAL (
            SELECT string_agg(object, ','), count(*)::text, max(last_key)::text
-             FROM (SELECT last_key, row_to_json(listed)::text AS object
+             FROM (SELECT last_key, json_strip_nulls(row_to_json(listed))::text AS object
                      FROM dataranges CROSS JOIN LATERAL (SELECT {columns}) AS listed
                     WHERE catalogue_id = d.catalogue_id AND last_key > (SELECT %(after)s::bigint)
                     ORDER BY last_key LIMIT %(limit)s) AS objects) AS page

@@ -14,7 +14,7 @@ class S3Bucket:
     """A row. `access_key` and `secret_key` are encrypted. `public_endpoint` is empty if it is the endpoint.
 
     `equal_parts`: the store demands that all parts of an object but the last have one size. `bulk_delete`: it deletes
-    many objects by one request.
+    many objects by one request. `archive_crc32c`: it accepts multipart uploads that ask for a checksum of the object.
     """
 
     id: int
@@ -27,10 +27,12 @@ class S3Bucket:
     public_endpoint: str = ""
     equal_parts: bool = False
     bulk_delete: bool = True
+    archive_crc32c: bool = True
 
 
 _COLUMNS: LiteralString = """
-    id, name, endpoint, bucket, region, access_key, secret_key, public_endpoint, equal_parts, bulk_delete
+    id, name, endpoint, bucket, region, access_key, secret_key, public_endpoint, equal_parts, bulk_delete,
+    archive_crc32c
 """
 
 _INSERT: LiteralString = """
@@ -124,6 +126,14 @@ _LACKS_BULK_DELETE: LiteralString = "UPDATE s3_buckets SET bulk_delete = false W
 def lacks_bulk_delete(conn: Connection, bucket_id: int) -> None:
     """Remember that the store deletes objects only one by one."""
     conn.execute(_LACKS_BULK_DELETE, [bucket_id])
+
+
+_LACKS_ARCHIVE_CRC32C: LiteralString = "UPDATE s3_buckets SET archive_crc32c = false WHERE id = %s AND archive_crc32c"
+
+
+def lacks_archive_crc32c(conn: Connection, bucket_id: int) -> None:
+    """Remember that the store refuses uploads that ask for a checksum of the whole archive."""
+    conn.execute(_LACKS_ARCHIVE_CRC32C, [bucket_id])
 
 
 _LOCKED: LiteralString = f"{_BY_NAME} FOR UPDATE"

@@ -4,6 +4,7 @@
 from typing import LiteralString, NamedTuple
 
 from datas3t.archive.names import MAX_KEY
+from datas3t.server.db import object_keys
 from datas3t.server.db.dataranges import COLUMNS, LAST, Datarange
 from datas3t.server.db.pool import Connection
 from datas3t.server.db.statement import Statement
@@ -69,6 +70,8 @@ class Listed(NamedTuple):
     first_key: int
     last_key: int
     size_bytes: int
+    checksums_object_key: str | None
+    extension: str | None
 
 
 class Listing(NamedTuple):
@@ -78,11 +81,13 @@ class Listing(NamedTuple):
     rows: list[Listed]
 
 
-_PAGE = Statement("""
+_PAGE = Statement(f"""
     SELECT d.catalogue_id, found.*
       FROM datas3ts AS d
       LEFT JOIN LATERAL (
-           SELECT id, data_object_key, index_object_key, first_key, last_key, size_bytes FROM dataranges
+           SELECT id, data_object_key, index_object_key, first_key, last_key, size_bytes,
+                  CASE WHEN checksums_etag IS NOT NULL THEN {object_keys.CHECKSUMS} END, extension
+             FROM dataranges
             WHERE catalogue_id = d.catalogue_id AND last_key > (SELECT %(after)s::bigint)
             ORDER BY last_key LIMIT %(limit)s) AS found ON true
      WHERE d.name = %(name)s AND d.bucket_id IS NOT NULL

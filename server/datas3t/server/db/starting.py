@@ -49,15 +49,17 @@ _BEGIN = Statement(f"""
                        FROM datas3ts WHERE name = %(name)s) END
         RETURNING id, bucket_id, upload_counter),
     named AS (
-        SELECT id, bucket_id,
+        SELECT drawn.id, bucket_id,
+               archive_crc32c AND %(archive_crc32c)s::boolean AS archive_crc32c,
                %(prefix)s || lpad(upload_counter::text, greatest(12, length(upload_counter::text)), '0') AS stem
-          FROM drawn),
+          FROM drawn JOIN s3_buckets AS b ON b.id = bucket_id),
     begun AS (
         INSERT INTO datarange_uploads (datas3t_id, first_key, last_key, data_size, data_object_key, index_object_key,
-                                       part_size, multipart, expires_at, reservation_id)
+                                       part_size, multipart, with_checksums, archive_crc32c, expires_at,
+                                       reservation_id)
         SELECT id, %(first)s, %(last)s, %(data_size)s::bigint, stem || '.tar', stem || '.index',
-               %(part_size)s::bigint, %(multipart)s::boolean, now() + %(seconds)s * interval '1 second',
-               nullif(%(reservation_id)s, 0)
+               %(part_size)s::bigint, %(multipart)s::boolean, %(with_checksums)s::boolean, archive_crc32c,
+               now() + %(seconds)s * interval '1 second', nullif(%(reservation_id)s, 0)
           FROM named
         RETURNING {COLUMNS})
     SELECT b.id, b.xmin::text, begun.* FROM begun CROSS JOIN named JOIN s3_buckets AS b ON b.id = named.bucket_id
@@ -74,6 +76,8 @@ def begin(
     data_size: int,
     part_size: int,
     multipart: bool,
+    with_checksums: bool,
+    archive_crc32c: bool,
     lifetime: timedelta,
     reservation_id: int = 0,
 ) -> Begun | None:
@@ -81,7 +85,8 @@ def begin(
 
     Returns None, and changes nothing, if there is no such datas3t, if it has a datarange with one of the keys, or if
     one of them is reserved. With a `reservation_id` all keys must be of that reservation. `prefix` is what the object
-    keys begin with.
+    keys begin with. With `archive_crc32c` S3 is asked for a checksum of the archive, unless the store is known not to
+    support that.
     """
     row = _BEGIN.row(
         conn,
@@ -92,6 +97,8 @@ def begin(
         data_size=data_size,
         part_size=part_size,
         multipart=multipart,
+        with_checksums=with_checksums,
+        archive_crc32c=archive_crc32c,
         seconds=lifetime.total_seconds(),
         reservation_id=reservation_id,
     )

@@ -45,6 +45,8 @@ class Intent(Protocol):
     @property
     def s3_upload_id(self) -> str | None: ...
     @property
+    def with_checksums(self) -> bool: ...
+    @property
     def state(self) -> State: ...
     @property
     def failure_reason(self) -> int | None: ...
@@ -97,13 +99,15 @@ class Intents(Generic[Row]):
             raise self.cancelled_failure(intent)
         return datas3t
 
-    def open_multipart(self, resources: Resources, bucket: Bucket, intent: Row) -> str:
-        """Open the intent's multipart upload in S3 and return the id it has there.
+    def open_multipart(
+        self, resources: Resources, bucket: Bucket, intent: Row, create: Callable[[], str] | None = None
+    ) -> str:
+        """Open the intent's multipart upload in S3, by `create` if it is given, and return the id it has there.
 
         Cancel the intent if S3 refuses or does not respond. Raise `cancelled_failure` if the intent has ended since.
         """
         try:
-            s3_upload_id = bucket.create_multipart(intent.data_object_key)
+            s3_upload_id = create() if create else bucket.create_multipart(intent.data_object_key)
         except Failure:
             self._cancel(resources, intent)
             raise

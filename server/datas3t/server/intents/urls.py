@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from datas3t import v1
+from datas3t.archive import names
 from datas3t.server import values
 from datas3t.server.errors import Failure
 from datas3t.server.intents.states import Intent
@@ -55,6 +56,13 @@ def for_archive(resources: Resources, bucket: Bucket, intent: Intent) -> str:
 def for_index(resources: Resources, bucket: Bucket, intent: Intent) -> str:
     """Return the URL to PUT the index."""
     return bucket.put_url(intent.index_object_key, resources.url_lifetime)
+
+
+def for_checksums(resources: Resources, bucket: Bucket, intent: Intent) -> str:
+    """Return the URL to PUT the checksums; empty if the client does not send them."""
+    if not intent.with_checksums:
+        return ""
+    return bucket.put_url(names.checksums_key(intent.data_object_key), resources.url_lifetime)
 
 
 def uploaded_parts(bucket: Bucket, intent: Intent, sizes: Sequence[int]) -> list[PartInfo]:

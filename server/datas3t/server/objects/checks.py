@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from datas3t import v1
-from datas3t.archive import FormatError, index, tar
+from datas3t.archive import FormatError, checksums, index, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE, Entry
 from datas3t.server.call import in_current_call
 from datas3t.server.errors import Failure
+from datas3t.server.objects.contents import Told
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
 
 WHOLE_ARCHIVE = 4 << 20  # bytes; up to this size every header is checked, and the archive is read in one request
@@ -34,12 +35,17 @@ class InvalidUploadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class CheckedObjects:
-    """What the row of a datarange stores about its objects. Sizes are in bytes."""
+    """What the row of a datarange stores about its objects. Sizes are in bytes.
+
+    `checksums_etag` is None if there are no checksums, and `extension` if not all entries have one, or it is not known.
+    """
 
     size: int
     entries_size: int
     data_etag: str
     index_etag: str
+    checksums_etag: str | None = None
+    extension: str | None = None
 
 
 def find_object(bucket: Bucket, key: str, what: str, size: int | None) -> ObjectInfo:
@@ -60,9 +66,21 @@ def _check_size(stored: ObjectInfo, what: str, size: int | None) -> None:
 
 
 def check_objects(
-    bucket: Bucket, data_key: str, index_key: str, first: int, count: int, data_size: int | None
+    bucket: Bucket,
+    data_key: str,
+    index_key: str,
+    first: int,
+    count: int,
+    data_size: int | None,
+    *,
+    checksums_key: str | None = None,
+    extension: str | None = None,
 ) -> CheckedObjects:
     """Check that an archive of `count` datapoints from key `first` on is stored, and that its index describes it.
+
+    With `checksums_key`, its checksums must be stored as well. The contents of a small archive are compared with them,
+    and those of the sample of a larger one, unless they are large. `extension` is what the names of the entries that
+    are read must have.
 
     A small archive is read whole, and all of its headers are checked. For a larger one, the positions in the whole
     index, a random sample of the headers and the end marker are checked. Whatever reads the archive later, such as a
@@ -70,18 +88,23 @@ def check_objects(
     """
     data = StoredObject(bucket, data_key, "archive", data_size)
     stored_index = StoredObject(bucket, index_key, "index", RECORD_SIZE * count)
+    stored_checksums = None
+    if checksums_key is not None:
+        stored_checksums = StoredObject(bucket, checksums_key, "checksums object", checksums.RECORD_SIZE * count)
+    told = Told(first, count, stored_checksums.read if stored_checksums else None, extension)
     size = data.info().size if data_size is None else data_size
     check = _check_whole if size <= WHOLE_ARCHIVE else _check_sample
     try:
-        entries_size = check(data.read, stored_index.read, first, count, size)
+        entries_size = check(data.read, stored_index.read, told, first, count, size)
     except InvalidUploadError:
         data.info()  # if the archive is missing or has another size, that is the error
         raise
     except FormatError as error:
         raise InvalidUploadError(f"{error}; correct the archive and start again") from error
     except (ObjectMissing, ObjectChanged) as error:
-        raise InvalidUploadError("the archive or the index changed while they were checked; start again") from error
-    return CheckedObjects(size, entries_size, data.info().etag, stored_index.info().etag)
+        raise InvalidUploadError("an object changed while it was checked; start again") from error
+    checksums_etag = stored_checksums.info().etag if stored_checksums else None
+    return CheckedObjects(size, entries_size, data.info().etag, stored_index.info().etag, checksums_etag, extension)
 
 
 class StoredObject:
@@ -168,27 +191,31 @@ def sample(count: int, limit: int) -> list[int]:
     return [0, *sorted(_RANDOM.sample(range(1, count - 1), limit - 2)), count - 1]
 
 
-def _check_whole(read: Read, read_index: Read, first: int, count: int, data_size: int) -> int:
-    """Check every header of an archive and every record of its index; return where the entries end."""
+def _check_whole(read: Read, read_index: Read, told: Told, first: int, count: int, data_size: int) -> int:
+    """Check every entry of an archive and every record of its index; return where the entries end."""
     archive, stored = read(0, data_size), read_index(0, RECORD_SIZE * count)
     scanned = tar.scan(lambda start, stop: archive[start:stop], data_size, first_key=first)
     if scanned.count != count:
         message = f"the archive holds {scanned.count} datapoints, but {count} were announced; start again"
         raise InvalidUploadError(message)
-    for key, (actual, given) in enumerate(zip(index.decode(scanned.index), index.decode(stored), strict=True), first):
+    entries = index.decode(scanned.index)
+    for key, (actual, given) in enumerate(zip(entries, index.decode(stored), strict=True), first):
         if actual != given:
             message = f"the index is wrong about datapoint {key}: it has {_described(given)}"
             raise InvalidUploadError(f"{message}, but the archive has {_described(actual)}; start again")
+    told.check_all(archive, entries)
     return scanned.entries_end
 
 
-def _check_sample(read: Read, read_index: Read, first: int, count: int, data_size: int) -> int:
-    """Check an index, a sample of the headers and the end marker; return where the entries end."""
+def _check_sample(read: Read, read_index: Read, told: Told, _: int, count: int, data_size: int) -> int:
+    """Check an index, a sample of the entries and the end marker; return where the entries end."""
     stop, entries = check_index(read_index, count, data_size)
+
+    told.load()
 
     def check_entry(number: int) -> None:
         entry = entries[number]
-        tar.check_entry(read(entry.position, entry.content.start), entry, first + number)
+        told.check(number, entry, read(entry.position, entry.position + told.bytes_needed(entry)))
 
     with ThreadPoolExecutor(_THREADS) as threads:
         for _ in threads.map(in_current_call(check_entry), entries):

@@ -1,4 +1,4 @@
-"""Temporary files for indices that are being made, which can be larger than memory should hold."""
+"""Temporary files for indices and checksums that are being made, which can be larger than memory should hold."""
 
 import errno
 import tempfile
@@ -17,11 +17,11 @@ _NOT_WRITABLE = (errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT
 
 
 @contextmanager
-def spool(folder: Path) -> Iterator[IO[bytes]]:
+def spool(folder: Path, what: str = "an index") -> Iterator[IO[bytes]]:
     """Yield an empty file to write and read, which moves from memory to `folder` when it grows large.
 
     The file has no name, so nothing is left of it even if the process is killed. Raise INTERNAL, with what to do about
-    it, if the disk does not accept what the block writes.
+    it, if the disk does not accept what the block writes; `what` names that.
     """
     try:
         # A small index needs no folder. A larger one needs it, even if it was removed while the server was running.
@@ -33,5 +33,5 @@ def spool(folder: Path) -> Iterator[IO[bytes]]:
         if error.errno not in (*_FULL, *_NOT_WRITABLE):
             raise
         action = "free some space there" if error.errno in _FULL else "make the folder writable"
-        message = f"the server cannot write an index to its cache folder: {error.strerror}; {action}, then call again"
+        message = f"the server cannot write {what} to its cache folder: {error.strerror}; {action}, then call again"
         raise Failure(v1.ERROR_REASON_INTERNAL, message) from error

@@ -1,9 +1,10 @@
 """A bucket in S3: every call that the server makes to it, and the URLs that it signs. ETags have no quotes."""
 
 import threading
+from base64 import b64decode
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import IO, Any
@@ -43,6 +44,7 @@ __all__ = [
 
 _MAX_CLIENTS = 256  # that are kept; each has its own connections and takes 5 ms to create
 _PIECE_SIZE = 4 << 20  # bytes of one request of a stream
+_CRC32C_SIZE = 4  # bytes
 _MAX_PAGES = 100  # of a listing of parts, which has 10, or of the uploads of one key
 
 
@@ -169,10 +171,14 @@ class Bucket:
         for page in self._pages({"prefix": prefix, "delimiter": "/"}):
             yield page.folders
 
-    def create_multipart(self, key: str) -> str:
-        """Start a multipart upload of a key that has no other one, and return its id."""
-        with translated(self.location):
-            response = self._clients.usual.create_multipart_upload(Bucket=self._name, Key=key)
+    def create_multipart(self, key: str, *, crc32c: bool = False) -> str:
+        """Start a multipart upload of a key that has no other one, and return its id.
+
+        With `crc32c` S3 is to compute the CRC-32C of the whole object. Raises UnknownOperation if it refuses that.
+        """
+        options: Any = {"ChecksumAlgorithm": "CRC32C", "ChecksumType": "FULL_OBJECT"} if crc32c else {}
+        with translated(self.location), optional_operation() if crc32c else nullcontext():
+            response = self._clients.usual.create_multipart_upload(Bucket=self._name, Key=key, **options)
             upload_id = response["UploadId"]
         # If the response to an earlier attempt was lost, that attempt may have started an upload as well.
         if response["ResponseMetadata"]["RetryAttempts"]:
@@ -222,6 +228,18 @@ class Bucket:
                 UploadId=upload_id,
                 MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
             )
+
+    def crc32c(self, key: str) -> int | None:
+        """Return the CRC-32C of an object, if S3 has computed that of the whole object."""
+        with translated(self.location):
+            response = self._clients.usual.head_object(Bucket=self._name, Key=key, ChecksumMode="ENABLED")
+        if response.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
+            return None
+        try:
+            value = b64decode(response.get("ChecksumCRC32C", ""), validate=True)
+        except ValueError:  # that of an object in parts ends with their number
+            return None
+        return int.from_bytes(value, "big") if len(value) == _CRC32C_SIZE else None
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload. One that does not exist is not an error."""

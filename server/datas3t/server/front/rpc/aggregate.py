@@ -24,6 +24,7 @@ class AggregateServicer(AggregateServiceServicer):
             request.last_datapoint_index,
             planned=request.plan,
             all_urls=request.all_urls,
+            with_checksums=request.with_checksums,
         )
         aggregate = started.aggregate
         return v1.StartAggregateResponse(
@@ -34,6 +35,7 @@ class AggregateServicer(AggregateServiceServicer):
             presigned_data_put_url=started.data_put_url,
             presigned_multipart_upload_urls=started.part_urls,
             presigned_index_put_url=started.index_put_url,
+            presigned_checksums_put_url=started.checksums_put_url,
             part_size=aggregate.part_size,
             part_count=started.part_count,
             data_size=aggregate.data_size,
@@ -47,12 +49,15 @@ class AggregateServicer(AggregateServiceServicer):
             uploaded_parts=uploaded_parts(signed.uploaded),
             presigned_data_put_url=signed.data_put_url,
             presigned_index_put_url=signed.index_put_url,
+            presigned_checksums_put_url=signed.checksums_put_url,
             part_count=signed.part_count,
             expires_at=timestamp(signed.expires_at),
         )
 
     def CompleteAggregate(self, request: v1.CompleteAggregateRequest, _: Any) -> v1.CompleteAggregateResponse:
-        aggregates.complete(self._resources, request.aggregate_upload_id, request.upload_ids)
+        aggregates.complete(
+            self._resources, request.aggregate_upload_id, request.upload_ids, extension=request.extension
+        )
         return v1.CompleteAggregateResponse()
 
     def CancelAggregate(self, request: v1.CancelAggregateRequest, _: Any) -> v1.CancelAggregateResponse:
@@ -94,6 +99,9 @@ def _source(signed: Presigned) -> v1.AggregateSource:
         size_bytes=row.size_bytes,
         presigned_data_url=signed.data_url,
         presigned_index_url=signed.index_url,
+        presigned_checksums_url=signed.checksums_url,
+        checksums_etag=row.checksums_etag,
+        extension=row.extension,
     )
 
 

@@ -10,6 +10,9 @@ from datas3t.server.resources import Resources
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
 
+_NO_SIGNATURE = bytes(32)  # in a column of signatures
+
+
 class DatarangeServicer(DatarangeServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -23,6 +26,8 @@ class DatarangeServicer(DatarangeServiceServicer):
             request.data_size,
             all_urls=request.all_urls,
             reservation_id=request.reservation_id,
+            with_checksums=request.with_checksums,
+            archive_crc32c=request.archive_crc32c_planned,
         )
         upload = started.upload
         return v1.StartUploadResponse(
@@ -34,23 +39,38 @@ class DatarangeServicer(DatarangeServiceServicer):
             presigned_data_put_url=started.data_put_url,
             presigned_multipart_upload_urls=started.part_urls,
             presigned_index_put_url=started.index_put_url,
+            presigned_checksums_put_url=started.checksums_put_url,
+            archive_crc32c_requested=upload.archive_crc32c,
             part_size=upload.part_size,
             expires_at=timestamp(started.expires_at),
         )
 
     def SignUploadParts(self, request: v1.SignUploadPartsRequest, _: Any) -> v1.SignUploadPartsResponse:
-        signed = uploads.sign_parts(self._resources, request.datarange_upload_id, request.part_numbers)
+        signed = uploads.sign_parts(
+            self._resources,
+            request.datarange_upload_id,
+            request.part_numbers,
+            archive_crc32c_refused=request.archive_crc32c_refused,
+        )
         return v1.SignUploadPartsResponse(
             parts=[v1.SignedPart(number=number, presigned_url=url) for number, url in signed.part_urls],
             uploaded_parts=uploaded_parts(signed.uploaded),
             presigned_data_put_url=signed.data_put_url,
             presigned_index_put_url=signed.index_put_url,
+            presigned_checksums_put_url=signed.checksums_put_url,
+            archive_crc32c_requested=signed.upload.archive_crc32c,
             part_size=signed.upload.part_size,
             expires_at=timestamp(signed.expires_at),
         )
 
     def CompleteUpload(self, request: v1.CompleteUploadRequest, _: Any) -> v1.CompleteUploadResponse:
-        uploads.complete(self._resources, request.datarange_upload_id, request.upload_ids)
+        uploads.complete(
+            self._resources,
+            request.datarange_upload_id,
+            request.upload_ids,
+            extension=request.extension,
+            archive_crc32c=request.archive_crc32c if request.HasField("archive_crc32c") else None,
+        )
         return v1.CompleteUploadResponse()
 
     def CancelUpload(self, request: v1.CancelUploadRequest, _: Any) -> v1.CancelUploadResponse:
@@ -68,6 +88,8 @@ class DatarangeServicer(DatarangeServiceServicer):
                     min_datapoint_key=row.first_key,
                     max_datapoint_key=row.last_key,
                     size_bytes=row.size_bytes,
+                    checksums_object_key=row.checksums_object_key,
+                    extension=row.extension,
                 )
                 for row in rows
             ],
@@ -134,11 +156,15 @@ def _presigned_datarange(signed: dataranges.Presigned) -> v1.PresignedDatarange:
         index_etag=row.index_etag,
         presigned_data_url=signed.data_url,
         presigned_index_url=signed.index_url,
+        presigned_checksums_url=signed.checksums_url,
+        checksums_etag=row.checksums_etag,
+        extension=row.extension,
     )
 
 
 def _columns(columns: dataranges.Columns) -> v1.DatarangeColumns:
     rows = columns.rows
+    has_checksums, has_extensions = any(columns.checksums_signatures), any(row.extension for row in rows)
     return v1.DatarangeColumns(
         url_prefix=columns.url_prefix,
         url_query=columns.url_query,
@@ -151,4 +177,9 @@ def _columns(columns: dataranges.Columns) -> v1.DatarangeColumns:
         data_etags=[row.data_etag for row in rows],
         index_etags=[row.index_etag for row in rows],
         signatures=b"".join(columns.signatures),
+        checksums_etags=[row.checksums_etag or "" for row in rows] if has_checksums else (),
+        checksums_signatures=b"".join(each or _NO_SIGNATURE for each in columns.checksums_signatures)
+        if has_checksums
+        else b"",
+        extensions=[row.extension or "" for row in rows] if has_extensions else (),
     )
