@@ -129,6 +129,7 @@ def test_fields_are_those_that_exist_over_rest(document: Any) -> None:
     assert set(upload["properties"]) - set(upload["required"]) == {
         "presigned_data_put_url",
         "presigned_multipart_upload_urls",
+        "presigned_checksums_put_url",
     }
 
 

@@ -231,7 +231,7 @@ def test_a_bucket_is_not_deleted_before_its_objects_are(site: Site) -> None:
     with pytest.raises(Failure, match="still to be deleted") as caught:
         buckets.delete(site.resources, "local")
     assert caught.value.reason == v1.ERROR_REASON_BUCKET_IN_USE
-    assert site.sweep() == 2
+    assert site.sweep() == 3
     buckets.delete(site.resources, "local")
     assert rows(site.resources) == []
 

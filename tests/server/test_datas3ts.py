@@ -101,7 +101,7 @@ def test_clear_deletes_all_dataranges_and_cancels_open_uploads(site: Site) -> No
     with pytest.raises(Failure) as caught:
         uploads.complete(site.resources, upload_id, etags)
     assert caught.value.reason == v1.ERROR_REASON_UPLOAD_CANCELLED
-    assert site.sweep() == 6
+    assert site.sweep() == 8
     assert site.objects() == []
     assert site.clear() == (0, 0)
 

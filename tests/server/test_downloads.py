@@ -104,7 +104,7 @@ class HookedIndexCache(IndexCache):
 
 def remove(site: Site, first: int, last: int) -> None:
     dataranges.delete(site.resources, "images", first, last)
-    assert site.sweep() == 2
+    assert site.sweep() == 3
 
 
 def test_a_datarange_that_is_deleted_during_a_call_is_not_found(filled: Site, tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_datarange_is_deleted_only_by_exactly_its_keys(filled: Site) -> None:
         assert caught.value.reason == v1.ERROR_REASON_DATARANGE_NOT_FOUND
         assert caught.value.metadata == {"datas3t": "images", "first": str(first), "last": str(last)}
     dataranges.delete(filled.resources, "images", 10, 13)
-    assert filled.sweep() == 2
+    assert filled.sweep() == 3
     assert len(filled.objects()) == 4
     assert [row.first_key for row in dataranges.page(filled.resources, "images", 0, "")[0]] == [14, 100]
     filled.upload(A)

@@ -79,14 +79,14 @@ def test_the_objects_of_a_deleted_datarange_are_deleted_again_after_a_late_put(s
     uploads.complete(site.resources, started.upload.id, [])
     ((committed_at,),) = sql(site, "SELECT created_at FROM dataranges")
     site.clear() if remove == "clear" else dataranges.delete(site.resources, "images", 1, 1)
-    assert site.sweep() == 2
+    assert site.sweep() == 3
     put_data(started, late.data)
     put(started.index_put_url, late.index)
     assert (site.sweep(), len(site.objects())) == (0, 2)
     ((due_at,),) = sql(site, "SELECT DISTINCT due_at FROM keys_to_delete")
     assert due_at - committed_at == timedelta(hours=25)  # type: ignore[operator]
     make_all_due(site)
-    assert (site.sweep(), site.objects()) == (2, [])
+    assert (site.sweep(), site.objects()) == (3, [])
     assert sql(site, "SELECT * FROM keys_to_delete") == []
 
 
@@ -95,7 +95,7 @@ def test_a_datarange_older_than_its_urls_needs_no_second_look(site: Site, remove
     site.upload(archive(1, b"content"))
     sql(site, "UPDATE dataranges SET created_at = now() - interval '25 hours 1 second'")
     site.clear() if remove == "clear" else dataranges.delete(site.resources, "images", 1, 1)
-    assert (site.sweep(), site.objects()) == (2, [])
+    assert (site.sweep(), site.objects()) == (3, [])
     assert sql(site, "SELECT * FROM keys_to_delete") == []
 
 
@@ -121,16 +121,16 @@ def test_while_s3_is_unavailable_rows_stay_and_wait_longer_each_time(site: Site,
                 ((before,),) = sql(site, "SELECT now()")
                 assert site.sweep() == 0
                 rows = sql(site, "SELECT due_at, now(), last_error FROM keys_to_delete")
-                assert len(rows) == 2
+                assert len(rows) == 3
                 for due, after, error in rows:
                     assert due - after <= timedelta(seconds=seconds) <= due - before  # type: ignore[operator]
                     assert services.s3.secret_key not in str(error)
                 make_all_due(site)
-        assert backlog(site.resources).failing == 2
+        assert backlog(site.resources).failing == 3
         assert len(site.objects()) == 2
-        assert site.sweep() == 2
+        assert site.sweep() == 3
     assert site.objects() == []
-    assert backlog(site.resources) == keys_to_delete.Backlog(queued=0, failing=0, later=2, oldest_seconds=0.0)
+    assert backlog(site.resources) == keys_to_delete.Backlog(queued=0, failing=0, later=3, oldest_seconds=0.0)
 
 
 def test_a_failing_bucket_does_not_hold_up_another(site: Site, services: "Services") -> None:
@@ -143,7 +143,7 @@ def test_a_failing_bucket_does_not_hold_up_another(site: Site, services: "Servic
                         RETURNING id)
            INSERT INTO keys_to_delete (bucket_id, object_key) SELECT id, 'lost' FROM dead""",
     )
-    assert site.sweep() == 2
+    assert site.sweep() == 3
     assert backlog(site.resources).failing == 1
 
 
@@ -157,7 +157,7 @@ def test_a_refused_listing_of_multipart_uploads_does_not_hold_up_other_objects(
         site.clear()
         sql(site, "UPDATE keys_to_delete SET s3_upload_id = NULL")
         between.plan(Fault(status=403, only=b"uploads"))
-        assert site.sweep() == 3
+        assert site.sweep() == 4
     ((key, error),) = sql(site, "SELECT object_key, last_error FROM keys_to_delete WHERE attempts > 0")
     assert key == started.upload.data_object_key
     assert "refuses" in str(error)
@@ -185,7 +185,7 @@ def test_that_a_store_deletes_only_one_by_one_is_remembered(site: Site, services
         for first in (1, 2):
             site.upload(archive(first, b"content"))
             site.clear()
-            assert site.sweep() == 2
+            assert site.sweep() == 3
         assert len([target for method, target in proxy.requests if method == "POST" and "delete" in target]) == 1
     assert site.objects() == []
 
@@ -198,7 +198,7 @@ def test_a_key_that_cannot_be_deleted_does_not_hold_up_others(site: Site, servic
         kept = site.objects()[3]
         proxy.refused_keys.add(f"/{site.bucket}/{kept}")
         site.clear()
-        assert site.sweep() == 9
+        assert site.sweep() == 14
     assert site.objects() == [kept]
 
 
@@ -212,8 +212,8 @@ def test_objects_are_deleted_one_by_one_where_the_store_names_other_keys_than_it
     with canned_server(respond) as (endpoint, requests):
         site.set_endpoint(endpoint)
         site.clear()
-        assert site.sweep() == 2
-    assert len([request for request in requests if request.startswith("DELETE")]) == 2
+        assert site.sweep() == 3
+    assert len([request for request in requests if request.startswith("DELETE")]) == 3
 
 
 def test_a_store_that_is_away_is_not_asked_for_every_key(site: Site, services: "Services") -> None:
@@ -224,10 +224,10 @@ def test_a_store_that_is_away_is_not_asked_for_every_key(site: Site, services: "
         between.always = Fault(status=503)
         site.clear()
         assert site.sweep() == 0
-    assert backlog(site.resources).failing == 60
+    assert backlog(site.resources).failing == 90
     make_all_due(site)
     site.set_endpoint(services.s3.endpoint)
-    assert site.sweep() == 60
+    assert site.sweep() == 90
 
 
 def test_a_reaper_that_is_slower_than_its_lease_does_not_end_the_second_look(site: Site) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING
 
+from datas3t.archive import checksums, index
 from datas3t.server import buckets, datas3ts, uploads
 from datas3t.server.credentials import Cipher
 from datas3t.server.db.pool import connection, open_pool
@@ -41,6 +42,12 @@ class Archive:
     count: int
     data: bytes
     index: bytes
+
+    @property
+    def checksums(self) -> bytes:
+        """The checksums of its contents."""
+        entries = index.decode(self.index)
+        return checksums.encode(checksums.crc(self.data[e.content.start : e.content.stop]) for e in entries)
 
 
 def archive(first: int, *contents: bytes, names: Sequence[str] = ()) -> Archive:
@@ -109,19 +116,24 @@ class Site:
         """Delete the datas3t."""
         datas3ts.delete(self.resources, self.datas3t)
 
-    def start(self, archive: Archive) -> Started:
+    def start(self, archive: Archive, **options: bool) -> Started:
         """Start an upload of the archive."""
-        return uploads.start(self.resources, self.datas3t, archive.first, archive.count, len(archive.data))
+        return uploads.start(self.resources, self.datas3t, archive.first, archive.count, len(archive.data), **options)
 
-    def send(self, archive: Archive) -> tuple[int, list[str]]:
-        """Start an upload and PUT all of its objects; return the upload's id and the ETags of the parts."""
-        started = self.start(archive)
+    def send(self, archive: Archive, checksums: bytes | None = None) -> tuple[int, list[str]]:
+        """Start an upload and PUT all of its objects; return the upload's id and the ETags of the parts.
+
+        `checksums` are sent as well if they are given; empty stands for those that the archive has.
+        """
+        started = self.start(archive, with_checksums=checksums is not None)
         put(started.index_put_url, archive.index)
+        if checksums is not None:
+            put(started.checksums_put_url, checksums or archive.checksums)
         return started.upload.id, put_data(started, archive.data)
 
-    def upload(self, archive: Archive) -> None:
-        """Upload the archive and complete the upload."""
-        uploads.complete(self.resources, *self.send(archive))
+    def upload(self, archive: Archive, checksums: bytes | None = None, extension: str = "") -> None:
+        """Upload the archive and complete the upload; `checksums` as for `send`."""
+        uploads.complete(self.resources, *self.send(archive, checksums), extension=extension)
 
     def set_endpoint(self, endpoint: str) -> None:
         """Have the server reach the bucket at this address, which is that of a relay."""

@@ -412,13 +412,15 @@ class CompleteAggregateRequest(_message.Message):
         *,
         aggregate_upload_id: _builtins.int = ...,
         upload_ids: _abc.Iterable[_builtins.str] | None = ...,
-        extension: _builtins.str = ...,
+        extension: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extension", b"_extension", "extension", b"extension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_upload_id", b"aggregate_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extension", b"_extension", "aggregate_upload_id", b"aggregate_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__extension: _TypeAlias = _typing.Literal["extension"]  # noqa: Y015
+    _WhichOneofArgType__extension: _TypeAlias = _typing.Literal["_extension", b"_extension"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extension) -> _WhichOneofReturnType__extension | None: ...
 
 Global___CompleteAggregateRequest: _TypeAlias = CompleteAggregateRequest  # noqa: Y015
 

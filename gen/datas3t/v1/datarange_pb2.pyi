@@ -241,7 +241,7 @@ class CompleteUploadRequest(_message.Message):
     """The upload id."""
     extension: _builtins.str
     """The extension that the names of all entries have, without the leading dot. The entries that the server reads must
-    have it. Empty: not all have the same, or it is not known.
+    have it. Absent: not all have the same, or it is not known.
     """
     archive_crc32c: _builtins.int
     """The CRC-32C of the whole archive, including end marker and padding. If S3 has computed it, the two must be equal.
@@ -258,16 +258,21 @@ class CompleteUploadRequest(_message.Message):
         *,
         datarange_upload_id: _builtins.int = ...,
         upload_ids: _abc.Iterable[_builtins.str] | None = ...,
-        extension: _builtins.str = ...,
+        extension: _builtins.str | None = ...,
         archive_crc32c: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "archive_crc32c", b"archive_crc32c"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "_extension", b"_extension", "archive_crc32c", b"archive_crc32c", "extension", b"extension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "archive_crc32c", b"archive_crc32c", "datarange_upload_id", b"datarange_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "_extension", b"_extension", "archive_crc32c", b"archive_crc32c", "datarange_upload_id", b"datarange_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__archive_crc32c: _TypeAlias = _typing.Literal["archive_crc32c"]  # noqa: Y015
     _WhichOneofArgType__archive_crc32c: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c"]  # noqa: Y015
+    _WhichOneofReturnType__extension: _TypeAlias = _typing.Literal["extension"]  # noqa: Y015
+    _WhichOneofArgType__extension: _TypeAlias = _typing.Literal["_extension", b"_extension"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__archive_crc32c) -> _WhichOneofReturnType__archive_crc32c | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extension) -> _WhichOneofReturnType__extension | None: ...
 
 Global___CompleteUploadRequest: _TypeAlias = CompleteUploadRequest  # noqa: Y015
 

@@ -244,9 +244,7 @@ def _check_and_commit(resources: Resources, told: _Told, upload: Upload, etags: 
     return None
 
 
-def _check(
-    resources: Resources, bucket: Bucket, told: _Told, upload: Upload, etags: Sequence[str]
-) -> CheckedObjects:
+def _check(resources: Resources, bucket: Bucket, told: _Told, upload: Upload, etags: Sequence[str]) -> CheckedObjects:
     """Join the parts of an archive, and check it and the objects beside it. Raises InvalidUploadError."""
     if upload.s3_upload_id is not None:
         join_parts(resources, UPLOADS, bucket, upload, urls.part_sizes(upload), etags)

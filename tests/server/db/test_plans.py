@@ -120,6 +120,8 @@ NEW_RANGE: dict[str, Any] = {
     "entries_size": 1,
     "data_etag": "",
     "index_etag": "",
+    "checksums_etag": "",
+    "extension": None,
 }
 NEW_INTENT: dict[str, Any] = {
     "data_size": 1,
@@ -127,9 +129,25 @@ NEW_INTENT: dict[str, Any] = {
     "index_key": "i",
     "part_size": 1,
     "multipart": True,
+    "with_checksums": True,
     "lifetime": HOUR,
 }
-BEGUN: dict[str, Any] = {"prefix": "p", "data_size": 1, "part_size": 1, "multipart": False, "lifetime": HOUR}
+BEGUN: dict[str, Any] = {
+    "prefix": "p",
+    "data_size": 1,
+    "part_size": 1,
+    "multipart": False,
+    "with_checksums": True,
+    "archive_crc32c": True,
+    "lifetime": HOUR,
+}
+COMMITTED: dict[str, Any] = {
+    "entries_size": 1,
+    "data_etag": "",
+    "index_etag": "",
+    "checksums_etag": "",
+    "extension": "jpg",
+}
 NEW_ROWS: dict[str, Any] = {
     "firsts": [500_001, 500_003],
     "lasts": [500_002, 500_004],
@@ -196,10 +214,12 @@ CALLS = [
     call(s3_buckets.set_endpoint, 7, "http://s3/7", "http://s3/new"),
     call(s3_buckets.demands_equal_parts, 7),
     call(s3_buckets.lacks_bulk_delete, 7),
+    call(s3_buckets.lacks_archive_crc32c, 7),
     call(s3_buckets.locked, "bucket-7"),
     call(s3_buckets.is_used, 7),
     call(s3_buckets.delete, 7),
     call(datarange_uploads.by_id, 7),
+    call(datarange_uploads.without_archive_crc32c, 100),
     *(call(spans.find, "images", 0, MAX_KEY, after=after, limit=20, rows=24) for after in (-1, 99_999, 199_900)),
     *(call(spans.find, "images", key, key, after=-1, limit=2, rows=5) for key in (0, 9, 100_005, 199_999, MAX_KEY)),
     *(call(spans.page, "images", after, 20, rows=21) for after in (-1, 99_999, 199_900)),
@@ -210,7 +230,7 @@ CALLS = [
     *(call(starting.begin, "images", key, key, **BEGUN, rows=8) for key in (500_000, 600_005)),
     call(starting.begin, "images", 600_010, 600_014, **BEGUN, reservation_id=10_003, rows=8),
     call(committing.place, 2),
-    call(committing.commit, 101, 100, entries_size=1, data_etag="", index_etag="", rows=8),
+    call(committing.commit, 101, 100, **COMMITTED, rows=8),
     call(aggregate_uploads.by_id, 7),
     call(aggregate_uploads.insert, 2, 1, 1, source_ids=[1], planned=True, **NEW_INTENT),
     call(UPLOADS.set_s3_upload_id, 100, "id"),

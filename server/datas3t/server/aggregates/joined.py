@@ -66,7 +66,9 @@ def compare_checksums(read: Read, bucket: Bucket, sources: Sequence[Datarange]) 
             continue
         for number, (one, other) in enumerate(zip(checksums.decode(actual), checksums.decode(expected), strict=True)):
             if one != other:
-                message = f"datapoint {first + start + number} has the checksum {one:08x}, but {other:08x} in its source"
+                message = (
+                    f"datapoint {first + start + number} has the checksum {one:08x}, but {other:08x} in its source"
+                )
                 raise InvalidUploadError(f"{message}; start again")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
+from operator import attrgetter
 
 from datas3t import v1
 from datas3t.archive import FormatError, join, names, parts
@@ -30,6 +31,8 @@ from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
 _MAX_ATTEMPTS = 5  # to start an aggregate whose sources change meanwhile
+_data_key, _index_key = attrgetter("data_object_key"), attrgetter("index_object_key")
+_checksums_key = attrgetter("checksums_object_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +237,5 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
             checksums_etag=checked.checksums_etag,
             extension=checked.extension,
         )
-        kinds = "data_object_key", "index_object_key", "checksums_object_key"
-        keys = [getattr(row, kind) for kind in kinds for row in replaced]
+        keys = [*map(_data_key, replaced), *map(_index_key, replaced), *map(_checksums_key, replaced)]
         keys_to_delete.queue(conn, datas3t.bucket_id, keys, after=resources.url_lifetime + resources.put_grace)

@@ -46,9 +46,9 @@ def check_merged(
 ) -> CheckedObjects:
     """Join the parts, check the new archive and its index, and compare them with the sources, which are in key order.
 
-    If all sources have checksums, those that the client sent are compared with them. If it sent none, they are joined.
-    `extension` is that of all entries, if it is known. The archive may have any size, because another tar writer's headers may be longer or shorter than ours. But it
-    cannot have more parts than URLs were signed for.
+    The archive may have any size, because another tar writer's headers may be longer or shorter than ours. But it
+    cannot have more parts than URLs were signed for. If all sources have checksums, those that the client sent are
+    compared with them, or they are joined if it sent none. `extension` is that of all entries, if it is known.
 
     Raises:
         InvalidUploadError: The archive or its index breaks a rule of the format, or differs from the sources.

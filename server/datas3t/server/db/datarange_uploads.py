@@ -59,8 +59,8 @@ _WITHOUT_ARCHIVE_CRC32C: LiteralString = """
 
 
 def without_archive_crc32c(conn: Connection, upload_id: int) -> bool:
-    """Forget the multipart upload of a pending upload that asks S3 for a checksum of the archive; whether there was one.
+    """Forget a pending upload's multipart upload if it asks S3 for a checksum of the archive; return whether it did.
 
-    Another multipart upload, without it, is to be opened.
+    The caller opens another one, without that.
     """
     return conn.execute(_WITHOUT_ARCHIVE_CRC32C, [upload_id]).rowcount == 1

@@ -74,8 +74,8 @@ def insert(
     entries_size: int,
     data_etag: str,
     index_etag: str,
-    checksums_etag: str | None,
-    extension: str | None,
+    checksums_etag: str | None = None,
+    extension: str | None = None,
 ) -> int:
     """Insert a datarange and return its id.
 

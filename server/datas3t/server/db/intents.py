@@ -16,25 +16,29 @@ State = Literal["pending", "completed", "cancelled", "failed"]
 def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
     """Return a statement that ends the pending intents of a table for which `condition` holds, and counts them.
 
-    All objects of each are queued for deletion. A PUT whose URL was signed before may still arrive after that
-    deletion, so they are deleted a second time once the URLs have expired and `%(put_grace)s` has passed as well.
+    All objects that each may have are queued for deletion: checksums of an upload only if the client was to send them,
+    of an aggregate always, because the server may have written them. A PUT whose URL was signed before may still arrive
+    after that deletion, so they are deleted a second time once the URLs have expired and `%(put_grace)s` has passed.
     """
+    with_checksums: LiteralString = "with_checksums" if table == "datarange_uploads" else "true"
     return f"""
         WITH ended AS (
             UPDATE {table}
                SET state = %(state)s, failure_reason = %(reason)s, failure_message = %(message)s, finished_at = now()
              WHERE state = 'pending' AND {condition}
-            RETURNING datas3t_id, data_object_key, index_object_key, multipart, s3_upload_id, expires_at),
+            RETURNING datas3t_id, data_object_key, index_object_key, {with_checksums} AS with_checksums, multipart,
+                      s3_upload_id, expires_at),
         queued AS (
             INSERT INTO keys_to_delete (bucket_id, object_key, multipart, s3_upload_id, look_again_at, purge_versions)
             SELECT d.bucket_id, objects.object_key, objects.multipart, objects.s3_upload_id,
                    ended.expires_at + %(put_grace)s, %(purge_versions)s
               FROM ended
               JOIN datas3ts AS d ON d.id = ended.datas3t_id
-             CROSS JOIN LATERAL (VALUES (data_object_key, multipart, s3_upload_id),
-                                                (index_object_key, false, NULL),
-                                                ({object_keys.CHECKSUMS}, false, NULL))
-                             AS objects (object_key, multipart, s3_upload_id))
+             CROSS JOIN LATERAL (VALUES (true, data_object_key, multipart, s3_upload_id),
+                                        (true, index_object_key, false, NULL),
+                                        (with_checksums, {object_keys.CHECKSUMS}, false, NULL))
+                             AS objects (is_there, object_key, multipart, s3_upload_id)
+             WHERE is_there)
         SELECT count(*) FROM ended
     """
 

@@ -75,7 +75,9 @@ def check(bucket: Bucket, upload: Upload, told: int | None) -> None:
 def refused(resources: Resources, bucket_id: int, error: InvalidUploadError) -> InvalidUploadError:
     """Remember that S3 refuses to join parts of an upload with a checksum; return the error of this upload."""
     _remember(resources, bucket_id)
-    return InvalidUploadError(f"{error}. S3 was asked for a checksum of the archive, and will not be when you start again")
+    return InvalidUploadError(
+        f"{error}. S3 was asked for a checksum of the archive, and will not be when you start again"
+    )
 
 
 def _remember(resources: Resources, bucket_id: int) -> None:

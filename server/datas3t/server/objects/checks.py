@@ -207,7 +207,7 @@ def _check_whole(read: Read, read_index: Read, told: Told, first: int, count: in
     return scanned.entries_end
 
 
-def _check_sample(read: Read, read_index: Read, told: Told, _: int, count: int, data_size: int) -> int:
+def _check_sample(read: Read, read_index: Read, told: Told, _first: int, count: int, data_size: int) -> int:
     """Check an index, a sample of the entries and the end marker; return where the entries end."""
     stop, entries = check_index(read_index, count, data_size)
 

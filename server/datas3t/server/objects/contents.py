@@ -67,7 +67,8 @@ class Told:
             contents = [entry.content for entry in entries]
             actual = checksums.of_contents(archive, [each.start for each in contents], [each.stop for each in contents])
             if actual != told:
-                for number, (one, other) in enumerate(zip(checksums.decode(actual), checksums.decode(told), strict=True)):
+                pairs = zip(checksums.decode(actual), checksums.decode(told), strict=True)
+                for number, (one, other) in enumerate(pairs):
                     self._compare(number, one, other)
 
     def _told(self, number: int) -> int:

@@ -100,8 +100,8 @@ def _source(signed: Presigned) -> v1.AggregateSource:
         presigned_data_url=signed.data_url,
         presigned_index_url=signed.index_url,
         presigned_checksums_url=signed.checksums_url,
-        checksums_etag=row.checksums_etag,
-        extension=row.extension,
+        checksums_etag=row.checksums_etag or "",
+        extension=row.extension or "",
     )
 
 

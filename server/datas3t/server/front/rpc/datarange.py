@@ -9,7 +9,6 @@ from datas3t.server.front.rpc.transfer import timestamp, uploaded_parts
 from datas3t.server.resources import Resources
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
-
 _NO_SIGNATURE = bytes(32)  # in a column of signatures
 
 
@@ -88,8 +87,8 @@ class DatarangeServicer(DatarangeServiceServicer):
                     min_datapoint_key=row.first_key,
                     max_datapoint_key=row.last_key,
                     size_bytes=row.size_bytes,
-                    checksums_object_key=row.checksums_object_key,
-                    extension=row.extension,
+                    checksums_object_key=row.checksums_object_key or "",
+                    extension=row.extension or "",
                 )
                 for row in rows
             ],
@@ -157,8 +156,8 @@ def _presigned_datarange(signed: dataranges.Presigned) -> v1.PresignedDatarange:
         presigned_data_url=signed.data_url,
         presigned_index_url=signed.index_url,
         presigned_checksums_url=signed.checksums_url,
-        checksums_etag=row.checksums_etag,
-        extension=row.extension,
+        checksums_etag=row.checksums_etag or "",
+        extension=row.extension or "",
     )
 
 
