@@ -29,6 +29,7 @@ class StartUploadRequest(_message.Message):
     NUMBER_OF_DATAPOINTS_FIELD_NUMBER: _builtins.int
     DATA_SIZE_FIELD_NUMBER: _builtins.int
     ALL_URLS_FIELD_NUMBER: _builtins.int
+    RESERVATION_ID_FIELD_NUMBER: _builtins.int
     WITH_CHECKSUMS_FIELD_NUMBER: _builtins.int
     ARCHIVE_CRC32C_PLANNED_FIELD_NUMBER: _builtins.int
     datas3t_name: _builtins.str
@@ -43,6 +44,8 @@ class StartUploadRequest(_message.Message):
     """If true, the response has the URLs of all parts: 6 MB for 10,000 parts, which exceeds gRPC's default message limit.
     If false, it has the URLs of the first 1,000 parts; SignUploadParts returns the others.
     """
+    reservation_id: _builtins.int
+    """The id of the reservation that all keys of the archive belong to. Absent or 0: none of them may be reserved."""
     with_checksums: _builtins.bool
     """If true, the client also sends the checksums of the datapoints: 4 bytes for each, in key order, the CRC-32C of its
     content as a big-endian number. CompleteUpload then requires this object.
@@ -59,14 +62,17 @@ class StartUploadRequest(_message.Message):
         number_of_datapoints: _builtins.int = ...,
         data_size: _builtins.int = ...,
         all_urls: _builtins.bool = ...,
+        reservation_id: _builtins.int | None = ...,
         with_checksums: _builtins.bool = ...,
         archive_crc32c_planned: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id", "reservation_id", b"reservation_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_urls", b"all_urls", "archive_crc32c_planned", b"archive_crc32c_planned", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints", "with_checksums", b"with_checksums"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id", "all_urls", b"all_urls", "archive_crc32c_planned", b"archive_crc32c_planned", "data_size", b"data_size", "datas3t_name", b"datas3t_name", "first_datapoint_index", b"first_datapoint_index", "number_of_datapoints", b"number_of_datapoints", "reservation_id", b"reservation_id", "with_checksums", b"with_checksums"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__reservation_id: _TypeAlias = _typing.Literal["reservation_id"]  # noqa: Y015
+    _WhichOneofArgType__reservation_id: _TypeAlias = _typing.Literal["_reservation_id", b"_reservation_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reservation_id) -> _WhichOneofReturnType__reservation_id | None: ...
 
 Global___StartUploadRequest: _TypeAlias = StartUploadRequest  # noqa: Y015
 
