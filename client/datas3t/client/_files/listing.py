@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datas3t.archive import paths
+from datas3t.archive.index import BLOCK
+from datas3t.archive.layout import padded
 from datas3t.client._files.walking import Source, Walker
 from datas3t.client.errors import InvalidArgument
 
@@ -62,6 +64,7 @@ class Listing:
         bases: The folders that names are relative to.
         files: How many files were found that are not known.
         size: Their size in bytes.
+        stored_size: The size of their entries in archives.
         known: How many known ones were left out.
         is_complete: Whether everything was found.
     """
@@ -70,7 +73,7 @@ class Listing:
         self, sources: Sequence[Source], prefix: str, walker: Walker, is_known: IsKnown, stop: threading.Event
     ) -> None:
         self.bases: list[bytes] = []
-        self.files = self.size = self.known = 0
+        self.files = self.size = self.stored_size = self.known = 0
         self.is_complete = False
         self._sources = sources
         self._prefix = prefix
@@ -151,6 +154,7 @@ class Listing:
         if names:
             self.files += len(names)
             self.size += sum(sizes)
+            self.stored_size += len(names) * BLOCK + int(padded(np.array(sizes, np.int64)).sum())
             yield Batch(zlib.compress(b"\0".join(names), 1), bases, sizes, mtimes)
 
     def _check_unique(self) -> None:
