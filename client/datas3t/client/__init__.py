@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datas3t.client._calls.keys import Reservation
     from datas3t.client._calls.optimize import ProposedAggregate
     from datas3t.client._files.pack import Packed, pack
+    from datas3t.client._files.results import Pushed
     from datas3t.client._reading.costs import Explanation
     from datas3t.client._reading.datapoint import Datapoint, DatapointView
     from datas3t.client._transfers.aggregate import Aggregated
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         DeadlineExceeded,
         FailedPrecondition,
         FileError,
+        FilesFailed,
         Interrupted,
         InvalidArgument,
         NotFound,
@@ -75,6 +77,7 @@ __all__ = [
     "Explanation",
     "FailedPrecondition",
     "FileError",
+    "FilesFailed",
     "Imported",
     "Interrupted",
     "InvalidArgument",
@@ -86,6 +89,7 @@ __all__ = [
     "PermissionDenied",
     "Progress",
     "ProposedAggregate",
+    "Pushed",
     "Reservation",
     "Segment",
     "ServerError",
@@ -120,6 +124,7 @@ _MODULES = {
     "Explanation": "_reading.costs",
     "FailedPrecondition": "errors",
     "FileError": "errors",
+    "FilesFailed": "errors",
     "Imported": "_calls.imports",
     "Interrupted": "errors",
     "InvalidArgument": "errors",
@@ -131,6 +136,7 @@ _MODULES = {
     "PermissionDenied": "errors",
     "Progress": "progress",
     "ProposedAggregate": "_calls.optimize",
+    "Pushed": "_files.results",
     "Reservation": "_calls.keys",
     "Segment": "_calls.dataranges",
     "ServerError": "errors",

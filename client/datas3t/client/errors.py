@@ -7,6 +7,7 @@ If Python has a builtin exception for it, the class is derived from that too. Pr
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from datas3t.text import escaped
 
@@ -102,6 +103,20 @@ class FileError(Datas3tError, OSError):
 
 class TableError(Datas3tError, ValueError):
     """A file of a table is damaged, or its columns do not fit those of the other files."""
+
+
+class FilesFailed(FileError):
+    """Some files were not pushed or pulled. All others were.
+
+    Attributes:
+        result: What was done, as the call would have returned it; its `failures` say what was not.
+    """
+
+    def __init__(
+        self, message: str, *, result: Any = None, reason: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        self.result = result
 
 
 class PackageMissing(Datas3tError, ImportError):

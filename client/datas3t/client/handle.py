@@ -14,6 +14,7 @@ from pyroaring import BitMap64
 from datas3t.archive import names
 from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
+from datas3t.client._files.operations import FileOperations
 from datas3t.client._reading.catalogue import split
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._reading.costs import Explanation
@@ -23,7 +24,7 @@ from datas3t.client._transfers.operations import Operations
 from datas3t.client.errors import InvalidArgument
 
 
-class Datas3t(Operations):
+class Datas3t(Operations, FileOperations):
     """A handle of one datas3t, to read its datapoints and to upload, download, aggregate and delete dataranges.
 
     `Client.datas3t` creates handles, without a request: a name that does not exist raises NotFound at the first use.

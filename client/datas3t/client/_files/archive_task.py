@@ -2,20 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from datas3t import v1
-from datas3t.archive import checksums
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client._files.contents import Contents
 from datas3t.client._files.counts import Counts
 from datas3t.client._files.crew import Crew, Permits
-from datas3t.client._files.listing import NO_TIME
 from datas3t.client._files.open_push import OpenPush
 from datas3t.client._files.plan import Group
 from datas3t.client._reading import catalogue
-from datas3t.client._tables.files_rows import encoded, files_rows
 from datas3t.client._transfers.journal import Journal, JournalEntry
 from datas3t.client._transfers.task import Task, Tuning
 from datas3t.client.errors import FileError, TransferRefused
@@ -92,8 +90,6 @@ class ArchiveTask(Task[OpenPush, bool]):
     def reopen(self, upload_id: int) -> OpenPush:
         opened = OpenPush(self._around.connection, upload_id, self._layout.size)
         opened.extension = self._layout.extension or ""
-        entry = self._journal.read()
-        opened.table_file_ids = entry.table_file_ids if entry else ()
         return opened
 
     def transfer(self, opened: OpenPush, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], bool]:
@@ -142,26 +138,15 @@ class ArchiveTask(Task[OpenPush, bool]):
             yield request
         for number in range(1, opened.part_count + 1):
             if number not in skipped:
-                url = opened.url_of(number)
-                request = Request("PUT", url, body=self._contents.part(opened.part(number)))
+                request = Request(
+                    "PUT", partial(opened.part_url, number), body=self._contents.part(opened.part(number))
+                )
                 numbers[request] = number
                 yield request
 
     def _beside(self, opened: OpenPush) -> Iterator[Request]:
         """Yield the requests that send the index, the checksums and the rows of the files."""
-        group = self._archive.group
-        crcs = self._contents.crcs()
-        rows = files_rows(
-            range(self._layout.first, self._layout.last + 1),
-            [self._around.path_of(name) for name in group.names],
-            group.sizes,
-            [None if mtime == NO_TIME else mtime for mtime in group.mtimes.tolist()],
-            crcs,
-        )
-        file = encoded(rows)
         yield Request("PUT", opened.index_url, body=self._layout.index())
-        yield Request("PUT", opened.checksums_url, body=checksums.encode(crcs.tolist()))
-        yield Request("PUT", opened.start_rows(self._around.name, self._layout, len(file)), body=file)
 
     def _send(
         self,

@@ -37,15 +37,14 @@ class Known:
         """Return the number of paths."""
         return len(self._hashes)
 
-    def are_unchanged(
-        self, hashes: Hashes, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
+    def are_unchanged(self, hashes: Hashes, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return which files are there with the same size and time of modification, given the hashes of their paths."""
         if not len(self._hashes):
             return np.zeros(len(hashes), np.bool_)
         at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
         same: NDArray[np.bool_] = self._hashes[at] == hashes
-        return same & (self._sizes[at] == sizes) & (self._mtimes[at] == mtimes) & (mtimes != NO_TIME)
+        same &= (self._sizes[at] == sizes) & (self._mtimes[at] == mtimes) & (mtimes != NO_TIME)
+        return same
 
 
 def _columns(table: pa.Table) -> _Rows:

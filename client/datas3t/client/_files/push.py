@@ -5,6 +5,7 @@ import os
 import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -16,10 +17,11 @@ from datas3t.client._files import sources as _sources
 from datas3t.client._files.archive_task import ArchiveTask, Numbered, Surroundings
 from datas3t.client._files.counts import Counts
 from datas3t.client._files.crew import Crew, Handover, Permits
+from datas3t.client._files.known import Known
 from datas3t.client._files.listing import Listing
 from datas3t.client._files.plan import Begun, Group, Planner
 from datas3t.client._files.push_journal import PushJournal
-from datas3t.client._files.rows import known_files
+from datas3t.client._files.results import Pushed
 from datas3t.client._files.walking import Messages, Source, Walker
 from datas3t.client._transfers.journal import JournalEntry
 from datas3t.client._transfers.open_upload import OpenUpload
@@ -27,33 +29,7 @@ from datas3t.client._transfers.task import Tuning, resumable
 from datas3t.client.errors import Datas3tError, FileError, FilesFailed, InvalidArgument
 from datas3t.client.progress import Progress
 
-ARCHIVE_SIZE = 256 << 20  # bytes
 _MAX_LANES = 8  # archives under way at a time; each may have the names of 65,536 files in memory
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """What a push did.
-
-    Attributes:
-        files: How many files were pushed; in a dry run, how many would be.
-        size: Their size in bytes.
-        archives: How many archives they are in.
-        unchanged: How many files were there already.
-        left_out: How many devices, pipes, sockets and links in circles were left out.
-        failed: How many files and folders could not be pushed.
-        notes: What was left out; of many, the first 100.
-        failures: What failed and why; of many, the first 100.
-    """
-
-    files: int
-    size: int
-    archives: int
-    unchanged: int
-    left_out: int
-    failed: int
-    notes: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +62,7 @@ def options(prefix: str, archive_size: int, follow_links: bool, tuning: Tuning) 
         raise InvalidArgument(str(error)) from None
 
 
-def found_sources(
-    named: Sequence[str | os.PathLike[str]], files_from: str | os.PathLike[str] | None
-) -> list[Source]:
+def found_sources(named: Sequence[str | os.PathLike[str]], files_from: str | os.PathLike[str] | None) -> list[Source]:
     """Return the sources that are named, or those in a list; see `Datas3t.push`.
 
     Raises:
@@ -135,12 +109,10 @@ class _Push:
         self._connection = session.connection
         self._name = name
         self._settings = settings
-        self._known = known_files(session, name)
+        self._known = Known(())
         self._walker = Walker(follow_links=settings.follow_links)
         self._crew = Crew(session.close)
-        self._listing = Listing(
-            sources, settings.prefix, self._walker, self._known.are_unchanged, self._crew.stop
-        )
+        self._listing = Listing(sources, settings.prefix, self._walker, self._known.are_unchanged, self._crew.stop)
         self._counts = Counts("push", progress)
         self._failures = Messages()
         self._lock = threading.Lock()
@@ -196,9 +168,7 @@ class _Push:
 
     def _numbered(self, group: Group) -> Numbered:
         count = len(group.names)
-        begun = group.begun or Begun(
-            uuid.uuid4().hex, self._listing.path_of(group.names[0]), count, group.digest()
-        )
+        begun = group.begun or Begun(uuid.uuid4().hex, self._listing.path_of(group.names[0]), count, group.digest())
         journal = self._journal.of(begun)
         if not group.begun:
             journal.write(JournalEntry(0))  # a repeat of the next call then gets the same keys
@@ -225,9 +195,7 @@ class _Push:
         files, size = len(group.names), int(group.sizes.sum())
         with self._lock:
             done = self._pushed
-            self._pushed = replace(
-                done, files=done.files + files, size=done.size + size, archives=done.archives + 1
-            )
+            self._pushed = replace(done, files=done.files + files, size=done.size + size, archives=done.archives + 1)
         self._counts.add(files=files)
 
     def _fail(self, group: Group, error: Datas3tError) -> None:
@@ -245,10 +213,8 @@ class _Push:
         journal = self._journal.of(abandoned)
         entry = journal.read()
         if entry and entry.upload_id:
-            try:
+            with suppress(Datas3tError):  # it ended long ago, or will when its time is over
                 OpenUpload(self._connection, entry.upload_id, 0).cancel()
-            except Datas3tError:
-                pass  # it ended long ago, or will when its time is over
         journal.remove()
 
     def _result(self, files: int, size: int) -> Pushed:

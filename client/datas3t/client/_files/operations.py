@@ -1,0 +1,83 @@
+"""Operations on files by name: the part of the handle that pushes folders and pulls them."""
+
+import os
+from collections.abc import Iterable
+
+from datas3t.client._calls.session import Session
+from datas3t.client._files.results import ARCHIVE_SIZE, Pushed
+from datas3t.client._transfers.task import Tuning
+from datas3t.client.progress import Progress
+
+
+class FileOperations:
+    """The part of the handle `Datas3t` that handles files by name."""
+
+    _session: Session
+    _name: str
+
+    def push(
+        self,
+        sources: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] = (),
+        *,
+        prefix: str = "",
+        files_from: str | os.PathLike[str] | None = None,
+        archive_size: int = ARCHIVE_SIZE,
+        max_parallelism: int = 8,
+        max_retries: int = 3,
+        follow_links: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Pushed:
+        """Put files and folders into the datas3t, packed on the way: nothing is written to disk but a journal.
+
+        Each file becomes a datapoint, with its path in the table `files`: `find` finds it again by that path. The path
+        is relative to the folder that is named; of a file that is named, it is its name. Only files that are new, or
+        have another size or time of modification than the datapoint of their path, are sent. A changed file becomes a
+        new datapoint, and its path then means the new one.
+
+        If the call is interrupted or fails, the same call resumes it: what was committed stays, and parts that S3 has
+        are not sent again. Memory: up to 250 bytes for each file, and 64 MB.
+
+        Hidden files are taken. Links to files are followed, links to folders only if `follow_links` is set. Devices,
+        pipes and sockets are left out; the result names them.
+
+        Example:
+            >>> photos = client.datas3t("photos")
+            >>> photos.push("holiday", prefix="2026")
+            Pushed(files=2450, size=104210432, archives=1, unchanged=0, left_out=0, failed=0, notes=(), failures=())
+            >>> photos.find("2026/beach/1.jpg")
+            17
+
+        Args:
+            sources: The files and folders. With more than one, all are listed before anything is sent.
+            prefix: The folder that all paths begin with.
+            files_from: A file with a list of files and folders to push, one on a line, or with NUL between them as
+                `find -print0` writes it; "-" is standard input. `sources` is then the one folder that they are relative
+                to, by default the working folder.
+            archive_size: The size of the archives that the files are packed into, in bytes. A larger file has one of
+                its own.
+            max_parallelism: How many requests are sent at a time.
+            max_retries: How often each request is retried.
+            follow_links: Whether links to folders are followed.
+            dry_run: Whether only to find out what would be pushed.
+            progress: Is called with the phases "push", in bytes, and "files". Their totals grow while files are found.
+
+        Returns:
+            What was pushed, what was there already, and what was left out.
+
+        Raises:
+            FilesFailed: Files changed or vanished while they were read, or cannot be read. All others were pushed,
+                except those in the same archive as one that changed; the next push sends them.
+            InvalidArgument: Two files have the same path, or there is nothing to push.
+            FileError: What was named does not exist.
+            NotFound: The datas3t does not exist.
+            FailedPrecondition: The same push is running in another process.
+            PackageMissing: pyarrow is not installed.
+            TransferFailed: S3 cannot be reached, or refuses the transfer.
+        """
+        from datas3t.client._files import push  # noqa: PLC0415 - numpy and pyarrow take long to import
+
+        named = [sources] if isinstance(sources, (str, os.PathLike)) else list(sources)
+        settings = push.options(prefix, archive_size, follow_links, Tuning(max_parallelism, max_retries))
+        found = push.found_sources(named, files_from)
+        return push.push(self._session, self._name, found, settings, dry_run=dry_run, progress=progress)

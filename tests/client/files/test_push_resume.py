@@ -1,0 +1,96 @@
+"""Pushes that were killed or interrupted: the same push, run again, resumes them."""
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from datas3t.client import FailedPrecondition
+from tests.client.files.folders import filled
+from tests.client.sites import Site
+from tests.support.faults import Fault
+from tests.support.stack import Process, wait_until
+
+PUSH = """
+import sys
+from datas3t.client import Client, Interrupted
+
+url, name, source, archive_size, parallelism = sys.argv[1:]
+with Client(url) as client:
+    try:
+        client.datas3t(name).push(source, archive_size=int(archive_size), max_parallelism=int(parallelism))
+    except Interrupted as interrupted:
+        print(interrupted, flush=True)
+        sys.exit(130)
+print("done")
+"""
+
+
+@contextmanager
+def pushing(
+    site: Site, source: Path, state: Path, archive_size: int = 1 << 30, parallelism: int = 1
+) -> Iterator[Process]:
+    """Push in a child process."""
+    command = ["-c", PUSH, site.client.url, site.name, str(source), str(archive_size), str(parallelism)]
+    process = Process(command, source.with_suffix(".log"), {"XDG_STATE_HOME": str(state)})
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+def large_files(folder: Path) -> Path:
+    """Write files whose archive has four parts."""
+    seeded = random.Random(1)
+    return filled(folder, {f"{number}.bin": seeded.randbytes(9 << 20) for number in range(7)})
+
+
+def contents(site: Site) -> list[tuple[int, bytes]]:
+    return [(each.key, each.content) for each in site.client.datas3t(site.name).scan()]
+
+
+def test_after_kill_9_the_same_push_sends_only_missing_parts(relayed: Site, tmp_path: Path, state_home: Path) -> None:
+    assert relayed.relay
+    source = large_files(tmp_path / "in")
+    relayed.relay.plan(*[Fault(only=b"PUT ")] * 2)
+    relayed.relay.always = Fault(stall_after=0, only=b"PUT ")
+    with pushing(relayed, source, state_home) as process:
+        wait_until(lambda: sum(b"PUT" in line for line in relayed.relay.requests) == 3)
+        assert process.running
+    relayed.relay.always = Fault()
+    before = relayed.relay.bytes_to_server
+    relayed.client.datas3t(relayed.name).push(source, archive_size=1 << 30)
+    # The third part may or may not have been stored when its response was lost.
+    assert relayed.relay.bytes_to_server - before < 24 << 20
+    assert contents(relayed) == [(n + 1, (source / f"{n}.bin").read_bytes()) for n in range(7)]
+    assert not list((state_home / "datas3t" / "pushes").glob("*"))
+    assert not relayed.multiparts()
+
+
+def test_ctrl_c_ends_at_once_with_advice_to_resume(relayed: Site, tmp_path: Path, state_home: Path) -> None:
+    assert relayed.relay
+    source = filled(tmp_path / "in", {str(number): os.urandom(2_000) for number in range(30)})
+    relayed.relay.always = Fault(stall_after=0, only=b"PUT ")
+    with pushing(relayed, source, state_home, 10_000, 4) as process:
+        wait_until(lambda: sum(b"PUT" in line for line in relayed.relay.requests) >= 4)
+        assert process.terminate(signal.SIGINT, seconds=5) == 130
+    assert "was interrupted; run it again to resume" in process.log
+    relayed.relay.always = Fault()
+    relayed.client.datas3t(relayed.name).push(source, archive_size=10_000)
+    assert sorted(content for _, content in contents(relayed)) == sorted(
+        (source / str(number)).read_bytes() for number in range(30)
+    )
+
+
+def test_the_same_push_in_another_process_is_refused(relayed: Site, tmp_path: Path, state_home: Path) -> None:
+    assert relayed.relay
+    source = filled(tmp_path / "in", {"a": b"1"})
+    relayed.relay.always = Fault(stall_after=0, only=b"PUT ")
+    with pushing(relayed, source, state_home):
+        wait_until(lambda: any(b"PUT" in line for line in relayed.relay.requests))
+        with pytest.raises(FailedPrecondition, match="running already"):
+            relayed.client.datas3t(relayed.name).push(source)
