@@ -22,9 +22,7 @@ def test_many_archives_are_numbered_in_order(site: Site, tmp_path: Path) -> None
     contents = {f"{number:03d}.bin": os.urandom(number * 50) for number in range(200)}
     source = filled(tmp_path / "in", contents)
     steps: list[tuple[str, int, int]] = []
-    pushed = site.client.datas3t(site.name).push(
-        source, archive_size=50_000, progress=lambda *step: steps.append(step)
-    )
+    pushed = site.client.datas3t(site.name).push(source, archive_size=50_000, progress=lambda *step: steps.append(step))
     assert pushed.archives == len(site.client.list_dataranges(site.name)) > 20
     assert [each.content for each in site.client.datas3t(site.name).scan()] == list(contents.values())
     assert steps[-1] == ("files", 200, 200)
