@@ -73,7 +73,7 @@ def upload_tar(datas3t: str, archive: str, max_parallelism: int, max_retries: in
             datas3t, file, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
         )
     output.result(f"{datas3t}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
-    output.note(_duration_and_rate(done.size, time.monotonic() - began))
+    output.note(output.duration_and_rate(done.size, time.monotonic() - began))
 
 
 @datarange.command("download-tar")
@@ -118,7 +118,7 @@ def download_tar(
             progress=progress,
         )
     _print_summary(archive, output.size(done.size))
-    output.note(_duration_and_rate(done.size, time.monotonic() - began))
+    output.note(output.duration_and_rate(done.size, time.monotonic() - began))
 
 
 @datarange.command("list")
@@ -203,10 +203,6 @@ def cat_range(name: str, first: int, last: int, decompress: bool, newline: bool)
     with options.client() as client:
         if not output.contents(pieces(each) for each in client.datas3t(name).scan(first, last)):
             raise click.ClickException(f"{name} has no datapoint from {first} to {last}; list its dataranges")
-
-
-def _duration_and_rate(size: int, seconds: float) -> str:
-    return f"{seconds:.1f} s, {output.size(int(size / max(seconds, 0.001)))}/s"
 
 
 def _print_summary(archive: str, text: str) -> None:

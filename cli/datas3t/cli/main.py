@@ -7,7 +7,19 @@ from typing import NoReturn
 
 import click
 
-from datas3t.cli import aggregate, aliases, bucket, completion, datarange, datas3t, options, output, paths, server
+from datas3t.cli import (
+    aggregate,
+    aliases,
+    bucket,
+    completion,
+    datarange,
+    datas3t,
+    files,
+    options,
+    output,
+    paths,
+    server,
+)
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -41,6 +53,7 @@ for command in (
     datas3t.datas3t,
     datarange.datarange,
     datarange.cat_range,
+    files.push,
     aggregate.optimize,
     aggregate.aggregate,
     options.server_url(hidden=True)(completion.completion),

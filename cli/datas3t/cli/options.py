@@ -150,15 +150,20 @@ def server_url(envvar: str | None = None, *, hidden: bool = False) -> Callable[[
 
 def transfer(command: Command) -> Command:
     """Add the options that tune a transfer: `--max-parallelism` and `--max-retries`."""
-    parallelism = click.option(
+    return transfer_of(4)(command)
+
+
+def transfer_of(parallelism: int) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options that tune a transfer, with a default for `--max-parallelism`."""
+    max_parallelism = click.option(
         "--max-parallelism",
-        default=4,
+        default=parallelism,
         show_default=True,
         type=click.IntRange(1),
         metavar="N",
         help="The maximum number of concurrent requests.",
     )
-    retries = click.option(
+    max_retries = click.option(
         "--max-retries",
         default=3,
         show_default=True,
@@ -166,7 +171,7 @@ def transfer(command: Command) -> Command:
         metavar="N",
         help="The maximum number of retries of each request.",
     )
-    return parallelism(retries(command))
+    return lambda command: max_parallelism(max_retries(command))
 
 
 def client() -> "Client":

@@ -16,7 +16,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 Progress = Callable[[str, int, int], None]
 
-_NOT_IN_BYTES = frozenset(("plan", "check"))  # the phases whose progress counts items, not bytes
+_NOT_IN_BYTES = frozenset(("plan", "check", "files"))  # the phases whose progress counts items, not bytes
 
 # The extra that installs a module, for the error message of commands that need more than the client.
 _EXTRAS = {
@@ -94,6 +94,11 @@ def size(count: int) -> str:
     return f"{value:.1f} TB"
 
 
+def duration_and_rate(count: int, seconds: float) -> str:
+    """Return how long bytes took, and how many a second that is."""
+    return f"{seconds:.1f} s, {size(int(count / max(seconds, 0.001)))}/s"
+
+
 def confirmed(question: str, *, force: bool, purge_versions: bool = False) -> bool:
     """Ask for confirmation unless `force`, and return whether the answer was y or yes.
 
@@ -147,13 +152,22 @@ def bars() -> Iterator[Progress | None]:
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """How many bytes are moved in a second."""
+
+        def render(self, task: Task) -> Text:
+            moved = task.description not in _NOT_IN_BYTES and not task.finished and task.speed
+            return Text(f"{size(int(moved))}/s" if moved else "")
 
     columns = (
         TextColumn("{task.description:<9}"),
         BarColumn(),
         TextColumn("{task.fields[amount]}"),
+        Rate(),
         TimeRemainingColumn(),
     )
     with Bars(*columns, console=Console(stderr=True)) as shown:

@@ -16,6 +16,7 @@ from datas3t.client._calls.imports import Imported
 from datas3t.client._calls.keys import Reservation
 from datas3t.client._calls.optimize import ProposedAggregate
 from datas3t.client._calls.session import Session
+from datas3t.client._files.by_name import FilesByName
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._transfers import download
 from datas3t.client._transfers.aggregate import Aggregated
@@ -24,7 +25,7 @@ from datas3t.client.handle import Datas3t
 from datas3t.client.progress import Progress
 
 
-class Client:
+class Client(FilesByName):
     """A client of the datas3t server at one address.
 
     Nothing is sent before the first call. A client may be used from many threads at once and after a fork, and can be

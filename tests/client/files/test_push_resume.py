@@ -54,32 +54,34 @@ def contents(site: Site) -> list[tuple[int, bytes]]:
 
 
 def test_after_kill_9_the_same_push_sends_only_missing_parts(relayed: Site, tmp_path: Path, state_home: Path) -> None:
-    assert relayed.relay
+    proxy = relayed.relay
+    assert proxy
     source = large_files(tmp_path / "in")
-    relayed.relay.plan(*[Fault(only=b"PUT ")] * 2)
-    relayed.relay.always = Fault(stall_after=0, only=b"PUT ")
+    proxy.plan(*[Fault(only=b"PUT ")] * 2)
+    proxy.always = Fault(stall_after=0, only=b"PUT ")
     with pushing(relayed, source, state_home) as process:
-        wait_until(lambda: sum(b"PUT" in line for line in relayed.relay.requests) == 3)
+        wait_until(lambda: sum(b"PUT" in line for line in proxy.requests) == 3)
         assert process.running
-    relayed.relay.always = Fault()
-    before = relayed.relay.bytes_to_server
+    proxy.always = Fault()
+    before = proxy.bytes_to_server
     relayed.client.datas3t(relayed.name).push(source, archive_size=1 << 30)
     # The third part may or may not have been stored when its response was lost.
-    assert relayed.relay.bytes_to_server - before < 24 << 20
+    assert proxy.bytes_to_server - before < 24 << 20
     assert contents(relayed) == [(n + 1, (source / f"{n}.bin").read_bytes()) for n in range(7)]
     assert not list((state_home / "datas3t" / "pushes").glob("*"))
     assert not relayed.multiparts()
 
 
 def test_ctrl_c_ends_at_once_with_advice_to_resume(relayed: Site, tmp_path: Path, state_home: Path) -> None:
-    assert relayed.relay
+    proxy = relayed.relay
+    assert proxy
     source = filled(tmp_path / "in", {str(number): os.urandom(2_000) for number in range(30)})
-    relayed.relay.always = Fault(stall_after=0, only=b"PUT ")
+    proxy.always = Fault(stall_after=0, only=b"PUT ")
     with pushing(relayed, source, state_home, 10_000, 4) as process:
-        wait_until(lambda: sum(b"PUT" in line for line in relayed.relay.requests) >= 4)
+        wait_until(lambda: sum(b"PUT" in line for line in proxy.requests) >= 4)
         assert process.terminate(signal.SIGINT, seconds=5) == 130
     assert "was interrupted; run it again to resume" in process.log
-    relayed.relay.always = Fault()
+    proxy.always = Fault()
     relayed.client.datas3t(relayed.name).push(source, archive_size=10_000)
     assert sorted(content for _, content in contents(relayed)) == sorted(
         (source / str(number)).read_bytes() for number in range(30)
@@ -87,10 +89,11 @@ def test_ctrl_c_ends_at_once_with_advice_to_resume(relayed: Site, tmp_path: Path
 
 
 def test_the_same_push_in_another_process_is_refused(relayed: Site, tmp_path: Path, state_home: Path) -> None:
-    assert relayed.relay
+    proxy = relayed.relay
+    assert proxy
     source = filled(tmp_path / "in", {"a": b"1"})
-    relayed.relay.always = Fault(stall_after=0, only=b"PUT ")
+    proxy.always = Fault(stall_after=0, only=b"PUT ")
     with pushing(relayed, source, state_home):
-        wait_until(lambda: any(b"PUT" in line for line in relayed.relay.requests))
+        wait_until(lambda: any(b"PUT" in line for line in proxy.requests))
         with pytest.raises(FailedPrecondition, match="running already"):
             relayed.client.datas3t(relayed.name).push(source)
