@@ -87,7 +87,18 @@ $ datas3t datas3t import --bucket local --json
     }
   ]
 }
+$ datas3t push --datas3t photos ~/photos --json
+{
+  "files": 2450,
+  "size_bytes": 99421184,
+  "archives": 1,
+  "unchanged": 0,
+  "left_out": 0,
+  "failed": 0
+}
 ```
+
+`push --json` prints this also if files could not be pushed; the exit code is then 1.
 
 ## Commands
 """
