@@ -38,6 +38,9 @@ from tests.support.faults import relay
 from tests.support.stack import running_server
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
+
     from datas3t.embedded.stack import S3
 
 SMALL, LARGE = 3_000, 1 << 20
@@ -64,7 +67,7 @@ class Stand:
         self.url = url
         self.bucket = s3.bucket
         self.s3 = s3
-        self.boto = boto3.client(
+        self.boto: S3Client = boto3.client(
             "s3",
             endpoint_url=s3.endpoint,
             region_name="us-east-1",
@@ -101,7 +104,7 @@ class Stand:
     def clear(self, prefix: str) -> None:
         """Remove all objects below a prefix."""
         for page in self.boto.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
-            keys = [{"Key": each["Key"]} for each in page.get("Contents", [])]
+            keys: list[ObjectIdentifierTypeDef] = [{"Key": each["Key"]} for each in page.get("Contents", [])]
             if keys:
                 self.boto.delete_objects(Bucket=self.bucket, Delete={"Objects": keys, "Quiet": True})
 
@@ -148,18 +151,22 @@ def contestants(stand: Stand, source: Path) -> dict[str, Callable[[], object]]:
 
 def send_bare(stand: Stand) -> None:
     """Send as many bytes as the files have, from one file."""
-    whole = stand.folder / "whole"
-    target = {"Bucket": stand.bucket, "Key": "bare"}
-    upload_id = stand.boto.create_multipart_upload(**target)["UploadId"]
+    whole, bucket, key = stand.folder / "whole", stand.bucket, "bare"
+    upload_id = stand.boto.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    target = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
     parts = cut(whole.stat().st_size, PART)
     urls = [
-        stand.boto.generate_presigned_url("upload_part", {**target, "UploadId": upload_id, "PartNumber": number})
+        stand.boto.generate_presigned_url("upload_part", {**target, "PartNumber": number})
         for number in range(1, len(parts) + 1)
     ]
     with whole.open("rb") as file:
         etags = put(Bare(8), urls, parts, file.fileno())
-    numbered = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
-    stand.boto.complete_multipart_upload(**target, UploadId=upload_id, MultipartUpload={"Parts": numbered})
+    stand.boto.complete_multipart_upload(
+        Bucket=bucket,
+        Key=key,
+        UploadId=upload_id,
+        MultipartUpload={"Parts": [{"PartNumber": n, "ETag": etag} for n, etag in enumerate(etags, 1)]},
+    )
 
 
 def make(folder: Path, count: int, size: int) -> None:
