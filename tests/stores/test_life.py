@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from datas3t import v1
 from datas3t.client import Client
 from tests.client.archives import MIB, Sample, sample
 from tests.support.serving import serving, settings_for
@@ -134,6 +135,12 @@ def test_the_whole_life_of_a_dataset(
         second.import_datas3ts(name)
         assert second.datas3t(name).get(80) == contents[80]
 
+        # A multipart upload that is open when the datas3t is cleared does not hold up the deletions.
+        client.connection.datarange.StartUpload(
+            v1.StartUploadRequest(
+                datas3t_name=name, first_datapoint_index=1000, number_of_datapoints=1, data_size=50 * MIB
+            )
+        )
         client.clear_datas3t(name)
         wait_until(lambda: merged.object_key not in _keys(s3, bucket), what="the deletion of the archive")
         client.delete_datas3t(name)
