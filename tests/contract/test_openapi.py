@@ -17,7 +17,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pyroaring import BitMap64
 from schemathesis import GenerationMode, checks
 
-from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2
+from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2, table_pb2
 from tests.support.front import RunningFront, http_request
 from tests.support.serving import serving, settings_for
 from tests.support.stack import BucketPool, DatabasePool
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
     from datas3t.server.app.server import Server
 
-_FILES = (aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2)
+_FILES = (aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2, table_pb2)
 _CHECKS = [
     checks.not_a_server_error,
     checks.status_code_conformance,
@@ -65,11 +65,11 @@ def bucket_request(server: "Server", services: "Services", buckets: BucketPool) 
 
 @pytest.fixture(scope="module")
 def names(server: "Server", bucket_request: dict[str, str]) -> dict[str, str]:
-    """Return a value for each field that names something: a datas3t and its bucket configuration, and a request."""
+    """Return a value for each field that names something that exists: a datas3t and its bucket configuration."""
     assert http_request(server.url, "POST", "/api/v1/buckets", bucket_request).status == 201
     name = bucket_request["name"]
     assert http_request(server.url, "POST", "/api/v1/datas3ts", {"name": name, "bucket": name}).status == 204
-    return {**dict.fromkeys(_NAMES, name), "request_id": "a request"}
+    return {**dict.fromkeys(_NAMES, name), "request_id": "a request", "table": "labels"}
 
 
 def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:

@@ -11,10 +11,10 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
 from datas3t import v1
-from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2
+from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2, table_pb2
 
 ROOT = Path(__file__).parents[2]
-_FILES = (bucket_pb2, datas3t_pb2, datarange_pb2, import_pb2, aggregate_pb2)
+_FILES = (bucket_pb2, datas3t_pb2, datarange_pb2, import_pb2, aggregate_pb2, table_pb2)
 
 
 def methods() -> Iterator[MethodDescriptor]:
@@ -46,7 +46,7 @@ def test_the_protos_pass_their_linter_and_are_compatible_with_the_released_ones(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_five_services_have_exactly_the_documented_methods() -> None:
+def test_the_six_services_have_exactly_the_documented_methods() -> None:
     assert {method.full_name.removeprefix("datas3t.v1.") for method in methods()} == {
         *(f"BucketService.{name}" for name in ("AddBucket", "ListBuckets", "UpdateBucket", "DeleteBucket")),
         *(
@@ -60,6 +60,8 @@ def test_the_five_services_have_exactly_the_documented_methods() -> None:
         "ImportService.Import",
         *(f"AggregateService.{name}Aggregate" for name in ("Start", "Complete", "Cancel")),
         *(f"AggregateService.{name}" for name in ("SignAggregateParts", "PlanAggregates")),
+        *(f"TableService.{name}TableFile" for name in ("Start", "Complete", "Cancel")),
+        *(f"TableService.{name}" for name in ("ListTables", "PresignTable", "DropTable")),
     }
 
 

@@ -9,6 +9,9 @@ MAX_KEY = 2**63 - 1
 
 _DATAS3T = re.compile(r"[A-Za-z0-9_-]{1,255}")
 _OBJECT = re.compile(r"datas3t/([A-Za-z0-9_-]{1,255})/dataranges/([0-9]{20})-([0-9]{20})-([0-9]{12,18})\.(tar|index)")
+_TABLE_FILE = re.compile(
+    r"datas3t/([A-Za-z0-9_-]{1,255})/tables/([A-Za-z0-9_-]{1,255})/([0-9]{20})-([0-9]{20})-([0-9]{12,18})\.parquet"
+)
 _ENTRY = re.compile(rb"([0-9]{20})\.([^/\0]+)", re.DOTALL)
 _DIGITS = 20
 _COUNTER_DIGITS = 18  # at most; fewer than 12 are padded with zeros
@@ -24,14 +27,34 @@ class ObjectName(NamedTuple):
     kind: Literal["tar", "index"]
 
 
+class TableFileName(NamedTuple):
+    """The parts of the object key of a table's file: the least and the greatest key of its rows, and the counter."""
+
+    datas3t: str
+    table: str
+    first: int
+    last: int
+    counter: int
+
+
 def valid_name(name: str) -> bool:
-    """Whether a datas3t or a bucket configuration may have this name."""
+    """Whether a datas3t, a table or a bucket configuration may have this name."""
     return _DATAS3T.fullmatch(name) is not None
 
 
-def prefix(datas3t: str) -> str:
+def folder(datas3t: str) -> str:
     """Return the prefix of all object keys of a datas3t."""
-    return f"datas3t/{datas3t}/dataranges/"
+    return f"datas3t/{datas3t}/"
+
+
+def prefix(datas3t: str) -> str:
+    """Return the prefix of the object keys of all dataranges of a datas3t."""
+    return f"{folder(datas3t)}dataranges/"
+
+
+def tables_prefix(datas3t: str) -> str:
+    """Return the prefix of the object keys of all files of a datas3t's tables."""
+    return f"{folder(datas3t)}tables/"
 
 
 def range_prefix(datas3t: str, first: int, last: int) -> str:
@@ -49,6 +72,16 @@ def archive_key(datas3t: str, first: int, last: int, counter: int) -> str:
         counter: The number of the upload, counted from 1 in each datas3t. It makes the object key unique.
     """
     return f"{prefix(datas3t)}{first:020d}-{last:020d}-{counter:012d}.tar"
+
+
+def table_file_prefix(datas3t: str, table: str, first: int, last: int) -> str:
+    """Return what the object key of a table's file begins with, up to the counter."""
+    return f"{tables_prefix(datas3t)}{table}/{first:020d}-{last:020d}-"
+
+
+def table_file_key(datas3t: str, table: str, first: int, last: int, counter: int) -> str:
+    """Return the object key of a table's file. The counter is drawn from the same numbers as those of archives."""
+    return f"{table_file_prefix(datas3t, table, first, last)}{counter:012d}.parquet"
 
 
 def index_key(archive: str) -> str:
@@ -97,6 +130,22 @@ def parse(object_key: str) -> ObjectName | None:
     name = ObjectName(datas3t, int(first), int(last), int(counter), "tar" if kind == "tar" else "index")
     canonical = counter == f"{name.counter:012d}"  # no more leading zeros than needed
     return name if canonical and name.counter > 0 and name.first <= name.last <= MAX_KEY else None
+
+
+def parse_table_file(object_key: str) -> TableFileName | None:
+    """Return the parts of an object key, or None unless it is exactly a key that `table_file_key` makes."""
+    match = _TABLE_FILE.fullmatch(object_key)
+    if match is None:
+        return None
+    datas3t, table, first, last, counter = match.groups()
+    name = TableFileName(datas3t, table, int(first), int(last), int(counter))
+    canonical = counter == f"{name.counter:012d}"
+    return name if canonical and name.counter > 0 and name.first <= name.last <= MAX_KEY else None
+
+
+def datas3t_of(object_key: str) -> str:
+    """Return the datas3t that an object key of an archive or a table's file belongs to."""
+    return object_key.split("/", 2)[1]
 
 
 def entry_name(key: int, extension: str) -> str:

@@ -7,4 +7,5 @@ from datas3t.v1.datas3t_pb2 import *
 from datas3t.v1.errors_pb2 import *
 from datas3t.v1.http_pb2 import *
 from datas3t.v1.import_pb2 import *
+from datas3t.v1.table_pb2 import *
 from datas3t.v1.transfer_pb2 import *

@@ -159,6 +159,30 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Final: the aggregate has ended and its objects are deleted; the sources are unchanged. Start a new aggregate, whose
     plan has such parts. Metadata: `aggregate_id`, `datas3t`, `first`, `last`.
     """
+    ERROR_REASON_TABLE_FILE_NOT_FOUND: _ErrorReason.ValueType  # 80
+    """No table file has this id: it never existed, belongs to another datas3t than the upload or aggregate that it was to be
+    completed with, or ended more than 3 days ago. Start a new table file. Metadata: `table_file_id`.
+    """
+    ERROR_REASON_TABLE_FILE_INVALID: _ErrorReason.ValueType  # 81
+    """The uploaded object is not what was announced, or does not begin and end as a Parquet file. Final: the table file has
+    ended and its object is deleted. If it was to be completed with an upload or aggregate, that stays open: complete it
+    again with another table file. Metadata: `table_file_id`, `datas3t`, `first`, `last`.
+    """
+    ERROR_REASON_TABLE_FILE_CANCELLED: _ErrorReason.ValueType  # 82
+    """The table file was cancelled or has expired. Start a new one. Metadata: `table_file_id`."""
+    ERROR_REASON_TABLE_FILE_COMPLETED: _ErrorReason.ValueType  # 83
+    """The table file is already complete. To remove its rows, replace it by another one, or drop the table. Metadata:
+    `table_file_id`.
+    """
+    ERROR_REASON_TABLE_NOT_FOUND: _ErrorReason.ValueType  # 84
+    """The datas3t has no table with this name. List its tables. Metadata: `datas3t`, `table`."""
+    ERROR_REASON_TABLE_FILES_CHANGED: _ErrorReason.ValueType  # 85
+    """A file that was to be replaced is not there any more, or another file, committed or pending, has rows that would
+    count less than before. At a completion this is final: the table file has ended and its object is deleted. Presign
+    the table and start again; a pending file ends when it is completed or cancelled, or when its URL expires. Metadata:
+    `datas3t`, `table`, `first`, `last`; `newer` (the id of the other file), if there is one; at the completion
+    `table_file_id`.
+    """
     ERROR_REASON_S3_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """S3 did not respond, or responded with a server error. Nothing is lost: retry shortly. Metadata: `endpoint`."""
     ERROR_REASON_S3_REFUSED: _ErrorReason.ValueType  # 61
@@ -328,6 +352,30 @@ ERROR_REASON_AGGREGATE_NEEDS_EQUAL_PARTS: ErrorReason.ValueType  # 56
 """The store joins only parts of one size, which was not known before. It is remembered with the bucket configuration.
 Final: the aggregate has ended and its objects are deleted; the sources are unchanged. Start a new aggregate, whose
 plan has such parts. Metadata: `aggregate_id`, `datas3t`, `first`, `last`.
+"""
+ERROR_REASON_TABLE_FILE_NOT_FOUND: ErrorReason.ValueType  # 80
+"""No table file has this id: it never existed, belongs to another datas3t than the upload or aggregate that it was to be
+completed with, or ended more than 3 days ago. Start a new table file. Metadata: `table_file_id`.
+"""
+ERROR_REASON_TABLE_FILE_INVALID: ErrorReason.ValueType  # 81
+"""The uploaded object is not what was announced, or does not begin and end as a Parquet file. Final: the table file has
+ended and its object is deleted. If it was to be completed with an upload or aggregate, that stays open: complete it
+again with another table file. Metadata: `table_file_id`, `datas3t`, `first`, `last`.
+"""
+ERROR_REASON_TABLE_FILE_CANCELLED: ErrorReason.ValueType  # 82
+"""The table file was cancelled or has expired. Start a new one. Metadata: `table_file_id`."""
+ERROR_REASON_TABLE_FILE_COMPLETED: ErrorReason.ValueType  # 83
+"""The table file is already complete. To remove its rows, replace it by another one, or drop the table. Metadata:
+`table_file_id`.
+"""
+ERROR_REASON_TABLE_NOT_FOUND: ErrorReason.ValueType  # 84
+"""The datas3t has no table with this name. List its tables. Metadata: `datas3t`, `table`."""
+ERROR_REASON_TABLE_FILES_CHANGED: ErrorReason.ValueType  # 85
+"""A file that was to be replaced is not there any more, or another file, committed or pending, has rows that would
+count less than before. At a completion this is final: the table file has ended and its object is deleted. Presign
+the table and start again; a pending file ends when it is completed or cancelled, or when its URL expires. Metadata:
+`datas3t`, `table`, `first`, `last`; `newer` (the id of the other file), if there is one; at the completion
+`table_file_id`.
 """
 ERROR_REASON_S3_UNAVAILABLE: ErrorReason.ValueType  # 60
 """S3 did not respond, or responded with a server error. Nothing is lost: retry shortly. Metadata: `endpoint`."""

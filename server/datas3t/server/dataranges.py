@@ -8,7 +8,7 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.db import dataranges, key_reservations, listings, pool, spans
+from datas3t.server.db import dataranges, key_reservations, listings, pool, spans, table_files
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.listings import JsonPage
@@ -92,6 +92,9 @@ def json_page(resources: Resources, name: str, token: str) -> JsonPage:
 def delete(resources: Resources, name: str, first: int, last: int, *, purge_versions: bool = False) -> None:
     """Delete the datarange with exactly these keys and queue its objects for deletion.
 
+    So are the files of tables whose keys are all among these. Other files keep rows of the deleted keys, which are not
+    shown until such a key is uploaded again.
+
     If a URL of its upload may still be valid, the reaper deletes the objects once more after it has expired. With
     `purge_versions` it removes their versions and delete markers as well.
     """
@@ -106,6 +109,7 @@ def delete(resources: Resources, name: str, first: int, last: int, *, purge_vers
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
         key_reservations.uncover(conn, datas3t.id, first, last)
+        table_files.delete_within(conn, datas3t.id, bucket_id, first, last, last_put, purge_versions=purge_versions)
     if purge_versions:
         datas3ts.purge(resources, bucket_id, names.range_prefix(name, first, last))
     resources.deletions.set()

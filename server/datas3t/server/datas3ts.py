@@ -64,13 +64,13 @@ def json_page(resources: Resources, token: str) -> JsonPage:
 
 
 def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> tuple[int, int]:
-    """Delete all dataranges and cancel all open uploads and aggregates.
+    """Delete all dataranges and tables, and cancel all open uploads, aggregates and table files.
 
-    For readers, all dataranges are gone at once. The reaper deletes their rows and objects in batches, at once or, if
+    For readers, all of them are gone at once. The reaper deletes their rows and objects in batches, at once or, if
     it is interrupted, at its next sweep. With `purge_versions` it removes the versions of the objects as well, and
     those of objects that were queued before.
 
-    Returns the number of deleted dataranges, and of their objects.
+    Returns the number of deleted dataranges, and of all objects that are to be deleted.
     """
     datas3t = find(resources, name, "name")
     _cancel_most(resources, datas3t, purge_versions)
@@ -80,19 +80,20 @@ def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> t
             raise not_found(name)
         intents.cancel_all(conn, locked.id, resources.put_grace, purge_versions=purge_versions)
         datas3ts.record_removal(conn, locked.id)
-        if locked.datarange_count:
+        if locked.datarange_count or locked.table_file_count:
             catalogues.clear(conn, locked.id, resources.url_lifetime + resources.put_grace)
             key_reservations.uncover(conn, locked.id, 0, names.MAX_KEY)
         if purge_versions:
             catalogues.purge(conn, locked.id)
     if purge_versions:
-        purge(resources, locked.bucket_id, names.prefix(name))
+        purge(resources, locked.bucket_id, names.folder(name))
     resources.deletions.set()
-    return locked.datarange_count, 2 * locked.datarange_count + locked.checksums_count
+    objects = 2 * locked.datarange_count + locked.checksums_count + locked.table_file_count
+    return locked.datarange_count, objects
 
 
 def delete(resources: Resources, name: str, *, purge_versions: bool = False) -> None:
-    """Delete a datas3t without dataranges, and cancel its open uploads and aggregates.
+    """Delete a datas3t without dataranges with its tables, and cancel its open uploads, aggregates and table files.
 
     With `purge_versions`, versions and delete markers of all its objects that are still to be deleted are removed.
     """
@@ -103,12 +104,15 @@ def delete(resources: Resources, name: str, *, purge_versions: bool = False) -> 
             raise not_found(name)
         _check_empty(locked)
         intents.cancel_all(conn, locked.id, resources.put_grace, purge_versions=purge_versions)
+        if locked.table_file_count:
+            datas3ts.record_removal(conn, locked.id)
+            catalogues.clear(conn, locked.id, resources.url_lifetime + resources.put_grace)
         if purge_versions:
             catalogues.purge(conn, locked.id)
         key_reservations.delete_all(conn, locked.id)
         datas3ts.delete(conn, locked.id)
     if purge_versions:
-        purge(resources, locked.bucket_id, names.prefix(name))
+        purge(resources, locked.bucket_id, names.folder(name))
     resources.deletions.set()
 
 
@@ -195,8 +199,8 @@ def not_found(name: str) -> Failure:
 def _greatest(bucket: Bucket, name: str) -> tuple[int, int]:
     """Return the greatest counter in the names of a datas3t's objects, or 0, and the greatest last key, or -1."""
     counter, last_key = 0, -1
-    for page in bucket.objects(names.prefix(name)):
+    for page in bucket.objects(names.folder(name)):
         for listed in page:
-            if parsed := names.parse(listed.key):
+            if parsed := names.parse(listed.key) or names.parse_table_file(listed.key):
                 counter, last_key = max(counter, parsed.counter), max(last_key, parsed.last)
     return counter, last_key

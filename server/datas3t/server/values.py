@@ -7,6 +7,11 @@ from datas3t.archive.names import MAX_KEY, valid_name
 from datas3t.archive.parts import MAX_OBJECT, MAX_PARTS
 from datas3t.server.errors import Failure
 
+MAX_PUT = 5 << 30  # bytes: S3's limit of one PUT
+MAX_TABLE_FILES = 100  # that are completed with one archive
+
+_MIN_PARQUET = 12  # bytes: twice the magic, and the size of the footer
+_MAX_REPLACED = 10_000  # table files
 _MAX_REQUEST_ID = 255  # characters
 _MAX_ETAG = 1024  # characters; those of S3 have 32 to 38
 _MAX_EXTENSION = 255  # characters that a row stores
@@ -71,6 +76,34 @@ def archive_size(field: str, value: int) -> int:
     if not 1 <= value <= MAX_OBJECT:
         raise invalid(field, f"is {value}, but an archive has 1 to {MAX_OBJECT} bytes")
     return value
+
+
+def table_file_size(field: str, value: int) -> int:
+    """Return the size of a table file in bytes, if one PUT can send it, and if it is not below the least of Parquet."""
+    if value > MAX_PUT:
+        raise invalid(
+            field, f"is {value}, but a table file has at most {MAX_PUT} bytes; write the table as several files"
+        )
+    if value < _MIN_PARQUET:
+        raise invalid(field, f"is {value}, but a Parquet file has at least {_MIN_PARQUET} bytes")
+    return value
+
+
+def table_file_ids(field: str, given: Sequence[int], most: int = MAX_TABLE_FILES) -> Sequence[int]:
+    """Return the ids of table files, if there are not too many, and none twice."""
+    if len(given) > most:
+        raise invalid(field, f"has {len(given)} ids, but at most {most} are allowed")
+    if len(set(given)) < len(given):
+        raise invalid(field, "has an id twice; give each once")
+    return given
+
+
+def replaced_ids(field: str, given: Sequence[int]) -> Sequence[int]:
+    """Return the ids of table files that are to be replaced, if they are valid."""
+    for each in table_file_ids(field, given, _MAX_REPLACED):
+        if not 0 < each <= MAX_KEY:
+            raise invalid(field, f"has {each}, which is not the id of a file")
+    return given
 
 
 def etags(field: str, given: Sequence[str]) -> list[str]:

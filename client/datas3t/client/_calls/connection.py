@@ -20,6 +20,7 @@ from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceStub
 from datas3t.v1.import_pb2_grpc import ImportServiceStub
+from datas3t.v1.table_pb2_grpc import TableServiceStub
 
 _DEFAULT_URL = "http://localhost:8765"
 
@@ -94,6 +95,7 @@ class Connection:
     datarange: DatarangeServiceStub
     imports: ImportServiceStub
     aggregate: AggregateServiceStub
+    table: TableServiceStub
 
     def close(self) -> None:
         """Close the channel and the engine. Calls in flight, and later ones, raise FailedPrecondition."""
@@ -164,6 +166,7 @@ def connect(address: Address, timeout: float) -> Connection:
         DatarangeServiceStub(methods),
         ImportServiceStub(methods),
         AggregateServiceStub(methods),
+        TableServiceStub(methods),
     )
 
 

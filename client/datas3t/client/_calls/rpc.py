@@ -30,13 +30,18 @@ _RESTARTING = frozenset(("", "DATABASE_UNAVAILABLE", "SHUTTING_DOWN"))  # reason
 _LONG_TIMEOUTS = {
     "CompleteUpload": 900.0,
     "CompleteAggregate": 900.0,
+    "CompleteTableFile": 900.0,
     "GetDatapointsBitmap": 600.0,
     "Import": 86_400.0,
 }
 
 _is_patient: ContextVar[bool] = ContextVar("is_patient", default=True)
 _END = object()
-_DELETIONS = {"DeleteBucket": "BUCKET_NOT_FOUND", "DeleteDatas3t": "DATAS3T_NOT_FOUND"}
+_DELETIONS = {
+    "DeleteBucket": "BUCKET_NOT_FOUND",
+    "DeleteDatas3t": "DATAS3T_NOT_FOUND",
+    "DropTable": "TABLE_NOT_FOUND",
+}
 
 T = TypeVar("T")
 

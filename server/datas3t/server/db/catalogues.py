@@ -1,4 +1,4 @@
-"""Cleared catalogues: all dataranges that a datas3t had when it was cleared, which are deleted in batches.
+"""Cleared catalogues: all dataranges and table files that a datas3t had when it was cleared, deleted in batches.
 
 A datas3t names its current catalogue. Clearing gives it a new, empty one, in the time of one row. From then on no
 reader sees the old dataranges, and new ones may have their keys. Whoever deletes a batch holds the catalogue's row, so
@@ -22,7 +22,7 @@ _CLEAR: LiteralString = """
         SELECT catalogue_id, id, bucket_id, %(last_put)s FROM datas3ts WHERE id = %(datas3t_id)s)
     UPDATE datas3ts
        SET catalogue_id = nextval('catalogue_ids'), datarange_count = 0, datapoint_count = 0, total_bytes = 0,
-           checksums_count = 0, lowest_key = NULL, highest_key = NULL
+           checksums_count = 0, lowest_key = NULL, highest_key = NULL, table_file_count = 0
      WHERE id = %(datas3t_id)s
 """
 
@@ -48,24 +48,37 @@ _DELETE_SOME: LiteralString = f"""
         deleted AS (
         DELETE FROM dataranges WHERE id IN (SELECT id FROM batch)
         RETURNING data_object_key, index_object_key, greatest(created_at, checksums_added_at) AS last_url_at),
+        files AS (
+        DELETE FROM table_files WHERE id IN (
+            SELECT f.id FROM catalogue CROSS JOIN LATERAL (
+                SELECT id FROM table_files WHERE catalogue_id = catalogue.id
+                 ORDER BY table_name, counter LIMIT %(limit)s) AS f)
+        RETURNING object_key, created_at),
+        queued_files AS (
+        INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
+        SELECT bucket_id, object_key, created_at + last_put, purge_versions FROM catalogue CROSS JOIN files),
         queued AS (
         INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
         SELECT bucket_id, object_key, last_url_at + last_put, purge_versions
           FROM catalogue CROSS JOIN deleted
          CROSS JOIN LATERAL {object_keys.ALL}),
-        numbers AS (SELECT count(*) AS deleted, max(first_key) AS last FROM batch),
+        numbers AS (
+        SELECT greatest(count(*), (SELECT count(*) FROM files)) AS deleted, max(first_key) AS last FROM batch),
         finished AS (
         DELETE FROM cleared_catalogues USING numbers
          WHERE id IN (SELECT id FROM catalogue) AND numbers.deleted < %(limit)s),
         continued AS (
-        UPDATE cleared_catalogues SET deleted_key = numbers.last FROM numbers
+        UPDATE cleared_catalogues SET deleted_key = coalesce(numbers.last, deleted_key) FROM numbers
          WHERE id IN (SELECT id FROM catalogue) AND numbers.deleted = %(limit)s)
     SELECT EXISTS (SELECT FROM catalogue)
 """
 
 
 def delete_some(conn: Connection, limit: int) -> bool:
-    """Delete up to `limit` dataranges of a cleared catalogue and queue their objects; return whether there was one."""
+    """Delete up to `limit` dataranges and as many table files of a cleared catalogue, and queue their objects.
+
+    Returns whether there was a cleared catalogue.
+    """
     row = conn.execute(_DELETE_SOME, {"limit": limit}).fetchone()
     assert row is not None
     return bool(row[0])

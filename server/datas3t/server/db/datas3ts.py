@@ -23,6 +23,7 @@ class Datas3t:
     upload_counter: int
     datarange_count: int
     checksums_count: int
+    table_file_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Summary:
     total_bytes: int
 
 
-_COLUMNS: LiteralString = "id, name, bucket_id, upload_counter, datarange_count, checksums_count"
+_COLUMNS: LiteralString = "id, name, bucket_id, upload_counter, datarange_count, checksums_count, table_file_count"
 
 _ADD: LiteralString = f"""
     INSERT INTO datas3ts AS existing (name, bucket_id, upload_counter, next_key)

@@ -15,7 +15,7 @@ from datas3t import v1
 from datas3t.server.call import current
 from datas3t.server.db import pool
 from datas3t.server.errors import Failure
-from datas3t.server.intents.states import Intent, Intents, Row
+from datas3t.server.intents.states import ArchiveIntent, ArchiveRow, Intents
 from datas3t.server.objects.checks import InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, InvalidParts, UploadMissing
@@ -35,9 +35,9 @@ class PartsRefusedError(InvalidUploadError):
 
 def join_parts(
     resources: Resources,
-    intents: Intents[Row],
+    intents: Intents[ArchiveRow],
     bucket: Bucket,
-    intent: Row,
+    intent: ArchiveRow,
     sizes: Sequence[int | None],
     etags: Sequence[str],
 ) -> None:
@@ -67,7 +67,12 @@ def join_parts(
 
 
 def _complete(
-    resources: Resources, intents: Intents[Row], bucket: Bucket, intent: Row, s3_upload_id: str, etags: Sequence[str]
+    resources: Resources,
+    intents: Intents[ArchiveRow],
+    bucket: Bucket,
+    intent: ArchiveRow,
+    s3_upload_id: str,
+    etags: Sequence[str],
 ) -> None:
     """Ask S3 to join the parts, and note that before. Raises UploadMissing or InvalidParts."""
     with pool.connection(resources.pool) as conn:
@@ -84,7 +89,7 @@ def _complete(
 
 
 def _check_parts(
-    bucket: Bucket, intent: Intent, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]
+    bucket: Bucket, intent: ArchiveIntent, s3_upload_id: str, sizes: Sequence[int | None], etags: Sequence[str]
 ) -> None:
     """Check the parts that S3 lists. A store that lists none compares the ETags itself when it joins them."""
     if len(etags) != len(sizes):
@@ -104,7 +109,7 @@ def _check_parts(
 
 
 def _look_into(
-    resources: Resources, intents: Intents[Row], bucket: Bucket, intent: Row, error: InvalidUploadError
+    resources: Resources, intents: Intents[ArchiveRow], bucket: Bucket, intent: ArchiveRow, error: InvalidUploadError
 ) -> None:
     """Find out what became of parts that S3 does not join: return if they were joined before, otherwise raise `error`.
 
@@ -138,7 +143,7 @@ def _wake() -> None:
 
 
 @contextmanager
-def _one_at_a_time(intent: Intent, bucket: Bucket) -> Iterator[None]:
+def _one_at_a_time(intent: ArchiveIntent, bucket: Bucket) -> Iterator[None]:
     """Let one call of this process at a time join the parts of an intent.
 
     The others wait, but not for minutes, and without their slots, so that calls that need only the database can run.

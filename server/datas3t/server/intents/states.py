@@ -6,14 +6,15 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from datas3t import v1
-from datas3t.archive.names import MAX_KEY, parse
+from datas3t.archive.names import MAX_KEY, datas3t_of
 from datas3t.server import values
-from datas3t.server.db import aggregate_uploads, datarange_uploads, datas3ts, pool
+from datas3t.server.db import aggregate_uploads, datarange_uploads, datas3ts, pool, table_uploads
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.datarange_uploads import Upload
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.intents import IntentTable, State
 from datas3t.server.db.pool import Connection
+from datas3t.server.db.table_uploads import TableUpload
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
@@ -22,7 +23,7 @@ Reason: TypeAlias = v1.ErrorReason.ValueType
 
 
 class Intent(Protocol):
-    """The columns that uploads and aggregates have in common."""
+    """The columns that uploads, aggregates and table files have in common."""
 
     @property
     def id(self) -> int: ...
@@ -37,15 +38,7 @@ class Intent(Protocol):
     @property
     def data_object_key(self) -> str: ...
     @property
-    def index_object_key(self) -> str: ...
-    @property
-    def part_size(self) -> int: ...
-    @property
     def multipart(self) -> bool: ...
-    @property
-    def s3_upload_id(self) -> str | None: ...
-    @property
-    def with_checksums(self) -> bool: ...
     @property
     def state(self) -> State: ...
     @property
@@ -54,12 +47,26 @@ class Intent(Protocol):
     def failure_message(self) -> str | None: ...
 
 
+class ArchiveIntent(Intent, Protocol):
+    """The columns that uploads and aggregates have in common."""
+
+    @property
+    def index_object_key(self) -> str: ...
+    @property
+    def part_size(self) -> int: ...
+    @property
+    def s3_upload_id(self) -> str | None: ...
+    @property
+    def with_checksums(self) -> bool: ...
+
+
 Row = TypeVar("Row", bound=Intent)
+ArchiveRow = TypeVar("ArchiveRow", bound=ArchiveIntent)
 
 
 @dataclass(frozen=True)
 class Intents(Generic[Row]):
-    """All uploads, or all aggregates.
+    """All uploads, all aggregates, or all table files.
 
     `noun` names one of them in messages. `when_completed` says what to do instead of changing one that is completed.
     """
@@ -79,8 +86,7 @@ class Intents(Generic[Row]):
             with pool.connection(resources.pool) as conn:
                 intent = self.by_id(conn, intent_id)
         if intent is None:
-            message = f"there is no {self.noun} {intent_id}; start a new {self.noun}"
-            raise self._failure(self.not_found_reason, message, intent_id)
+            raise self.not_found(intent_id)
         return intent
 
     def find_pending(self, resources: Resources, intent_id: int) -> Row:
@@ -183,10 +189,14 @@ class Intents(Generic[Row]):
 
     def final_failure(self, intent: Row, reason: Reason, message: str) -> Failure:
         """Return a failure that ends the intent; its metadata name the datas3t and the keys."""
-        name = parse(intent.data_object_key)
-        assert name is not None
-        keys = {"datas3t": name.datas3t, "first": intent.first_key, "last": intent.last_key}
+        name = datas3t_of(intent.data_object_key)
+        keys = {"datas3t": name, "first": intent.first_key, "last": intent.last_key}
         return self._failure(reason, message, intent.id, **keys)
+
+    def not_found(self, intent_id: int) -> Failure:
+        """Return the failure of calls with an id that never was, or is too old."""
+        message = f"there is no {self.noun} {intent_id}; start a new {self.noun}"
+        return self._failure(self.not_found_reason, message, intent_id)
 
     def completed_failure(self, intent: Row) -> Failure:
         """Return the failure of calls that need a pending intent, for one that is completed."""
@@ -205,7 +215,7 @@ class Intents(Generic[Row]):
             resources.deletions.set()
 
     def _failure(self, reason: Reason, message: str, intent_id: int, **metadata: object) -> Failure:
-        return Failure(reason, message, **{f"{self.noun}_id": intent_id, **metadata})
+        return Failure(reason, message, **{f"{self.noun.replace(' ', '_')}_id": intent_id, **metadata})
 
 
 UPLOADS: Intents[Upload] = Intents(
@@ -226,4 +236,14 @@ AGGREGATES: Intents[Aggregate] = Intents(
     cancelled_reason=v1.ERROR_REASON_AGGREGATE_CANCELLED,
     by_id=aggregate_uploads.by_id,
     table=IntentTable("aggregate_uploads"),
+)
+
+TABLE_FILES: Intents[TableUpload] = Intents(
+    noun="table file",
+    when_completed="replace it by another one, or drop the table",
+    not_found_reason=v1.ERROR_REASON_TABLE_FILE_NOT_FOUND,
+    completed_reason=v1.ERROR_REASON_TABLE_FILE_COMPLETED,
+    cancelled_reason=v1.ERROR_REASON_TABLE_FILE_CANCELLED,
+    by_id=table_uploads.by_id,
+    table=IntentTable("table_uploads"),
 )

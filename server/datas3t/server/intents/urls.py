@@ -6,14 +6,14 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.server import values
 from datas3t.server.errors import Failure
-from datas3t.server.intents.states import Intent
+from datas3t.server.intents.states import ArchiveIntent
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, PartInfo, UploadMissing
 
 MAX_PART_URLS = 1000  # in one response: about 1 MB, well below the 4 MiB that gRPC clients accept by default
 
 
-def part_sizes(intent: Intent) -> list[int]:
+def part_sizes(intent: ArchiveIntent) -> list[int]:
     """Return the sizes of the parts, which are equal except for the last; empty if the upload is a single PUT."""
     if not intent.multipart:
         return []
@@ -29,7 +29,7 @@ def check_part_numbers(numbers: Sequence[int], count: int) -> None:
             raise values.invalid("part_numbers", f"has {number}, but there are {count} parts")
 
 
-def check_multipart_opened(bucket: Bucket, intent: Intent) -> None:
+def check_multipart_opened(bucket: Bucket, intent: ArchiveIntent) -> None:
     """Raise S3_UNAVAILABLE if the intent has no multipart upload in S3 yet.
 
     The call that starts the intent is then still waiting for S3, or it has crashed. The caller may retry until the
@@ -40,7 +40,9 @@ def check_multipart_opened(bucket: Bucket, intent: Intent) -> None:
         raise Failure(v1.ERROR_REASON_S3_UNAVAILABLE, message, endpoint=bucket.location.endpoint)
 
 
-def for_parts(resources: Resources, bucket: Bucket, intent: Intent, numbers: Sequence[int]) -> list[tuple[int, str]]:
+def for_parts(
+    resources: Resources, bucket: Bucket, intent: ArchiveIntent, numbers: Sequence[int]
+) -> list[tuple[int, str]]:
     """Return URLs to PUT these parts, each with its number; empty if the upload is a single PUT."""
     if intent.s3_upload_id is None:
         return []
@@ -48,24 +50,24 @@ def for_parts(resources: Resources, bucket: Bucket, intent: Intent, numbers: Seq
     return [(number, bucket.part_url(key, s3_upload_id, number, lifetime)) for number in numbers]
 
 
-def for_archive(resources: Resources, bucket: Bucket, intent: Intent) -> str:
+def for_archive(resources: Resources, bucket: Bucket, intent: ArchiveIntent) -> str:
     """Return the URL to PUT the whole archive; empty if the upload has parts."""
     return "" if intent.multipart else bucket.put_url(intent.data_object_key, resources.url_lifetime)
 
 
-def for_index(resources: Resources, bucket: Bucket, intent: Intent) -> str:
+def for_index(resources: Resources, bucket: Bucket, intent: ArchiveIntent) -> str:
     """Return the URL to PUT the index."""
     return bucket.put_url(intent.index_object_key, resources.url_lifetime)
 
 
-def for_checksums(resources: Resources, bucket: Bucket, intent: Intent) -> str:
+def for_checksums(resources: Resources, bucket: Bucket, intent: ArchiveIntent) -> str:
     """Return the URL to PUT the checksums; empty if the client does not send them."""
     if not intent.with_checksums:
         return ""
     return bucket.put_url(names.checksums_key(intent.data_object_key), resources.url_lifetime)
 
 
-def uploaded_parts(bucket: Bucket, intent: Intent, sizes: Sequence[int]) -> list[PartInfo]:
+def uploaded_parts(bucket: Bucket, intent: ArchiveIntent, sizes: Sequence[int]) -> list[PartInfo]:
     """Return the parts that S3 has received; `sizes` are those of all parts. Raise as `check_multipart_opened`.
 
     All parts are returned if S3 has joined them already, which is so when the response to a completion was lost. None

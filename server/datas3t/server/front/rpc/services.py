@@ -6,8 +6,9 @@ from datas3t.server.front.rpc.bucket import BucketServicer
 from datas3t.server.front.rpc.datarange import DatarangeServicer
 from datas3t.server.front.rpc.datas3t import Datas3tServicer
 from datas3t.server.front.rpc.imports import ImportServicer
+from datas3t.server.front.rpc.table import TableServicer
 from datas3t.server.resources import Resources
-from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2
+from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2, table_pb2
 
 
 def services(resources: Resources) -> list[Service]:
@@ -18,4 +19,5 @@ def services(resources: Resources) -> list[Service]:
         Service(datarange_pb2.DESCRIPTOR.services_by_name["DatarangeService"], DatarangeServicer(resources)),
         Service(import_pb2.DESCRIPTOR.services_by_name["ImportService"], ImportServicer(resources)),
         Service(aggregate_pb2.DESCRIPTOR.services_by_name["AggregateService"], AggregateServicer(resources)),
+        Service(table_pb2.DESCRIPTOR.services_by_name["TableService"], TableServicer(resources)),
     ]
