@@ -31,6 +31,8 @@ from datas3t.server.db import (
     s3_buckets,
     spans,
     starting,
+    table_files,
+    table_uploads,
 )
 from datas3t.server.db.intents import IntentTable, Noted
 from datas3t.server.db.keys_to_delete import Claim
@@ -79,6 +81,15 @@ _FILL = """
       FROM generate_series(0, 9999) AS n, datas3ts AS d
      WHERE name IN ('before', 'images') OR (n < 3 AND name LIKE 'other-%') ORDER BY name, n;
     UPDATE datas3ts SET last_reserved_key = 699994, next_key = 699995 WHERE name IN ('before', 'images');
+
+    INSERT INTO table_files (catalogue_id, table_name, first_key, last_key, counter, object_key, size_bytes, etag)
+    SELECT catalogue_id, 'table-' || n % 10, n * 10, n * 10 + 8, n, name || '/t' || n, 40, ''
+      FROM generate_series(1, 20000) AS n, datas3ts
+     WHERE name IN ('before', 'images') OR (n < 40 AND name LIKE 'other-%') ORDER BY random();
+    INSERT INTO table_uploads (datas3t_id, table_name, first_key, last_key, counter, data_size, data_object_key,
+                               replaces, state, expires_at, finished_at)
+    SELECT datas3t_id, 'table-' || id % 10, first_key, last_key, id, 1, data_object_key, '{}', state, expires_at,
+           finished_at FROM datarange_uploads;
 
     INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since, attempts)
     SELECT 1 + n % 2, 'datas3t/' || n % 1000 || '/' || n, now() + seconds, now() + seconds,
@@ -206,6 +217,24 @@ CALLS = [
     *(call(key_reservations.uncover, 2, key, key + 9) for key in (0, 600_005, 699_998, MAX_KEY - 9)),
     call(key_reservations.delete_all, 4),
     call(key_reservations.delete_ended, 10, rows=60),
+    call(table_uploads.by_id, 20_101),
+    call(
+        table_uploads.begin, name="images", table="t", first=1, last=2, prefix="p", size=40, replaces=[7], lifetime=HOUR
+    ),
+    call(table_files.commit, 101, 1_100, "etag"),
+    call(table_files.exist, 2, "table-3"),
+    call(table_files.tables, 2, "table-7", 1, rows=2010),
+    *(call(table_files.page, "images", "table-3", None, after=key, limit=20, rows=20) for key in (-1, 9_999, 19_990)),
+    *(
+        call(table_files.page, "images", "table-3", (key, key + 200), after=-1, limit=20, rows=25)
+        for key in (0, 99_990)
+    ),
+    call(table_files.page, "images", "table-3", (100_030, 100_030), after=-1, limit=2001, rows=2),
+    call(table_files.replacing, 5, "table-3", 0, 100, ids=[7], below=MAX_KEY, rows=40),
+    call(table_files.delete_by_ids, 2, [7, 8]),
+    *(call(table_files.delete_within, 2, 1, key, key + 8, HOUR, rows=4) for key in (100_000, 7)),
+    call(table_files.drop, 7, 1, "table-3", HOUR, rows=20),
+    call(intents.cancel_table, 101, "table-0", HOUR, rows=20),
     call(s3_buckets.by_name, "bucket-7"),
     call(s3_buckets.by_ids, [7]),
     call(s3_buckets.page, "bucket-1500", 10, rows=10),

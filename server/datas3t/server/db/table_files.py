@@ -86,7 +86,7 @@ def page(
 
 
 _EXISTS: LiteralString = """
-    SELECT EXISTS (SELECT FROM table_files WHERE catalogue_id = %s AND table_name = %s)
+    SELECT EXISTS (SELECT FROM table_files WHERE catalogue_id = %s AND table_name = %s ORDER BY counter LIMIT 1)
 """
 
 
@@ -116,9 +116,11 @@ _TABLES: LiteralString = f"""
         SELECT (SELECT table_name FROM table_files WHERE catalogue_id = {CURRENT} AND table_name > names.name
                  ORDER BY table_name LIMIT 1), number + 1
           FROM names WHERE names.name IS NOT NULL AND number < %(limit)s)
-    SELECT names.name, count(*), sum(size_bytes)::bigint, min(first_key), max(last_key)
-      FROM names JOIN table_files ON table_files.table_name = names.name AND catalogue_id = {CURRENT}
-     GROUP BY names.name ORDER BY names.name
+    SELECT names.name, totals.*
+      FROM names CROSS JOIN LATERAL (
+           SELECT count(*), sum(size_bytes)::bigint, min(first_key), max(last_key)
+             FROM table_files WHERE catalogue_id = {CURRENT} AND table_name = names.name) AS totals
+     WHERE names.name IS NOT NULL ORDER BY names.name
 """
 
 
