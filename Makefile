@@ -11,7 +11,7 @@ run: .venv/up ## Run PostgreSQL, S3 and the server on this machine, until Ctrl-C
 	$(BIN)/datas3t up
 
 test: .venv/dev ## Run all tests, in four processes: many tests wait more than they compute. Only tests marked `timing` run again when they fail, and each repetition is printed
-	$(BIN)/python -m pytest -q -n 4 -r R $(ARGS)
+	$(BIN)/python -m pytest -q -n 4 --dist worksteal -r R $(ARGS)
 
 test-languages: .venv/dev ## Compile and run the clients in Go, TypeScript, Java and Rust, where these are installed
 	$(BIN)/python -m pytest -q -n 0 -m languages -r s tests/languages $(ARGS)

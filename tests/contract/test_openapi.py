@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
-import schemathesis
 from google.api import annotations_pb2
 from hypothesis import strategies as st
-from openapi_spec_validator import OpenAPIV31SpecValidator
 from pyroaring import BitMap64
-from schemathesis import GenerationMode, checks
 
 from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2, table_pb2
 from tests.support.front import RunningFront, http_request
@@ -28,13 +25,6 @@ if TYPE_CHECKING:
     from datas3t.server.app.server import Server
 
 _FILES = (aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2, table_pb2)
-_CHECKS = [
-    checks.not_a_server_error,
-    checks.status_code_conformance,
-    checks.content_type_conformance,
-    checks.response_headers_conformance,
-    checks.response_schema_conformance,
-]
 _NAMES = ("name", "datas3t_name", "bucket_name", "bucket")  # fields that a random value would never get right
 _PART = 20 << 20  # bytes of a part
 _FEW = hypothesis.settings(max_examples=6, database=None, suppress_health_check=list(hypothesis.HealthCheck))
@@ -80,6 +70,8 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, dict[str
 
 
 def test_the_document_is_valid(document: Any) -> None:
+    from openapi_spec_validator import OpenAPIV31SpecValidator  # takes as long as half of all other imports
+
     OpenAPIV31SpecValidator(document).validate()
     assert document["openapi"] == "3.1.0"
 
@@ -192,6 +184,7 @@ def test_integers_are_bounded_as_described(document: Any, server: "Server", name
 def test_schemathesis_finds_no_response_that_is_not_described(
     document: Any, server: "Server", names: dict[str, str]
 ) -> None:
+    checks = _schemathesis_checks()
     for operation in _schemathesis_operations(document):
 
         @_FEW
@@ -200,12 +193,16 @@ def test_schemathesis_finds_no_response_that_is_not_described(
             for fields in (case.body, case.query):
                 if existing and isinstance(fields, dict):
                     fields.update({name: value for name, value in names.items() if name in fields})
-            case.call_and_validate(base_url=server.url, checks=_CHECKS)
+            case.call_and_validate(base_url=server.url, checks=checks)
 
         drive()
 
 
 def test_requests_that_are_not_described_are_refused(document: Any, server: "Server") -> None:
+    from schemathesis import GenerationMode
+    from schemathesis.checks import negative_data_rejection
+
+    checks = [*_schemathesis_checks(), negative_data_rejection]
     for operation in _schemathesis_operations(document):
         if not operation.body and not operation.query:
             continue  # any request is described
@@ -213,7 +210,7 @@ def test_requests_that_are_not_described_are_refused(document: Any, server: "Ser
         @_FEW
         @hypothesis.given(case=operation.as_strategy(generation_mode=GenerationMode.NEGATIVE))
         def drive(case: Any) -> None:
-            case.call_and_validate(base_url=server.url, checks=[*_CHECKS, checks.negative_data_rejection])
+            case.call_and_validate(base_url=server.url, checks=checks)
 
         drive()
 
@@ -275,8 +272,22 @@ def _upload(call: Callable[..., Any], made: Archive) -> None:
 
 
 def _schemathesis_operations(document: Any) -> Iterator[Any]:
+    import schemathesis  # takes a second, which other processes of the tests need not spend
+
     results: Iterator[Any] = schemathesis.openapi.from_dict(document).get_all_operations()
     return (result.ok() for result in results)
+
+
+def _schemathesis_checks() -> list[Any]:
+    from schemathesis import checks
+
+    return [
+        checks.not_a_server_error,
+        checks.status_code_conformance,
+        checks.content_type_conformance,
+        checks.response_headers_conformance,
+        checks.response_schema_conformance,
+    ]
 
 
 def _request_schema(document: Any, operation: dict[str, Any]) -> Any:

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,14 @@ def new_database(services: "Services", template: str = "template0") -> Iterator[
         yield services.postgres.url(janitor.dbname)
 
 
+def make_logins_cheap(services: "Services") -> None:
+    """Store the password with one hash instead of 4,096, which each login of a client would compute again."""
+    with psycopg.connect(services.postgres.url(), autocommit=True) as connection:
+        connection.execute("SET scram_iterations = 1")
+        password = sql.Literal(services.postgres.password)
+        connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(password))
+
+
 class DatabasePool:
     """Databases with the server's schema. Each is lent to one test at a time, without any rows.
 
@@ -45,7 +54,7 @@ class DatabasePool:
     def __init__(self, services: "Services", template: str) -> None:
         self._services = services
         self._template = template
-        self._idle: list[DatabaseJanitor] = []
+        self._idle: list[_Lendable] = []
         with psycopg.connect(services.postgres.url(template)) as connection:
             self._schema = _schema(connection)
             self._delete_rows = sql.SQL("; ").join(_delete_rows(connection))
@@ -53,28 +62,51 @@ class DatabasePool:
     @contextlib.contextmanager
     def lend(self) -> Iterator[str]:
         """Yield the URL of an empty database."""
-        if self._idle:
-            janitor = self._idle.pop()
-        else:
-            janitor = _janitor(self._services, self._template)
-            janitor.init()
+        lent = self._idle.pop() if self._idle else self._new()
         try:
-            yield self._services.postgres.url(janitor.dbname)
+            yield self._services.postgres.url(lent.janitor.dbname)
         finally:
-            if self._empties(janitor.dbname):
-                self._idle.append(janitor)
+            if self._empties(lent):
+                self._idle.append(lent)
             else:
-                janitor.drop()
+                lent.connection.close()
+                lent.janitor.drop()
 
-    def _empties(self, name: str) -> bool:
+    def close(self) -> None:
+        """Close the connections to the databases that are not lent."""
+        while self._idle:
+            self._idle.pop().connection.close()
+
+    def _new(self) -> "_Lendable":
+        """Create a database."""
+        janitor = _janitor(self._services, self._template)
+        janitor.init()
+        return _Lendable(janitor, self._connect(janitor))
+
+    def _connect(self, janitor: DatabaseJanitor) -> psycopg.Connection:
+        return psycopg.connect(self._services.postgres.url(janitor.dbname), autocommit=True)
+
+    def _empties(self, lent: "_Lendable") -> bool:
         """Delete all rows, and return whether the database is as good as a new one."""
-        with psycopg.connect(self._services.postgres.url(name), autocommit=True) as connection:
-            connection.execute(_END_OTHER_CONNECTIONS)
-            if _schema(connection) != self._schema:  # a test has changed it
-                return False
-            connection.execute(self._delete_rows)
-            size = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-            return size is not None and size[0] <= self._MAX_SIZE
+        try:
+            lent.connection.execute(_END_OTHER_CONNECTIONS)
+        except psycopg.OperationalError:  # the test has ended all connections
+            lent.connection.close()
+            lent.connection = self._connect(lent.janitor)
+            lent.connection.execute(_END_OTHER_CONNECTIONS)
+        if _schema(lent.connection) != self._schema:  # a test has changed it
+            return False
+        lent.connection.execute(self._delete_rows)
+        size = lent.connection.execute("SELECT pg_database_size(current_database())").fetchone()
+        return size is not None and size[0] <= self._MAX_SIZE
+
+
+@dataclass
+class _Lendable:
+    """A database of the pool, with a connection that deletes the rows. It is kept, because a new one costs more."""
+
+    janitor: DatabaseJanitor
+    connection: psycopg.Connection
 
 
 _END_OTHER_CONNECTIONS = """

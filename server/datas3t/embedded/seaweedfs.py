@@ -122,6 +122,7 @@ class SeaweedFS(Daemon):
             "HOME": str(self.folder),
             "PATH": os.defpath,
             "GOMEMLIMIT": "400MiB",
+            **{name: os.environ[name] for name in ("GOMAXPROCS",) if name in os.environ},  # how many cores it may use
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             # Filer and volume server require a token signed with these. The gRPC ports require a certificate, see

@@ -230,10 +230,10 @@ def test_an_overwritten_source_that_s3_copies_raises_object_changed(site: Site, 
 
 
 def test_memory_does_not_grow_with_the_number_of_parts(site: Site, tmp_path: Path) -> None:
-    samples = upload_all(site, tmp_path, *[[4 * MIB]] * 40)
-    # The first aggregate, of 20 MiB, needs what each needs; the second is to need little more for 160 MiB.
+    samples = upload_all(site, tmp_path, *[[4 * MIB]] * 24)
+    # The first aggregate, of 20 MiB, needs what each needs; the second is to need little more for 96 MiB.
     before = "from datas3t.client import Client\nclient = Client(arguments[0])\n"
     before += "client.aggregate(arguments[1], 1, 5, max_parallelism=1)"
-    merge = "client.aggregate(arguments[1], 1, 40, max_parallelism=1)"
+    merge = "client.aggregate(arguments[1], 1, 24, max_parallelism=1)"
     assert memory_growth(before, merge, [site.client.url, site.name]) < 40
     assert_merged(site, samples)
