@@ -14,14 +14,18 @@ _SPAN = 200  # keys of a scan
 
 
 class Readers:
-    """Three threads that share a handle. `reads` counts the successful reads by method; `failures` describes others."""
+    """Three threads that share a handle, and that wait for `pause` seconds after each read.
 
-    def __init__(self, handle: Datas3t, contents: Mapping[int, bytes], seed: int = 1) -> None:
+    `reads` counts the successful reads by method; `failures` describes others.
+    """
+
+    def __init__(self, handle: Datas3t, contents: Mapping[int, bytes], seed: int = 1, pause: float = 0.0) -> None:
         self.reads: Counter[str] = Counter()
         self.failures: list[str] = []
         self._handle = handle
         self._contents = contents
         self._keys = sorted(contents)
+        self._pause = pause
         self._stopping = threading.Event()
         methods = {"get": self._get, "get_many": self._get_many, "scan": self._scan}
         self._threads = [
@@ -46,6 +50,7 @@ class Readers:
                 self.failures.append(f"{name}: {traceback.format_exc()}")
                 return
             self.reads[name] += 1
+            self._stopping.wait(self._pause)
 
     def _get(self, generator: random.Random) -> None:
         key = generator.choice(self._keys)
@@ -68,9 +73,9 @@ class Readers:
 
 
 @contextlib.contextmanager
-def reading(handle: Datas3t, contents: Mapping[int, bytes]) -> Iterator[Readers]:
+def reading(handle: Datas3t, contents: Mapping[int, bytes], pause: float = 0.0) -> Iterator[Readers]:
     """Read during the block; fail if any read failed, or any method has read nothing."""
-    readers = Readers(handle, contents)
+    readers = Readers(handle, contents, pause=pause)
     readers.start()
     try:
         yield readers

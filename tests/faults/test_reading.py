@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 SECONDS = float(os.environ.get("DATAS3T_READ_SECONDS", "6"))
 URL_LIFETIME = 5.0
+PAUSE = 0.02  # seconds after each read, for the tests whose faults come with time and not with the number of requests
 SIGNED = b"X-Amz-Signature"  # only in requests that use presigned URLs, which are those of the client
 PROBABILITIES = {"busy": 0.03, "throttled": 0.005, "cut": 0.03, "stalled": 0.004, "reset": 0.03, "other object": 0.005}
 MANY = [(1 + 5 * number, contents(number, 5, 3_000)) for number in range(round(20 + 2 * SECONDS))]
@@ -98,7 +99,7 @@ def short_stall_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reads_succeed_while_urls_live_five_seconds(relayed: RelayedDatas3t) -> None:
     relayed.fill(MIXED)
     with relayed.serve(URL_LIFETIME) as (server, client):
-        with reading(client.datas3t(NAME), relayed.contents):
+        with reading(client.datas3t(NAME), relayed.contents, PAUSE):
             time.sleep(SECONDS)
         assert SECONDS / URL_LIFETIME <= calls(server.url, "PresignDataranges") < 10 * SECONDS / URL_LIFETIME
 
@@ -109,7 +110,7 @@ def test_reads_succeed_while_dataranges_are_aggregated_and_their_objects_deleted
     relayed.fill(MANY)
     before = objects(s3, relayed.bucket)
     with relayed.serve(3) as (_, client):
-        with reading(client.datas3t(NAME), relayed.contents):
+        with reading(client.datas3t(NAME), relayed.contents, PAUSE):
             done = aggregate_until(client, time.monotonic() + SECONDS)
         assert done > 3
         assert len(client.list_dataranges(NAME)) == len(MANY) - done
@@ -122,7 +123,7 @@ def test_reads_succeed_while_the_server_is_killed_and_started_again(relayed: Rel
     with relayed.serve(URL_LIFETIME) as (first, client), contextlib.ExitStack() as stack:
         running = first
         client.list_datas3ts()  # from now on it waits for the server, also for the first page of a handle
-        with reading(client.datas3t(NAME), relayed.contents):
+        with reading(client.datas3t(NAME), relayed.contents, PAUSE):
             deadline = time.monotonic() + SECONDS
             while time.monotonic() < deadline:
                 time.sleep(generator.uniform(0.5, 3))

@@ -180,24 +180,31 @@ class BucketPool:
 
     def __init__(self, s3: "S3Client") -> None:
         self._s3 = s3
-        self._idle: list[str] = []
+        self._used: list[str] = []
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[str]:
         """Yield the name of an empty bucket."""
-        if self._idle:
-            name = self._idle.pop()
-        else:
-            name = f"bucket-{next(_numbers)}"
-            self._s3.create_bucket(Bucket=name)
-        empty_bucket(self._s3, name)  # late requests of an earlier test may have created objects
+        name = self._emptied() or self._new()
         try:
             yield name
         finally:
+            self._used.append(name)  # it is emptied when it is lent again: late requests may still create objects
+
+    def _emptied(self) -> str | None:
+        """Empty a bucket that an earlier test has used, and return its name, or None if there is none."""
+        while self._used:
+            name = self._used.pop()
             if empty_bucket(self._s3, name) < self._MAX_DELETED:
-                self._idle.append(name)
-            else:
-                self._s3.delete_bucket(Bucket=name)
+                return name
+            self._s3.delete_bucket(Bucket=name)
+        return None
+
+    def _new(self) -> str:
+        """Create a bucket."""
+        name = f"bucket-{next(_numbers)}"
+        self._s3.create_bucket(Bucket=name)
+        return name
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30.0, what: str = "the condition") -> None:
