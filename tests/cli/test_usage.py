@@ -214,7 +214,7 @@ def test_interrupted_transfers_resume_and_a_download_appears_only_when_complete(
     assert err.count("\n") == 1
     assert "datapoints 1 to 60" in run(*upload).stdout
 
-    span = ("--first-datapoint", "1", "--last-datapoint", "60", "--chunk-size", "16384", "--max-parallelism", "1")
+    span = ("--first-datapoint", "1", "--last-datapoint", "60", "--chunk-size", "65536", "--max-parallelism", "1")
     download = ("datarange", "download-tar", "--output", "back.tar", *span, *target)
     with start(*download) as process:
         wait_until(lambda: process.poll() is not None or (tmp_path / "work/.back.tar.datas3t-part").exists())
