@@ -397,6 +397,7 @@ class CompleteAggregateRequest(_message.Message):
     AGGREGATE_UPLOAD_ID_FIELD_NUMBER: _builtins.int
     UPLOAD_IDS_FIELD_NUMBER: _builtins.int
     EXTENSION_FIELD_NUMBER: _builtins.int
+    TABLE_FILE_IDS_FIELD_NUMBER: _builtins.int
     aggregate_upload_id: _builtins.int
     """The aggregate id."""
     extension: _builtins.str
@@ -407,16 +408,23 @@ class CompleteAggregateRequest(_message.Message):
         have fewer parts than were presigned. Leave empty for a direct PUT.
         """
 
+    @_builtins.property
+    def table_file_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The ids of table files of the same datas3t, at most 100, that are completed at the same moment as the archive, or
+        none of them is: see TableService.
+        """
+
     def __init__(
         self,
         *,
         aggregate_upload_id: _builtins.int = ...,
         upload_ids: _abc.Iterable[_builtins.str] | None = ...,
         extension: _builtins.str | None = ...,
+        table_file_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_extension", b"_extension", "extension", b"extension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extension", b"_extension", "aggregate_upload_id", b"aggregate_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extension", b"_extension", "aggregate_upload_id", b"aggregate_upload_id", "extension", b"extension", "table_file_ids", b"table_file_ids", "upload_ids", b"upload_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__extension: _TypeAlias = _typing.Literal["extension"]  # noqa: Y015
     _WhichOneofArgType__extension: _TypeAlias = _typing.Literal["_extension", b"_extension"]  # noqa: Y015

@@ -60,8 +60,8 @@ class AggregateServiceStub:
 
     Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
     Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
-    AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
-    again.
+    AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED,
+    S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file, as in CompleteUpload.
     """
     CancelAggregate: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]
     """Cancels an aggregate and deletes its objects. The sources stay unchanged.
@@ -107,8 +107,8 @@ class AggregateServiceAsyncStub(AggregateServiceStub):
 
     Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
     Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
-    AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
-    again.
+    AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED,
+    S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file, as in CompleteUpload.
     """
     CancelAggregate: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]  # type: ignore[assignment]
     """Cancels an aggregate and deletes its objects. The sources stay unchanged.
@@ -169,8 +169,8 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent: a repeat returns the same result. Errors: AGGREGATE_NOT_FOUND; AGGREGATE_CANCELLED; INVALID_VALUE.
         Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
-        AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call
-        again.
+        AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED,
+        S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file, as in CompleteUpload.
         """
 
     @_abc_1.abstractmethod

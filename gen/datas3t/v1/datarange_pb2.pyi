@@ -243,6 +243,7 @@ class CompleteUploadRequest(_message.Message):
     UPLOAD_IDS_FIELD_NUMBER: _builtins.int
     EXTENSION_FIELD_NUMBER: _builtins.int
     ARCHIVE_CRC32C_FIELD_NUMBER: _builtins.int
+    TABLE_FILE_IDS_FIELD_NUMBER: _builtins.int
     datarange_upload_id: _builtins.int
     """The upload id."""
     extension: _builtins.str
@@ -259,6 +260,12 @@ class CompleteUploadRequest(_message.Message):
         direct PUT.
         """
 
+    @_builtins.property
+    def table_file_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """The ids of table files of the same datas3t, at most 100, that are completed at the same moment as the archive, or
+        none of them is: see TableService.
+        """
+
     def __init__(
         self,
         *,
@@ -266,10 +273,11 @@ class CompleteUploadRequest(_message.Message):
         upload_ids: _abc.Iterable[_builtins.str] | None = ...,
         extension: _builtins.str | None = ...,
         archive_crc32c: _builtins.int | None = ...,
+        table_file_ids: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "_extension", b"_extension", "archive_crc32c", b"archive_crc32c", "extension", b"extension"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "_extension", b"_extension", "archive_crc32c", b"archive_crc32c", "datarange_upload_id", b"datarange_upload_id", "extension", b"extension", "upload_ids", b"upload_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c", "_extension", b"_extension", "archive_crc32c", b"archive_crc32c", "datarange_upload_id", b"datarange_upload_id", "extension", b"extension", "table_file_ids", b"table_file_ids", "upload_ids", b"upload_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__archive_crc32c: _TypeAlias = _typing.Literal["archive_crc32c"]  # noqa: Y015
     _WhichOneofArgType__archive_crc32c: _TypeAlias = _typing.Literal["_archive_crc32c", b"_archive_crc32c"]  # noqa: Y015

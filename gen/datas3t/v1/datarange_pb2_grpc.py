@@ -90,8 +90,8 @@ class DatarangeServiceServicer(object):
     def StartUpload(self, request, context):
         """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
         a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
-        are reserved (ReserveKeys) need the id of their reservation.
+        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys
+        that are reserved (ReserveKeys) need the id of their reservation.
 
         An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
         Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
@@ -121,7 +121,9 @@ class DatarangeServiceServicer(object):
 
         Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
         errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
-        after S3_UNAVAILABLE and S3_REFUSED: call again.
+        after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
+        TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
+        again with another one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,8 +40,8 @@ class DatarangeServiceStub:
     StartUpload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.StartUploadRequest, _datarange_pb2.StartUploadResponse]
     """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
     a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
-    are reserved (ReserveKeys) need the id of their reservation.
+    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys
+    that are reserved (ReserveKeys) need the id of their reservation.
 
     An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
     Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
@@ -63,7 +63,9 @@ class DatarangeServiceStub:
 
     Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
     errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
-    after S3_UNAVAILABLE and S3_REFUSED: call again.
+    after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
+    TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
+    again with another one.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.CancelUploadRequest, _datarange_pb2.CancelUploadResponse]
     """Cancels an upload and deletes its objects.
@@ -109,8 +111,8 @@ class DatarangeServiceAsyncStub(DatarangeServiceStub):
     StartUpload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.StartUploadRequest, _datarange_pb2.StartUploadResponse]  # type: ignore[assignment]
     """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
     a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
-    are reserved (ReserveKeys) need the id of their reservation.
+    uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys
+    that are reserved (ReserveKeys) need the id of their reservation.
 
     An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
     Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
@@ -132,7 +134,9 @@ class DatarangeServiceAsyncStub(DatarangeServiceStub):
 
     Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
     errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
-    after S3_UNAVAILABLE and S3_REFUSED: call again.
+    after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
+    TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
+    again with another one.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.CancelUploadRequest, _datarange_pb2.CancelUploadResponse]  # type: ignore[assignment]
     """Cancels an upload and deletes its objects.
@@ -181,8 +185,8 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_datarange_pb2.StartUploadResponse, _abc.Awaitable[_datarange_pb2.StartUploadResponse]]:
         """Starts an upload: reserves an object key and presigns the URLs for the archive and its index. A range that overlaps
         a committed datarange is refused with DATARANGE_OVERLAPS, which names that datarange and the next free key. Two
-        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys that
-        are reserved (ReserveKeys) need the id of their reservation.
+        uploads of overlapping ranges, none of them committed, may both start; the first one to complete succeeds. Keys
+        that are reserved (ReserveKeys) need the id of their reservation.
 
         An archive smaller than 20 MiB (20,971,520 bytes) is sent in one PUT. A larger one is sent as a multipart upload.
         Its part size is 20 MiB, doubled until at most 10,000 parts are needed. An upload that is not completed before its
@@ -216,7 +220,9 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent: a repeat returns the same result. Errors: UPLOAD_NOT_FOUND; UPLOAD_CANCELLED; INVALID_VALUE. Final
         errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
-        after S3_UNAVAILABLE and S3_REFUSED: call again.
+        after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
+        TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
+        again with another one.
         """
 
     @_abc_1.abstractmethod

@@ -89,7 +89,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
     completion, and its objects are deleted. Choose other keys, or delete the existing datarange first. Metadata:
     `datas3t`, `first`, `last`; at the start `existing_first`, `existing_last` (the keys of the existing datarange) and
-    `next_key` (the key after the greatest one that is a datapoint or reserved, if there is one); at the completion `upload_id`.
+    `next_key` (the key after the greatest one that is a datapoint or reserved, if there is one); at the completion
+    `upload_id`.
     """
     ERROR_REASON_DATAPOINTS_NOT_FOUND: _ErrorReason.ValueType  # 32
     """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
@@ -160,13 +161,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     plan has such parts. Metadata: `aggregate_id`, `datas3t`, `first`, `last`.
     """
     ERROR_REASON_TABLE_FILE_NOT_FOUND: _ErrorReason.ValueType  # 80
-    """No table file has this id: it never existed, belongs to another datas3t than the upload or aggregate that it was to be
-    completed with, or ended more than 3 days ago. Start a new table file. Metadata: `table_file_id`.
+    """No table file has this id: it never existed, belongs to another datas3t than the upload or aggregate that it was to
+    be completed with, or ended more than 3 days ago. Start a new table file. Metadata: `table_file_id`.
     """
     ERROR_REASON_TABLE_FILE_INVALID: _ErrorReason.ValueType  # 81
-    """The uploaded object is not what was announced, or does not begin and end as a Parquet file. Final: the table file has
-    ended and its object is deleted. If it was to be completed with an upload or aggregate, that stays open: complete it
-    again with another table file. Metadata: `table_file_id`, `datas3t`, `first`, `last`.
+    """The uploaded object is not what was announced, or does not begin and end as a Parquet file. Final: the table file
+    has ended and its object is deleted. If it was to be completed with an upload or aggregate, that stays open:
+    complete it again with another table file. Metadata: `table_file_id`, `datas3t`, `first`, `last`.
     """
     ERROR_REASON_TABLE_FILE_CANCELLED: _ErrorReason.ValueType  # 82
     """The table file was cancelled or has expired. Start a new one. Metadata: `table_file_id`."""
@@ -179,9 +180,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TABLE_FILES_CHANGED: _ErrorReason.ValueType  # 85
     """A file that was to be replaced is not there any more, or another file, committed or pending, has rows that would
     count less than before. At a completion this is final: the table file has ended and its object is deleted. Presign
-    the table and start again; a pending file ends when it is completed or cancelled, or when its URL expires. Metadata:
-    `datas3t`, `table`, `first`, `last`; `newer` (the id of the other file), if there is one; at the completion
-    `table_file_id`.
+    the table and start again; a pending file ends when it is completed or cancelled, or when its URL expires.
+    Metadata: `datas3t`, `table`, `first`, `last`; `newer` (the id of the other file), if there is one; at the
+    completion `table_file_id`.
     """
     ERROR_REASON_S3_UNAVAILABLE: _ErrorReason.ValueType  # 60
     """S3 did not respond, or responded with a server error. Nothing is lost: retry shortly. Metadata: `endpoint`."""
@@ -283,7 +284,8 @@ ERROR_REASON_DATARANGE_OVERLAPS: ErrorReason.ValueType  # 31
 """The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
 completion, and its objects are deleted. Choose other keys, or delete the existing datarange first. Metadata:
 `datas3t`, `first`, `last`; at the start `existing_first`, `existing_last` (the keys of the existing datarange) and
-`next_key` (the key after the greatest one that is a datapoint or reserved, if there is one); at the completion `upload_id`.
+`next_key` (the key after the greatest one that is a datapoint or reserved, if there is one); at the completion
+`upload_id`.
 """
 ERROR_REASON_DATAPOINTS_NOT_FOUND: ErrorReason.ValueType  # 32
 """The datas3t has no datapoint in the range. List its dataranges. Metadata: `datas3t`, `first`, `last`."""
@@ -354,13 +356,13 @@ Final: the aggregate has ended and its objects are deleted; the sources are unch
 plan has such parts. Metadata: `aggregate_id`, `datas3t`, `first`, `last`.
 """
 ERROR_REASON_TABLE_FILE_NOT_FOUND: ErrorReason.ValueType  # 80
-"""No table file has this id: it never existed, belongs to another datas3t than the upload or aggregate that it was to be
-completed with, or ended more than 3 days ago. Start a new table file. Metadata: `table_file_id`.
+"""No table file has this id: it never existed, belongs to another datas3t than the upload or aggregate that it was to
+be completed with, or ended more than 3 days ago. Start a new table file. Metadata: `table_file_id`.
 """
 ERROR_REASON_TABLE_FILE_INVALID: ErrorReason.ValueType  # 81
-"""The uploaded object is not what was announced, or does not begin and end as a Parquet file. Final: the table file has
-ended and its object is deleted. If it was to be completed with an upload or aggregate, that stays open: complete it
-again with another table file. Metadata: `table_file_id`, `datas3t`, `first`, `last`.
+"""The uploaded object is not what was announced, or does not begin and end as a Parquet file. Final: the table file
+has ended and its object is deleted. If it was to be completed with an upload or aggregate, that stays open:
+complete it again with another table file. Metadata: `table_file_id`, `datas3t`, `first`, `last`.
 """
 ERROR_REASON_TABLE_FILE_CANCELLED: ErrorReason.ValueType  # 82
 """The table file was cancelled or has expired. Start a new one. Metadata: `table_file_id`."""
@@ -373,9 +375,9 @@ ERROR_REASON_TABLE_NOT_FOUND: ErrorReason.ValueType  # 84
 ERROR_REASON_TABLE_FILES_CHANGED: ErrorReason.ValueType  # 85
 """A file that was to be replaced is not there any more, or another file, committed or pending, has rows that would
 count less than before. At a completion this is final: the table file has ended and its object is deleted. Presign
-the table and start again; a pending file ends when it is completed or cancelled, or when its URL expires. Metadata:
-`datas3t`, `table`, `first`, `last`; `newer` (the id of the other file), if there is one; at the completion
-`table_file_id`.
+the table and start again; a pending file ends when it is completed or cancelled, or when its URL expires.
+Metadata: `datas3t`, `table`, `first`, `last`; `newer` (the id of the other file), if there is one; at the
+completion `table_file_id`.
 """
 ERROR_REASON_S3_UNAVAILABLE: ErrorReason.ValueType  # 60
 """S3 did not respond, or responded with a server error. Nothing is lost: retry shortly. Metadata: `endpoint`."""

@@ -26,12 +26,13 @@ if _version_not_supported:
 
 
 class TableServiceStub(object):
-    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its bucket.
+    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its
+    bucket.
 
     A table exists as long as it has files. Each file has an int64 column `key` in strictly ascending order, and other
-    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap: for
-    a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to 255
-    characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
+    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap:
+    for a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to
+    255 characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     def __init__(self, channel):
@@ -73,21 +74,22 @@ class TableServiceStub(object):
 
 
 class TableServiceServicer(object):
-    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its bucket.
+    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its
+    bucket.
 
     A table exists as long as it has files. Each file has an int64 column `key` in strictly ascending order, and other
-    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap: for
-    a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to 255
-    characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
+    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap:
+    for a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to
+    255 characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     def StartTableFile(self, request, context):
-        """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not completed
-        before the URL expires is cancelled.
+        """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not
+        completed before the URL expires is cancelled.
 
         With `replaces` the new file takes the place of others when it completes: for a compaction. It is refused with
-        TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones and
-        has keys in common with the new one, because its rows would count less than before.
+        TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones
+        and has keys in common with the new one, because its rows would count less than before.
 
         Not idempotent: each call starts a new file. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_FILES_CHANGED.
         """
@@ -97,12 +99,12 @@ class TableServiceServicer(object):
 
     def CompleteTableFile(self, request, context):
         """Completes a table file: checks its size, and that it begins and ends as a Parquet file, then adds it to its table.
-        The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that was
-        issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with an
-        archive.
+        The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that
+        was issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with
+        an archive.
 
-        Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors, which
-        end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
+        Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors,
+        which end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
         S3_UNAVAILABLE and S3_REFUSED: call again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -127,9 +129,9 @@ class TableServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PresignTable(self, request, context):
-        """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No file
-        in the span is an empty result, not an error. If files are replaced between two pages, the pages together have all
-        rows, some of them twice.
+        """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No
+        file in the span is an empty result, not an error. If files are replaced between two pages, the pages together have
+        all rows, some of them twice.
 
         Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND, LISTING_CHANGED.
         """
@@ -140,8 +142,8 @@ class TableServiceServicer(object):
     def DropTable(self, request, context):
         """Removes a table and cancels its open files. Its objects are deleted in the background.
 
-        A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost treats
-        that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
+        A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost
+        treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,12 +191,13 @@ def add_TableServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TableService(object):
-    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its bucket.
+    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its
+    bucket.
 
     A table exists as long as it has files. Each file has an int64 column `key` in strictly ascending order, and other
-    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap: for
-    a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to 255
-    characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
+    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap:
+    for a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to
+    255 characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     @staticmethod

@@ -27,12 +27,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TableServiceStub:
-    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its bucket.
+    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its
+    bucket.
 
     A table exists as long as it has files. Each file has an int64 column `key` in strictly ascending order, and other
-    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap: for
-    a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to 255
-    characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
+    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap:
+    for a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to
+    255 characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     @_typing.overload
@@ -40,23 +41,23 @@ class TableServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TableServiceAsyncStub: ...
     StartTableFile: _grpc.UnaryUnaryMultiCallable[_table_pb2.StartTableFileRequest, _table_pb2.StartTableFileResponse]
-    """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not completed
-    before the URL expires is cancelled.
+    """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not
+    completed before the URL expires is cancelled.
 
     With `replaces` the new file takes the place of others when it completes: for a compaction. It is refused with
-    TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones and
-    has keys in common with the new one, because its rows would count less than before.
+    TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones
+    and has keys in common with the new one, because its rows would count less than before.
 
     Not idempotent: each call starts a new file. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_FILES_CHANGED.
     """
     CompleteTableFile: _grpc.UnaryUnaryMultiCallable[_table_pb2.CompleteTableFileRequest, _table_pb2.CompleteTableFileResponse]
     """Completes a table file: checks its size, and that it begins and ends as a Parquet file, then adds it to its table.
-    The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that was
-    issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with an
-    archive.
+    The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that
+    was issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with
+    an archive.
 
-    Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors, which
-    end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
+    Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors,
+    which end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
     S3_UNAVAILABLE and S3_REFUSED: call again.
     """
     CancelTableFile: _grpc.UnaryUnaryMultiCallable[_table_pb2.CancelTableFileRequest, _table_pb2.CancelTableFileResponse]
@@ -68,48 +69,49 @@ class TableServiceStub:
     ListTables: _grpc.UnaryUnaryMultiCallable[_table_pb2.ListTablesRequest, _table_pb2.ListTablesResponse]
     """Lists the tables of a datas3t in order of name, one page at a time. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND."""
     PresignTable: _grpc.UnaryUnaryMultiCallable[_table_pb2.PresignTableRequest, _table_pb2.PresignTableResponse]
-    """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No file
-    in the span is an empty result, not an error. If files are replaced between two pages, the pages together have all
-    rows, some of them twice.
+    """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No
+    file in the span is an empty result, not an error. If files are replaced between two pages, the pages together have
+    all rows, some of them twice.
 
     Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND, LISTING_CHANGED.
     """
     DropTable: _grpc.UnaryUnaryMultiCallable[_table_pb2.DropTableRequest, _table_pb2.DropTableResponse]
     """Removes a table and cancels its open files. Its objects are deleted in the background.
 
-    A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost treats
-    that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
+    A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost
+    treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
     """
 
 @_typing.type_check_only
 class TableServiceAsyncStub(TableServiceStub):
-    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its bucket.
+    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its
+    bucket.
 
     A table exists as long as it has files. Each file has an int64 column `key` in strictly ascending order, and other
-    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap: for
-    a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to 255
-    characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
+    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap:
+    for a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to
+    255 characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartTableFile: _aio.UnaryUnaryMultiCallable[_table_pb2.StartTableFileRequest, _table_pb2.StartTableFileResponse]  # type: ignore[assignment]
-    """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not completed
-    before the URL expires is cancelled.
+    """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not
+    completed before the URL expires is cancelled.
 
     With `replaces` the new file takes the place of others when it completes: for a compaction. It is refused with
-    TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones and
-    has keys in common with the new one, because its rows would count less than before.
+    TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones
+    and has keys in common with the new one, because its rows would count less than before.
 
     Not idempotent: each call starts a new file. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_FILES_CHANGED.
     """
     CompleteTableFile: _aio.UnaryUnaryMultiCallable[_table_pb2.CompleteTableFileRequest, _table_pb2.CompleteTableFileResponse]  # type: ignore[assignment]
     """Completes a table file: checks its size, and that it begins and ends as a Parquet file, then adds it to its table.
-    The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that was
-    issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with an
-    archive.
+    The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that
+    was issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with
+    an archive.
 
-    Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors, which
-    end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
+    Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors,
+    which end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
     S3_UNAVAILABLE and S3_REFUSED: call again.
     """
     CancelTableFile: _aio.UnaryUnaryMultiCallable[_table_pb2.CancelTableFileRequest, _table_pb2.CancelTableFileResponse]  # type: ignore[assignment]
@@ -121,26 +123,27 @@ class TableServiceAsyncStub(TableServiceStub):
     ListTables: _aio.UnaryUnaryMultiCallable[_table_pb2.ListTablesRequest, _table_pb2.ListTablesResponse]  # type: ignore[assignment]
     """Lists the tables of a datas3t in order of name, one page at a time. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND."""
     PresignTable: _aio.UnaryUnaryMultiCallable[_table_pb2.PresignTableRequest, _table_pb2.PresignTableResponse]  # type: ignore[assignment]
-    """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No file
-    in the span is an empty result, not an error. If files are replaced between two pages, the pages together have all
-    rows, some of them twice.
+    """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No
+    file in the span is an empty result, not an error. If files are replaced between two pages, the pages together have
+    all rows, some of them twice.
 
     Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND, LISTING_CHANGED.
     """
     DropTable: _aio.UnaryUnaryMultiCallable[_table_pb2.DropTableRequest, _table_pb2.DropTableResponse]  # type: ignore[assignment]
     """Removes a table and cancels its open files. Its objects are deleted in the background.
 
-    A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost treats
-    that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
+    A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost
+    treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
     """
 
 class TableServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its bucket.
+    """Tables: what is known about the datapoints of a datas3t, such as labels or file names, as Parquet files in its
+    bucket.
 
     A table exists as long as it has files. Each file has an int64 column `key` in strictly ascending order, and other
-    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap: for
-    a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to 255
-    characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
+    columns. The server stores the first and last key of a file, and never reads rows. Files of one table may overlap:
+    for a key that several of them have, the row in the file with the greatest counter counts. Names of tables have 1 to
+    255 characters of [A-Za-z0-9_-]. Keys are 0 to 2^63-1; first and last keys are inclusive.
     """
 
     @_abc_1.abstractmethod
@@ -149,12 +152,12 @@ class TableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _table_pb2.StartTableFileRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_table_pb2.StartTableFileResponse, _abc.Awaitable[_table_pb2.StartTableFileResponse]]:
-        """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not completed
-        before the URL expires is cancelled.
+        """Starts a table file: reserves an object key and presigns the URL for a PUT of the file. A file that is not
+        completed before the URL expires is cancelled.
 
         With `replaces` the new file takes the place of others when it completes: for a compaction. It is refused with
-        TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones and
-        has keys in common with the new one, because its rows would count less than before.
+        TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones
+        and has keys in common with the new one, because its rows would count less than before.
 
         Not idempotent: each call starts a new file. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_FILES_CHANGED.
         """
@@ -166,12 +169,12 @@ class TableServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_table_pb2.CompleteTableFileResponse, _abc.Awaitable[_table_pb2.CompleteTableFileResponse]]:
         """Completes a table file: checks its size, and that it begins and ends as a Parquet file, then adds it to its table.
-        The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that was
-        issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with an
-        archive.
+        The files that it replaces are removed at the same moment; their objects stay in the bucket until every URL that
+        was issued for them has expired. CompleteUpload and CompleteAggregate complete table files as well, together with
+        an archive.
 
-        Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors, which
-        end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
+        Idempotent: a repeat returns the same result. Errors: TABLE_FILE_NOT_FOUND; TABLE_FILE_CANCELLED. Final errors,
+        which end the table file and delete its object: TABLE_FILE_INVALID, TABLE_FILES_CHANGED. It stays open after
         S3_UNAVAILABLE and S3_REFUSED: call again.
         """
 
@@ -201,9 +204,9 @@ class TableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _table_pb2.PresignTableRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_table_pb2.PresignTableResponse, _abc.Awaitable[_table_pb2.PresignTableResponse]]:
-        """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No file
-        in the span is an empty result, not an error. If files are replaced between two pages, the pages together have all
-        rows, some of them twice.
+        """Presigns the files of a table that may have rows of a span of keys, in order of counter, one page at a time. No
+        file in the span is an empty result, not an error. If files are replaced between two pages, the pages together have
+        all rows, some of them twice.
 
         Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND, LISTING_CHANGED.
         """
@@ -216,8 +219,8 @@ class TableServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_table_pb2.DropTableResponse, _abc.Awaitable[_table_pb2.DropTableResponse]]:
         """Removes a table and cancels its open files. Its objects are deleted in the background.
 
-        A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost treats
-        that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
+        A repeat after success fails with TABLE_NOT_FOUND: a client that repeats a call because its response was lost
+        treats that as success. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_NOT_FOUND.
         """
 
 def add_TableServiceServicer_to_server(servicer: TableServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

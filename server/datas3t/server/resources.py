@@ -87,6 +87,11 @@ class Resources:
         return datetime.now(UTC) + self.url_lifetime
 
     @property
+    def kept_after_use(self) -> timedelta:
+        """How long an object stays that was replaced: until every URL that was signed for it has expired."""
+        return self.url_lifetime + self.put_grace
+
+    @property
     def put_grace(self) -> timedelta:
         """How long a PUT that started just before its URL expired may still run."""
         return min(self.url_lifetime, _MAX_PUT_GRACE)

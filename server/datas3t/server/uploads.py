@@ -8,13 +8,14 @@ from functools import partial
 from datas3t import v1
 from datas3t.archive import names, parts
 from datas3t.archive.names import MAX_KEY
-from datas3t.server import datas3ts, keys, values
+from datas3t.server import datas3ts, keys, tables, values
 from datas3t.server.call import current
 from datas3t.server.db import committing, dataranges, pool, starting
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.datarange_uploads import Upload
 from datas3t.server.db.pool import Connection
 from datas3t.server.db.starting import Begun
+from datas3t.server.db.table_uploads import TableUpload
 from datas3t.server.errors import Failure
 from datas3t.server.intents import UPLOADS, urls
 from datas3t.server.intents.archive_crc32c import check as check_archive_crc32c
@@ -24,6 +25,7 @@ from datas3t.server.objects import checks
 from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, PartInfo
+from datas3t.server.tables import CheckedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +135,19 @@ def complete(
     *,
     extension: str = "",
     archive_crc32c: int | None = None,
+    table_file_ids: Sequence[int] = (),
 ) -> None:
-    """Check the uploaded objects and commit the datarange; a repeated call has the same outcome.
+    """Check the uploaded objects and commit the datarange, with table files; a repeated call has the same outcome.
 
     `etags` are those of the parts, in order; empty if the archive went up in one PUT. `extension` is that of all
-    entries, or empty, and `archive_crc32c` the checksum of the archive, if it is known. An invalid archive and an
-    overlap are final: they end the upload. After any other failure the call may be repeated.
+    entries, or empty, and `archive_crc32c` the checksum of the archive, if it is known. The table files with these ids
+    are committed at the same moment. An invalid archive and an overlap are final: they end the upload. After any other
+    failure the call may be repeated.
     """
     told = _Told(values.extension("extension", extension), archive_crc32c)
-    UPLOADS.complete(resources, upload_id, etags, partial(_check_and_commit, resources, told))
+    tables.complete_with(
+        resources, UPLOADS, upload_id, etags, table_file_ids, partial(_check_and_commit, resources, told)
+    )
 
 
 def cancel(resources: Resources, upload_id: int) -> None:
@@ -221,8 +227,10 @@ def _raise_why_not(conn: Connection, name: str, first: int, last: int, reservati
     raise Failure(v1.ERROR_REASON_DATARANGE_OVERLAPS, f"{message} of datas3t {datas3t.name!r}; {advice}", **about)
 
 
-def _check_and_commit(resources: Resources, told: _Told, upload: Upload, etags: Sequence[str]) -> Failure | None:
-    """Commit an upload whose objects are as announced; return the failure if one is final."""
+def _check_and_commit(
+    resources: Resources, told: _Told, upload: Upload, etags: Sequence[str], files: Sequence[TableUpload]
+) -> Failure | None:
+    """Commit an upload and table files whose objects are as announced; return the failure if one is final."""
     with pool.connection(resources.pool) as conn:
         place = committing.place(conn, upload.datas3t_id)
     if place is None:
@@ -231,8 +239,9 @@ def _check_and_commit(resources: Resources, told: _Told, upload: Upload, etags: 
     bucket = datas3ts.at_version(resources, name, version)
     urls.check_multipart_opened(bucket, upload)
     try:
+        checked_files = tables.check(bucket, files)
         checked = _check(resources, bucket, told, upload, etags)
-        _commit(resources, name, upload, checked)
+        _commit(resources, name, upload, checked, checked_files)
     except InvalidUploadError as error:
         if isinstance(error, PartsRefusedError) and upload.archive_crc32c:
             error = refused(resources, version.id, error)
@@ -262,19 +271,30 @@ def _check(resources: Resources, bucket: Bucket, told: _Told, upload: Upload, et
     )
 
 
-def _commit(resources: Resources, name: str, upload: Upload, checked: CheckedObjects) -> None:
+def _commit(
+    resources: Resources, name: str, upload: Upload, checked: CheckedObjects, files: Sequence[CheckedFile]
+) -> None:
     """Complete the upload and insert its datarange; do nothing if the upload is not pending any more.
 
-    Raise DATARANGE_OVERLAPS, and change nothing, if another datarange has one of its keys.
+    Table files are committed in the same transaction. Raise DATARANGE_OVERLAPS, and change nothing, if another
+    datarange has one of its keys.
     """
-    with pool.connection(resources.pool, datas3t=name, first=upload.first_key, last=upload.last_key) as conn:
-        committing.commit(
-            conn,
-            upload.datas3t_id,
-            upload.id,
-            entries_size=checked.entries_size,
-            data_etag=checked.data_etag,
-            index_etag=checked.index_etag,
-            checksums_etag=checked.checksums_etag,
-            extension=checked.extension,
-        )
+    commit = partial(
+        committing.commit,
+        datas3t_id=upload.datas3t_id,
+        upload_id=upload.id,
+        entries_size=checked.entries_size,
+        data_etag=checked.data_etag,
+        index_etag=checked.index_etag,
+        checksums_etag=checked.checksums_etag,
+        extension=checked.extension,
+    )
+    about = {"datas3t": name, "first": upload.first_key, "last": upload.last_key}
+    if not files:
+        with pool.connection(resources.pool, **about) as conn:
+            commit(conn)
+        return
+    with pool.transaction(resources.pool, **about) as conn:
+        datas3t = datas3t_rows.locked(conn, name)
+        if datas3t is not None and commit(conn):
+            tables.commit(conn, datas3t, files, resources.kept_after_use)

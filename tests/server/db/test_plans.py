@@ -259,7 +259,7 @@ CALLS = [
     *(call(starting.begin, "images", key, key, **BEGUN, rows=8) for key in (500_000, 600_005)),
     call(starting.begin, "images", 600_010, 600_014, **BEGUN, reservation_id=10_003, rows=8),
     call(committing.place, 2),
-    call(committing.commit, 101, 100, **COMMITTED, rows=8),
+    call(committing.commit, datas3t_id=101, upload_id=100, **COMMITTED, rows=8),
     call(aggregate_uploads.by_id, 7),
     call(aggregate_uploads.insert, 2, 1, 1, source_ids=[1], planned=True, **NEW_INTENT),
     call(UPLOADS.set_s3_upload_id, 100, "id"),

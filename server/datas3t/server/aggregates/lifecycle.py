@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from datas3t import v1
 from datas3t.archive import FormatError, join, names, parts
-from datas3t.server import datas3ts, values
+from datas3t.server import datas3ts, tables, values
 from datas3t.server.aggregates import ranges
 from datas3t.server.aggregates.joined import common_extension
 from datas3t.server.aggregates.merged import check_merged
@@ -23,12 +23,14 @@ from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.datas3ts import Datas3t
+from datas3t.server.db.table_uploads import TableUpload
 from datas3t.server.errors import Failure
 from datas3t.server.intents import AGGREGATES, urls
 from datas3t.server.intents.joining import PartsRefusedError
 from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
+from datas3t.server.tables import CheckedFile
 
 _MAX_ATTEMPTS = 5  # to start an aggregate whose sources change meanwhile
 _data_key, _index_key = attrgetter("data_object_key"), attrgetter("index_object_key")
@@ -92,15 +94,25 @@ def start(
     )
 
 
-def complete(resources: Resources, aggregate_id: int, etags: Sequence[str], *, extension: str = "") -> None:
+def complete(
+    resources: Resources,
+    aggregate_id: int,
+    etags: Sequence[str],
+    *,
+    extension: str = "",
+    table_file_ids: Sequence[int] = (),
+) -> None:
     """Check the new archive and put its datarange in the place of the sources; a repeated call has the same outcome.
 
     `etags` are those of the parts, in order; empty if the archive went up in one PUT. `extension` is that of all
-    entries, or empty; it does not matter if that of all sources is known. An invalid archive and changed
-    sources are final: they end the aggregate. After any other failure the call may be repeated.
+    entries, or empty; it does not matter if that of all sources is known. The table files with these ids are committed
+    at the same moment. An invalid archive and changed sources are final: they end the aggregate. After any other
+    failure the call may be repeated.
     """
     told = values.extension("extension", extension)
-    AGGREGATES.complete(resources, aggregate_id, etags, partial(_check_and_swap, resources, told))
+    tables.complete_with(
+        resources, AGGREGATES, aggregate_id, etags, table_file_ids, partial(_check_and_swap, resources, told)
+    )
 
 
 def cancel(resources: Resources, aggregate_id: int) -> None:
@@ -158,9 +170,13 @@ def _part_size(sources: Sequence[Datarange], size: int, *, planned: bool, equal_
 
 
 def _check_and_swap(
-    resources: Resources, extension: str | None, aggregate: Aggregate, etags: Sequence[str]
+    resources: Resources,
+    extension: str | None,
+    aggregate: Aggregate,
+    etags: Sequence[str],
+    files: Sequence[TableUpload],
 ) -> Failure | None:
-    """Swap in an aggregate whose objects are as they must be; return the failure if one is final."""
+    """Swap in an aggregate and table files whose objects are as they must be; return the failure if one is final."""
     datas3t = AGGREGATES.datas3t(resources, aggregate)
     sources = current_sources(resources, aggregate)
     if sources is None:
@@ -168,8 +184,9 @@ def _check_and_swap(
     bucket = datas3ts.bucket_of(resources, datas3t)
     urls.check_multipart_opened(bucket, aggregate)
     try:
+        checked_files = tables.check(bucket, files)
         checked = _check(resources, bucket, aggregate, sources, etags, common_extension(sources) or extension)
-        _swap(resources, datas3t, aggregate, checked)
+        _swap(resources, datas3t, aggregate, checked, checked_files)
     except InvalidUploadError as error:
         if isinstance(error, PartsRefusedError) and aggregate.planned and not aggregate.part_size:
             return _needs_equal_parts(resources, datas3t, aggregate)
@@ -210,15 +227,22 @@ def _check(
         raise InvalidUploadError("an object changed while it was checked; start again") from error
 
 
-def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked: CheckedObjects) -> None:
+def _swap(
+    resources: Resources,
+    datas3t: Datas3t,
+    aggregate: Aggregate,
+    checked: CheckedObjects,
+    files: Sequence[CheckedFile],
+) -> None:
     """Complete the aggregate and replace its sources by one datarange; do nothing if it is not pending any more.
 
-    The sources' objects stay until every URL that was signed for them has expired. Raise AGGREGATE_SOURCES_CHANGED, and
-    change nothing, if a source was deleted or aggregated since.
+    Table files are committed in the same transaction. The sources' objects stay until every URL that was signed for
+    them has expired. Raise AGGREGATE_SOURCES_CHANGED, and change nothing, if a source was deleted or aggregated since.
     """
     with pool.transaction(resources.pool) as conn:
-        datas3t_rows.locked(conn, datas3t.name)  # before dataranges, in the order that all transactions keep
-        if not AGGREGATES.table.complete(conn, aggregate.id):
+        # The datas3t is locked before dataranges, in the order that all transactions keep.
+        locked = datas3t_rows.locked(conn, datas3t.name)
+        if locked is None or not AGGREGATES.table.complete(conn, aggregate.id):
             return
         replaced = dataranges.delete_by_ids(conn, datas3t.id, aggregate.source_ids)
         if len(replaced) != len(aggregate.source_ids):
@@ -238,4 +262,5 @@ def _swap(resources: Resources, datas3t: Datas3t, aggregate: Aggregate, checked:
             extension=checked.extension,
         )
         keys = [*map(_data_key, replaced), *map(_index_key, replaced), *map(_checksums_key, replaced)]
-        keys_to_delete.queue(conn, datas3t.bucket_id, keys, after=resources.url_lifetime + resources.put_grace)
+        keys_to_delete.queue(conn, datas3t.bucket_id, keys, after=resources.kept_after_use)
+        tables.commit(conn, locked, files, resources.kept_after_use)

@@ -38,9 +38,9 @@ _COMMIT = Statement("""
 
 def commit(
     conn: Connection,
+    *,
     datas3t_id: int,
     upload_id: int,
-    *,
     entries_size: int,
     data_etag: str,
     index_etag: str,

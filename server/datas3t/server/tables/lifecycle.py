@@ -114,4 +114,4 @@ def _commit(resources: Resources, name: str, checked: CheckedFile) -> None:
     with pool.transaction(resources.pool) as conn:
         datas3t = datas3t_rows.locked(conn, name)
         if datas3t is not None:
-            completing.commit(conn, datas3t, [checked], resources.url_lifetime + resources.put_grace)
+            completing.commit(conn, datas3t, [checked], resources.kept_after_use)

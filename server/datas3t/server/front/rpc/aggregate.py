@@ -56,7 +56,11 @@ class AggregateServicer(AggregateServiceServicer):
 
     def CompleteAggregate(self, request: v1.CompleteAggregateRequest, _: Any) -> v1.CompleteAggregateResponse:
         aggregates.complete(
-            self._resources, request.aggregate_upload_id, request.upload_ids, extension=request.extension
+            self._resources,
+            request.aggregate_upload_id,
+            request.upload_ids,
+            extension=request.extension,
+            table_file_ids=request.table_file_ids,
         )
         return v1.CompleteAggregateResponse()
 

@@ -69,6 +69,7 @@ class DatarangeServicer(DatarangeServiceServicer):
             request.upload_ids,
             extension=request.extension,
             archive_crc32c=request.archive_crc32c if request.HasField("archive_crc32c") else None,
+            table_file_ids=request.table_file_ids,
         )
         return v1.CompleteUploadResponse()
 
