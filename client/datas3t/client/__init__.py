@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from datas3t.client._calls.imports import Imported, Skipped
     from datas3t.client._calls.keys import Reservation
     from datas3t.client._calls.optimize import ProposedAggregate
+    from datas3t.client._calls.tables import TableInfo
     from datas3t.client._files.pack import Packed, pack
     from datas3t.client._files.results import Pushed
     from datas3t.client._reading.costs import Explanation
     from datas3t.client._reading.datapoint import Datapoint, DatapointView
+    from datas3t.client._tables.results import Appended, Compacted
+    from datas3t.client._tables.table import Table
     from datas3t.client._transfers.aggregate import Aggregated
     from datas3t.client._transfers.download import Downloaded
     from datas3t.client._transfers.upload import Uploaded
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
         NotFound,
         ObjectChanged,
         PackageMissing,
+        PathNotFound,
         PermissionDenied,
         ServerError,
         TableError,
@@ -61,10 +65,12 @@ __all__ = [
     "Aborted",
     "Aggregated",
     "AlreadyExists",
+    "Appended",
     "ArchiveError",
     "Bucket",
     "Cleared",
     "Client",
+    "Compacted",
     "Datapoint",
     "DatapointNotFound",
     "DatapointView",
@@ -86,6 +92,7 @@ __all__ = [
     "ObjectChanged",
     "PackageMissing",
     "Packed",
+    "PathNotFound",
     "PermissionDenied",
     "Progress",
     "ProposedAggregate",
@@ -94,7 +101,9 @@ __all__ = [
     "Segment",
     "ServerError",
     "Skipped",
+    "Table",
     "TableError",
+    "TableInfo",
     "TransferFailed",
     "TransferRefused",
     "Unavailable",
@@ -108,10 +117,12 @@ _MODULES = {
     "Aborted": "errors",
     "Aggregated": "_transfers.aggregate",
     "AlreadyExists": "errors",
+    "Appended": "_tables.results",
     "ArchiveError": "errors",
     "Bucket": "_calls.buckets",
     "Cleared": "_calls.datas3ts",
     "Client": "client",
+    "Compacted": "_tables.results",
     "Datapoint": "_reading.datapoint",
     "DatapointNotFound": "errors",
     "DatapointView": "_reading.datapoint",
@@ -133,6 +144,7 @@ _MODULES = {
     "ObjectChanged": "errors",
     "PackageMissing": "errors",
     "Packed": "_files.pack",
+    "PathNotFound": "errors",
     "PermissionDenied": "errors",
     "Progress": "progress",
     "ProposedAggregate": "_calls.optimize",
@@ -141,7 +153,9 @@ _MODULES = {
     "Segment": "_calls.dataranges",
     "ServerError": "errors",
     "Skipped": "_calls.imports",
+    "Table": "_tables.table",
     "TableError": "errors",
+    "TableInfo": "_calls.tables",
     "TransferFailed": "errors",
     "TransferRefused": "errors",
     "Unavailable": "errors",

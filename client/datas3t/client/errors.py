@@ -49,6 +49,20 @@ class DatapointNotFound(NotFound, KeyError):
         self.key = key
 
 
+class PathNotFound(NotFound, KeyError):
+    """No datapoint has a path, or the one that has it was deleted.
+
+    Attributes:
+        path: The path.
+    """
+
+    def __init__(
+        self, message: str, *, path: str = "", reason: str = "", metadata: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        self.path = path
+
+
 class AlreadyExists(Datas3tError):
     """A name is taken, or a range overlaps a datarange."""
 

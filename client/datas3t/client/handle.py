@@ -6,8 +6,9 @@ datapoint is stored, and the header of each entry that is read is checked.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from operator import index as integer
-from typing import Literal, SupportsIndex, overload
+from typing import TYPE_CHECKING, Literal, SupportsIndex, overload
 
 from pyroaring import BitMap64
 
@@ -20,11 +21,17 @@ from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint, DatapointView
 from datas3t.client._reading.reader import Reader
+from datas3t.client._tables.operations import TableOperations
 from datas3t.client._transfers.operations import Operations
-from datas3t.client.errors import InvalidArgument
+from datas3t.client.errors import InvalidArgument, PackageMissing
+from datas3t.client.progress import Progress
+
+if TYPE_CHECKING:
+    from datas3t.client._tables.results import Compacted
+    from datas3t.client._transfers.aggregate import Aggregated
 
 
-class Datas3t(Operations, FileOperations):
+class Datas3t(Operations, FileOperations, TableOperations):
     """A handle of one datas3t, to read its datapoints and to upload, download, aggregate and delete dataranges.
 
     `Client.datas3t` creates handles, without a request: a name that does not exist raises NotFound at the first use.
@@ -58,6 +65,7 @@ class Datas3t(Operations, FileOperations):
             raise InvalidArgument(f"max_catalogue must be at least 0, but is {max_catalogue}")
         self._max_catalogue = max_catalogue
         self._reader = Reader(session, name, max_catalogue)
+        self._catalogues = self._reader.catalogues
 
     def __reduce__(self) -> tuple[type["Datas3t"], tuple[Session, str, int]]:
         return Datas3t, (self._session, self._name, self._max_catalogue)
@@ -98,6 +106,8 @@ class Datas3t(Operations, FileOperations):
             >>> photos.refresh()
         """
         self._reader.catalogues.refresh()
+        if self._known is not None:
+            self._known.names.forget()
 
     def get(self, key: int) -> bytes:
         """Return the content of one datapoint.
@@ -220,6 +230,46 @@ class Datas3t(Operations, FileOperations):
         """
         first, last = _key_range(first, last)
         return self._reader.scan(first, last, copy=copy)
+
+    def optimize(  # type: ignore[override]
+        self,
+        *,
+        min_score: float | None = None,
+        target_size: int = 0,
+        max_aggregate_size: int = 0,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+        progress: Progress | None = None,
+    ) -> "Iterator[Aggregated | Compacted]":
+        """Merge dataranges, pass after pass, until no aggregate is worth its cost; then small files of tables.
+
+        Yields each merge when it is complete. Tables are left alone if pyarrow is not installed.
+
+        Example:
+            >>> for merged in photos.optimize():
+            ...     print(merged.first, merged.last)
+
+        Args:
+            min_score: As for `plan_aggregates`.
+            target_size: As for `plan_aggregates`.
+            max_aggregate_size: As for `plan_aggregates`.
+            max_parallelism: As for `aggregate`.
+            max_retries: As for `aggregate`.
+            progress: As for `aggregate`.
+
+        Raises:
+            What `plan_aggregates`, `aggregate` and `compact_tables` raise. What was yielded before is complete.
+        """
+        yield from super().optimize(
+            min_score=min_score,
+            target_size=target_size,
+            max_aggregate_size=max_aggregate_size,
+            max_parallelism=max_parallelism,
+            max_retries=max_retries,
+            progress=progress,
+        )
+        with suppress(PackageMissing):
+            yield from self.compact_tables()
 
     def split(self, parts: int, first: int | None = None, last: int | None = None) -> list[tuple[int, int]]:
         """Cut a range of keys into spans with about the same number of bytes each, to scan them in parallel.

@@ -55,4 +55,4 @@ class Store:
 def file_of(table: pa.Table, counter: int) -> MemoryFile:
     """Return a file with these rows."""
     keys = table.column("key")
-    return MemoryFile(counter, keys[0].as_py(), keys[-1].as_py(), counter, encoded(table))
+    return MemoryFile(counter, keys[0].as_py(), keys[-1].as_py(), counter, bytes(encoded(table)))

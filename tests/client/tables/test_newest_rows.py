@@ -52,7 +52,7 @@ def files(draw: st.DrawFn) -> list[Rows]:
     return drawn
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def small_groups() -> Iterator[None]:
     patch = pytest.MonkeyPatch()
     patch.setattr(encoding, "GROUP_ROWS", 4)

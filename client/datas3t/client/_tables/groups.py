@@ -72,21 +72,27 @@ def groups(files: Sequence[TableFile], footers: Footers, fetch: Fetch, question:
 
 
 def _groups_of(opened: Opened, question: Question) -> Iterator[Group]:
-    metadata = opened.footer.metadata
-    key_column = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == KEY)
     where, present = question.where, question.present
     matching = None if where is None else matching_groups(opened, where, question.needed)
+    for number, first, last, rows in bounds_of(opened):
+        if first > question.last or last < question.first or not rows:
+            continue
+        if present is None or _holds_any(present, first, last):
+            matches = matching is None or number in matching
+            yield Group(first, last, opened.file.counter, rows, matches, opened, number)
+
+
+def bounds_of(opened: Opened) -> Iterator[tuple[int, int, int, int]]:
+    """Yield number, first key, last key and rows of each row group of a file."""
+    metadata = opened.footer.metadata
+    key_column = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == KEY)
     for number in range(metadata.num_row_groups):
         row_group = metadata.row_group(number)
-        low, high = opened.file.first, opened.file.last
         statistics = row_group.column(key_column).statistics
         if statistics is not None and statistics.has_min_max:
-            low, high = statistics.min, statistics.max
-        if low > question.last or high < question.first or not row_group.num_rows:
-            continue
-        if present is None or _holds_any(present, low, high):
-            matches = matching is None or number in matching
-            yield Group(low, high, opened.file.counter, row_group.num_rows, matches, opened, number)
+            yield number, statistics.min, statistics.max, row_group.num_rows
+        else:
+            yield number, opened.file.first, opened.file.last, row_group.num_rows
 
 
 def _holds_any(present: KeySet, first: int, last: int) -> bool:
