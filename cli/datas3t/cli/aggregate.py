@@ -86,6 +86,8 @@ def optimize(
     A merge with a score of 1 pays for itself when all its data has been read ten times. Merges are made pass after
     pass, until none scores enough. If there is nothing to merge, the command succeeds.
 
+    Then small files of tables are merged as well, if pyarrow is installed.
+
     \b
       datas3t optimize --datas3t photos --dry-run
       datas3t optimize --all --daemon --interval 10m
@@ -137,10 +139,27 @@ def _optimize_one(
                             progress=progress,
                         )
             proposals = [] if dry_run else client.plan_aggregates(name, **limits)
+        _compact_tables(client, name, dry_run, stopping)
     except Datas3tError as error:
         if not daemon:
             raise
         output.note(f"{name}: {error}; retrying after the interval")
+
+
+def _compact_tables(client: "Client", name: str, dry_run: bool, stopping: threading.Event) -> None:
+    """Merge small files of the datas3t's tables. Without pyarrow they are left alone, which is said."""
+    from datas3t.client import PackageMissing
+
+    try:
+        for each in client.datas3t(name).compact_tables(dry_run=dry_run):
+            verb = "would merge" if dry_run else "merged"
+            output.result(
+                f"{name}: {verb} {each.files} files of table {each.table} into one of {output.size(each.size)}"
+            )
+            if stopping.is_set():
+                return
+    except PackageMissing as error:
+        output.note(f"{name}: its tables are left alone: {error}")
 
 
 def _description(name: str, proposal: "ProposedAggregate", verb: str) -> str:

