@@ -87,6 +87,25 @@ $ datas3t datas3t import --bucket local --json
     }
   ]
 }
+$ datas3t table list --datas3t photos --json
+{
+  "tables": [
+    {
+      "table": "labels",
+      "file_count": 1,
+      "total_bytes": 21043,
+      "lowest_key": 1,
+      "highest_key": 1000
+    }
+  ]
+}
+$ datas3t table show --datas3t photos --table labels --limit 1 --json
+[
+  {
+    "key": 1,
+    "label": "cat"
+  }
+]
 $ datas3t push --datas3t photos ~/photos --json
 {
   "files": 2450,
@@ -97,6 +116,8 @@ $ datas3t push --datas3t photos ~/photos --json
   "failed": 0
 }
 ```
+
+Rows of tables have times as text of ISO 8601 and bytes in base64.
 
 `push --json` prints this also if files could not be pushed; the exit code is then 1.
 

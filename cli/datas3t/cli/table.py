@@ -36,18 +36,17 @@ def list_(datas3t: str, as_json: bool) -> None:
     with options.client() as client:
         tables = client.datas3t(datas3t).tables()
     if as_json:
-        output.as_json(
-            [
-                {
-                    "table": each.name,
-                    "file_count": each.files,
-                    "total_bytes": each.size,
-                    "lowest_key": each.lowest,
-                    "highest_key": each.highest,
-                }
-                for each in tables
-            ]
-        )
+        listed = [
+            {
+                "table": each.name,
+                "file_count": each.files,
+                "total_bytes": each.size,
+                "lowest_key": each.lowest,
+                "highest_key": each.highest,
+            }
+            for each in tables
+        ]
+        output.as_json({"tables": listed})
         return
     rows = ((each.name, each.files, each.lowest, each.highest, output.size(each.size)) for each in tables)
     output.table(("TABLE", "FILES", "LOWEST", "HIGHEST", "SIZE"), rows, f"{datas3t} has no tables.")
