@@ -74,7 +74,11 @@ PAGE = Path(__file__).parents[2] / "docs/cli.md"
 DOCUMENTED = re.findall(r"^\$ datas3t ([^\n]* --json)\n([\[{].*?^[\]}])$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 
 
-def test_json_has_the_documented_shape(run_with_photos: Run) -> None:
+def test_json_has_the_documented_shape(run_with_photos: Run, url: str, tmp_path: Path) -> None:
+    with Client(url) as client:
+        client.datas3t("photos").table("labels").append([{"key": 1, "label": "cat"}])
+    (tmp_path / "work/~/photos").mkdir(parents=True)
+    (tmp_path / "work/~/photos/1.jpg").write_bytes(b"one")
     assert len(DOCUMENTED) >= 4
     for command, example in DOCUMENTED:
         done = run_with_photos(*shlex.split(command))
@@ -282,7 +286,7 @@ def test_the_spellings_of_the_earlier_system_work(run_with_photos: Run, tmp_path
     top = run_with_photos("--help").stdout.partition("Commands:")[2]
     assert [line.split()[0] for line in top.splitlines() if line[2:3].strip()] == [
         *("aggregate", "bucket", "cat-range", "completion", "datarange", "datas3t", "keygen", "optimize"),
-        *("server", "up"),
+        *("push", "server", "table", "up"),
     ]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from datas3t.client import TransferFailed
 from datas3t.client._calls.renewal import Lifetime
+from datas3t.client._calls.tables import SignedTableFile, StartedTableFile
 from datas3t.client._reading.signed import Columns, SignedDatarange
 from tests.client.archives import MIB, sample
 from tests.client.reading.archive_host import catalogue_of
@@ -21,6 +22,12 @@ def test_the_repr_of_a_readable_datarange_does_not_show_its_urls() -> None:
     datarange = SignedDatarange(columns, 0, Lifetime(0, 0, 0))
     assert datarange.data_url == SIGNED_URL
     assert not any("hush" in repr(each) for each in (datarange, columns, catalogue_of(columns)))
+
+
+def test_the_repr_of_a_table_file_does_not_show_its_url() -> None:
+    listed = SignedTableFile(1, 0, 9, 1, 3072, "etag", SIGNED_URL, Lifetime(0, 0, 0))
+    assert listed.url == SIGNED_URL
+    assert not any("hush" in text for text in (repr(listed), repr(StartedTableFile(1, SIGNED_URL)), listed.location))
 
 
 def test_a_failed_upload_leaves_no_presigned_url_in_its_error_or_in_files(
