@@ -29,9 +29,15 @@ def stored(site: Site, key: str) -> bytes:
     return site.s3.get_object(Bucket=site.bucket, Key=key)["Body"].read()
 
 
-def start(site: Site, first: int, last: int, *, planned: bool = False) -> Started:
+def start(site: Site, first: int, last: int, *, planned: bool = False, with_checksums: bool = False) -> Started:
     """Start an aggregate."""
-    return aggregates.start(site.resources, site.datas3t, first, last, planned=planned)
+    return aggregates.start(site.resources, site.datas3t, first, last, planned=planned, with_checksums=with_checksums)
+
+
+def make_all_due(site: Site) -> None:
+    """Let the deletion of all queued objects be due now."""
+    with site.resources.pool.connection() as conn:
+        conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
 
 
 def send_planned(site: Site, first: int, last: int) -> tuple[int, list[str]]:

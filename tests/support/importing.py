@@ -43,9 +43,15 @@ def object_key(archive: Archive, counter: int, datas3t: str = "images") -> str:
 
 
 def put_archive(
-    site: Site, archive: Archive, counter: int, *, index: bytes | None = None, datas3t: str = "images"
+    site: Site,
+    archive: Archive,
+    counter: int,
+    *,
+    index: bytes | None = None,
+    checksums: bytes | None = None,
+    datas3t: str = "images",
 ) -> str:
-    """Put an archive and its index into the bucket; return the archive's key.
+    """Put an archive and its index into the bucket, and `checksums` if they are given; return the archive's key.
 
     `index` replaces the right index; b"" means that no index is put.
     """
@@ -54,6 +60,8 @@ def put_archive(
     if index != b"":
         body = archive.index if index is None else index
         site.s3.put_object(Bucket=site.bucket, Key=names.index_key(key), Body=body)
+    if checksums is not None:
+        site.s3.put_object(Bucket=site.bucket, Key=names.checksums_key(key), Body=checksums)
     return key
 
 

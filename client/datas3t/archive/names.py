@@ -8,7 +8,9 @@ from datas3t.archive import ArchiveError
 MAX_KEY = 2**63 - 1
 
 _DATAS3T = re.compile(r"[A-Za-z0-9_-]{1,255}")
-_OBJECT = re.compile(r"datas3t/([A-Za-z0-9_-]{1,255})/dataranges/([0-9]{20})-([0-9]{20})-([0-9]{12,18})\.(tar|index)")
+_OBJECT = re.compile(
+    r"datas3t/([A-Za-z0-9_-]{1,255})/dataranges/([0-9]{20})-([0-9]{20})-([0-9]{12,18})\.(tar|index|crc32c)"
+)
 _TABLE_FILE = re.compile(
     r"datas3t/([A-Za-z0-9_-]{1,255})/tables/([A-Za-z0-9_-]{1,255})/([0-9]{20})-([0-9]{20})-([0-9]{12,18})\.parquet"
 )
@@ -17,14 +19,17 @@ _DIGITS = 20
 _COUNTER_DIGITS = 18  # at most; fewer than 12 are padded with zeros
 
 
+Kind = Literal["tar", "index", "crc32c"]
+
+
 class ObjectName(NamedTuple):
-    """The parts of an object's key: first and last datapoint, upload counter, and which of the two objects it is."""
+    """The parts of an object's key: first and last datapoint, upload counter, and which of the three objects it is."""
 
     datas3t: str
     first: int
     last: int
     counter: int
-    kind: Literal["tar", "index"]
+    kind: Kind
 
 
 class TableFileName(NamedTuple):
@@ -116,18 +121,19 @@ def counter_of(folder: str, first: int, last: int, archive: str, index: str) -> 
     return counter if is_usual else None
 
 
-def archive_of(index: str) -> str:
-    """Return the object key of the archive that the index with this object key belongs to."""
-    return index.removesuffix(".index") + ".tar"
+def archive_of(beside: str) -> str:
+    """Return the object key of the archive that the index or the checksums with this object key belong to."""
+    return beside.rpartition(".")[0] + ".tar"
 
 
 def parse(object_key: str) -> ObjectName | None:
-    """Return the parts of an object key, or None unless it is exactly a key that `archive_key` or `index_key` makes."""
+    """Return the parts of an object key, or None unless it is exactly a key that a function of this module makes."""
     match = _OBJECT.fullmatch(object_key)
     if match is None:
         return None
-    datas3t, first, last, counter, kind = match.groups()
-    name = ObjectName(datas3t, int(first), int(last), int(counter), "tar" if kind == "tar" else "index")
+    datas3t, first, last, counter, suffix = match.groups()
+    kind: Kind = "tar" if suffix == "tar" else "index" if suffix == "index" else "crc32c"
+    name = ObjectName(datas3t, int(first), int(last), int(counter), kind)
     canonical = counter == f"{name.counter:012d}"  # no more leading zeros than needed
     return name if canonical and name.counter > 0 and name.first <= name.last <= MAX_KEY else None
 

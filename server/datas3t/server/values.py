@@ -14,7 +14,7 @@ _MIN_PARQUET = 12  # bytes: twice the magic, and the size of the footer
 _MAX_REPLACED = 10_000  # table files
 _MAX_REQUEST_ID = 255  # characters
 _MAX_ETAG = 1024  # characters; those of S3 have 32 to 38
-_MAX_EXTENSION = 255  # characters that a row stores
+MAX_EXTENSION = 255  # characters that a row stores
 
 
 def invalid(field: str, message: str) -> Failure:
@@ -119,8 +119,8 @@ def extension(field: str, value: str) -> str | None:
     """Return an extension if it is one that the name of an entry may have; None for an empty one."""
     if "/" in value or "\0" in value:
         raise invalid(field, "has a / or a NUL, which no entry has in its name")
-    if len(value) > _MAX_EXTENSION:
-        raise invalid(field, f"has more than {_MAX_EXTENSION} characters; leave it empty")
+    if len(value) > MAX_EXTENSION:
+        raise invalid(field, f"has more than {MAX_EXTENSION} characters; leave it empty")
     return value or None
 
 

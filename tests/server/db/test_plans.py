@@ -168,6 +168,8 @@ NEW_ROWS: dict[str, Any] = {
     "entries_sizes": [1, 1],
     "data_etags": ["", ""],
     "index_etags": ["", ""],
+    "checksums_etags": ["", None],
+    "extensions": [None, "jpg"],
 }
 
 # In the datas3t with the id 2, between two others of the same size.

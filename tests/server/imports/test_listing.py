@@ -45,7 +45,7 @@ def test_archives_are_complete_in_order_with_their_indices(
     found.append(listing.finish())
     assert [each.key for part in found for each in part.archives] == sorted(archives)
     assert {each.key: each.index is not None for part in found for each in part.archives} == archives
-    assert {key for part in found for key in part.lone_indices} == lone
+    assert {key for part in found for key in part.lone} == lone
     assert listing.counter == max((span[2] for span in spans), default=0)
     check_groups([part.archives for part in found if part.archives])
 
@@ -53,7 +53,7 @@ def test_archives_are_complete_in_order_with_their_indices(
     for each in found:
         parts = list(each.parts(most))
         assert [archive for part in parts for archive in part.archives] == each.archives
-        assert [key for part in parts for key in part.lone_indices] == each.lone_indices
+        assert [key for part in parts for key in part.lone] == each.lone
         check_groups([part.archives for part in parts if part.archives])
 
 

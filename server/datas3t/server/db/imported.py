@@ -7,17 +7,18 @@ The statements take the objects of a page or a batch, so memory and time do not 
 from collections.abc import Mapping, Sequence
 from typing import LiteralString
 
+from datas3t.server.db import object_keys
 from datas3t.server.db.catalogues import CURRENT
 from datas3t.server.db.pool import Connection
 
-_RESERVED: LiteralString = """
-    SELECT objects.key
+_RESERVED: LiteralString = f"""
+    SELECT object_key
       FROM (SELECT data_object_key, index_object_key FROM datarange_uploads
              WHERE datas3t_id = %(datas3t_id)s AND state = 'pending'
              UNION ALL
             SELECT data_object_key, index_object_key FROM aggregate_uploads
              WHERE datas3t_id = %(datas3t_id)s AND state = 'pending') AS intents
-     CROSS JOIN LATERAL (VALUES (data_object_key), (index_object_key)) AS objects (key)
+     CROSS JOIN LATERAL {object_keys.ALL}
 """
 
 _PENDING: LiteralString = f"SELECT key FROM unnest(%(keys)s::text[]) AS key WHERE key IN ({_RESERVED})"
@@ -76,12 +77,12 @@ _INSERT: LiteralString = f"""
     WITH new AS (
         SELECT * FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[], %(data_keys)s::text[], %(index_keys)s::text[],
                              %(sizes)s::bigint[], %(entries_sizes)s::bigint[], %(data_etags)s::text[],
-                             %(index_etags)s::text[])
+                             %(index_etags)s::text[], %(checksums_etags)s::text[], %(extensions)s::text[])
                  AS new (first_key, last_key, data_object_key, index_object_key, size_bytes, entries_size_bytes,
-                         data_etag, index_etag)),
+                         data_etag, index_etag, checksums_etag, extension)),
     inserted AS (
         INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
-                                entries_size_bytes, data_etag, index_etag)
+                                entries_size_bytes, data_etag, index_etag, checksums_etag, extension)
         SELECT {CURRENT}, new.* FROM new
          WHERE data_object_key NOT IN ({_RESERVED})
            AND NOT EXISTS (SELECT FROM keys_to_delete
@@ -93,7 +94,7 @@ _INSERT: LiteralString = f"""
 
 
 def insert(
-    conn: Connection, datas3t_id: int, bucket_id: int, columns: Mapping[str, list[int] | list[str]]
+    conn: Connection, datas3t_id: int, bucket_id: int, columns: Mapping[str, Sequence[int | str | None]]
 ) -> list[str]:
     """Insert dataranges, and return the keys of the archives of those that were not inserted.
 
@@ -104,7 +105,7 @@ def insert(
         datas3t_id: The datas3t.
         bucket_id: Its bucket.
         columns: `firsts` and `lasts`, the keys; `data_keys`, `index_keys`, `sizes`, `entries_sizes`, `data_etags`,
-            `index_etags`.
+            `index_etags`; `checksums_etags` and `extensions`, with None where there is none.
     """
     rows = conn.execute(_INSERT, {"datas3t_id": datas3t_id, "bucket_id": bucket_id, **columns})
     return [key for (key,) in rows]

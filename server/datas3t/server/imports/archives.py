@@ -6,7 +6,7 @@ number of datapoints. No transaction is open.
 
 import io
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import md5
 from pathlib import Path
@@ -14,12 +14,13 @@ from threading import BoundedSemaphore
 from typing import IO
 
 from datas3t import v1
-from datas3t.archive import FormatError, tar
+from datas3t.archive import ArchiveError, FormatError, index, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import RECORD_SIZE
 from datas3t.server.errors import Failure
 from datas3t.server.imports.listing import Archive
 from datas3t.server.objects.checks import check_index
+from datas3t.server.objects.contents import Told, common_extension
 from datas3t.server.objects.spool import spool
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
 
@@ -39,10 +40,17 @@ _LARGE_CHECKS = BoundedSemaphore(4)
 
 @dataclass(frozen=True, slots=True)
 class CheckedArchive:
-    """What a datarange's row needs besides the listing: the index's ETag, and the byte where the end marker starts."""
+    """What a datarange's row needs besides the listing: the index's ETag, and the byte where the end marker starts.
+
+    `checksums_etag` is that of the checksums, if they are taken, and `extension` that of all entries, if all were read
+    and have one. `checksums_problem` is why checksums are not taken.
+    """
 
     index_etag: str
     entries_size: int
+    checksums_etag: str | None = None
+    extension: str | None = None
+    checksums_problem: str | None = None
 
 
 class NotImportableError(Exception):
@@ -52,7 +60,7 @@ class NotImportableError(Exception):
 def check_archive(bucket: Bucket, archive: Archive, scratch: Path) -> CheckedArchive:
     """Check an archive and its index, and write the index again if it is missing or wrong.
 
-    A long index is made in the folder `scratch`.
+    A long index is made in the folder `scratch`. Contents of a small archive are compared with its checksums.
 
     Raises:
         NotImportableError: The archive breaks a rule of the format, or has changed since it was listed.
@@ -64,43 +72,51 @@ def check_archive(bucket: Bucket, archive: Archive, scratch: Path) -> CheckedArc
         if checked is not None:
             return checked
         with _limited(archive.data.size > WHOLE_ARCHIVE), spool(scratch) as new_index:
-            return _check_by_walk(bucket, archive, new_index)
+            checked = _check_by_walk(bucket, archive, new_index)
+            if archive.data.size > WHOLE_ARCHIVE:
+                return checked
+            told = None
+            if archive.checksums is not None:
+                told = bucket.get(archive.checksums_key, 0, archive.checksums.size, etag=archive.checksums.etag)
+            data = bucket.get(archive.key, 0, archive.data.size, etag=archive.data.etag)
+            return _with_contents(checked, archive, data, new_index, told)
     except (ObjectMissing, ObjectChanged) as error:
         raise NotImportableError("it was deleted or written again while it was checked; import again") from error
 
 
 def _check_by_index(bucket: Bucket, archive: Archive) -> CheckedArchive | None:
     """Check the index and a sample of the headers; return None if the archive is small or the index is not usable."""
-    index, data = archive.index, archive.data
-    if index is None or index.size != RECORD_SIZE * archive.count or data.size <= WHOLE_ARCHIVE:
+    stored, data = archive.index, archive.data
+    if stored is None or stored.size != RECORD_SIZE * archive.count or data.size <= WHOLE_ARCHIVE:
         return None
     read = _with_tail(partial(bucket.get, archive.key, etag=data.etag), data.size)
     try:
-        read_index = partial(bucket.get, archive.index_key, etag=index.etag)
+        read_index = partial(bucket.get, archive.index_key, etag=stored.etag)
         stop, sample = check_index(read_index, archive.count, data.size, sample_size(data.size))
         for number, entry in sample.items():
             tar.check_entry(read(entry.position, entry.content.start), entry, archive.first + number)
         tar.check_end(read, stop, data.size)
     except FormatError:
         return None
-    return CheckedArchive(index.etag, stop)
+    return CheckedArchive(stored.etag, stop, archive.checksums.etag if archive.checksums else None)
 
 
 def _check_by_walk(bucket: Bucket, archive: Archive, new_index: IO[bytes]) -> CheckedArchive:
     """Check every header of the archive, and write the index unless the one in the bucket is the same."""
     walked = _walk(partial(bucket.get, archive.key, etag=archive.data.etag), archive, new_index)
-    index = archive.index
+    stored = archive.index
+    checksums_etag = archive.checksums.etag if archive.checksums else None
     if (
-        index is not None
-        and index.size == RECORD_SIZE * walked.count
-        and _has_content(bucket, archive.index_key, index, new_index)
+        stored is not None
+        and stored.size == RECORD_SIZE * walked.count
+        and _has_content(bucket, archive.index_key, stored, new_index)
     ):
-        return CheckedArchive(index.etag, walked.entries_end)
-    return CheckedArchive(_write_index(bucket, archive.index_key, new_index), walked.entries_end)
+        return CheckedArchive(stored.etag, walked.entries_end, checksums_etag)
+    return CheckedArchive(_write_index(bucket, archive.index_key, new_index), walked.entries_end, checksums_etag)
 
 
-def check_content(data: bytes, archive: Archive) -> CheckedArchive | None:
-    """Check every header of a small archive; return None if its index is missing or wrong.
+def check_content(data: bytes, told: bytes | None, archive: Archive) -> CheckedArchive | None:
+    """Check every entry of a small archive, also with its checksums `told`; return None if its index is not right.
 
     Raises NotImportableError as `check_archive`.
     """
@@ -108,7 +124,23 @@ def check_content(data: bytes, archive: Archive) -> CheckedArchive | None:
     walked = _walk(lambda start, stop: data[start:stop], archive, new_index)
     if archive.index is None or archive.index.etag != _md5(new_index):
         return None
-    return CheckedArchive(archive.index.etag, walked.entries_end)
+    return _with_contents(CheckedArchive(archive.index.etag, walked.entries_end), archive, data, new_index, told)
+
+
+def _with_contents(
+    checked: CheckedArchive, archive: Archive, data: bytes, new_index: IO[bytes], told: bytes | None
+) -> CheckedArchive:
+    """Add what only the contents of a small archive tell: the extension, and whether the checksums `told` are right."""
+    new_index.seek(0)
+    entries = index.decode(new_index.read())
+    checked = replace(checked, extension=common_extension(data, archive.first, entries), checksums_etag=None)
+    if told is None or archive.checksums is None:
+        return checked
+    try:
+        Told(archive.first, archive.count, lambda start, stop: told[start:stop]).check_all(data, entries)
+    except ArchiveError as error:
+        return replace(checked, checksums_problem=f"{error}: the archive or its checksums are damaged")
+    return replace(checked, checksums_etag=archive.checksums.etag)
 
 
 def _walk(read: Read, archive: Archive, new_index: IO[bytes]) -> tar.Contents:
@@ -149,9 +181,9 @@ def _md5(content: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _write_index(bucket: Bucket, key: str, index: IO[bytes]) -> str:
+def _write_index(bucket: Bucket, key: str, new_index: IO[bytes]) -> str:
     try:
-        return bucket.put(key, index)
+        return bucket.put(key, new_index)
     except Failure as failure:
         if failure.reason != v1.ERROR_REASON_S3_REFUSED:
             raise

@@ -24,14 +24,17 @@ class Catalogue:
         name: str,
         datas3t: Datas3t | None,
         archives: Sequence[Archive],
-        lone_indices: Sequence[str] = (),
+        lone: Sequence[str] = (),
     ) -> None:
         keys = [archive.key for archive in archives]
-        objects = [*keys, *lone_indices]
+        beside = [archive.checksums_key for archive in archives if archive.checksums]
+        objects = [*keys, *beside, *lone]
         self._pending = imported.pending(conn, datas3t.id, objects) if datas3t else set()
         self._committed = imported.committed(conn, datas3t.id, keys) if datas3t else set()
-        cleared = imported.cleared(conn, name, bucket_id, [*keys, *map(names.archive_of, lone_indices)])
-        self._queued = keys_to_delete.queued(conn, bucket_id, objects).union(cleared, map(names.index_key, cleared))
+        cleared = imported.cleared(conn, name, bucket_id, [*keys, *map(names.archive_of, lone)])
+        self._queued = keys_to_delete.queued(conn, bucket_id, objects).union(
+            cleared, map(names.index_key, cleared), map(names.checksums_key, cleared)
+        )
         spans = [(archive.first, archive.last) for archive in archives]
         self._overlapped = imported.overlapped(conn, datas3t.id, spans) if datas3t else {}
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
+from datas3t.archive.checksums import RECORD_SIZE
 from datas3t.server import buckets
 from datas3t.server.call import in_current_call
 from datas3t.server.db import datas3ts, pool
@@ -17,6 +18,7 @@ from datas3t.server.imports.listing import Archive, Found, Skipped
 from datas3t.server.imports.many import check_indexed, check_small
 from datas3t.server.imports.rows import other_bucket_reason
 from datas3t.server.resources import Resources
+from datas3t.server.s3.bucket import ObjectInfo
 
 THREADS = 16  # large archives that one import checks at a time
 
@@ -52,9 +54,9 @@ class Chooser:
         """Return the best cover of the keys by readable archives, as far as nothing else has these keys."""
         with pool.connection(self._resources.pool) as conn:
             datas3t = datas3ts.by_name(conn, name)
-            catalogue = Catalogue(conn, self._row.id, name, datas3t, found.archives, found.lone_indices)
+            catalogue = Catalogue(conn, self._row.id, name, datas3t, found.archives, found.lone)
         if datas3t and datas3t.bucket_id != self._row.id:
-            keys = [*(archive.key for archive in found.archives), *found.lone_indices]
+            keys = [*(archive.key for archive in found.archives), *found.lone]
             return Chosen({}, [Skipped(key, other_bucket_reason(name)) for key in keys])
         candidates, skipped = _candidates(found, catalogue)
         checked, unchosen = self._best(candidates)
@@ -72,7 +74,13 @@ class Chooser:
             chosen = best_cover(candidates)
             unchecked = [each for each in (chosen if choices < _MAX_CHOICES else candidates) if each not in checked]
             if not unchecked:
-                return {each: checked[each] for each in chosen}, [*skipped, *_not_chosen(candidates, chosen)]
+                skipped += _not_chosen(candidates, chosen)
+                skipped += [
+                    Skipped(each.checksums_key, problem)
+                    for each in chosen
+                    if (problem := checked[each].checksums_problem) is not None
+                ]
+                return {each: checked[each] for each in chosen}, skipped
             choices += 1
             reasons = self._check(unchecked, checked)
             skipped += [Skipped(each.key, reason) for each, reason in reasons.items()]
@@ -102,11 +110,25 @@ def _candidates(found: Found, catalogue: Catalogue) -> tuple[list[Archive], list
             continue
         if reason := catalogue.reason_to_skip(archive):
             skipped.append(Skipped(archive.key, reason))
+        elif archive.checksums and (reason := _checksums_reason(archive, archive.checksums, catalogue)):
+            skipped.append(Skipped(archive.checksums_key, reason))
+            candidates.append(replace(archive, checksums=None))
         else:
             candidates.append(archive)
-    for key in found.lone_indices:
-        skipped.append(Skipped(key, catalogue.reason_in_use(key) or "it is an index without an archive"))
+    for key in found.lone:
+        what = (
+            "it is an index without an archive" if key.endswith(".index") else "they are checksums without an archive"
+        )
+        skipped.append(Skipped(key, catalogue.reason_in_use(key) or what))
     return candidates, skipped
+
+
+def _checksums_reason(archive: Archive, stored: ObjectInfo, catalogue: Catalogue) -> str | None:
+    """Return why the checksums of an archive that may get a row are not taken; None if they are."""
+    size = RECORD_SIZE * archive.count
+    if stored.size != size:
+        return f"it has {stored.size} bytes, but the checksums of {archive.count} datapoints have {size}"
+    return catalogue.reason_in_use(archive.checksums_key)
 
 
 def _not_chosen(candidates: Sequence[Archive], chosen: list[Archive]) -> list[Skipped]:

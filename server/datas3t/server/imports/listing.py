@@ -1,9 +1,10 @@
-"""The objects of one datas3t in a bucket, page by page: archives with their indices, and objects that are neither."""
+"""The objects of one datas3t in a bucket, page by page: archives with what is beside them, and all others."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from datas3t.archive import names
+from datas3t.archive.names import Kind
 from datas3t.server.s3.bucket import Listed, ObjectInfo
 
 _Span = tuple[int, int, int]  # first key, last key, upload counter
@@ -11,7 +12,7 @@ _Span = tuple[int, int, int]  # first key, last key, upload counter
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive that was listed, and its index if that was listed too."""
+    """An archive that was listed, and its index and its checksums if those were listed too."""
 
     datas3t: str
     first: int
@@ -19,6 +20,7 @@ class Archive:
     counter: int
     data: ObjectInfo
     index: ObjectInfo | None
+    checksums: ObjectInfo | None = None
 
     @property
     def count(self) -> int:
@@ -35,6 +37,11 @@ class Archive:
         """The object key of the index."""
         return names.index_key(self.key)
 
+    @property
+    def checksums_key(self) -> str:
+        """The object key of the checksums."""
+        return names.checksums_key(self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
@@ -48,11 +55,11 @@ class Skipped:
 class Found:
     """Archives that overlap none of the others, and objects that are no archives.
 
-    `lone_indices` are the object keys of indices without an archive.
+    `lone` are the object keys of indices and checksums without an archive.
     """
 
     archives: list[Archive]
-    lone_indices: list[str]
+    lone: list[str]
     unrecognized: list[Skipped]
 
     def parts(self, most: int) -> "Iterator[Found]":
@@ -64,8 +71,8 @@ class Found:
                 yield Found(self.archives[start:at], [], [])
                 start = at
             reached = max(reached, archive.last)
-        if self.archives[start:] or self.lone_indices:
-            yield Found(self.archives[start:], self.lone_indices, [])
+        if self.archives[start:] or self.lone:
+            yield Found(self.archives[start:], self.lone, [])
 
 
 class OutOfOrderError(Exception):
@@ -83,7 +90,7 @@ class Listing:
         self.counter = 0  # the greatest upload counter of all objects
         self.last_key = -1  # their greatest last key
         self._datas3t = datas3t
-        self._index: tuple[_Span, ObjectInfo] | None = None  # the last object, if it was an index
+        self._beside: dict[Kind, ObjectInfo] = {}  # objects of `_previous` whose archive was not listed yet
         self._open: list[Archive] = []  # a group of archives that overlap each other
         self._open_last = -1  # their last key
         self._previous: _Span = (0, 0, 0)
@@ -100,11 +107,13 @@ class Listing:
                 span = (name.first, name.last, name.counter)
                 if span < self._previous:
                     raise OutOfOrderError
+                if span > self._previous:
+                    self._end_beside(found)
                 self._previous = span
                 self.counter = max(self.counter, name.counter)
                 self.last_key = max(self.last_key, name.last)
-                self._add(span, name.kind == "tar", ObjectInfo(each.size, each.etag), found)
-            elif each.key.endswith((".tar", ".index")):
+                self._add(span, name.kind, ObjectInfo(each.size, each.etag), found)
+            elif each.key.endswith((".tar", ".index", ".crc32c")):
                 reason = "its name is not that of an archive or index of a datas3t"
                 found.unrecognized.append(Skipped(each.key, reason))
         return found
@@ -112,26 +121,26 @@ class Listing:
     def finish(self) -> Found:
         """Return the rest, after the last page."""
         found = Found([], [], [])
-        self._end_index(found)
+        self._end_beside(found)
         self._end_group(found)
         return found
 
-    def _add(self, span: _Span, is_archive: bool, info: ObjectInfo, found: Found) -> None:
-        index = self._index[1] if self._index and self._index[0] == span else None
-        if index is None:
-            self._end_index(found)
-        self._index = None if is_archive else (span, info)
-        if not is_archive:
+    def _add(self, span: _Span, kind: Kind, info: ObjectInfo, found: Found) -> None:
+        if kind != "tar":  # which is listed last, because "tar" is the last in the order of the alphabet
+            self._beside[kind] = info
             return
         if span[0] > self._open_last:
             self._end_group(found)
-        self._open.append(Archive(self._datas3t, *span, info, index))
+        index, checksums = self._beside.pop("index", None), self._beside.pop("crc32c", None)
+        self._open.append(Archive(self._datas3t, *span, info, index, checksums))
         self._open_last = max(self._open_last, span[1])
 
-    def _end_index(self, found: Found) -> None:
-        if self._index is not None:
-            found.lone_indices.append(names.index_key(names.archive_key(self._datas3t, *self._index[0])))
-            self._index = None
+    def _end_beside(self, found: Found) -> None:
+        """Add the objects whose archive was not listed."""
+        if self._beside:
+            stem = names.archive_key(self._datas3t, *self._previous).removesuffix("tar")
+            found.lone.extend(stem + kind for kind in self._beside)
+            self._beside = {}
 
     def _end_group(self, found: Found) -> None:
         found.archives.extend(self._open)

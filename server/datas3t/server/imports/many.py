@@ -33,19 +33,9 @@ _MAX_COUNT = 4_096  # datapoints of an archive that is checked by its index here
 def check_small(bucket: Bucket, archives: Iterable[Archive]) -> dict[Archive, CheckedArchive | NotImportableError]:
     """Check archives of up to `WHOLE_ARCHIVE` bytes, which are read as a whole."""
     results: dict[Archive, CheckedArchive | NotImportableError] = {}
-
-    def check(archive: Archive, data: bytes) -> None:
-        try:
-            checked = check_content(data, archive)
-        except NotImportableError as error:
-            results[archive] = error
-        else:
-            if checked is not None:
-                results[archive] = checked
-
-    small = (each for each in archives if 0 < each.data.size <= WHOLE_ARCHIVE)
+    small = (_Whole(each, results) for each in archives if 0 < each.data.size <= WHOLE_ARCHIVE)
     with suppress(ObjectMissing, ObjectChanged, Failure):
-        bucket.get_each(((each, Piece(each.key, 0, each.data.size, each.data.etag)) for each in small), check)
+        bucket.get_each((each for check in small for each in check.pieces()), _pass_on)
     return results
 
 
@@ -65,6 +55,47 @@ def _has_index(archive: Archive) -> bool:
 
 def _pass_on(take: _Take, data: bytes) -> None:
     take(data)
+
+
+class _Whole:
+    """The check of a small archive, and of its checksums, when all of their bytes are there."""
+
+    def __init__(self, archive: Archive, results: dict[Archive, CheckedArchive | NotImportableError]) -> None:
+        self._archive = archive
+        self._results = results
+        self._data: bytes | None = None
+        self._checksums: bytes | None = None
+
+    def pieces(self) -> Iterator[tuple[_Take, Piece]]:
+        """Yield the whole archive, and its checksums if it has any."""
+        archive = self._archive
+        yield self._take_data, Piece(archive.key, 0, archive.data.size, archive.data.etag)
+        if archive.checksums is not None:
+            yield (
+                self._take_checksums,
+                Piece(archive.checksums_key, 0, archive.checksums.size, archive.checksums.etag),
+            )
+
+    def _take_data(self, data: bytes) -> None:
+        self._data = data
+        self._check()
+
+    def _take_checksums(self, data: bytes) -> None:
+        self._checksums = data
+        self._check()
+
+    def _check(self) -> None:
+        archive, data, told = self._archive, self._data, self._checksums
+        if data is None or (told is None and archive.checksums is not None):
+            return
+        self._data = self._checksums = None
+        try:
+            checked = check_content(data, told, archive)
+        except NotImportableError as error:
+            self._results[archive] = error
+        else:
+            if checked is not None:
+                self._results[archive] = checked
 
 
 class _ByIndex:
@@ -117,7 +148,8 @@ class _ByIndex:
                 header = tail[entry.position - at : entry.content.start - at]
                 tar.check_entry(header, entry, archive.first + number)
             self.left = len(self._sample)
-            self.result = CheckedArchive(self._stored.etag, stop)
+            checksums_etag = archive.checksums.etag if archive.checksums else None
+            self.result = CheckedArchive(self._stored.etag, stop, checksums_etag)
 
     def _take_header(self, number: int, entry: Entry, data: bytes) -> None:
         self.left -= 1

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 _BATCH = 5_000  # rows in a statement: about 1 MB
 _KEYS_AT_ONCE = 1_000  # of archives whose reasons are looked up
-_COLUMNS = ("firsts", "lasts", "data_keys", "index_keys", "sizes", "entries_sizes", "data_etags", "index_etags")
+_COLUMNS = (
+    *("firsts", "lasts", "data_keys", "index_keys", "sizes", "entries_sizes"),
+    *("data_etags", "index_etags", "checksums_etags", "extensions"),
+)
 
 
 class RemovedSinceError(Exception):
@@ -34,13 +37,14 @@ class Batches:
     def __init__(self) -> None:
         self.count = 0
         self._packed: list[bytes] = []
-        self._open: list[tuple[int | str, ...]] = []
+        self._open: list[tuple[int | str | None, ...]] = []
 
     def add(self, chosen: Mapping[Archive, CheckedArchive]) -> None:
         """Add archives, which come after those that were added before."""
         for archive, checked in chosen.items():
-            sizes, etags = (archive.data.size, checked.entries_size), (archive.data.etag, checked.index_etag)
-            self._open.append((archive.first, archive.last, archive.key, archive.index_key, *sizes, *etags))
+            keys, sizes = (archive.key, archive.index_key), (archive.data.size, checked.entries_size)
+            etags = archive.data.etag, checked.index_etag, checked.checksums_etag
+            self._open.append((archive.first, archive.last, *keys, *sizes, *etags, checked.extension))
             self.count += 1
             if len(self._open) == _BATCH:
                 self._pack()
@@ -55,6 +59,13 @@ class Batches:
         columns = dict(zip(_COLUMNS, zip(*self._open, strict=True), strict=True))
         self._packed.append(zlib.compress(json.dumps(columns).encode(), 1))
         self._open = []
+
+
+def objects_of(batch: bytes) -> dict[str, list[str]]:
+    """Return the keys of the objects that each row of a batch names, by that of its archive."""
+    columns = json.loads(zlib.decompress(batch))
+    rows = zip(columns["data_keys"], columns["index_keys"], columns["checksums_etags"], strict=True)
+    return {key: [key, index, *([names.checksums_key(key)] if etag else ())] for key, index, etag in rows}
 
 
 def data_keys(batch: bytes) -> list[str]:
@@ -132,19 +143,19 @@ def remove_rows_without_objects(
     object that is listed after its row was written stays: it was not queued for deletion when the row was written.
 
     If only the index is left, this import may have written it after the reaper had deleted it, so it is queued for
-    deletion. An archive is never deleted here. `ordered` is whether the store lists the objects in order.
+    deletion. Nothing else is deleted here. `ordered` is whether the store lists the objects in order.
     """
     skipped: list[Skipped] = []
     not_added = set(left_out)
     prefix = names.prefix(datas3t.name)
     marks = None if ordered else _Marks.of_listed(s3, prefix, batches)
     for batch in batches:
-        indices = {key: names.index_key(key) for key in data_keys(batch) if key not in not_added}
-        keys = {*indices, *indices.values()}
-        listed = _listed(s3, prefix, keys) if marks is None else marks.marked(keys)
-        missing = [key for key, index_key in indices.items() if not listed.issuperset((key, index_key))]
+        objects = {key: keys for key, keys in objects_of(batch).items() if key not in not_added}
+        wanted = {each for keys in objects.values() for each in keys}
+        listed = _listed(s3, prefix, wanted) if marks is None else marks.marked(wanted)
+        missing = [key for key, keys in objects.items() if not listed.issuperset(keys)]
         if missing:
-            skipped += _remove(resources, bucket, datas3t, missing, indices, listed)
+            skipped += _remove(resources, bucket, datas3t, missing, listed)
     return skipped
 
 
@@ -173,8 +184,8 @@ class _Marks:
 
     @classmethod
     def of_listed(cls, s3: Bucket, prefix: str, batches: Sequence[bytes]) -> "_Marks":
-        """Mark those objects of the archives and indices of all batches that are in the bucket."""
-        marks = cls(key for batch in batches for data in data_keys(batch) for key in (data, names.index_key(data)))
+        """Mark those of the objects that the rows of all batches name that are in the bucket."""
+        marks = cls(key for batch in batches for keys in objects_of(batch).values() for key in keys)
         for page in s3.objects(prefix):
             at, is_known = marks._places([each.key for each in page])
             marks._is_marked[at[is_known]] = True
@@ -201,20 +212,22 @@ def _remove(
     bucket: S3Bucket,
     datas3t: Datas3t,
     missing: Sequence[str],
-    indices: Mapping[str, str],
     listed: set[str],
 ) -> list[Skipped]:
-    lone = {key: indices[key] for key in missing if key not in listed}
+    lone = {key: names.index_key(key) for key in missing if key not in listed}
     with pool.transaction(resources.pool) as conn:
         datas3ts.locked(conn, datas3t.name)  # before dataranges, in the order that all transactions keep
         deleted = imported.delete(conn, datas3t.id, missing)
         keys_to_delete.queue(conn, bucket.id, list(filter(None, map(lone.get, deleted))))
     resources.deletions.set()
-    without_index, without_archive = (
-        "its index was deleted during the import; import again",
-        "it was deleted during the import",
-    )
-    return [Skipped(key, without_index if key in listed else without_archive) for key in deleted]
+
+    def reason(key: str) -> str:
+        if key not in listed:
+            return "it was deleted during the import"
+        which = "checksums were" if names.index_key(key) in listed else "index was"
+        return f"its {which} deleted during the import; import again"
+
+    return [Skipped(key, reason(key)) for key in deleted]
 
 
 def _archive(key: str) -> Archive:
