@@ -56,6 +56,7 @@ def test_the_six_services_have_exactly_the_documented_methods() -> None:
         "Datas3tService.ReserveKeys",
         *(f"DatarangeService.{name}" for name in ("StartUpload", "SignUploadParts", "CompleteUpload", "CancelUpload")),
         *(f"DatarangeService.{name}" for name in ("ListDataranges", "DeleteDatarange")),
+        *(f"DatarangeService.{name}" for name in ("StartChecksums", "CompleteChecksums", "CancelChecksums")),
         *(f"DatarangeService.{name}" for name in ("PresignDownload", "PresignDataranges")),
         "ImportService.Import",
         *(f"AggregateService.{name}Aggregate" for name in ("Start", "Complete", "Cancel")),

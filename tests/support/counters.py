@@ -6,13 +6,16 @@ from typing import Any
 import psycopg
 
 _WRONG = """
-    SELECT d.name, d.datarange_count, d.datapoint_count, d.total_bytes, d.lowest_key, d.highest_key, has.*
+    SELECT d.name, d.datarange_count, d.datapoint_count, d.checksums_count, d.total_bytes, d.lowest_key, d.highest_key,
+           has.*
       FROM datas3ts AS d
      CROSS JOIN LATERAL (
            SELECT count(*) AS dataranges, coalesce(sum(last_key - first_key + 1::numeric), 0) AS datapoints,
-                  coalesce(sum(size_bytes), 0) AS bytes, min(first_key) AS lowest, max(last_key) AS highest
+                  count(checksums_etag) AS checksums, coalesce(sum(size_bytes), 0) AS bytes,
+                  min(first_key) AS lowest, max(last_key) AS highest
              FROM dataranges WHERE catalogue_id = d.catalogue_id) AS has
-     WHERE (d.datarange_count, d.datapoint_count, d.total_bytes) <> (dataranges, datapoints, bytes)
+     WHERE (d.datarange_count, d.datapoint_count, d.checksums_count, d.total_bytes)
+           <> (dataranges, datapoints, checksums, bytes)
         OR d.lowest_key IS DISTINCT FROM lowest OR d.highest_key IS DISTINCT FROM highest
 """
 

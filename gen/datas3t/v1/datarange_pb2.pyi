@@ -341,6 +341,142 @@ class CancelUploadResponse(_message.Message):
 Global___CancelUploadResponse: _TypeAlias = CancelUploadResponse  # noqa: Y015
 
 @_typing.final
+class StartChecksumsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATAS3T_NAME_FIELD_NUMBER: _builtins.int
+    DATARANGE_ID_FIELD_NUMBER: _builtins.int
+    datas3t_name: _builtins.str
+    """The name of the datas3t."""
+    datarange_id: _builtins.int
+    """The id of the datarange, as in listings and in PresignDataranges. Ids are never reused, so the checksums belong to
+    the archive that was read.
+    """
+    def __init__(
+        self,
+        *,
+        datas3t_name: _builtins.str = ...,
+        datarange_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datarange_id", b"datarange_id", "datas3t_name", b"datas3t_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartChecksumsRequest: _TypeAlias = StartChecksumsRequest  # noqa: Y015
+
+@_typing.final
+class StartChecksumsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKSUMS_ID_FIELD_NUMBER: _builtins.int
+    OBJECT_KEY_FIELD_NUMBER: _builtins.int
+    PRESIGNED_CHECKSUMS_PUT_URL_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    checksums_id: _builtins.int
+    """The id that the other calls take."""
+    object_key: _builtins.str
+    """The key of the checksums in the bucket."""
+    presigned_checksums_put_url: _builtins.str
+    """The URL for a PUT of the checksums."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When the URL expires. The addition is cancelled at the same time."""
+
+    def __init__(
+        self,
+        *,
+        checksums_id: _builtins.int = ...,
+        object_key: _builtins.str = ...,
+        presigned_checksums_put_url: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums_id", b"checksums_id", "expires_at", b"expires_at", "object_key", b"object_key", "presigned_checksums_put_url", b"presigned_checksums_put_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartChecksumsResponse: _TypeAlias = StartChecksumsResponse  # noqa: Y015
+
+@_typing.final
+class CompleteChecksumsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKSUMS_ID_FIELD_NUMBER: _builtins.int
+    EXTENSION_FIELD_NUMBER: _builtins.int
+    checksums_id: _builtins.int
+    """The id of the addition."""
+    extension: _builtins.str
+    """The extension that the names of all entries have, as in CompleteUpload. It is recorded if the datarange has none."""
+    def __init__(
+        self,
+        *,
+        checksums_id: _builtins.int = ...,
+        extension: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_extension", b"_extension", "extension", b"extension"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_extension", b"_extension", "checksums_id", b"checksums_id", "extension", b"extension"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__extension: _TypeAlias = _typing.Literal["extension"]  # noqa: Y015
+    _WhichOneofArgType__extension: _TypeAlias = _typing.Literal["_extension", b"_extension"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__extension) -> _WhichOneofReturnType__extension | None: ...
+
+Global___CompleteChecksumsRequest: _TypeAlias = CompleteChecksumsRequest  # noqa: Y015
+
+@_typing.final
+class CompleteChecksumsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompleteChecksumsResponse: _TypeAlias = CompleteChecksumsResponse  # noqa: Y015
+
+@_typing.final
+class CancelChecksumsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKSUMS_ID_FIELD_NUMBER: _builtins.int
+    checksums_id: _builtins.int
+    """The id of the addition."""
+    def __init__(
+        self,
+        *,
+        checksums_id: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checksums_id", b"checksums_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelChecksumsRequest: _TypeAlias = CancelChecksumsRequest  # noqa: Y015
+
+@_typing.final
+class CancelChecksumsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelChecksumsResponse: _TypeAlias = CancelChecksumsResponse  # noqa: Y015
+
+@_typing.final
 class ListDatarangesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

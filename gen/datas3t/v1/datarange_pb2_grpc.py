@@ -58,6 +58,21 @@ class DatarangeServiceStub(object):
                 request_serializer=datas3t_dot_v1_dot_datarange__pb2.CancelUploadRequest.SerializeToString,
                 response_deserializer=datas3t_dot_v1_dot_datarange__pb2.CancelUploadResponse.FromString,
                 _registered_method=True)
+        self.StartChecksums = channel.unary_unary(
+                '/datas3t.v1.DatarangeService/StartChecksums',
+                request_serializer=datas3t_dot_v1_dot_datarange__pb2.StartChecksumsRequest.SerializeToString,
+                response_deserializer=datas3t_dot_v1_dot_datarange__pb2.StartChecksumsResponse.FromString,
+                _registered_method=True)
+        self.CompleteChecksums = channel.unary_unary(
+                '/datas3t.v1.DatarangeService/CompleteChecksums',
+                request_serializer=datas3t_dot_v1_dot_datarange__pb2.CompleteChecksumsRequest.SerializeToString,
+                response_deserializer=datas3t_dot_v1_dot_datarange__pb2.CompleteChecksumsResponse.FromString,
+                _registered_method=True)
+        self.CancelChecksums = channel.unary_unary(
+                '/datas3t.v1.DatarangeService/CancelChecksums',
+                request_serializer=datas3t_dot_v1_dot_datarange__pb2.CancelChecksumsRequest.SerializeToString,
+                response_deserializer=datas3t_dot_v1_dot_datarange__pb2.CancelChecksumsResponse.FromString,
+                _registered_method=True)
         self.ListDataranges = channel.unary_unary(
                 '/datas3t.v1.DatarangeService/ListDataranges',
                 request_serializer=datas3t_dot_v1_dot_datarange__pb2.ListDatarangesRequest.SerializeToString,
@@ -139,6 +154,37 @@ class DatarangeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartChecksums(self, request, context):
+        """Starts to add checksums to a datarange that has none, such as one that an older client has uploaded. The object has
+        4 bytes for each datapoint, as those of an upload. One may be open for a datarange at a time. It is cancelled when
+        its URL expires, within an hour, and when the datarange is deleted or aggregated.
+
+        Not idempotent. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND, CHECKSUMS_EXIST, CHECKSUMS_UNDER_WAY.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompleteChecksums(self, request, context):
+        """Checks the checksums as CompleteUpload does, and adds them to the datarange.
+
+        Idempotent: a repeat returns the same result. Errors: INVALID_VALUE; CHECKSUMS_NOT_FOUND; CHECKSUMS_CANCELLED;
+        CHECKSUMS_INVALID, which is final. It stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelChecksums(self, request, context):
+        """Cancels an addition of checksums and deletes their object.
+
+        Idempotent: cancelling one that was cancelled or has failed succeeds. Errors: CHECKSUMS_NOT_FOUND,
+        CHECKSUMS_COMPLETED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListDataranges(self, request, context):
         """Lists the dataranges of a datas3t in order of first key, one page at a time. Errors: INVALID_VALUE,
         DATAS3T_NOT_FOUND.
@@ -202,6 +248,21 @@ def add_DatarangeServiceServicer_to_server(servicer, server):
                     servicer.CancelUpload,
                     request_deserializer=datas3t_dot_v1_dot_datarange__pb2.CancelUploadRequest.FromString,
                     response_serializer=datas3t_dot_v1_dot_datarange__pb2.CancelUploadResponse.SerializeToString,
+            ),
+            'StartChecksums': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartChecksums,
+                    request_deserializer=datas3t_dot_v1_dot_datarange__pb2.StartChecksumsRequest.FromString,
+                    response_serializer=datas3t_dot_v1_dot_datarange__pb2.StartChecksumsResponse.SerializeToString,
+            ),
+            'CompleteChecksums': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompleteChecksums,
+                    request_deserializer=datas3t_dot_v1_dot_datarange__pb2.CompleteChecksumsRequest.FromString,
+                    response_serializer=datas3t_dot_v1_dot_datarange__pb2.CompleteChecksumsResponse.SerializeToString,
+            ),
+            'CancelChecksums': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelChecksums,
+                    request_deserializer=datas3t_dot_v1_dot_datarange__pb2.CancelChecksumsRequest.FromString,
+                    response_serializer=datas3t_dot_v1_dot_datarange__pb2.CancelChecksumsResponse.SerializeToString,
             ),
             'ListDataranges': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDataranges,
@@ -336,6 +397,87 @@ class DatarangeService(object):
             '/datas3t.v1.DatarangeService/CancelUpload',
             datas3t_dot_v1_dot_datarange__pb2.CancelUploadRequest.SerializeToString,
             datas3t_dot_v1_dot_datarange__pb2.CancelUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartChecksums(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datas3t.v1.DatarangeService/StartChecksums',
+            datas3t_dot_v1_dot_datarange__pb2.StartChecksumsRequest.SerializeToString,
+            datas3t_dot_v1_dot_datarange__pb2.StartChecksumsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompleteChecksums(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datas3t.v1.DatarangeService/CompleteChecksums',
+            datas3t_dot_v1_dot_datarange__pb2.CompleteChecksumsRequest.SerializeToString,
+            datas3t_dot_v1_dot_datarange__pb2.CompleteChecksumsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelChecksums(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/datas3t.v1.DatarangeService/CancelChecksums',
+            datas3t_dot_v1_dot_datarange__pb2.CancelChecksumsRequest.SerializeToString,
+            datas3t_dot_v1_dot_datarange__pb2.CancelChecksumsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,25 @@ class DatarangeServiceStub:
     Idempotent: cancelling an upload that was cancelled or has failed succeeds. Errors: UPLOAD_NOT_FOUND,
     UPLOAD_COMPLETED.
     """
+    StartChecksums: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.StartChecksumsRequest, _datarange_pb2.StartChecksumsResponse]
+    """Starts to add checksums to a datarange that has none, such as one that an older client has uploaded. The object has
+    4 bytes for each datapoint, as those of an upload. One may be open for a datarange at a time. It is cancelled when
+    its URL expires, within an hour, and when the datarange is deleted or aggregated.
+
+    Not idempotent. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND, CHECKSUMS_EXIST, CHECKSUMS_UNDER_WAY.
+    """
+    CompleteChecksums: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.CompleteChecksumsRequest, _datarange_pb2.CompleteChecksumsResponse]
+    """Checks the checksums as CompleteUpload does, and adds them to the datarange.
+
+    Idempotent: a repeat returns the same result. Errors: INVALID_VALUE; CHECKSUMS_NOT_FOUND; CHECKSUMS_CANCELLED;
+    CHECKSUMS_INVALID, which is final. It stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call again.
+    """
+    CancelChecksums: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.CancelChecksumsRequest, _datarange_pb2.CancelChecksumsResponse]
+    """Cancels an addition of checksums and deletes their object.
+
+    Idempotent: cancelling one that was cancelled or has failed succeeds. Errors: CHECKSUMS_NOT_FOUND,
+    CHECKSUMS_COMPLETED.
+    """
     ListDataranges: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.ListDatarangesRequest, _datarange_pb2.ListDatarangesResponse]
     """Lists the dataranges of a datas3t in order of first key, one page at a time. Errors: INVALID_VALUE,
     DATAS3T_NOT_FOUND.
@@ -143,6 +162,25 @@ class DatarangeServiceAsyncStub(DatarangeServiceStub):
 
     Idempotent: cancelling an upload that was cancelled or has failed succeeds. Errors: UPLOAD_NOT_FOUND,
     UPLOAD_COMPLETED.
+    """
+    StartChecksums: _aio.UnaryUnaryMultiCallable[_datarange_pb2.StartChecksumsRequest, _datarange_pb2.StartChecksumsResponse]  # type: ignore[assignment]
+    """Starts to add checksums to a datarange that has none, such as one that an older client has uploaded. The object has
+    4 bytes for each datapoint, as those of an upload. One may be open for a datarange at a time. It is cancelled when
+    its URL expires, within an hour, and when the datarange is deleted or aggregated.
+
+    Not idempotent. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND, CHECKSUMS_EXIST, CHECKSUMS_UNDER_WAY.
+    """
+    CompleteChecksums: _aio.UnaryUnaryMultiCallable[_datarange_pb2.CompleteChecksumsRequest, _datarange_pb2.CompleteChecksumsResponse]  # type: ignore[assignment]
+    """Checks the checksums as CompleteUpload does, and adds them to the datarange.
+
+    Idempotent: a repeat returns the same result. Errors: INVALID_VALUE; CHECKSUMS_NOT_FOUND; CHECKSUMS_CANCELLED;
+    CHECKSUMS_INVALID, which is final. It stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call again.
+    """
+    CancelChecksums: _aio.UnaryUnaryMultiCallable[_datarange_pb2.CancelChecksumsRequest, _datarange_pb2.CancelChecksumsResponse]  # type: ignore[assignment]
+    """Cancels an addition of checksums and deletes their object.
+
+    Idempotent: cancelling one that was cancelled or has failed succeeds. Errors: CHECKSUMS_NOT_FOUND,
+    CHECKSUMS_COMPLETED.
     """
     ListDataranges: _aio.UnaryUnaryMultiCallable[_datarange_pb2.ListDatarangesRequest, _datarange_pb2.ListDatarangesResponse]  # type: ignore[assignment]
     """Lists the dataranges of a datas3t in order of first key, one page at a time. Errors: INVALID_VALUE,
@@ -235,6 +273,43 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Idempotent: cancelling an upload that was cancelled or has failed succeeds. Errors: UPLOAD_NOT_FOUND,
         UPLOAD_COMPLETED.
+        """
+
+    @_abc_1.abstractmethod
+    def StartChecksums(
+        self,
+        request: _datarange_pb2.StartChecksumsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datarange_pb2.StartChecksumsResponse, _abc.Awaitable[_datarange_pb2.StartChecksumsResponse]]:
+        """Starts to add checksums to a datarange that has none, such as one that an older client has uploaded. The object has
+        4 bytes for each datapoint, as those of an upload. One may be open for a datarange at a time. It is cancelled when
+        its URL expires, within an hour, and when the datarange is deleted or aggregated.
+
+        Not idempotent. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, DATARANGE_NOT_FOUND, CHECKSUMS_EXIST, CHECKSUMS_UNDER_WAY.
+        """
+
+    @_abc_1.abstractmethod
+    def CompleteChecksums(
+        self,
+        request: _datarange_pb2.CompleteChecksumsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datarange_pb2.CompleteChecksumsResponse, _abc.Awaitable[_datarange_pb2.CompleteChecksumsResponse]]:
+        """Checks the checksums as CompleteUpload does, and adds them to the datarange.
+
+        Idempotent: a repeat returns the same result. Errors: INVALID_VALUE; CHECKSUMS_NOT_FOUND; CHECKSUMS_CANCELLED;
+        CHECKSUMS_INVALID, which is final. It stays open after OBJECT_CHANGED, S3_UNAVAILABLE and S3_REFUSED: call again.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelChecksums(
+        self,
+        request: _datarange_pb2.CancelChecksumsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_datarange_pb2.CancelChecksumsResponse, _abc.Awaitable[_datarange_pb2.CancelChecksumsResponse]]:
+        """Cancels an addition of checksums and deletes their object.
+
+        Idempotent: cancelling one that was cancelled or has failed succeeds. Errors: CHECKSUMS_NOT_FOUND,
+        CHECKSUMS_COMPLETED.
         """
 
     @_abc_1.abstractmethod

@@ -82,8 +82,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DATAS3T_NOT_EMPTY: _ErrorReason.ValueType  # 22
     """The datas3t still has dataranges. Clear it first. Metadata: `datas3t`, `dataranges`."""
     ERROR_REASON_DATARANGE_NOT_FOUND: _ErrorReason.ValueType  # 30
-    """No datarange has exactly this first and last key. List the dataranges to find the right keys. Metadata: `datas3t`,
-    `first`, `last`.
+    """No datarange has exactly this first and last key, or this id. List the dataranges to find the right ones. Metadata:
+    `datas3t`, and `first` and `last`, or `datarange_id`.
     """
     ERROR_REASON_DATARANGE_OVERLAPS: _ErrorReason.ValueType  # 31
     """The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
@@ -194,6 +194,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """An object is missing, or its ETag is not the committed one: someone changed the bucket directly. Restore the
     object, or delete the datarange and upload it again. Metadata: `object_key`.
     """
+    ERROR_REASON_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 63
+    """A content does not have the checksum that was made where the data came from, also when it was fetched again: it, or
+    its checksum, is damaged in the bucket. The SDK finds that; the server does not send this reason. Restore the object,
+    or delete the datarange and upload it again. Metadata: `datas3t`, `key`, `first`, `last`, `object_key`.
+    """
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 70
     """The database does not respond, or cannot do what the call needs, as when its disk is full. Nothing is lost: do what
     the message says, or retry shortly. The server's log has the cause.
@@ -218,6 +223,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SERVER_BUSY: _ErrorReason.ValueType  # 76
     """More calls wait than the server can take. Nothing was done: retry shortly."""
+    ERROR_REASON_CHECKSUMS_EXIST: _ErrorReason.ValueType  # 90
+    """The datarange has checksums already. Nothing is to be done. Metadata: `datas3t`, `datarange_id`."""
+    ERROR_REASON_CHECKSUMS_UNDER_WAY: _ErrorReason.ValueType  # 91
+    """Another call is adding checksums to the datarange, or those that one has left behind are still being deleted. Retry
+    later, or cancel the other one by its id. Metadata: `datas3t`, `datarange_id`; `checksums_id`, if there is one.
+    """
+    ERROR_REASON_CHECKSUMS_NOT_FOUND: _ErrorReason.ValueType  # 92
+    """No addition of checksums has this id: it never existed, or it ended more than 3 days ago. Start a new one. Metadata:
+    `checksums_id`.
+    """
+    ERROR_REASON_CHECKSUMS_INVALID: _ErrorReason.ValueType  # 93
+    """The checksums are missing, have a wrong size, or are not those of the contents that the server has read. Final: the
+    addition has ended and the object is deleted. If the checksums were made of what was read, the archive has changed
+    since, or was read wrongly: verify it again. Metadata: `checksums_id`, `datas3t`, `first`, `last`.
+    """
+    ERROR_REASON_CHECKSUMS_CANCELLED: _ErrorReason.ValueType  # 94
+    """The addition of checksums was cancelled or has expired, or the datarange was deleted or aggregated. List the
+    dataranges, and start a new one if it is still needed. Metadata: `checksums_id`.
+    """
+    ERROR_REASON_CHECKSUMS_COMPLETED: _ErrorReason.ValueType  # 95
+    """The checksums were added already. Metadata: `checksums_id`."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Each comment says what happened and what to do next. The names after "Metadata" are the keys of
@@ -277,8 +303,8 @@ ERROR_REASON_DATAS3T_EXISTS: ErrorReason.ValueType  # 21
 ERROR_REASON_DATAS3T_NOT_EMPTY: ErrorReason.ValueType  # 22
 """The datas3t still has dataranges. Clear it first. Metadata: `datas3t`, `dataranges`."""
 ERROR_REASON_DATARANGE_NOT_FOUND: ErrorReason.ValueType  # 30
-"""No datarange has exactly this first and last key. List the dataranges to find the right keys. Metadata: `datas3t`,
-`first`, `last`.
+"""No datarange has exactly this first and last key, or this id. List the dataranges to find the right ones. Metadata:
+`datas3t`, and `first` and `last`, or `datarange_id`.
 """
 ERROR_REASON_DATARANGE_OVERLAPS: ErrorReason.ValueType  # 31
 """The range overlaps an existing datarange. An upload of it does not start; one that had started before ends at its
@@ -389,6 +415,11 @@ ERROR_REASON_OBJECT_CHANGED: ErrorReason.ValueType  # 62
 """An object is missing, or its ETag is not the committed one: someone changed the bucket directly. Restore the
 object, or delete the datarange and upload it again. Metadata: `object_key`.
 """
+ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 63
+"""A content does not have the checksum that was made where the data came from, also when it was fetched again: it, or
+its checksum, is damaged in the bucket. The SDK finds that; the server does not send this reason. Restore the object,
+or delete the datarange and upload it again. Metadata: `datas3t`, `key`, `first`, `last`, `object_key`.
+"""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 70
 """The database does not respond, or cannot do what the call needs, as when its disk is full. Nothing is lost: do what
 the message says, or retry shortly. The server's log has the cause.
@@ -413,6 +444,27 @@ code.
 """
 ERROR_REASON_SERVER_BUSY: ErrorReason.ValueType  # 76
 """More calls wait than the server can take. Nothing was done: retry shortly."""
+ERROR_REASON_CHECKSUMS_EXIST: ErrorReason.ValueType  # 90
+"""The datarange has checksums already. Nothing is to be done. Metadata: `datas3t`, `datarange_id`."""
+ERROR_REASON_CHECKSUMS_UNDER_WAY: ErrorReason.ValueType  # 91
+"""Another call is adding checksums to the datarange, or those that one has left behind are still being deleted. Retry
+later, or cancel the other one by its id. Metadata: `datas3t`, `datarange_id`; `checksums_id`, if there is one.
+"""
+ERROR_REASON_CHECKSUMS_NOT_FOUND: ErrorReason.ValueType  # 92
+"""No addition of checksums has this id: it never existed, or it ended more than 3 days ago. Start a new one. Metadata:
+`checksums_id`.
+"""
+ERROR_REASON_CHECKSUMS_INVALID: ErrorReason.ValueType  # 93
+"""The checksums are missing, have a wrong size, or are not those of the contents that the server has read. Final: the
+addition has ended and the object is deleted. If the checksums were made of what was read, the archive has changed
+since, or was read wrongly: verify it again. Metadata: `checksums_id`, `datas3t`, `first`, `last`.
+"""
+ERROR_REASON_CHECKSUMS_CANCELLED: ErrorReason.ValueType  # 94
+"""The addition of checksums was cancelled or has expired, or the datarange was deleted or aggregated. List the
+dataranges, and start a new one if it is still needed. Metadata: `checksums_id`.
+"""
+ERROR_REASON_CHECKSUMS_COMPLETED: ErrorReason.ValueType  # 95
+"""The checksums were added already. Metadata: `checksums_id`."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

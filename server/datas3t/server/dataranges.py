@@ -8,7 +8,7 @@ from datas3t import v1
 from datas3t.archive import names
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
-from datas3t.server.db import dataranges, key_reservations, listings, pool, spans, table_files
+from datas3t.server.db import dataranges, intents, key_reservations, listings, pool, spans, table_files
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.listings import JsonPage
@@ -108,6 +108,7 @@ def delete(resources: Resources, name: str, first: int, last: int, *, purge_vers
         ):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
             raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
+        intents.cancel_checksums(conn, datas3t.id, resources.put_grace)
         key_reservations.uncover(conn, datas3t.id, first, last)
         table_files.delete_within(conn, datas3t.id, bucket_id, first, last, last_put, purge_versions=purge_versions)
     if purge_versions:

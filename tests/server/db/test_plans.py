@@ -19,6 +19,7 @@ from datas3t.server import db
 from datas3t.server.db import (
     aggregate_uploads,
     catalogues,
+    checksums_uploads,
     committing,
     datarange_uploads,
     dataranges,
@@ -34,6 +35,7 @@ from datas3t.server.db import (
     table_files,
     table_uploads,
 )
+from datas3t.server.db.dataranges import Datarange
 from datas3t.server.db.intents import IntentTable, Noted
 from datas3t.server.db.keys_to_delete import Claim
 from tests.support.plans import ExplainedConnection, Plan, explained_statements
@@ -91,6 +93,11 @@ _FILL = """
     SELECT datas3t_id, 'table-' || id % 10, first_key, last_key, id, 1, data_object_key, '{}', state, expires_at,
            finished_at FROM datarange_uploads;
 
+    INSERT INTO checksums_uploads (datas3t_id, datarange_id, first_key, last_key, data_object_key, checksums_object_key,
+                                   state, expires_at, finished_at)
+    SELECT datas3t_id, id, first_key, last_key, data_object_key, 'c/' || id, state, expires_at, finished_at
+      FROM datarange_uploads;
+
     INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since, attempts)
     SELECT 1 + n % 2, 'datas3t/' || n % 1000 || '/' || n, now() + seconds, now() + seconds,
            (n % 100 = 0 AND seconds < interval '0')::int
@@ -124,6 +131,7 @@ def _name(function: Callable[..., object]) -> str:
 
 UPLOADS = IntentTable("datarange_uploads")
 CLAIMS = [Claim(n, 1, "key", False, None, False, datetime.now().astimezone()) for n in range(5)]
+A_DATARANGE = Datarange(1, 0, 8, "a.tar", "a.index", 2048, 1024, "", "")
 NEW_RANGE: dict[str, Any] = {
     "data_key": "d",
     "index_key": "i",
@@ -199,6 +207,13 @@ CALLS = [
     call(datas3ts.next_free_key, 2),
     call(datas3ts.next_key, 2),
     call(dataranges.insert, 2, 9, 9, **NEW_RANGE),
+    call(dataranges.by_id, 2, 7),
+    call(checksums_uploads.insert, 2, A_DATARANGE, HOUR),
+    call(checksums_uploads.by_id, 7),
+    call(checksums_uploads.pending, 100),
+    call(checksums_uploads.commit, 2, 100, etag="", extension="jpg"),
+    call(intents.cancel_checksums, 2, HOUR, rows=20),
+    call(keys_to_delete.forget_second_look, 5, "looked-at/7"),
     call(dataranges.delete, 2, 1, 100_000, 100_008, HOUR),
     call(dataranges.delete_by_ids, 2, [3, 30_000], rows=4),
     call(datas3ts.add, "new", 1, 0),

@@ -18,7 +18,7 @@ from datas3t.server.aggregates.merged import check_merged
 from datas3t.server.aggregates.planned import check_planned
 from datas3t.server.aggregates.sources import current_sources, plan_parts, sources_changed
 from datas3t.server.dataranges import Presigned, signed
-from datas3t.server.db import aggregate_uploads, dataranges, keys_to_delete, pool, s3_buckets
+from datas3t.server.db import aggregate_uploads, dataranges, intents, keys_to_delete, pool, s3_buckets
 from datas3t.server.db import datas3ts as datas3t_rows
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.dataranges import Datarange
@@ -261,6 +261,7 @@ def _swap(
             checksums_etag=checked.checksums_etag,
             extension=checked.extension,
         )
+        intents.cancel_checksums(conn, datas3t.id, resources.put_grace)
         keys = [*map(_data_key, replaced), *map(_index_key, replaced), *map(_checksums_key, replaced)]
         keys_to_delete.queue(conn, datas3t.bucket_id, keys, after=resources.kept_after_use)
         tables.commit(conn, locked, files, resources.kept_after_use)

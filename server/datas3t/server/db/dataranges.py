@@ -89,6 +89,15 @@ def insert(
     return int(inserted[0])
 
 
+_BY_ID: LiteralString = f"SELECT {COLUMNS} FROM dataranges WHERE id = %(id)s AND catalogue_id = {CURRENT}"
+
+
+def by_id(conn: Connection, datas3t_id: int, datarange_id: int) -> Datarange | None:
+    """Return the datarange of a datas3t that has this id, or None."""
+    with conn.cursor(row_factory=class_row(Datarange)) as cur:
+        return cur.execute(_BY_ID, {"datas3t_id": datas3t_id, "id": datarange_id}).fetchone()
+
+
 # The planner reads an index in order, instead of sorting what matches, if it expects more rows than a page has. So
 # statements for pages hide the keys in a subquery: statistics of all keys say nothing about those of one datas3t.
 # Migration 0008 does the same for the catalogue. Keys are in the same order by first and by last keys.

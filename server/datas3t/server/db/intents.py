@@ -1,4 +1,4 @@
-"""Uploads, aggregates and table files: three tables whose columns for the state of an intent are the same.
+"""Uploads, aggregates, table files and added checksums: tables whose columns for the state of an intent are the same.
 
 The states and their transitions are described in `datas3t.server.intents`. Each transition is one statement here.
 """
@@ -13,6 +13,13 @@ from datas3t.server.db.pool import Connection
 State = Literal["pending", "completed", "cancelled", "failed"]
 
 
+# The tables of intents that have one object each, and the column with its key.
+_OBJECT_ALONE: dict[LiteralString, LiteralString] = {
+    "table_uploads": "data_object_key",
+    "checksums_uploads": "checksums_object_key",
+}
+
+
 def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
     """Return a statement that ends the pending intents of a table for which `condition` holds, and counts them.
 
@@ -20,8 +27,8 @@ def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
     of an aggregate always, because the server may have written them. A PUT whose URL was signed before may still arrive
     after that deletion, so they are deleted a second time once the URLs have expired and `%(put_grace)s` has passed.
     """
-    if table == "table_uploads":
-        return _end_files(condition)
+    if table in _OBJECT_ALONE:
+        return _end_alone(table, condition)
     with_checksums: LiteralString = "with_checksums" if table == "datarange_uploads" else "true"
     return f"""
         WITH ended AS (
@@ -45,17 +52,17 @@ def _end(table: LiteralString, condition: LiteralString) -> LiteralString:
     """
 
 
-def _end_files(condition: LiteralString) -> LiteralString:
-    """Return what `_end` returns for table files, which have one object each."""
+def _end_alone(table: LiteralString, condition: LiteralString) -> LiteralString:
+    """Return what `_end` returns for intents that have one object each."""
     return f"""
         WITH ended AS (
-            UPDATE table_uploads
+            UPDATE {table}
                SET state = %(state)s, failure_reason = %(reason)s, failure_message = %(message)s, finished_at = now()
              WHERE state = 'pending' AND {condition}
-            RETURNING datas3t_id, data_object_key, expires_at),
+            RETURNING datas3t_id, {_OBJECT_ALONE[table]} AS object_key, expires_at),
         queued AS (
             INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
-            SELECT d.bucket_id, data_object_key, expires_at + %(put_grace)s, %(purge_versions)s
+            SELECT d.bucket_id, object_key, expires_at + %(put_grace)s, %(purge_versions)s
               FROM ended JOIN datas3ts AS d ON d.id = ended.datas3t_id)
         SELECT count(*) FROM ended
     """
@@ -69,7 +76,7 @@ class Noted(NamedTuple):
 
 
 class IntentTable:
-    """The statements that change one row of `datarange_uploads`, `aggregate_uploads` or `table_uploads`.
+    """The statements that change one row of one of the tables.
 
     Each of them changes a row only while it is pending, and returns whether it was.
     """
@@ -136,7 +143,7 @@ class IntentTable:
         return _run_end(conn, self._end, "failed", put_grace, {"id": intent_id}, reason=reason, message=message) == 1
 
 
-_TABLES: tuple[LiteralString, ...] = ("datarange_uploads", "aggregate_uploads", "table_uploads")
+_TABLES: tuple[LiteralString, ...] = ("datarange_uploads", "aggregate_uploads", "table_uploads", "checksums_uploads")
 
 _CANCEL_ALL = [_end(table, "datas3t_id = %(datas3t_id)s") for table in _TABLES]
 _CANCEL_SOME = [
@@ -162,12 +169,24 @@ def cancel_all(
     return sum(_run_end(conn, each, "cancelled", put_grace, values) for each in statements)
 
 
-_CANCEL_TABLE = _end_files("datas3t_id = %(datas3t_id)s AND table_name = %(table)s")
+_CANCEL_TABLE = _end("table_uploads", "datas3t_id = %(datas3t_id)s AND table_name = %(table)s")
 
 
 def cancel_table(conn: Connection, datas3t_id: int, table: str, put_grace: timedelta) -> int:
     """Cancel pending files of a table, and return how many there were; `put_grace` as for `cancel_all`."""
     return _run_end(conn, _CANCEL_TABLE, "cancelled", put_grace, {"datas3t_id": datas3t_id, "table": table})
+
+
+_CANCEL_CHECKSUMS = _end(
+    "checksums_uploads",
+    """datas3t_id = %(datas3t_id)s
+       AND NOT EXISTS (SELECT FROM dataranges WHERE dataranges.id = checksums_uploads.datarange_id)""",
+)
+
+
+def cancel_checksums(conn: Connection, datas3t_id: int, put_grace: timedelta) -> int:
+    """Cancel pending additions of checksums whose dataranges the transaction has deleted; return their number."""
+    return _run_end(conn, _CANCEL_CHECKSUMS, "cancelled", put_grace, {"datas3t_id": datas3t_id})
 
 
 _CANCEL_EXPIRED = [

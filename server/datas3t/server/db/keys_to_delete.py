@@ -57,6 +57,17 @@ def queue(conn: Connection, bucket_id: int, keys: Sequence[str], *, after: timed
     conn.execute(_QUEUE, {"bucket_id": bucket_id, "keys": list(keys), "after": after})
 
 
+# `due_at = due_since` holds until a worker claims a row.
+_FORGET_SECOND_LOOK: LiteralString = """
+    DELETE FROM keys_to_delete WHERE bucket_id = %s AND object_key = %s AND second_look AND due_at = due_since
+"""
+
+
+def forget_second_look(conn: Connection, bucket_id: int, key: str) -> None:
+    """Remove a second look at an object that is to be written again, unless a worker is about to delete it."""
+    conn.execute(_FORGET_SECOND_LOOK, [bucket_id, key])
+
+
 _QUEUED: LiteralString = "SELECT object_key FROM keys_to_delete WHERE bucket_id = %s AND object_key = ANY(%s)"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from datas3t.archive import names
-from datas3t.server.db import datas3ts, imported, keys_to_delete, pool
+from datas3t.server.db import datas3ts, imported, intents, keys_to_delete, pool
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.imports.archives import CheckedArchive
@@ -218,6 +218,7 @@ def _remove(
     with pool.transaction(resources.pool) as conn:
         datas3ts.locked(conn, datas3t.name)  # before dataranges, in the order that all transactions keep
         deleted = imported.delete(conn, datas3t.id, missing)
+        intents.cancel_checksums(conn, datas3t.id, resources.put_grace)
         keys_to_delete.queue(conn, bucket.id, list(filter(None, map(lone.get, deleted))))
     resources.deletions.set()
 

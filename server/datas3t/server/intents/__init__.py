@@ -1,4 +1,4 @@
-"""The state machine of uploads, aggregates and table files.
+"""The state machine of uploads, aggregates, table files and additions of checksums.
 
 An intent is the row of one of them. It is committed before anything is done in the bucket, so that the
 server knows of every object and multipart upload there, even if a process is killed at any moment.
@@ -24,6 +24,6 @@ its URLs have expired, when no PUT can arrive any more. No transaction is open w
 checks that the intent is still pending, and does nothing if it is not.
 """
 
-from datas3t.server.intents.states import AGGREGATES, TABLE_FILES, UPLOADS, Intent, Intents
+from datas3t.server.intents.states import AGGREGATES, CHECKSUMS, TABLE_FILES, UPLOADS, Intent, Intents
 
-__all__ = ["AGGREGATES", "TABLE_FILES", "UPLOADS", "Intent", "Intents"]
+__all__ = ["AGGREGATES", "CHECKSUMS", "TABLE_FILES", "UPLOADS", "Intent", "Intents"]

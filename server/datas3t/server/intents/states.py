@@ -8,8 +8,9 @@ from typing import Generic, Protocol, TypeAlias, TypeVar
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY, datas3t_of
 from datas3t.server import values
-from datas3t.server.db import aggregate_uploads, datarange_uploads, datas3ts, pool, table_uploads
+from datas3t.server.db import aggregate_uploads, checksums_uploads, datarange_uploads, datas3ts, pool, table_uploads
 from datas3t.server.db.aggregate_uploads import Aggregate
+from datas3t.server.db.checksums_uploads import ChecksumsUpload
 from datas3t.server.db.datarange_uploads import Upload
 from datas3t.server.db.datas3ts import Datas3t
 from datas3t.server.db.intents import IntentTable, State
@@ -23,7 +24,7 @@ Reason: TypeAlias = v1.ErrorReason.ValueType
 
 
 class Intent(Protocol):
-    """The columns that uploads, aggregates and table files have in common."""
+    """The columns that all intents have in common."""
 
     @property
     def id(self) -> int: ...
@@ -33,8 +34,6 @@ class Intent(Protocol):
     def first_key(self) -> int: ...
     @property
     def last_key(self) -> int: ...
-    @property
-    def data_size(self) -> int: ...
     @property
     def data_object_key(self) -> str: ...
     @property
@@ -51,6 +50,8 @@ class ArchiveIntent(Intent, Protocol):
     """The columns that uploads and aggregates have in common."""
 
     @property
+    def data_size(self) -> int: ...
+    @property
     def index_object_key(self) -> str: ...
     @property
     def part_size(self) -> int: ...
@@ -66,12 +67,14 @@ ArchiveRow = TypeVar("ArchiveRow", bound=ArchiveIntent)
 
 @dataclass(frozen=True)
 class Intents(Generic[Row]):
-    """All uploads, all aggregates, or all table files.
+    """All uploads, all aggregates, all table files, or all additions of checksums.
 
-    `noun` names one of them in messages. `when_completed` says what to do instead of changing one that is completed.
+    `noun` names one of them in messages, and `id_field` is its id in metadata. `when_completed` says what to do instead
+    of changing one that is completed.
     """
 
     noun: str
+    id_field: str
     when_completed: str
     not_found_reason: Reason
     completed_reason: Reason
@@ -215,11 +218,12 @@ class Intents(Generic[Row]):
             resources.deletions.set()
 
     def _failure(self, reason: Reason, message: str, intent_id: int, **metadata: object) -> Failure:
-        return Failure(reason, message, **{f"{self.noun.replace(' ', '_')}_id": intent_id, **metadata})
+        return Failure(reason, message, **{self.id_field: intent_id, **metadata})
 
 
 UPLOADS: Intents[Upload] = Intents(
     noun="upload",
+    id_field="upload_id",
     when_completed="delete the datarange to remove its datapoints",
     not_found_reason=v1.ERROR_REASON_UPLOAD_NOT_FOUND,
     completed_reason=v1.ERROR_REASON_UPLOAD_COMPLETED,
@@ -230,6 +234,7 @@ UPLOADS: Intents[Upload] = Intents(
 
 AGGREGATES: Intents[Aggregate] = Intents(
     noun="aggregate",
+    id_field="aggregate_id",
     when_completed="list the dataranges to see the result",
     not_found_reason=v1.ERROR_REASON_AGGREGATE_NOT_FOUND,
     completed_reason=v1.ERROR_REASON_AGGREGATE_COMPLETED,
@@ -240,10 +245,22 @@ AGGREGATES: Intents[Aggregate] = Intents(
 
 TABLE_FILES: Intents[TableUpload] = Intents(
     noun="table file",
+    id_field="table_file_id",
     when_completed="replace it by another one, or drop the table",
     not_found_reason=v1.ERROR_REASON_TABLE_FILE_NOT_FOUND,
     completed_reason=v1.ERROR_REASON_TABLE_FILE_COMPLETED,
     cancelled_reason=v1.ERROR_REASON_TABLE_FILE_CANCELLED,
     by_id=table_uploads.by_id,
     table=IntentTable("table_uploads"),
+)
+
+CHECKSUMS: Intents[ChecksumsUpload] = Intents(
+    noun="addition of checksums",
+    id_field="checksums_id",
+    when_completed="nothing is left to do",
+    not_found_reason=v1.ERROR_REASON_CHECKSUMS_NOT_FOUND,
+    completed_reason=v1.ERROR_REASON_CHECKSUMS_COMPLETED,
+    cancelled_reason=v1.ERROR_REASON_CHECKSUMS_CANCELLED,
+    by_id=checksums_uploads.by_id,
+    table=IntentTable("checksums_uploads"),
 )

@@ -46,7 +46,7 @@ class Told:
         self._whole: bytes | None = None
 
     def load(self) -> None:
-        """Read the checksums of an archive of which entries are then checked by several threads."""
+        """Read the checksums before entries are checked by several threads, unless they are many."""
         if self._read_checksums is not None and self._size <= _AT_ONCE:
             self._whole = self._read_checksums(0, self._size)
 
@@ -78,7 +78,7 @@ class Told:
                     headers = archive[entry.position : entry.content.start]
                     self._check_name(number, tar.check_entry(headers, entry, self._first + number))
         if self._read_checksums is not None:
-            told = self._read_checksums(0, self._size)
+            told = self._read_checksums(0, self._size) if self._whole is None else self._whole
             contents = [entry.content for entry in entries]
             actual = checksums.of_contents(archive, [each.start for each in contents], [each.stop for each in contents])
             if actual != told:

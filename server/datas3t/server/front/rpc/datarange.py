@@ -7,6 +7,7 @@ from datas3t.server import dataranges, downloads, uploads
 from datas3t.server.db.listings import JsonPage
 from datas3t.server.front.rpc.transfer import timestamp, uploaded_parts
 from datas3t.server.resources import Resources
+from datas3t.server.uploads import checksums
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
 _NO_SIGNATURE = bytes(32)  # in a column of signatures
@@ -76,6 +77,23 @@ class DatarangeServicer(DatarangeServiceServicer):
     def CancelUpload(self, request: v1.CancelUploadRequest, _: Any) -> v1.CancelUploadResponse:
         uploads.cancel(self._resources, request.datarange_upload_id)
         return v1.CancelUploadResponse()
+
+    def StartChecksums(self, request: v1.StartChecksumsRequest, _: Any) -> v1.StartChecksumsResponse:
+        started = checksums.start(self._resources, request.datas3t_name, request.datarange_id)
+        return v1.StartChecksumsResponse(
+            checksums_id=started.upload.id,
+            object_key=started.upload.checksums_object_key,
+            presigned_checksums_put_url=started.put_url,
+            expires_at=timestamp(started.expires_at),
+        )
+
+    def CompleteChecksums(self, request: v1.CompleteChecksumsRequest, _: Any) -> v1.CompleteChecksumsResponse:
+        checksums.complete(self._resources, request.checksums_id, extension=request.extension)
+        return v1.CompleteChecksumsResponse()
+
+    def CancelChecksums(self, request: v1.CancelChecksumsRequest, _: Any) -> v1.CancelChecksumsResponse:
+        checksums.cancel(self._resources, request.checksums_id)
+        return v1.CancelChecksumsResponse()
 
     def ListDataranges(self, request: v1.ListDatarangesRequest, _: Any) -> v1.ListDatarangesResponse:
         rows, next_token = dataranges.page(self._resources, request.datas3t_name, request.page_size, request.page_token)

@@ -18,14 +18,14 @@ from datas3t.server.db.starting import Begun
 from datas3t.server.db.table_uploads import TableUpload
 from datas3t.server.errors import Failure
 from datas3t.server.intents import UPLOADS, urls
-from datas3t.server.intents.archive_crc32c import check as check_archive_crc32c
-from datas3t.server.intents.archive_crc32c import open_again_without, open_multipart, refused
 from datas3t.server.intents.joining import PartsRefusedError, join_parts
 from datas3t.server.objects import checks
 from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, PartInfo
 from datas3t.server.tables import CheckedFile
+from datas3t.server.uploads.archive_crc32c import check as check_archive_crc32c
+from datas3t.server.uploads.archive_crc32c import open_again_without, open_multipart, refused
 
 
 @dataclass(frozen=True, slots=True)
