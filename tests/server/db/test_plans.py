@@ -177,7 +177,6 @@ NEW_ROWS: dict[str, Any] = {
     "data_etags": ["", ""],
     "index_etags": ["", ""],
     "checksums_etags": ["", None],
-    "extensions": [None, "jpg"],
 }
 
 # In the datas3t with the id 2, between two others of the same size.

@@ -77,12 +77,12 @@ _INSERT: LiteralString = f"""
     WITH new AS (
         SELECT * FROM unnest(%(firsts)s::bigint[], %(lasts)s::bigint[], %(data_keys)s::text[], %(index_keys)s::text[],
                              %(sizes)s::bigint[], %(entries_sizes)s::bigint[], %(data_etags)s::text[],
-                             %(index_etags)s::text[], %(checksums_etags)s::text[], %(extensions)s::text[])
+                             %(index_etags)s::text[], %(checksums_etags)s::text[])
                  AS new (first_key, last_key, data_object_key, index_object_key, size_bytes, entries_size_bytes,
-                         data_etag, index_etag, checksums_etag, extension)),
+                         data_etag, index_etag, checksums_etag)),
     inserted AS (
         INSERT INTO dataranges (catalogue_id, first_key, last_key, data_object_key, index_object_key, size_bytes,
-                                entries_size_bytes, data_etag, index_etag, checksums_etag, extension)
+                                entries_size_bytes, data_etag, index_etag, checksums_etag)
         SELECT {CURRENT}, new.* FROM new
          WHERE data_object_key NOT IN ({_RESERVED})
            AND NOT EXISTS (SELECT FROM keys_to_delete
@@ -105,7 +105,7 @@ def insert(
         datas3t_id: The datas3t.
         bucket_id: Its bucket.
         columns: `firsts` and `lasts`, the keys; `data_keys`, `index_keys`, `sizes`, `entries_sizes`, `data_etags`,
-            `index_etags`; `checksums_etags` and `extensions`, with None where there is none.
+            `index_etags`; `checksums_etags`, with None where there are none.
     """
     rows = conn.execute(_INSERT, {"datas3t_id": datas3t_id, "bucket_id": bucket_id, **columns})
     return [key for (key,) in rows]

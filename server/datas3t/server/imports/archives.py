@@ -20,7 +20,7 @@ from datas3t.archive.index import RECORD_SIZE
 from datas3t.server.errors import Failure
 from datas3t.server.imports.listing import Archive
 from datas3t.server.objects.checks import check_index
-from datas3t.server.objects.contents import Told, common_extension
+from datas3t.server.objects.contents import Told
 from datas3t.server.objects.spool import spool
 from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
 
@@ -42,14 +42,12 @@ _LARGE_CHECKS = BoundedSemaphore(4)
 class CheckedArchive:
     """What a datarange's row needs besides the listing: the index's ETag, and the byte where the end marker starts.
 
-    `checksums_etag` is that of the checksums, if they are taken, and `extension` that of all entries, if all were read
-    and have one. `checksums_problem` is why checksums are not taken.
+    `checksums_etag` is that of the checksums, if they are taken, and `checksums_problem` why they are not.
     """
 
     index_etag: str
     entries_size: int
     checksums_etag: str | None = None
-    extension: str | None = None
     checksums_problem: str | None = None
 
 
@@ -73,13 +71,11 @@ def check_archive(bucket: Bucket, archive: Archive, scratch: Path) -> CheckedArc
             return checked
         with _limited(archive.data.size > WHOLE_ARCHIVE), spool(scratch) as new_index:
             checked = _check_by_walk(bucket, archive, new_index)
-            if archive.data.size > WHOLE_ARCHIVE:
+            if archive.checksums is None or archive.data.size > WHOLE_ARCHIVE:
                 return checked
-            told = None
-            if archive.checksums is not None:
-                told = bucket.get(archive.checksums_key, 0, archive.checksums.size, etag=archive.checksums.etag)
+            told = bucket.get(archive.checksums_key, 0, archive.checksums.size, etag=archive.checksums.etag)
             data = bucket.get(archive.key, 0, archive.data.size, etag=archive.data.etag)
-            return _with_contents(checked, archive, data, new_index, told)
+            return _with_checksums(checked, archive, data, told, new_index)
     except (ObjectMissing, ObjectChanged) as error:
         raise NotImportableError("it was deleted or written again while it was checked; import again") from error
 
@@ -124,22 +120,22 @@ def check_content(data: bytes, told: bytes | None, archive: Archive) -> CheckedA
     walked = _walk(lambda start, stop: data[start:stop], archive, new_index)
     if archive.index is None or archive.index.etag != _md5(new_index):
         return None
-    return _with_contents(CheckedArchive(archive.index.etag, walked.entries_end), archive, data, new_index, told)
+    checked = CheckedArchive(archive.index.etag, walked.entries_end)
+    return checked if told is None else _with_checksums(checked, archive, data, told, new_index)
 
 
-def _with_contents(
-    checked: CheckedArchive, archive: Archive, data: bytes, new_index: IO[bytes], told: bytes | None
+def _with_checksums(
+    checked: CheckedArchive, archive: Archive, data: bytes, told: bytes, new_index: IO[bytes]
 ) -> CheckedArchive:
-    """Add what only the contents of a small archive tell: the extension, and whether the checksums `told` are right."""
+    """Compare the contents of a small archive with its checksums `told`; return the result with or without these."""
     new_index.seek(0)
     entries = index.decode(new_index.read())
-    checked = replace(checked, extension=common_extension(data, archive.first, entries), checksums_etag=None)
-    if told is None or archive.checksums is None:
-        return checked
     try:
         Told(archive.first, archive.count, lambda start, stop: told[start:stop]).check_all(data, entries)
     except ArchiveError as error:
-        return replace(checked, checksums_problem=f"{error}: the archive or its checksums are damaged")
+        problem = f"{error}: the archive or its checksums are damaged"
+        return replace(checked, checksums_etag=None, checksums_problem=problem)
+    assert archive.checksums is not None
     return replace(checked, checksums_etag=archive.checksums.etag)
 
 

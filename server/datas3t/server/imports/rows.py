@@ -23,7 +23,7 @@ _BATCH = 5_000  # rows in a statement: about 1 MB
 _KEYS_AT_ONCE = 1_000  # of archives whose reasons are looked up
 _COLUMNS = (
     *("firsts", "lasts", "data_keys", "index_keys", "sizes", "entries_sizes"),
-    *("data_etags", "index_etags", "checksums_etags", "extensions"),
+    *("data_etags", "index_etags", "checksums_etags"),
 )
 
 
@@ -44,7 +44,7 @@ class Batches:
         for archive, checked in chosen.items():
             keys, sizes = (archive.key, archive.index_key), (archive.data.size, checked.entries_size)
             etags = archive.data.etag, checked.index_etag, checked.checksums_etag
-            self._open.append((archive.first, archive.last, *keys, *sizes, *etags, checked.extension))
+            self._open.append((archive.first, archive.last, *keys, *sizes, *etags))
             self.count += 1
             if len(self._open) == _BATCH:
                 self._pack()

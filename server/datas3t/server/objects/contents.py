@@ -5,25 +5,10 @@ from collections.abc import Sequence
 from datas3t.archive import ArchiveError, checksums, names, tar
 from datas3t.archive.header import Read
 from datas3t.archive.index import BLOCK, Entry
-from datas3t.server import values
 
 LARGEST = 256 << 10  # bytes of a content that is read to check it, where an archive is not read whole
 
 _AT_ONCE = 1 << 20  # bytes of checksums that one request reads; of more, only those that are needed are read
-
-
-def common_extension(archive: bytes, first: int, entries: Sequence[Entry]) -> str | None:
-    """Return the extension that all entries of an archive have; None if they differ, or if a row cannot store it."""
-    headers = archive[entries[0].position : entries[0].content.start]
-    _, extension = names.parse_entry_name(tar.check_entry(headers, entries[0], first))
-    if len(extension) > values.MAX_EXTENSION:
-        return None
-    try:
-        extension.encode()
-        Told(first, len(entries), None, extension).check_all(archive, entries)
-    except (ArchiveError, UnicodeEncodeError):
-        return None
-    return extension
 
 
 class Told:
