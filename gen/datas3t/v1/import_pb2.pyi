@@ -46,6 +46,7 @@ class ImportResponse(_message.Message):
     IMPORTED_COUNT_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     OBJECTS_SEEN_FIELD_NUMBER: _builtins.int
+    IMPORTED_TABLES_FIELD_NUMBER: _builtins.int
     imported_count: _builtins.int
     """The number of these datas3ts. 0 in all messages but the last."""
     objects_seen: _builtins.int
@@ -58,6 +59,10 @@ class ImportResponse(_message.Message):
     def skipped(self) -> _containers.RepeatedCompositeFieldContainer[Global___SkippedObject]:
         """Objects that were not imported, each with the reason."""
 
+    @_builtins.property
+    def imported_tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The tables that received files, each as `<datas3t>/<table>`."""
+
     def __init__(
         self,
         *,
@@ -65,10 +70,11 @@ class ImportResponse(_message.Message):
         imported_count: _builtins.int = ...,
         skipped: _abc.Iterable[Global___SkippedObject] | None = ...,
         objects_seen: _builtins.int = ...,
+        imported_tables: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported_count", b"imported_count", "imported_datas3ts", b"imported_datas3ts", "objects_seen", b"objects_seen", "skipped", b"skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["imported_count", b"imported_count", "imported_datas3ts", b"imported_datas3ts", "imported_tables", b"imported_tables", "objects_seen", b"objects_seen", "skipped", b"skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,11 +47,11 @@ class ImportServiceServicer(object):
     """
 
     def Import(self, request, context):
-        """Lists the bucket and adds every datas3t and datarange that the database does not have. An index that is missing or
+        """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is missing or
         wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
 
         Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
-        `imported_datas3ts` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
+        `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
         Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -25,6 +25,7 @@ from datas3t.server.db import (
     dataranges,
     datas3ts,
     imported,
+    imported_table_files,
     intents,
     key_reservations,
     keys_to_delete,
@@ -179,6 +180,16 @@ NEW_ROWS: dict[str, Any] = {
     "checksums_etags": ["", None],
 }
 
+LISTED: dict[str, list[int] | list[str]] = {
+    "keys": ["images/t3", "nowhere"],
+    "tables": ["table-3", "table-3"],
+    "firsts": [30, 40],
+    "lasts": [38, 48],
+    "counters": [3, 5],
+    "sizes": [40, 40],
+    "etags": ["", ""],
+}
+
 # In the datas3t with the id 2, between two others of the same size.
 CALLS = [
     call(catalogues.are_in, 1),
@@ -238,6 +249,10 @@ CALLS = [
         table_uploads.begin, name="images", table="t", first=1, last=2, prefix="p", size=40, replaces=[7], lifetime=HOUR
     ),
     call(table_files.commit, 101, 1_100, "etag"),
+    call(imported_table_files.pending, 5, LISTED, rows=30),
+    call(imported_table_files.committed, 2, LISTED),
+    call(imported_table_files.cleared, "images", 1, LISTED),
+    call(imported_table_files.insert, 2, 1, LISTED, rows=30),
     call(table_files.exist, 2, "table-3"),
     call(table_files.tables, 2, "table-7", 1, rows=2010),
     *(call(table_files.page, "images", "table-3", None, after=key, limit=20, rows=20) for key in (-1, 9_999, 19_990)),

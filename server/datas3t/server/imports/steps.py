@@ -9,6 +9,7 @@ from datas3t.server import buckets
 from datas3t.server.call import in_current_call
 from datas3t.server.db import datas3ts, pool
 from datas3t.server.db.s3_buckets import S3Bucket
+from datas3t.server.imports import table_files
 from datas3t.server.imports.choice import Chooser, Chosen
 from datas3t.server.imports.listing import Found, Listing, OutOfOrderError, Skipped, in_order
 from datas3t.server.imports.rows import (
@@ -34,11 +35,13 @@ _MAX_LISTINGS = 5  # of a datas3t, if dataranges are removed during each of them
 class Step:
     """A part of an import's result; all steps together are the result.
 
-    `seen` is the number of objects that were listed so far. `imported_count` is set in the last step.
+    `seen` is the number of objects that were listed so far. `imported_tables` are "<datas3t>/<table>". `imported_count`
+    is set in the last step.
     """
 
     seen: int
     imported: Sequence[str] = ()
+    imported_tables: Sequence[str] = ()
     skipped: Sequence[Skipped] = ()
     imported_count: int = 0
 
@@ -65,12 +68,15 @@ class _Import:
         self._seen = 0
         self._imported = 0
         self._reported: set[str] = set()  # keys of skipped objects of the present datas3t
+        self._tables: set[str] = set()  # its tables that were reported
 
     def run(self) -> Iterator[Step]:
         for page in self._bucket.folders(_ROOT):
             for folder in page:
-                self._reported = set()
-                yield from self._import_folder(folder.removeprefix(_ROOT).removesuffix("/"))
+                self._reported, self._tables = set(), set()
+                name = folder.removeprefix(_ROOT).removesuffix("/")
+                yield from self._import_folder(name)
+                yield from self._import_tables(name)
         yield Step(self._seen, imported_count=self._imported)
 
     def _import_folder(self, name: str) -> Iterator[Step]:
@@ -143,6 +149,8 @@ class _Import:
             )
         if not batches.count and not is_behind:
             return  # there is nothing to change
+        if datas3t is None:  # whoever uses it at once draws counters above those of its table files, which come next
+            counter = max(counter, table_files.greatest_counter(self._bucket, name))
         packed = batches.packed()
         datas3t, left_out = commit(self._resources, self._row, name, counter, last_key, packed, removals)
         if datas3t is None:
@@ -160,6 +168,15 @@ class _Import:
         if added:
             self._imported += 1
             yield Step(self._seen, imported=[name])
+
+    def _import_tables(self, name: str) -> Iterator[Step]:
+        for imported in table_files.run(self._resources, self._row, self._bucket, name):
+            self._seen += imported.seen
+            tables = [f"{name}/{table}" for table in imported.tables if table not in self._tables]
+            self._tables.update(imported.tables)
+            self._imported += imported.is_new
+            yield Step(self._seen, imported=[name] if imported.is_new else [], imported_tables=tables)
+            yield from self._report(imported.skipped)
 
     def _report(self, skipped: Sequence[Skipped]) -> Iterator[Step]:
         """Yield skipped objects, each of them once, even if the bucket is listed again."""

@@ -136,7 +136,8 @@ def missing_field(failure: Failure, message: Descriptor, given: Collection[str])
     if failure.reason == v1.ERROR_REASON_INVALID_VALUE:
         field = failure.metadata.get("field", "")
     elif failure.reason in _ABOUT_NUMBERS:
-        numbers = (name for name, each in absent.items() if each.type in INTEGERS and not each.has_presence)
+        optional = {name for name, each in absent.items() if each.is_repeated or each.has_presence}
+        numbers = (name for name, each in absent.items() if each.type in INTEGERS and name not in optional)
         field = next(numbers, "")
     if field not in absent:
         return None

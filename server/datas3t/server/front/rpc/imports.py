@@ -21,6 +21,7 @@ class ImportServicer(ImportServiceServicer):
             yield v1.ImportResponse(
                 imported_datas3ts=step.imported,
                 imported_count=step.imported_count,
+                imported_tables=step.imported_tables,
                 skipped=[v1.SkippedObject(object_key=each.key, reason=each.reason) for each in step.skipped],
                 objects_seen=step.seen,
             )
