@@ -29,18 +29,16 @@ INTEGERS = {
 _TYPES = {*INTEGERS, FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BOOL, FieldDescriptor.TYPE_DOUBLE}
 
 # The failures that a key or an id may cause that was not given, and so is 0.
-_ABOUT_NUMBERS = frozenset(
-    (
-        v1.ERROR_REASON_DATARANGE_NOT_FOUND,
-        v1.ERROR_REASON_DATARANGE_OVERLAPS,
-        v1.ERROR_REASON_DATAPOINTS_NOT_FOUND,
-        v1.ERROR_REASON_KEYS_NOT_RESERVED,
-        v1.ERROR_REASON_AGGREGATE_RANGE_UNFIT,
-        v1.ERROR_REASON_TABLE_FILE_NOT_FOUND,
-        v1.ERROR_REASON_UPLOAD_NOT_FOUND,
-        v1.ERROR_REASON_AGGREGATE_NOT_FOUND,
-    )
-)
+_ABOUT_NUMBERS = {
+    v1.ERROR_REASON_DATARANGE_NOT_FOUND,
+    v1.ERROR_REASON_DATARANGE_OVERLAPS,
+    v1.ERROR_REASON_DATAPOINTS_NOT_FOUND,
+    v1.ERROR_REASON_KEYS_NOT_RESERVED,
+    v1.ERROR_REASON_AGGREGATE_RANGE_UNFIT,
+    v1.ERROR_REASON_TABLE_FILE_NOT_FOUND,
+    v1.ERROR_REASON_UPLOAD_NOT_FOUND,
+    v1.ERROR_REASON_AGGREGATE_NOT_FOUND,
+}
 INTEGER = re.compile("-?[0-9]{1,30}")  # what quotes may hold
 _MAX_QUOTED = 100  # characters of a field name from the request that an error repeats
 
@@ -136,9 +134,8 @@ def missing_field(failure: Failure, message: Descriptor, given: Collection[str])
     if failure.reason == v1.ERROR_REASON_INVALID_VALUE:
         field = failure.metadata.get("field", "")
     elif failure.reason in _ABOUT_NUMBERS:
-        optional = {name for name, each in absent.items() if each.is_repeated or each.has_presence}
-        numbers = (name for name, each in absent.items() if each.type in INTEGERS and name not in optional)
-        field = next(numbers, "")
+        needed = (each for each in absent.values() if not (each.is_repeated or each.has_presence))
+        field = next((each.name for each in needed if each.type in INTEGERS), "")
     if field not in absent:
         return None
     return Failure(v1.ERROR_REASON_INVALID_VALUE, f"{_quoted(field)} is missing; add it to the request", field=field)
