@@ -6,9 +6,10 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from datas3t.archive import ArchiveError, bulk, index, tar
+from datas3t.archive import ArchiveError, bulk, checksums, index, tar
 from datas3t.archive.header import Read
 from tests.fuzz.loop import Note, Try, replaced
 from tests.support.tars import entry, pax, raw_header
@@ -43,6 +44,7 @@ def _check(source: random.Random, raw: bytes, path: Path, damaged: bool) -> None
     wide, large = source.choice((512, 3000, 1 << 20)), source.choice((0, 600, 1 << 20))
     ranged = _scanned(lambda: tar.scan(_exactly(raw), len(raw), wide=wide, large=large))
     assert ranged == expected, "the ranged reader differs"
+    _check_sums(raw, path, wide, expected)
     if isinstance(expected, str):
         assert "\n" not in expected, "the message has several lines"
         return
@@ -58,6 +60,20 @@ def _check(source: random.Random, raw: bytes, path: Path, damaged: bool) -> None
     for (name, content), own_name, each in zip(found, names, entries, strict=False):
         same = (name, content) == (own_name, raw[each.content.start : each.content.stop])
         assert same or _prefixed(raw, each), f"tarfile reads {name!r}"
+
+
+def _check_sums(raw: bytes, path: Path, wide: int, expected: tar.Contents | str) -> None:
+    """Check that checksums are those of the contents, in whatever pieces they are read, and change nothing else."""
+    summed = _scanned(lambda: tar.scan_file(path, checksums=True))
+    assert _scanned(lambda: tar.scan(_exactly(raw), len(raw), wide=wide, checksums=True)) == summed
+    if isinstance(expected, str) or isinstance(summed, str):
+        assert summed == expected, "checksums change the result"
+        return
+    assert replace(summed, checksums=b"", crc=0, extension="") == expected
+    places = [each.content for each in index.decode(expected.index)]
+    own = [checksums.crc(raw[place.start : place.stop]) for place in places]
+    assert checksums.decode(summed.checksums).tolist() == own, "a checksum is wrong"
+    assert summed.crc == checksums.crc(raw), "the archive's checksum is wrong"
 
 
 def _scanned(scan: Callable[[], tar.Contents]) -> tar.Contents | str:

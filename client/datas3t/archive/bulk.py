@@ -1,7 +1,8 @@
 """A fast reader for archives of many entries: a plain loop finds the headers, and numpy checks them all at once.
 
-If contents are small, it reads whole windows of the archive; if they are large, only the headers. It handles plain
-entries only (`bulk_headers`) and stops at the first other one, which the reference reader (`header`) then handles.
+If contents are small, or their checksums are wanted, it reads whole windows of the archive; otherwise only the headers.
+It handles plain entries only (`bulk_headers`) and stops at the first other one, which the reference reader (`header`)
+then handles.
 """
 
 import os
@@ -14,6 +15,7 @@ from datas3t.archive import bulk_headers
 from datas3t.archive.bulk_headers import WORD, WORDS, Words
 from datas3t.archive.index import BLOCK, RECORD_SIZE
 from datas3t.archive.names import MAX_KEY
+from datas3t.archive.sums import Sums
 
 _LARGE = 12 << 10  # bytes of the mean entry from which seeking to each header is faster than reading everything
 _WINDOW = 4 << 20  # bytes that are read at once
@@ -44,14 +46,16 @@ class _Headers(NamedTuple):
 class BulkReader:
     """Reads the plain entries of an archive in a file."""
 
-    def __init__(self, fd: int, size: int, mean: float) -> None:
+    def __init__(self, fd: int, size: int, mean: float, sums: Sums | None = None) -> None:
         """Make a reader.
 
         Args:
             fd: The descriptor of the file.
             size: The size of the archive in bytes.
             mean: The mean size of the entries so far, in bytes.
+            sums: To which the contents are added; None: they are not read.
         """
+        self._sums = sums
         self._fd = fd
         self._size = size
         self._mean = mean
@@ -68,7 +72,8 @@ class BulkReader:
         """
         if key > MAX_KEY - len(self._buffer):  # the keys of the window might exceed the largest one
             return b"", position
-        headers = self._read_headers(position) if self._mean > _LARGE else self._read_window(position)
+        by_header = self._mean > _LARGE and self._sums is None
+        headers = self._read_headers(position) if by_header else self._read_window(position)
         if headers is None:
             return b"", position
         records, stop = self._checked(headers, position, key)
@@ -117,16 +122,29 @@ class BulkReader:
             plain[headers.which] &= self._checker.are_harmless(headers.extended, headers.payloads)
             blocks[headers.which] = 3
         stops = headers.starts + blocks + _content_blocks(headers.mains)
-        plain &= stops <= (self._size - position) // BLOCK
+        room = (self._size - position) // BLOCK
+        if self._sums is not None:  # the contents must be in the window as well
+            room = min(room, _WINDOW // BLOCK)
+        plain &= stops <= room
         count = len(plain) if plain.all() else int(np.argmin(plain))
         if count == 0:
             return b"", position
+        if self._sums is not None:
+            self._sum(self._sums, headers, blocks[:count], sizes[:count], int(stops[count - 1]))
 
         # A record is two words: the position, and the header blocks in the upper 16 bits of the second.
         records = np.empty((count, 2), dtype=">u8")
         records[:, 0] = headers.starts[:count] * BLOCK + position
         records[:, 1] = blocks[:count].astype(np.uint64) << np.uint64(48) | sizes[:count]
         return records.tobytes(), position + int(stops[count - 1]) * BLOCK
+
+    def _sum(self, sums: Sums, headers: _Headers, blocks: Numbers, sizes: Words, stop: int) -> None:
+        """Add the first entries of a window, which end at block `stop` of it."""
+        if sums.extension and not bulk_headers.all_have(headers.mains[: len(blocks)], sums.extension):
+            sums.add_extension("")
+        starts = (headers.starts[: len(blocks)] + blocks) * BLOCK
+        body = memoryview(self._buffer)[: stop * BLOCK]
+        sums.add_entries(body, starts.tolist(), (starts + sizes.astype(np.intp)).tolist())
 
 
 def _evenly_spaced(blocks: Words, stride: int, headers: int, count: int, starts: Numbers) -> _Headers:

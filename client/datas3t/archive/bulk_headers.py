@@ -67,6 +67,14 @@ def are_named(rows: Words, key: int) -> Flags:
     return np.asarray(numeric & (upper <= 9_223_371) & (keys == expected) & _with_extension(rows))
 
 
+def all_have(rows: Words, extension: str) -> bool:
+    """Return whether all names, which have 20 digits and a dot, end with this extension, if a header has room for it."""
+    expected = extension.encode("utf-8", "surrogateescape") + b"\0"
+    names = rows.view(np.uint8)[:, 21 : min(21 + len(expected), 100)]
+    text = np.frombuffer(expected, np.uint8)[: names.shape[1]]
+    return len(expected) <= 80 and bool((names == text).all())
+
+
 class Checker:
     """Checks headers, and learns what the PAX headers look like that can be ignored.
 

@@ -1,16 +1,20 @@
-"""Check every rule of the format in an archive, and make its index. Contents are skipped, never read."""
+"""Check every rule of the format in an archive, and make its index.
+
+Contents are skipped, unless their checksums are wanted: then the archive is read once, from start to end.
+"""
 
 import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
 from datas3t.archive import ArchiveError, header, names
 from datas3t.archive.header import Read, check_entry
 from datas3t.archive.index import BLOCK, END_SIZE, RECORD
+from datas3t.archive.sums import Sums
 
 __all__ = ["Contents", "check_end", "check_entry", "scan", "scan_file"]
 
@@ -24,6 +28,8 @@ It returns the records of the plain entries that start there, possibly none, and
 _CHUNK = 4 << 20  # bytes of a file that are read at once
 _SAMPLE = 1_000  # entries read one by one before the bulk reader is considered, and between calls of `progress`
 _LARGE = 12 << 10  # bytes of content from which seeking to the next header is faster than reading on
+_AFTER_BULK = 64 << 10  # bytes that are read first where the bulk reader has stopped, if nothing is skipped
+_LARGE_SUMMED = 64 << 10  # bytes of the mean entry up to which the bulk reader makes checksums
 _NUMPY_FROM = 30_000  # entries from which the bulk reader saves more than the 0.2 s to import numpy
 _BREAK_EVEN = 500  # entries that take as long one by one as one call of the bulk reader
 _MAX_PAUSE = 4_096  # the maximum number of entries to read one by one before the bulk reader is tried again
@@ -40,6 +46,9 @@ class Contents:
         entries_end: The byte at which the end marker starts.
         archive_size: The size of the archive in bytes.
         index: The records of the index. Empty if the index was written to a file.
+        checksums: The records of the checksums. This and the next two are made only if they are asked for.
+        crc: The CRC-32C of the whole archive.
+        extension: The extension that all entries have; empty if they have different ones.
     """
 
     first_key: int
@@ -47,6 +56,9 @@ class Contents:
     entries_end: int
     archive_size: int
     index: bytes
+    checksums: bytes = b""
+    crc: int = 0
+    extension: str = ""
 
     @property
     def last_key(self) -> int:
@@ -55,16 +67,21 @@ class Contents:
 
 
 def scan_file(
-    source: str | os.PathLike[str] | int, *, first_key: int | None = None, progress: Progress | None = None
+    source: str | os.PathLike[str] | int,
+    *,
+    first_key: int | None = None,
+    progress: Progress | None = None,
+    checksums: bool = False,
 ) -> Contents:
     """Check a whole archive in a file.
 
-    Memory: about 50 MB for an archive of any size, and 16 bytes per datapoint.
+    Memory: about 50 MB for an archive of any size, and 16 bytes per datapoint, or 20 with checksums.
 
     Args:
         source: The path of the file, or an open descriptor, which is left open.
         first_key: The key that the first datapoint must have. None accepts any.
         progress: Called with the bytes that are checked and the size of the archive.
+        checksums: Whether to read all contents as well, and make their checksums.
 
     Raises:
         ArchiveError: The archive breaks a rule of the format; the message names the place and the rule.
@@ -78,8 +95,14 @@ def scan_file(
     with _opened(source) as fd:
         size = os.fstat(fd).st_size
         read = _reader(fd, size)
-        window = _Window(read, size, wide=_CHUNK, narrow=4 * BLOCK, large=_LARGE)
-        return _Walk(window.read, size, first_key, progress).run(lambda mean: _bulk(fd, size, mean))
+        if checksums:  # nothing is skipped but what the bulk reader has read
+            sums = Sums()
+            window = _Window(read, size, wide=_CHUNK, narrow=_AFTER_BULK, large=0)
+        else:
+            sums = None
+            window = _Window(read, size, wide=_CHUNK, narrow=4 * BLOCK, large=_LARGE)
+        walk = _Walk(window, size, first_key, progress, sums=sums)
+        return walk.run(lambda mean: _bulk(fd, size, mean, sums))
 
 
 def scan(
@@ -90,6 +113,7 @@ def scan(
     wide: int = 8 << 20,
     large: int = 1_600_000,
     into: IO[bytes] | None = None,
+    checksums: bool = False,
 ) -> Contents:
     """Check a whole archive that is read by byte ranges, for example from S3.
 
@@ -102,13 +126,14 @@ def scan(
             header is read.
         into: A file to which the index is written. Without it the index is returned, and memory grows with the number
             of datapoints.
+        checksums: Whether to read all contents as well, and make their checksums.
 
     Raises:
         ArchiveError: The archive breaks a rule of the format; the message names the place and the rule.
         Exception: Any exception that `read` raises.
     """
     window = _Window(read, size, wide=wide, narrow=8 * BLOCK, large=large)
-    return _Walk(window.read, size, first_key, None, into).run(None)
+    return _Walk(window, size, first_key, None, into, Sums() if checksums else None).run(None)
 
 
 def check_end(read: Read, entries_end: int, size: int) -> None:
@@ -135,13 +160,16 @@ class _Walk:
 
     def __init__(
         self,
-        read: Read,
+        window: "_Window",
         size: int,
         first_key: int | None,
         progress: Progress | None,
         into: IO[bytes] | None = None,
+        sums: Sums | None = None,
     ) -> None:
-        self._read = read
+        self._window = window
+        self._read = window.read
+        self._sums = sums
         self._size = size
         self._expected_first = first_key
         self._progress = progress
@@ -187,6 +215,9 @@ class _Walk:
         self._index.write(RECORD.pack(entry.position, entry.header_blocks, entry.size >> 32, entry.size & 0xFFFFFFFF))
         self._count += 1
         self._position = entry.stop
+        if self._sums is not None:
+            self._sums.add_extension(extension)
+            self._sums.add_entry(entry, self._window.some)
         if self._progress and not self._count % _SAMPLE:
             self._progress(self._position, self._size)
         return True
@@ -207,6 +238,8 @@ class _Walk:
 
     def _is_bulk_worthwhile(self) -> bool:
         mean = self._position / self._count
+        if self._sums is not None and mean > _LARGE_SUMMED:
+            return False  # most of the time is for the contents
         return (self._size - self._position) / mean > _NUMPY_FROM
 
     def _finish(self) -> Contents:
@@ -218,7 +251,11 @@ class _Walk:
         check_end(self._read, self._position, self._size)
         if self._progress:
             self._progress(self._size, self._size)
-        return Contents(self._first, self._count, self._position, self._size, self._in_memory.getvalue())
+        contents = Contents(self._first, self._count, self._position, self._size, self._in_memory.getvalue())
+        if self._sums is None:
+            return contents
+        self._sums.add_bytes(self._position, self._size, self._window.some)
+        return replace(contents, checksums=self._sums.records, crc=self._sums.crc, extension=self._sums.extension)
 
 
 class _Window:
@@ -242,15 +279,32 @@ class _Window:
         """Return the bytes from `start` up to `stop`, from the current piece or a new one."""
         offset = start - self._start
         if offset < 0 or stop > self._start + len(self._piece):
-            if self._piece:
-                skipped = start - self._last_stop > self._large
-                self._width = self._narrow if skipped else min(_GROWTH * self._width, self._wide)
-            self._start = start
-            self._piece = b""  # freed first, so that only one piece is in memory
-            self._piece = self._read(start, max(stop, min(start + self._width, self._size)))
+            self._load(start, stop)
             offset = 0
         self._last_stop = stop
         return self._piece[offset : offset + stop - start]
+
+    def some(self, start: int, stop: int) -> memoryview:
+        """Return the bytes from `start` on that the current piece has, or a new one, at most up to `stop`.
+
+        They are not copied, and must be released before the next call.
+        """
+        offset = start - self._start
+        if not 0 <= offset < len(self._piece):
+            self._load(start, start)
+            offset = 0
+        body = memoryview(self._piece)[offset : offset + stop - start]
+        self._last_stop = start + len(body)
+        return body
+
+    def _load(self, start: int, stop: int) -> None:
+        """Read a new piece from `start`, at least up to `stop`."""
+        if self._piece:
+            skipped = start - self._last_stop > self._large
+            self._width = self._narrow if skipped else min(_GROWTH * self._width, self._wide)
+        self._start = start
+        self._piece = b""  # freed first, so that only one piece is in memory
+        self._piece = self._read(start, max(stop, min(start + self._width, self._size)))
 
 
 @contextmanager
@@ -276,10 +330,10 @@ def _reader(fd: int, size: int) -> Read:
     return read
 
 
-def _bulk(fd: int, size: int, mean: float) -> Bulk:
+def _bulk(fd: int, size: int, mean: float, sums: Sums | None) -> Bulk:
     from datas3t.archive.bulk import BulkReader  # noqa: PLC0415 - importing numpy takes 0.2 s
 
-    return BulkReader(fd, size, mean).read
+    return BulkReader(fd, size, mean, sums).read
 
 
 def _out_of_order(name: str, expected: int, count: int) -> str:
