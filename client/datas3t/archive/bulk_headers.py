@@ -68,7 +68,7 @@ def are_named(rows: Words, key: int) -> Flags:
 
 
 def all_have(rows: Words, extension: str) -> bool:
-    """Return whether all names, which have 20 digits and a dot, end with this extension, if a header has room for it."""
+    """Return whether all names, which have 20 digits and a dot, end with this extension."""
     expected = extension.encode("utf-8", "surrogateescape") + b"\0"
     names = rows.view(np.uint8)[:, 21 : min(21 + len(expected), 100)]
     text = np.frombuffer(expected, np.uint8)[: names.shape[1]]

@@ -45,9 +45,10 @@ class Client(FilesByName):
         url: The server's address: "http://host:port", or "https://host" for TLS. Without a port it is 80 or 443. None:
             the environment variable DATAS3T_SERVER_URL, otherwise http://localhost:8765.
         timeout: Seconds that one attempt of a call may take.
-        cache_dir: The folder in which indices that were read are kept, shared by all processes. None: the environment
+        cache_dir: The folder in which indices and checksums are kept, shared by all processes. None: the environment
             variable DATAS3T_CACHE_DIR, otherwise the user's cache folder.
         max_cache_size: The size of that cache, in bytes.
+        verify: Whether each content that is read is compared with its checksum, if its datarange has checksums.
 
     Raises:
         InvalidArgument: The URL is not valid.
@@ -60,8 +61,9 @@ class Client(FilesByName):
         timeout: float = 60.0,
         cache_dir: str | os.PathLike[str] | None = None,
         max_cache_size: int = 1 << 30,
+        verify: bool = True,
     ) -> None:
-        self._session = Session(url, timeout=timeout, cache_dir=cache_dir, max_cache_size=max_cache_size)
+        self._session = Session(url, timeout=timeout, cache_dir=cache_dir, max_cache_size=max_cache_size, verify=verify)
 
     def __enter__(self) -> Self:
         return self

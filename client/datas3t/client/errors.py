@@ -111,6 +111,34 @@ class ArchiveError(Datas3tError, ValueError):
     """An archive or an index breaks a rule of the format."""
 
 
+class ChecksumMismatch(Datas3tError, ValueError):
+    """The content of a datapoint differs from its checksum, also after both were fetched again.
+
+    Attributes:
+        datas3t: The name of the datas3t.
+        key: The key of the datapoint.
+        datarange: The first and the last key of its datarange.
+        object: The object key of the archive. The message and `metadata` also name that of the checksums.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        datas3t: str = "",
+        key: int = 0,
+        datarange: tuple[int, int] = (0, 0),
+        object: str = "",  # noqa: A002 - as the contract calls it
+        reason: str = "",
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata)
+        self.datas3t = datas3t
+        self.key = key
+        self.datarange = datarange
+        self.object = object
+
+
 class FileError(Datas3tError, OSError):
     """A local file cannot be read or written, or changed while it was read."""
 

@@ -18,10 +18,17 @@ class Session:
         timeout: Seconds that one attempt of a call may take.
         cache_dir: The folder of the index cache. None: the one named in the environment, otherwise the user's.
         max_cache_size: The bytes that the cache may hold.
+        verify: Whether contents are compared with their checksums.
     """
 
     def __init__(
-        self, url: str | None, *, timeout: float, cache_dir: str | os.PathLike[str] | None, max_cache_size: int
+        self,
+        url: str | None,
+        *,
+        timeout: float,
+        cache_dir: str | os.PathLike[str] | None,
+        max_cache_size: int,
+        verify: bool = True,
     ) -> None:
         self._address = resolve_address(url)
         self._timeout = timeout
@@ -29,6 +36,7 @@ class Session:
             raise InvalidArgument("cache_dir is empty; name a folder, or leave it out")
         self._cache_dir = cache_dir or os.environ.get("DATAS3T_CACHE_DIR")
         self.max_cache_size = max_cache_size
+        self.verify = verify
         self._connection: Connection | None = None
 
     def __getstate__(self) -> dict[str, object]:
@@ -41,7 +49,7 @@ class Session:
 
     @property
     def cache_dir(self) -> Path:
-        """The folder that holds cached indices."""
+        """The folder that holds cached indices and checksums."""
         return Path(self._cache_dir or folders.cache()) / "indices"
 
     @property

@@ -1,6 +1,6 @@
 """Reading one datapoint: its record in the index, its header, its content."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from datas3t.archive import FormatError
 from datas3t.archive.header import check_entry
@@ -9,6 +9,9 @@ from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.signed import SignedDatarange
+
+if TYPE_CHECKING:
+    from datas3t.client._reading.checksums import Checksums
 
 REGULAR = b"0\0"  # the types of a regular file, one byte of its header
 
@@ -29,11 +32,12 @@ class DatapointView(NamedTuple):
     content: memoryview
 
 
-def content(key: int, indices: Indices, fetcher: Fetcher) -> bytes | None:
-    """Return the content of a key, or None if no datarange holds it.
+def content(key: int, indices: Indices, fetcher: Fetcher, checksums: "Checksums | None" = None) -> bytes | None:
+    """Return the content of a key, or None if no datarange holds it. It is compared with one of the checksums.
 
     Raises:
         IndexMismatch: The index does not fit the archive.
+        ChecksumMismatch: The content differs from its checksum, also when both are fetched again.
     """
     datarange = fetcher.catalogues.holding(key)
     if datarange is None:
@@ -44,11 +48,15 @@ def content(key: int, indices: Indices, fetcher: Fetcher) -> bytes | None:
     if not blocks or stop > datarange.entries_end:
         raise IndexMismatch(datarange, f"key {key} would be at bytes {start} to {stop}")
     if stop - start > MAX_REQUEST:
-        return fetch_large(datarange, key, Entry(start, blocks, size), fetcher)[1]
-    body = fetcher.fetch(datarange, start, stop)
-    if not is_plain(body, 0, headers, key, size):
-        checked_name(datarange, key, Entry(start, blocks, size), body[:headers])
-    return body[headers:]
+        found = fetch_large(datarange, key, Entry(start, blocks, size), fetcher)[1]
+    else:
+        body = fetcher.fetch(datarange, start, stop)
+        if not is_plain(body, 0, headers, key, size):
+            checked_name(datarange, key, Entry(start, blocks, size), body[:headers])
+        found = body[headers:]
+    if checksums is not None and not checksums.hold(datarange, key, found, fetcher):
+        return checksums.fetched_again(datarange, key, Entry(start, blocks, size), fetcher)
+    return found
 
 
 def fetch_large(datarange: SignedDatarange, key: int, entry: Entry, fetcher: Fetcher) -> tuple[str, bytes]:

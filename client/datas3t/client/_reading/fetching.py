@@ -1,4 +1,4 @@
-"""Fetching byte ranges of archives and indices into memory, by URLs that are renewed when they expire."""
+"""Fetching byte ranges of objects into memory, by URLs that are renewed when they expire."""
 
 import io
 import os
@@ -6,13 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, NoReturn, TypeAlias, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from datas3t.client._calls.failures import from_transfer_error
 from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue_cache import CatalogueCache
 from datas3t.client._reading.costs import Costs
-from datas3t.client._reading.signed import SignedDatarange
+from datas3t.client._reading.signed import Kind, SignedDatarange
 from datas3t.client.errors import ObjectChanged
 from datas3t.transport import Engine, MemorySink, Range, Request, TransferError
 
@@ -33,12 +32,17 @@ class RestartRead(Exception):  # noqa: N818 - control flow, not an error: the re
 
 
 class Piece(NamedTuple):
-    """Bytes `start` up to `stop` of a datarange's archive, or of its index."""
+    """Bytes `start` up to `stop` of one of a datarange's objects."""
 
     datarange: SignedDatarange
     start: int
     stop: int
-    of_index: bool = False
+    kind: Kind = "tar"
+
+    @property
+    def of_index(self) -> bool:
+        """Whether they are bytes of the index."""
+        return self.kind == "index"
 
 
 class Fetcher:
@@ -86,7 +90,7 @@ class Fetcher:
     def fetch_all(self, pieces: Sequence[Piece]) -> list[bytes]:
         """Return the bytes of each piece, in the order of `pieces`."""
         contents = [b""] * len(pieces)
-        ranges = [Range(*self.source(datarange, of_index), start, stop) for datarange, start, stop, of_index in pieces]
+        ranges = [Range(*self.source(datarange, kind), start, stop) for datarange, start, stop, kind in pieces]
         self.fetch_each(ranges, contents.__setitem__)
         return contents
 
@@ -155,10 +159,9 @@ class Fetcher:
                 raise RestartRead from None
             raise
 
-    def source(self, datarange: SignedDatarange, of_index: bool = False) -> "tuple[_RenewableUrl, str]":
-        """Return the URL and the ETag of a datarange's archive, or of its index."""
-        etag = datarange.index_etag if of_index else datarange.data_etag
-        return _RenewableUrl(self.catalogues, datarange, of_index), etag
+    def source(self, datarange: SignedDatarange, kind: Kind = "tar") -> "tuple[_RenewableUrl, str]":
+        """Return the URL and the ETag of one of a datarange's objects."""
+        return _RenewableUrl(self.catalogues, datarange, kind), datarange.etag(kind)
 
     @property
     def _engine(self) -> Engine:
@@ -177,20 +180,19 @@ class Fetcher:
         raise failure from None
 
 
-def _paths(datarange: SignedDatarange) -> tuple[str, str]:
-    """Return the paths of the archive and the index, as `TransferError.path` has them."""
-    archive, index = (unquote(urlsplit(url).path) for url in (datarange.data_url, datarange.index_url))
-    return archive, index
+def _paths(datarange: SignedDatarange) -> list[str]:
+    kinds: tuple[Kind, ...] = ("tar", "index", "crc32c") if datarange.checksums_etag else ("tar", "index")
+    return [datarange.path(kind) for kind in kinds]
 
 
 class _RenewableUrl:
     """The URL of one object; it is taken from a newer catalogue when the current one is stale or was refused."""
 
-    __slots__ = ("_catalogues", "_of_index", "_stale_at", "_url", "datarange")
+    __slots__ = ("_catalogues", "_kind", "_stale_at", "_url", "datarange")
 
-    def __init__(self, catalogues: CatalogueCache, datarange: SignedDatarange, of_index: bool) -> None:
+    def __init__(self, catalogues: CatalogueCache, datarange: SignedDatarange, kind: Kind) -> None:
         self._catalogues = catalogues
-        self._of_index = of_index
+        self._kind = kind
         self._use(datarange)
 
     def __call__(self, refused: bool) -> str:
@@ -205,4 +207,4 @@ class _RenewableUrl:
     def _use(self, datarange: SignedDatarange) -> None:
         self.datarange = datarange
         self._stale_at = datarange.lifetime.stale_at
-        self._url = datarange.index_url if self._of_index else datarange.data_url
+        self._url = datarange.data_url if self._kind == "tar" else datarange.url(self._kind)

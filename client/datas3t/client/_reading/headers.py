@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from datas3t.archive import bulk_headers, index, reads
 from datas3t.archive.bulk_headers import WORD, WORDS, Checker
 from datas3t.archive.index import BLOCK
+from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.datapoint import checked_name
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.index_files import MAX_BATCH, IndexMismatch
@@ -22,17 +24,28 @@ _NAME_REST = slice(20, 100)  # bytes of a header: the rest of the name after the
 _MAX_EXTENSIONS = 1_000  # decoded extensions that are remembered
 
 
-def locations(first: int, last: int, indices: Indices, fetcher: Fetcher) -> Iterator[Locations]:
-    """Yield where the datapoints with keys from `first` to `last` are, some thousands of one datarange at a time."""
+def locations(
+    first: int, last: int, indices: Indices, fetcher: Fetcher, checksums: Checksums | None = None
+) -> Iterator[Locations]:
+    """Yield where the datapoints with keys from `first` to `last` are, some thousands of one datarange at a time.
+
+    With `checksums`, these are yielded as well.
+    """
     pieces, ahead = fetcher.catalogues.overlapping(first, last), 1
     # Fetch small indices together, twice as many each time: a scan that stops early needs only a few.
     while batch := list(islice(pieces, ahead)):
         dataranges = {datarange.id: datarange for datarange, _, _ in batch}
         indices.prepare(list(dataranges.values()), fetcher)
+        if checksums is not None:
+            checksums.prepare(list(dataranges.values()), fetcher)
         for datarange, low, high in batch:
             for start in range(low, high + 1, _RECORDS_AT_ONCE):
                 keys = range(start, min(start + _RECORDS_AT_ONCE, high + 1))
-                yield from_records([datarange], keys, indices.records({datarange: keys}, fetcher, high + 1 - start))
+                left = high + 1 - start
+                found = from_records([datarange], keys, indices.records({datarange: keys}, fetcher, left))
+                if checksums is not None:
+                    found = replace(found, sums=checksums.of({datarange: keys}, fetcher, left))
+                yield found
         ahead = min(2 * ahead, MAX_BATCH)
 
 

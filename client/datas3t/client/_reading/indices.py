@@ -1,18 +1,18 @@
-"""Where datapoints are stored: the records of indices, the most recently used ones cached in memory."""
+"""The records of datapoints: where they are stored, or their checksums; the most recently used are in memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from datas3t.archive.index import RECORD_SIZE
 from datas3t.client._reading.fetching import Fetcher
 from datas3t.client._reading.index_files import (
     DISK_WINDOWS,
+    INDEX,
     MAX_BATCH,
     SMALL_WINDOWS,
-    WINDOW_RECORDS,
     IndexFiles,
     Key,
+    Layout,
     Window,
 )
 from datas3t.client._reading.signed import SignedDatarange
@@ -21,17 +21,21 @@ _MAX_MEMORY = 16 << 20  # bytes of windows in memory: the records of a million d
 
 
 class Indices:
-    """The indices of one datas3t, cached in memory by windows of records.
+    """The indices of one datas3t, or its checksums, cached in memory by windows of records.
 
     Safe to use from many threads: two may fetch the same window, and one copy is kept.
 
     Args:
         folder: The folder of the cache on disk, which other processes and datas3ts may share.
         max_size: How many bytes the folder may hold.
+        layout: Which objects they are.
     """
 
-    def __init__(self, folder: Path, max_size: int) -> None:
-        self._files = IndexFiles(folder, max_size)
+    def __init__(self, folder: Path, max_size: int, layout: Layout = INDEX) -> None:
+        self._layout = layout
+        self._window_records = layout.window_records
+        self._record_size = layout.record_size
+        self._files = IndexFiles(folder, max_size, layout)
         self._windows: dict[Key, Window] = {}  # the least recently used first
         self._size = 0
 
@@ -49,16 +53,16 @@ class Indices:
         records: list[bytes] = []
         dataranges = iter(wanted.items())
         while batch := dict(islice(dataranges, MAX_BATCH)):
-            records += _picked(self._windows_of(batch, fetcher, expected), batch)
+            records += self._picked(self._windows_of(batch, fetcher, expected), batch)
         return b"".join(records)
 
     def record(self, datarange: SignedDatarange, key: int, fetcher: Fetcher) -> bytes:
         """Return the record of one key. Raise as `records` does."""
-        number, at = divmod(key - datarange.first, WINDOW_RECORDS)
-        window = self._recall((datarange.id, datarange.index_etag, number))
+        number, at = divmod(key - datarange.first, self._window_records)
+        window = self._recall((*self._layout.key(datarange), number))
         if window is None:
             return self.records({datarange: (key,)}, fetcher)
-        return window[at * RECORD_SIZE : (at + 1) * RECORD_SIZE]
+        return window[at * self._record_size : (at + 1) * self._record_size]
 
     def prepare(self, dataranges: Sequence[SignedDatarange], fetcher: Fetcher) -> None:
         """Fetch those of the dataranges' small indices that are not on disk, all together."""
@@ -66,7 +70,8 @@ class Indices:
 
     def forget(self, datarange: SignedDatarange) -> None:
         """Drop an index that turned out to be wrong, so that its next use fetches it again."""
-        for key in [key for key in list(self._windows) if key[:2] == (datarange.id, datarange.index_etag)]:
+        mine = self._layout.key(datarange)
+        for key in [key for key in list(self._windows) if key[:2] == mine]:
             self._size -= len(self._windows.pop(key, b""))
         self._files.forget(datarange)
 
@@ -77,8 +82,9 @@ class Indices:
         windows: dict[Key, Window] = {}
         missing: dict[SignedDatarange, list[int]] = {}
         for datarange, keys in wanted.items():
-            for number in _numbers(datarange, keys):
-                key = (datarange.id, datarange.index_etag, number)
+            object_id, etag = self._layout.key(datarange)
+            for number in self._numbers(datarange, keys):
+                key = (object_id, etag, number)
                 window = self._recall(key)
                 if window is None:
                     missing.setdefault(datarange, []).append(number)
@@ -92,6 +98,30 @@ class Indices:
                 self._keep(key, window)
             windows |= fetched
         return windows
+
+    def _numbers(self, datarange: SignedDatarange, keys: Sequence[int]) -> Sequence[int]:
+        """Return the numbers of the windows that hold the records of ascending keys."""
+        first, count = datarange.first, self._window_records
+        if isinstance(keys, range):
+            return range((keys[0] - first) // count, (keys[-1] - first) // count + 1)
+        return sorted({(key - first) // count for key in keys})
+
+    def _picked(
+        self, windows: Mapping[Key, Window], wanted: Mapping[SignedDatarange, Sequence[int]]
+    ) -> Iterator[bytes]:
+        """Yield the records of keys out of their windows; those of consecutive keys as one piece."""
+        count, size = self._window_records, self._record_size
+        for datarange, keys in wanted.items():
+            object_id, etag = self._layout.key(datarange)
+            if isinstance(keys, range):
+                numbers = self._numbers(datarange, keys)
+                joined = b"".join(windows[object_id, etag, number] for number in numbers)
+                start = (keys[0] - datarange.first - numbers[0] * count) * size
+                yield joined[start : start + len(keys) * size]
+            else:
+                for key in keys:
+                    number, at = divmod(key - datarange.first, count)
+                    yield windows[object_id, etag, number][at * size : (at + 1) * size]
 
     def _recall(self, key: Key) -> Window | None:
         """Return a window from memory and mark it as just used; None if it is not there.
@@ -113,26 +143,3 @@ class Indices:
                 self._size -= len(self._windows.pop(oldest))
             except (StopIteration, KeyError, RuntimeError):  # another thread changed the dict: count again
                 self._size = sum(map(len, list(self._windows.values())))
-
-
-def _numbers(datarange: SignedDatarange, keys: Sequence[int]) -> Sequence[int]:
-    """Return the numbers of the windows that hold the records of ascending keys."""
-    if isinstance(keys, range):
-        return range((keys[0] - datarange.first) // WINDOW_RECORDS, (keys[-1] - datarange.first) // WINDOW_RECORDS + 1)
-    first = datarange.first
-    return sorted({(key - first) // WINDOW_RECORDS for key in keys})
-
-
-def _picked(windows: Mapping[Key, Window], wanted: Mapping[SignedDatarange, Sequence[int]]) -> Iterator[bytes]:
-    """Yield the records of keys out of their windows; those of consecutive keys as one piece."""
-    for datarange, keys in wanted.items():
-        index_key = datarange.id, datarange.index_etag
-        if isinstance(keys, range):
-            numbers = _numbers(datarange, keys)
-            joined = b"".join(windows[*index_key, number] for number in numbers)
-            start = (keys[0] - datarange.first - numbers[0] * WINDOW_RECORDS) * RECORD_SIZE
-            yield joined[start : start + len(keys) * RECORD_SIZE]
-        else:
-            for key in keys:
-                number, at = divmod(key - datarange.first, WINDOW_RECORDS)
-                yield windows[*index_key, number][at * RECORD_SIZE : (at + 1) * RECORD_SIZE]

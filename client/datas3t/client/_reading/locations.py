@@ -33,6 +33,7 @@ class Locations:
         starts: Where the header blocks start, in bytes of the archive.
         contents: Where the contents start.
         stops: Where the contents end.
+        sums: Their checksums, or -1 where there is none; None if they are not wanted or there are none at all.
     """
 
     dataranges: list[SignedDatarange]
@@ -41,6 +42,7 @@ class Locations:
     starts: Numbers
     contents: Numbers
     stops: Numbers
+    sums: Numbers | None = None
 
     @property
     def sizes(self) -> Numbers:
@@ -58,8 +60,15 @@ class Locations:
 
     def part(self, start: int, stop: int) -> "Locations":
         """Return the locations of datapoints number `start` up to `stop`."""
-        arrays = (self.archives, self.keys, self.starts, self.contents, self.stops)
-        return Locations(self.dataranges, *(each[start:stop] for each in arrays))
+        return Locations(
+            self.dataranges,
+            self.archives[start:stop],
+            self.keys[start:stop],
+            self.starts[start:stop],
+            self.contents[start:stop],
+            self.stops[start:stop],
+            None if self.sums is None else self.sums[start:stop],
+        )
 
     def reads(self, costs: Costs) -> reads.Reads:
         """Return the byte ranges by which to read the datapoints, given these costs."""
@@ -122,12 +131,15 @@ def locate(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> 
     Raises:
         IndexMismatch: An index does not fit its archive.
     """
+    return from_records(held.dataranges, keys, indices.records(wanted(keys, held), fetcher), held.archives)
+
+
+def wanted(keys: Numbers, held: Holders) -> dict[SignedDatarange, list[int]]:
+    """Return which of these ascending keys each of the dataranges holds."""
     bounds = [*np.flatnonzero(np.diff(held.archives, prepend=-1)).tolist(), len(keys)]
     every = keys.tolist()
-    wanted = {
-        datarange: every[start:stop] for datarange, (start, stop) in zip(held.dataranges, pairwise(bounds), strict=True)
-    }
-    return from_records(held.dataranges, keys, indices.records(wanted, fetcher), held.archives)
+    spans = zip(held.dataranges, pairwise(bounds), strict=True)
+    return {datarange: every[start:stop] for datarange, (start, stop) in spans}
 
 
 def from_records(

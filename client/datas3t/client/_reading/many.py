@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from datas3t.archive.checksums import crc
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading import locations as _locations
+from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import REGULAR, checked_name, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
@@ -12,13 +14,25 @@ from datas3t.client._reading.locations import Holders, Locations, Numbers
 from datas3t.transport import Range
 
 
-def contents(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> list[bytes]:
-    """Return the contents of ascending keys, which these dataranges hold.
+def contents(
+    keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher, checksums: Checksums | None = None
+) -> list[bytes]:
+    """Return the contents of ascending keys, which these dataranges hold, compared with their checksums.
 
     Raises:
         IndexMismatch: An index does not fit its archive.
+        ChecksumMismatch: A content differs from its checksum, also when both are fetched again.
     """
-    return _contents(_locations.locate(keys, held, indices, fetcher), fetcher)
+    locations = _locations.locate(keys, held, indices, fetcher)
+    if checksums is None:
+        return _contents(locations, fetcher, None, [])
+    sums = checksums.of(_locations.wanted(keys, held), fetcher)
+    differing: list[int] = []
+    found = _contents(locations, fetcher, None if sums is None else sums.tolist(), differing)
+    for n in differing:
+        key = int(keys[n])
+        found[n] = checksums.fetched_again(locations.datarange(n), key, locations.entry(n), fetcher)
+    return found
 
 
 def explanation(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> Explanation:
@@ -32,7 +46,8 @@ def explanation(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher
     return Explanation(len(keys), requests, int(locations.sizes.sum()), reads.size, parallelism, fetcher.costs.gap)
 
 
-def _contents(locations: Locations, fetcher: Fetcher) -> list[bytes]:
+def _contents(locations: Locations, fetcher: Fetcher, sums: list[int] | None, differing: list[int]) -> list[bytes]:
+    """Return the contents. Add the numbers of those to `differing` whose checksum is known and another one."""
     contents = [b""] * len(locations.keys)
     # Plan the ranges. Plain lists from here on: single elements of arrays are slow to read.
     reads = locations.reads(fetcher.costs)
@@ -55,7 +70,9 @@ def _contents(locations: Locations, fetcher: Fetcher) -> list[bytes]:
                 and body[start + 156] in REGULAR
             ):
                 checked_name(locations.datarange(n), keys[n], locations.entry(n), body[start:middle])
-            contents[n] = body[middle : stops[n]]
+            content = contents[n] = body[middle : stops[n]]
+            if sums and crc(content) != sums[n] and sums[n] >= 0:
+                differing.append(n)
 
     sources = [fetcher.source(datarange) for datarange in locations.dataranges]
     ranges = [
@@ -76,6 +93,8 @@ def _contents(locations: Locations, fetcher: Fetcher) -> list[bytes]:
     fetcher.fetch_each([ranges[number] for number in small], lambda at, body: cut(small[at], body))
     for n in (bounds[number] for number in large):
         contents[n] = fetch_large(locations.datarange(n), keys[n], locations.entry(n), fetcher)[1]
+        if sums and crc(contents[n]) != sums[n] and sums[n] >= 0:
+            differing.append(n)
     return contents
 
 

@@ -1,6 +1,7 @@
 """Reads of one datas3t: plans them with a catalogue, and restarts them when dataranges are replaced in between."""
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain, islice
 from operator import index as integer
 from types import TracebackType
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from datas3t.archive import names
 from datas3t.client._calls.session import Session
 from datas3t.client._reading.catalogue_cache import MAX_SIZE, CatalogueCache
+from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.costs import Costs, Explanation
 from datas3t.client._reading.datapoint import Datapoint, DatapointView, content
 from datas3t.client._reading.fetching import Fetcher, RestartRead
@@ -36,6 +38,7 @@ class Reader:
     def __init__(self, session: Session, name: str, max_catalogue: int = MAX_SIZE) -> None:
         self.catalogues = CatalogueCache(session, name, max_catalogue)
         self.indices = Indices(session.cache_dir, session.max_cache_size)
+        self.checksums = Checksums(session.cache_dir, session.max_cache_size, name) if session.verify else None
         self._name = name
         self._fetcher = Fetcher(session, self.catalogues, Costs())
 
@@ -44,9 +47,9 @@ class Reader:
         if not 0 <= key <= names.MAX_KEY:
             raise self._not_found(key)
         try:
-            found = content(key, self.indices, self._fetcher)
+            found = content(key, self.indices, self._fetcher, self.checksums)
         except (RestartRead, IndexMismatch):
-            found = self._read(lambda: content(key, self.indices, self._fetcher))
+            found = self._read(lambda: content(key, self.indices, self._fetcher, self.checksums))
         if found is None:
             raise self._not_found(key)
         return found
@@ -58,7 +61,7 @@ class Reader:
         wanted = list(map(integer, keys))
         if len(wanted) < 2:
             return [self.get(key) for key in wanted]
-        found, numbers = self._planned(wanted, contents)
+        found, numbers = self._planned(wanted, partial(contents, checksums=self.checksums))
         return [found[number] for number in numbers]
 
     def batches(self, batches: Iterable[Iterable[int]], ahead: int) -> Iterator[list[bytes]]:
@@ -103,7 +106,8 @@ class Reader:
             if cursor != began:  # the last attempt made progress, so failures before it no longer count
                 attempts, began = self._attempts(), cursor
             with attempts:
-                for datapoint in datapoints(cursor, last, self.indices, self._fetcher, copy=copy):
+                found = datapoints(cursor, last, self.indices, self._fetcher, self.checksums, copy=copy)
+                for datapoint in found:
                     cursor = datapoint.key + 1
                     yield datapoint
                 return

@@ -4,13 +4,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
+import numpy as np
+
 from datas3t.archive import index, reads
+from datas3t.archive.checksums import crc
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading import headers
+from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.datapoint import Datapoint, DatapointView, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.indices import Indices
-from datas3t.client._reading.locations import Locations
+from datas3t.client._reading.locations import Locations, Numbers
 from datas3t.client._reading.signed import SignedDatarange
 
 _REQUEST_SIZE = 4 << 20  # bytes of one request, unless a single datapoint is larger
@@ -18,22 +22,32 @@ _READ_AHEAD = 16 << 20  # bytes in memory: four requests
 
 
 def datapoints(
-    first: int, last: int, indices: Indices, fetcher: Fetcher, *, copy: bool = True
+    first: int,
+    last: int,
+    indices: Indices,
+    fetcher: Fetcher,
+    checksums: Checksums | None = None,
+    *,
+    copy: bool = True,
 ) -> Iterator[Datapoint | DatapointView]:
     """Yield the datapoints with keys from `first` to `last`.
 
     With `copy`, contents are bytes. Without it they are views of a buffer, which are valid until the next datapoint.
+    They are compared with their checksums.
 
     Raises:
         IndexMismatch: An index does not fit its archive.
+        ChecksumMismatch: A content differs from its checksum, also when both are fetched again.
         RestartRead: See `Fetcher`, with its other errors.
     """
-    unpack = _Unpacker(copy)
-    for is_large, runs in groupby(_runs(first, last, indices, fetcher), key=lambda run: run.is_large):
+    unpack = _Unpacker(copy, checksums, fetcher)
+    for is_large, runs in groupby(_runs(first, last, indices, fetcher, checksums), key=lambda run: run.is_large):
         if is_large:
             for run in runs:
-                key = run.keys.start
-                name, content = fetch_large(run.datarange, key, run.locations.entry(0), fetcher)
+                key, entry = run.keys.start, run.locations.entry(0)
+                name, content = fetch_large(run.datarange, key, entry, fetcher)
+                if checksums is not None and not checksums.hold(run.datarange, key, content, fetcher):
+                    content = checksums.fetched_again(run.datarange, key, entry, fetcher)
                 yield Datapoint(key, name, content) if copy else DatapointView(key, name, memoryview(content))
         else:
             yield from fetcher.stream(((run, run.piece) for run in runs), unpack, _READ_AHEAD)
@@ -58,9 +72,9 @@ class _Run:
         return piece.stop - piece.start > MAX_REQUEST
 
 
-def _runs(first: int, last: int, indices: Indices, fetcher: Fetcher) -> Iterator[_Run]:
+def _runs(first: int, last: int, indices: Indices, fetcher: Fetcher, checksums: Checksums | None) -> Iterator[_Run]:
     """Yield the runs that contain the keys from `first` to `last`."""
-    for entries in headers.locations(first, last, indices, fetcher):
+    for entries in headers.locations(first, last, indices, fetcher, checksums):
         cut = reads.plan(entries.archives, entries.starts, entries.stops, MAX_REQUEST, _REQUEST_SIZE)
         key = int(entries.keys[0])
         for at, stop in pairwise(cut.bounds.tolist()):
@@ -70,17 +84,28 @@ def _runs(first: int, last: int, indices: Indices, fetcher: Fetcher) -> Iterator
 class _Unpacker:
     """Makes datapoints of the bytes of runs; with or without a copy of each content."""
 
-    def __init__(self, copy: bool) -> None:
+    def __init__(self, copy: bool, checksums: Checksums | None, fetcher: Fetcher) -> None:
         self._reader = headers.HeaderReader()
         self._copy = copy
+        self._checksums = checksums
+        self._fetcher = fetcher
 
     def __call__(self, run: _Run, body: memoryview) -> Iterable[Datapoint | DatapointView]:
-        """Return the datapoints of a run. Raise IndexMismatch if a header contradicts its index record."""
+        """Return the datapoints of a run. Raise as `datapoints` does."""
         locations, start = run.locations, run.piece.start
         starts, stops = (locations.contents - start).tolist(), (locations.stops - start).tolist()
         names = self._reader.names(locations, body, (locations.starts - start) // BLOCK)
-        views = map(body.toreadonly().__getitem__, map(slice, starts, stops))
+        views = list(map(body.toreadonly().__getitem__, map(slice, starts, stops)))
+        if self._checksums is not None and locations.sums is not None:
+            self._compare(self._checksums, run, locations.sums, views)
         if not self._copy:
             return map(DatapointView._make, zip(run.keys, names, views, strict=True))
         # Lazily, so that the allocator can give each content the memory of the one before, if that is released.
         return map(Datapoint._make, zip(run.keys, names, map(bytes, views), strict=True))
+
+    def _compare(self, checksums: Checksums, run: _Run, sums: Numbers, views: list[memoryview]) -> None:
+        """Compare contents with their checksums, and replace those that differ."""
+        found = np.fromiter(map(crc, views), np.int64, len(views))
+        for n in np.flatnonzero((found != sums) & (sums >= 0)).tolist():
+            entry = run.locations.entry(n)
+            views[n] = memoryview(checksums.fetched_again(run.datarange, run.keys[n], entry, self._fetcher))

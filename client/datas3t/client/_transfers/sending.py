@@ -1,4 +1,7 @@
-"""Sends an archive and its index to S3, straight from the file, without the parts that S3 already has."""
+"""Sends an archive, its index and its checksums to S3, the archive straight from the file.
+
+Parts that S3 already has are left out.
+"""
 
 import hashlib
 import os
@@ -6,33 +9,36 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from datas3t import v1
+from datas3t.archive.tar import Contents
 from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client._transfers.open_upload import OpenUpload
 from datas3t.client._transfers.source import Source
 from datas3t.client._transfers.task import Tuning
+from datas3t.client.errors import TransferRefused
 from datas3t.client.progress import Progress, Reporter
 from datas3t.transport import Engine, FileRange, Request, Response
 
 _HASHED_AT_ONCE = 1 << 20  # bytes
+_NOT_SUPPORTED = ("400", "501")  # statuses of S3 for what it does not know or does not allow
 
 
 def send(
     engine: Engine,
     upload: OpenUpload,
     source: Source,
-    index: bytes,
+    contents: Contents,
     *,
     uploaded: Sequence[v1.UploadedPart],
     tuning: Tuning,
     progress: Progress | None,
 ) -> list[str]:
-    """Send the archive and the index.
+    """Send the archive, the index and the checksums.
 
     Args:
         engine: The engine that sends.
         upload: The upload, which has the URLs.
         source: The archive.
-        index: The archive's index.
+        contents: The archive's index and checksums.
         uploaded: The parts that S3 already has. Those with other bytes than the file are sent again.
         tuning: Parallelism and retries.
         progress: Is called with the phases "resume" and "upload", in bytes.
@@ -40,12 +46,33 @@ def send(
     Returns:
         The ETags of all parts, in order; empty for a direct upload.
     """
-    # Find out what need not be sent.
     etags = _unchanged_parts(upload, source, uploaded, progress)
-    done = sum(len(upload.part(number)) for number in etags)
-    reporter = Reporter(progress, "upload", source.size + len(index), done)
+    try:
+        _send(engine, upload, source, contents, etags, tuning, progress, "upload")
+    except TransferRefused as error:
+        if not upload.crc_requested or error.metadata.get("status") not in _NOT_SUPPORTED:
+            raise
+        # Presumably S3 refuses parts because it was asked for the checksum of the whole. The server then does not ask.
+        upload.open_without_crc()
+        etags.clear()
+        _send(engine, upload, source, contents, etags, tuning, progress, "upload again")
+    return [etags[number] for number in range(1, upload.part_count + 1)]
 
-    # Send the rest.
+
+def _send(
+    engine: Engine,
+    upload: OpenUpload,
+    source: Source,
+    contents: Contents,
+    etags: dict[int, str],
+    tuning: Tuning,
+    progress: Progress | None,
+    phase: str,
+) -> None:
+    """Send everything but the parts that have an ETag, and add the ETags of the others."""
+    done = sum(len(upload.part(number)) for number in etags)
+    checksums = contents.checksums if upload.has_checksums else b""
+    reporter = Reporter(progress, phase, source.size + len(contents.index) + len(checksums), done)
     numbers: dict[Request, int] = {}  # of the requests that send parts
 
     def on_done(request: Request, response: Response) -> None:
@@ -59,21 +86,27 @@ def send(
 
     with translated_transfer_errors():
         engine.run(
-            _requests(upload, source, index, frozenset(etags), numbers),
+            _requests(upload, source, contents.index, checksums, frozenset(etags), numbers),
             parallelism=tuning.parallelism,
             retries=tuning.retries,
             on_done=on_done,
             on_bytes=on_bytes,
         )
     reporter.done()
-    return [etags[number] for number in range(1, upload.part_count + 1)]
 
 
 def _requests(
-    upload: OpenUpload, source: Source, index: bytes, skipped: frozenset[int], numbers: dict[Request, int]
+    upload: OpenUpload,
+    source: Source,
+    index: bytes,
+    checksums: bytes,
+    skipped: frozenset[int],
+    numbers: dict[Request, int],
 ) -> Iterator[Request]:
-    """Yield the requests that send the index, and the archive whole or in parts, and note the part of each."""
+    """Yield the requests that send all objects, the archive whole or in parts, and note the part of each."""
     yield Request("PUT", upload.index_url, body=index)
+    if checksums:
+        yield Request("PUT", upload.checksums_url, body=checksums)
     if upload.direct:
         yield Request("PUT", upload.data_url, body=FileRange(source.fd, range(source.size)))
     for number in range(1, upload.part_count + 1):

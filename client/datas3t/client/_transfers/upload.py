@@ -1,4 +1,4 @@
-"""upload_tar: check and index an archive, send it to S3 in parts, and have the server commit it."""
+"""upload_tar: check and index an archive, make its checksums, send all to S3, and have the server commit it."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,14 @@ from datas3t.archive.tar import Contents
 from datas3t.client._calls.session import Session
 from datas3t.client._reading import catalogue
 from datas3t.client._transfers.journal import Journal
-from datas3t.client._transfers.open_upload import OpenUpload
+from datas3t.client._transfers.open_upload import Announced, OpenUpload
 from datas3t.client._transfers.sending import send
 from datas3t.client._transfers.source import Source, open_source
 from datas3t.client._transfers.task import Task, Tuning, resumable
 from datas3t.client.errors import ArchiveError, FileError, TransferFailed, TransferRefused
 from datas3t.client.progress import Progress, Reporter
+
+_MAX_EXTENSION = 255  # characters that the server keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,10 @@ def upload_tar(
 
 
 def _scan(source: Source, progress: Progress | None) -> Contents:
-    """Return the keys and the index of an archive that keeps every rule of the format."""
+    """Return the keys, the index and the checksums of an archive that keeps every rule of the format."""
     reporter = Reporter(progress, "index", source.size)
     try:
-        contents = tar.scan_file(source.fd, progress=lambda current, _: reporter.update(current))
+        contents = tar.scan_file(source.fd, progress=lambda current, _: reporter.update(current), checksums=True)
         # The server checks the index in the same way, after the upload. A mistake should show before it.
         index.check(contents.index, contents.archive_size)
     except FormatError as error:
@@ -95,15 +97,17 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
         self._tuning = tuning
         self._reservation_id = reservation_id
         self._progress = progress
-        self._result = Uploaded(contents.first_key, contents.last_key, contents.archive_size)
+        size, extension = contents.archive_size, contents.extension
+        if len(extension) > _MAX_EXTENSION or not extension.isprintable():  # which surrogates for other bytes are not
+            extension = ""
+        self._result = Uploaded(contents.first_key, contents.last_key, size)
+        self._announced = Announced(contents.first_key, contents.count, size, extension, contents.crc)
 
     def start(self) -> OpenUpload:
-        contents = self._contents
-        keys = contents.first_key, contents.count
-        return OpenUpload.start(self._connection, self._name, *keys, contents.archive_size, self._reservation_id)
+        return OpenUpload.start(self._connection, self._name, self._announced, self._reservation_id)
 
     def reopen(self, upload_id: int) -> OpenUpload:
-        return OpenUpload(self._connection, upload_id, self._source.size)
+        return OpenUpload(self._connection, upload_id, self._announced)
 
     def transfer(self, opened: OpenUpload, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], Uploaded]:
         with self._failure_explained():
@@ -111,7 +115,7 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
                 self._connection.engine,
                 opened,
                 self._source,
-                self._contents.index,
+                self._contents,
                 uploaded=uploaded,
                 tuning=self._tuning,
                 progress=self._progress,
