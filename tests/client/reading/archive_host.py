@@ -6,7 +6,7 @@ The HTTP server counts every request and every byte.
 import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,16 +34,17 @@ class ArchiveHost:
         self.objects: dict[str, bytes] = {}
         server.objects = self.objects
 
-    def handle(self, *archives: bytes, index: bytes | None = None) -> Datas3t:
+    def handle(self, *archives: bytes, index: bytes | None = None, checksums: bool | Sequence[int] = False) -> Datas3t:
         """Serve archives with ascending keys and return a handle on them.
 
         Args:
             archives: The archives, each one datarange.
             index: Served as the index of each archive instead of the correct one.
+            checksums: Which of the archives have checksums: all, none, or those with these numbers.
         """
         handle, columns = self.client.datas3t("served"), Columns()
-        for archive in archives:
-            self._add(columns, archive, index)
+        for number, archive in enumerate(archives):
+            self._add(columns, archive, index, checksums if isinstance(checksums, bool) else number in checksums)
         hold(handle, catalogue_of(columns))
         return handle
 
@@ -58,15 +59,18 @@ class ArchiveHost:
         """The number of requests for indices."""
         return sum(seen.path.endswith(".index") for seen in self.server.requests)
 
-    def _add(self, columns: Columns, archive: bytes, index: bytes | None) -> None:
-        scanned = tar.scan(lambda start, stop: archive[start:stop], len(archive))
+    def _add(self, columns: Columns, archive: bytes, index: bytes | None, with_checksums: bool) -> None:
+        scanned = tar.scan(lambda start, stop: archive[start:stop], len(archive), checksums=True)
         number = next(_numbers)
-        paths = f"/{number}.tar", f"/{number}.index"
+        paths = [f"/{number}.tar", f"/{number}.index"]
+        if with_checksums:
+            paths.append(f"/{number}.crc32c")
+            self.objects[paths[2]] = scanned.checksums
         self.objects[paths[0]] = archive
         self.objects[paths[1]] = scanned.index if index is None else index
-        urls = self.server.url + paths[0], self.server.url + paths[1]
+        urls = [self.server.url + path for path in paths]
         last = scanned.first_key + scanned.count - 1
-        etags = etag_of(paths[0]), etag_of(paths[1])
+        etags = list(map(etag_of, paths))
         columns.add(number, scanned.first_key, last, scanned.entries_end, urls, etags)
 
 
