@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Aborted,
         AlreadyExists,
         ArchiveError,
+        ChecksumMismatch,
         DatapointNotFound,
         Datas3tError,
         DeadlineExceeded,

@@ -174,7 +174,7 @@ class Datas3t(Operations, FileOperations, TableOperations):
     def explain(self, keys: Iterable[int]) -> Explanation:
         """Return how `get_many` would read these keys now: by how many requests, and how many bytes.
 
-        No datapoint is read, but parts of the indices may be fetched.
+        No datapoint is read, but parts of the indices and the checksums may be fetched.
 
         Args:
             keys: The keys, in any order.

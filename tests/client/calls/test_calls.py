@@ -165,7 +165,7 @@ def test_a_datas3t_must_be_cleared_before_it_is_deleted(site: Site, tmp_path: Pa
     with pytest.raises(FailedPrecondition) as raised:
         site.client.delete_datas3t(site.name)
     assert raised.value.reason == "DATAS3T_NOT_EMPTY"
-    assert site.client.clear_datas3t(site.name) == Cleared(dataranges=1, objects=2)
+    assert site.client.clear_datas3t(site.name) == Cleared(dataranges=1, objects=3)
     assert site.client.clear_datas3t(site.name) == Cleared(dataranges=0, objects=0)
     site.client.delete_datas3t(site.name)
     with pytest.raises(NotFound):

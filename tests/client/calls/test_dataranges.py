@@ -26,7 +26,11 @@ def test_dataranges_are_listed_by_first_key_with_their_objects(site: Site, tmp_p
     assert [(each.first, each.last, each.datapoints) for each in listing] == [(0, 2, 3), (3, 4, 2), (10, 10, 1)]
     assert isinstance(listing[0], Datarange)
     assert listing[0].size == len((tmp_path / "0.tar").read_bytes())
-    assert sorted(key for each in listing for key in (each.object_key, each.index_object_key)) == site.objects()
+    assert (
+        sorted(key for each in listing for key in (each.object_key, each.index_object_key, each.checksums_object_key))
+        == site.objects()
+    )
+    assert {each.extension for each in listing} == {"bin"}
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_progress_counts_objects(site: Site, tmp_path: Path) -> None:
     site.upload(sample(tmp_path / "1.tar", 1, 10))
     seen: list[tuple[str, int, int]] = []
     site.client.import_datas3ts(site.bucket, progress=lambda *each: seen.append(each))
-    assert seen[-1] == ("import", 2, 0)
+    assert seen[-1] == ("import", 3, 0)
     assert seen == sorted(set(seen))
 
 

@@ -103,7 +103,7 @@ def test_one_record_of_a_large_index_is_read_without_the_others(
     handle = relayed.client.datas3t(relayed.name)
     before = relayed.relay.bytes_to_client
     assert handle.get_many([4999, 17, 18]) == [archive.contents[key] for key in (4999, 17, 18)]
-    assert relayed.relay.bytes_to_client - before < 12_000
+    assert relayed.relay.bytes_to_client - before < 20_000, "a window of the index and one of the checksums"
     assert handle.get_many(range(5000)) == list(archive.contents.values())
 
 

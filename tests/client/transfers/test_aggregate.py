@@ -202,7 +202,7 @@ def test_a_source_that_is_deleted_concurrently_aborts_the_aggregate(relayed: Sit
     with pytest.raises(Aborted, match="deleted or aggregated"):
         relayed.client.aggregate(relayed.name, 1, 3, progress=delete)
     assert [each.first for each in relayed.client.list_dataranges(relayed.name)] == [1, 3]
-    wait_until(lambda: len(relayed.objects()) == 4 and not relayed.multiparts())
+    wait_until(lambda: len(relayed.objects()) == 6 and not relayed.multiparts())
     assert relayed.aggregate_journal(1, 3).read() is None
 
 
@@ -215,7 +215,7 @@ def test_an_overwritten_source_raises_object_changed(site: Site, tmp_path: Path)
     assert "restore it, or delete its datarange and upload it again" in str(caught.value)
     assert (caught.value.reason, caught.value.metadata["object_key"]) == ("OBJECT_CHANGED", key)
     wait_until(lambda: not site.multiparts())
-    assert len(site.objects()) == 4
+    assert len(site.objects()) == 6
 
 
 def test_an_overwritten_source_that_s3_copies_raises_object_changed(site: Site, tmp_path: Path) -> None:

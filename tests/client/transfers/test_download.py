@@ -285,7 +285,7 @@ def test_a_download_starts_over_if_its_dataranges_are_replaced(site: Site, tmp_p
             replaced.set()
             site.client.delete_dataranges(site.name, 0, 2)
             site.upload(new)
-            wait_until(lambda: len(site.objects()) == 2, what="the deletion of the old objects")
+            wait_until(lambda: len(site.objects()) == 3, what="the deletion of the old objects")
 
     output = tmp_path / "out.tar"
     site.client.download_tar(site.name, 0, 2, output, max_parallelism=1, chunk_size=MIB, progress=replace)

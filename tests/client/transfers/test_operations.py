@@ -60,7 +60,7 @@ def test_a_datas3t_is_filled_and_emptied_by_its_handle(site: Site, tmp_path: Pat
     # Delete.
     assert [(each.first, each.last) for each in photos.delete_dataranges(1, 3)] == [(1, 3)]
     photos.upload_tar(first.path)
-    assert photos.clear() == Cleared(dataranges=1, objects=2)
+    assert photos.clear() == Cleared(dataranges=1, objects=3)
     assert photos.next_key() == 1
     assert photos.list_dataranges() == []
 

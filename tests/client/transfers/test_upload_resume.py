@@ -129,7 +129,7 @@ def test_after_a_crash_that_follows_the_completion_nothing_is_sent_twice(
         site.upload(archive)
     assert site.journal_entry(archive).sent
     assert site.client.upload_tar(site.name, archive.path) == Uploaded(5, 6, len(archive.data))
-    assert len(site.objects()) == 2
+    assert len(site.objects()) == 3
     assert site.journal(archive).read() is None
 
 

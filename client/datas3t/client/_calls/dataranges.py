@@ -14,7 +14,7 @@ from datas3t.client.errors import Aborted, Datas3tError, Interrupted, InvalidArg
 
 @dataclass(frozen=True, slots=True)
 class Datarange:
-    """A committed datarange: an archive and its index in the bucket.
+    """A committed datarange: an archive with its index and, mostly, its checksums in the bucket.
 
     Attributes:
         id: The server's id.
@@ -23,6 +23,8 @@ class Datarange:
         size: The size of the archive, in bytes.
         object_key: The archive's object key.
         index_object_key: The index's object key.
+        checksums_object_key: The object key of the checksums; empty if there are none.
+        extension: The extension that all names have, without the leading dot; empty if they differ or it is not known.
     """
 
     id: int
@@ -31,6 +33,8 @@ class Datarange:
     size: int
     object_key: str
     index_object_key: str
+    checksums_object_key: str = ""
+    extension: str = ""
 
     @property
     def datapoints(self) -> int:
@@ -174,4 +178,6 @@ def _datarange(message: v1.Datarange) -> Datarange:
         size=message.size_bytes,
         object_key=message.data_object_key,
         index_object_key=message.index_object_key,
+        checksums_object_key=message.checksums_object_key,
+        extension=message.extension,
     )

@@ -35,9 +35,13 @@ def contents(
     return found
 
 
-def explanation(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> Explanation:
+def explanation(
+    keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher, checksums: Checksums | None = None
+) -> Explanation:
     """Return how `contents` would read these keys. Raise as it does."""
     locations = _locations.locate(keys, held, indices, fetcher)
+    if checksums is not None:
+        checksums.of(_locations.wanted(keys, held), fetcher)  # `contents` finds them in the cache, like the indices
     reads = locations.reads(fetcher.costs)
     # A range above the limit is one large datapoint: one request for its headers, and the content in parts.
     parts = -(-locations.sizes[reads.bounds[:-1]] // MAX_REQUEST)

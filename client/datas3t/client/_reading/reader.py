@@ -94,7 +94,7 @@ class Reader:
         """Return how `get_many` would read these keys."""
         from datas3t.client._reading.many import explanation  # noqa: PLC0415 - as above
 
-        return self._planned(list(map(integer, keys)), explanation)[0]
+        return self._planned(list(map(integer, keys)), partial(explanation, checksums=self.checksums))[0]
 
     def scan(self, first: int, last: int, *, copy: bool) -> Iterator[Datapoint | DatapointView]:
         """Yield the datapoints with keys from `first` to `last`; without `copy` as views."""
