@@ -1,4 +1,4 @@
-"""A TCP relay in front of any server that loses, cuts, stalls, delays and forges responses as a test has planned.
+"""A TCP relay in front of any server that loses, cuts, stalls, delays, damages and forges responses as a test plans.
 
     with relay(services.s3.endpoint) as between:
         between.plan(Fault(cut_after=0), Fault(status=503), Fault())   # for the next three requests; none after them
@@ -41,6 +41,7 @@ class Fault:
     stall_after: int | None = None  # nothing more passes after this many bytes, but the connection stays open
     cut_request_after: int | None = None  # the connection is cut after this many bytes of the request
     other_object: bool = False  # the ETag and each byte of the body are replaced by others
+    flip: int | None = None  # this bit of the response's body is wrong
     only: bytes = b""
 
 
@@ -188,6 +189,7 @@ class _Connection:
         self._fault = fault
         self._request_size = 0  # bytes of the present request that were passed on
         self._response_size = 0  # bytes of its response
+        self._head_size = 0  # of these, the bytes before its body, if a bit of that is wrong
         self._is_waiting = False  # for the first byte of the response
         self._is_clients_turn = True
         self._cut = threading.Event()
@@ -272,6 +274,8 @@ class _Connection:
                     self._set_waiting(False)
             if fault.other_object:
                 chunk = self._forged(chunk)
+            if fault.flip is not None:
+                chunk = self._flipped(chunk, *divmod(fault.flip, 8))
             # Pass on as much as the fault allows.
             limit = fault.cut_after if fault.cut_after is not None else fault.stall_after
             passed = chunk if limit is None else chunk[: limit - self._response_size]
@@ -302,6 +306,17 @@ class _Connection:
             chunk += more
         head, end, body = chunk.partition(_HEAD_END)
         return _ETAG.sub(rb'\1"00000000000000000000000000000000"', head) + end + body.translate(_INVERTED)
+
+    def _flipped(self, chunk: bytes, byte: int, bit: int) -> bytes:
+        """Return the chunk with another value of a bit of the response's body, if it is in the chunk."""
+        if not self._response_size:
+            while _HEAD_END not in chunk and (more := self._server.recv(_CHUNK)):
+                chunk += more
+            self._head_size = chunk.index(_HEAD_END) + len(_HEAD_END)
+        at = self._head_size + byte - self._response_size
+        if not 0 <= at < len(chunk):
+            return chunk
+        return chunk[:at] + bytes([chunk[at] ^ 1 << bit]) + chunk[at + 1 :]
 
     def _set_waiting(self, is_waiting: bool) -> None:
         if is_waiting is not self._is_waiting:

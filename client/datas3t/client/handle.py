@@ -46,6 +46,8 @@ class Datas3t(Operations, FileOperations, TableOperations):
     - NotFound: There is no datas3t with this name.
     - ObjectChanged: An object in S3 is missing, or is not the one that was uploaded. Wrong bytes are never returned.
     - ArchiveError: An index does not fit its archive.
+    - ChecksumMismatch: A content differs from its checksum, also after both were fetched again. Nothing is compared for
+      dataranges without checksums, and with `Client(verify=False)`.
     - Aborted: Dataranges were replaced faster than they could be read.
     - TransferFailed: Bytes could not be fetched from S3, in spite of retries.
     - Unavailable, DeadlineExceeded: The server does not respond.

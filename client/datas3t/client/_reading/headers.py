@@ -1,13 +1,12 @@
 """The headers of many entries, compared with their keys and index records; alone, or in front of their contents."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import islice, pairwise
 
 import numpy as np
 
-from datas3t.archive import bulk_headers, index, reads
+from datas3t.archive import bulk_headers, reads
 from datas3t.archive.bulk_headers import WORD, WORDS, Checker
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading.checksums import Checksums
@@ -19,7 +18,6 @@ from datas3t.client._reading.locations import Locations, Numbers, from_records
 
 _RECORDS_AT_ONCE = 16_384  # index records that are decoded together: 256 KiB
 _READ_AHEAD = 16 << 20  # bytes of headers in memory
-_FROM_FILE = 4 << 20  # bytes of headers that are read from a file and checked together
 _NAME_REST = slice(20, 100)  # bytes of a header: the rest of the name after the key
 _MAX_EXTENSIONS = 1_000  # decoded extensions that are remembered
 
@@ -135,38 +133,3 @@ def check_stored(
 
     for count in fetcher.stream(jobs(), check, _READ_AHEAD, parallelism):
         on_checked(count)
-
-
-def check_file(fd: int, first: int, last: int, indices: Indices, fetcher: Fetcher) -> int:
-    """Check every header in a file that has the entries from key `first` to key `last`, one after the other.
-
-    Returns:
-        The bytes of these entries.
-
-    Raises:
-        IndexMismatch: A header is damaged, or contradicts its key or its index record.
-        RestartRead: See `Fetcher`, with its other errors.
-    """
-    reader, offset = HeaderReader(), 0  # the byte of the file at which the next entry starts
-    for entries in locations(first, last, indices, fetcher):
-        origin = int(entries.starts[0])
-        cut = reads.plan(
-            entries.archives,
-            _before(entries.contents - entries.starts),
-            np.cumsum(entries.contents - entries.starts),
-            0,
-            _FROM_FILE,
-        )
-        for at, stop in pairwise(cut.bounds.tolist()):
-            part = entries.part(at, stop)
-            lengths = part.contents - part.starts
-            places = zip(lengths.tolist(), (part.starts - origin + offset).tolist(), strict=True)
-            body = b"".join([os.pread(fd, length, place) for length, place in places])
-            reader.names(part, body, _before(lengths) // BLOCK)
-        offset += index.padded(int(entries.stops[-1])) - origin
-    return offset
-
-
-def _before(lengths: Numbers) -> Numbers:
-    """Return for each of the lengths the sum of those before it."""
-    return np.cumsum(lengths) - lengths

@@ -119,10 +119,10 @@ class Reader:
         self._read(lambda: check_stored(first, last, self.indices, self._fetcher, parallelism, on_checked))
 
     def check_file(self, fd: int, first: int, last: int) -> int:
-        """Check every header in a file of the entries from key `first` to key `last`; see `headers.check_file`."""
-        from datas3t.client._reading.headers import check_file  # noqa: PLC0415 - as above
+        """Check a file of the entries from key `first` to key `last`; see `files.check_file`."""
+        from datas3t.client._reading.files import check_file  # noqa: PLC0415 - as above
 
-        return self._read(lambda: check_file(fd, first, last, self.indices, self._fetcher))
+        return self._read(lambda: check_file(fd, first, last, self.indices, self._fetcher, self.checksums))
 
     def _planned(
         self, wanted: list[int], plan: "Callable[[NDArray[np.int64], Holders, Indices, Fetcher], T]"

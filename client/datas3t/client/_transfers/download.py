@@ -17,7 +17,7 @@ from datas3t.client._reading.reader import Reader
 from datas3t.client._transfers import output_file
 from datas3t.client._transfers.task import Tuning, resumable
 from datas3t.client._transfers.unfinished import UnfinishedDownload
-from datas3t.client.errors import Aborted, ArchiveError, InvalidArgument, NotFound, ObjectChanged
+from datas3t.client.errors import Aborted, ArchiveError, ChecksumMismatch, InvalidArgument, NotFound, ObjectChanged
 from datas3t.client.progress import Progress, Reporter
 from datas3t.transport import Engine, FileSink, Request
 
@@ -154,7 +154,7 @@ def _removed_on_final_error(unfinished: UnfinishedDownload) -> Iterator[None]:
     """Remove the unfinished file after an error that a second run would only repeat."""
     try:
         yield
-    except (NotFound, ObjectChanged, ArchiveError):
+    except (NotFound, ObjectChanged, ArchiveError, ChecksumMismatch):
         unfinished.remove()
         raise
 
@@ -197,16 +197,20 @@ def _fetch(
 
 
 def _check(reader: Reader, first: int, last: int, plan: Plan, unfinished: UnfinishedDownload) -> None:
-    """Check every header of the archive against its key and the index, as all readers do.
+    """Check every header of the archive against its key and the index, and every content, as all readers do.
 
     Raises:
         ArchiveError: A header is damaged, or contradicts the index.
+        ChecksumMismatch: A content differs from its checksum, also when both are fetched again.
         PlanChanged: Dataranges were replaced, so these bytes cannot be compared any more.
     """
     try:
         size = reader.check_file(unfinished.fd, first, last)
         if size + END_SIZE != plan.size:
             raise ArchiveError(f"the entries have {plan.size - END_SIZE} bytes, but {size} according to the indices")
+    except ChecksumMismatch:
+        plan.renew()
+        raise
     except ArchiveError as error:
         plan.renew()
         raise ArchiveError(f"{error}; delete the datarange and upload it again") from None

@@ -82,7 +82,7 @@ class Operations:
         """Download the datapoints from key `first` to key `last` as a TAR archive.
 
         The archive has the entries as they were uploaded, and an end marker. Every header is compared with its key and
-        with the index before the output appears. The output appears complete or not at all.
+        with the index, and every content with its checksum, before the output appears, complete or not at all.
         Until then its bytes are next to it, in `.<name>.datas3t-part`. If the call is interrupted or fails, the same
         call resumes it.
 
@@ -103,6 +103,7 @@ class Operations:
             NotFound: The datas3t does not exist, or has no datapoint with these keys.
             FileError: The output cannot be written.
             ArchiveError: An entry is not what the index says.
+            ChecksumMismatch: A content differs from its checksum, also when both are fetched again.
             ObjectChanged: An object in S3 is missing, or not the one that was uploaded.
             Aborted: Dataranges were replaced several times during the download.
             TransferFailed: S3 cannot be reached, or refuses the transfer.
