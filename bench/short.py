@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from bench import data, front, nginx
 from bench.bare import Bare, cut
+from datas3t.archive import tar
 from datas3t.archive.index import Entry, encode
 from datas3t.client import Client
 from datas3t.client._calls.renewal import Lifetime
@@ -50,9 +51,9 @@ class Place:
         """Return a handle that has a catalogue of the archives, as if a server had listed it."""
         columns = Columns()
         for number in range(ARCHIVES):
-            archive, index = (self.folder / f"{number}.{kind}" for kind in ("tar", "index"))
-            keys, urls = (number * EACH, number * EACH + EACH - 1), (self._url(archive), self._url(index))
-            columns.add(number + 1, *keys, EACH * ENTRY, urls, (_etag(archive), _etag(index)))
+            paths = [self.folder / f"{number}.{kind}" for kind in ("tar", "index", "crc32c")]
+            keys = number * EACH, number * EACH + EACH - 1
+            columns.add(number + 1, *keys, EACH * ENTRY, list(map(self._url, paths)), list(map(_etag, paths)))
         handle, now = client.datas3t("short"), time.monotonic()
         handle._reader.catalogues._install(Catalogue(columns, Lifetime(now, math.inf, math.inf), now))
         return handle
@@ -73,7 +74,7 @@ class Place:
 
 @contextlib.contextmanager
 def place() -> Iterator[Place]:
-    """Write the archives and their indices, and serve them."""
+    """Write the archives, their indices and their checksums, and serve them."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as folder:
         root = Path(folder)
         root.chmod(0o755)
@@ -82,6 +83,7 @@ def place() -> Iterator[Place]:
             data.write_archive(path, number * EACH, EACH, SIZE)
             index = encode(Entry(at * ENTRY, 1, SIZE) for at in range(EACH))
             path.with_suffix(".index").write_bytes(index)
+            path.with_suffix(".crc32c").write_bytes(tar.scan_file(path, checksums=True).checksums)
         with nginx.serving(_SERVER, root=root) as url:
             yield Place(root, url)
 

@@ -1,4 +1,4 @@
-"""The checksums of datapoints, with which their contents are compared; and the second look at one that differs.
+"""The checksums of datapoints, with which their contents are compared.
 
 They are cached as indices are. Dataranges without checksums are read unchecked.
 """
@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from datas3t.archive.checksums import RECORD, crc
-from datas3t.archive.index import Entry
-from datas3t.client._reading.datapoint import fetch_large
 from datas3t.client._reading.fetching import Fetcher
 from datas3t.client._reading.index_files import CHECKSUMS
 from datas3t.client._reading.indices import Indices
@@ -76,19 +74,9 @@ class Checksums:
         """Fetch those of the dataranges' small checksums that are not on disk, all together."""
         self._records.prepare([each for each in dataranges if each.checksums_etag], fetcher)
 
-    def fetched_again(self, datarange: SignedDatarange, key: int, entry: Entry, fetcher: Fetcher) -> bytes:
-        """Fetch a content that differs from its checksum again, and the checksum as well.
-
-        Raises:
-            ChecksumMismatch: They differ again.
-            IndexMismatch: A header is damaged, or contradicts its key or its index record.
-            RestartRead: See `Fetcher`, with its other errors.
-        """
+    def forget(self, datarange: SignedDatarange) -> None:
+        """Drop checksums from which a content differs, so that their next use fetches them again."""
         self._records.forget(datarange)
-        _, content = fetch_large(datarange, key, entry, fetcher)
-        if not self.hold(datarange, key, content, fetcher):
-            raise self.mismatch(datarange, key)
-        return content
 
     def mismatch(self, datarange: SignedDatarange, key: int) -> ChecksumMismatch:
         """Return the error for a content that differs from its checksum for good."""

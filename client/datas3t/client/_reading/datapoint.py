@@ -1,17 +1,15 @@
 """Reading one datapoint: its record in the index, its header, its content."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from datas3t.archive import FormatError
 from datas3t.archive.header import check_entry
 from datas3t.archive.index import BLOCK, RECORD, Entry
+from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.signed import SignedDatarange
-
-if TYPE_CHECKING:
-    from datas3t.client._reading.checksums import Checksums
 
 REGULAR = b"0\0"  # the types of a regular file, one byte of its header
 
@@ -32,7 +30,7 @@ class DatapointView(NamedTuple):
     content: memoryview
 
 
-def content(key: int, indices: Indices, fetcher: Fetcher, checksums: "Checksums | None" = None) -> bytes | None:
+def content(key: int, indices: Indices, fetcher: Fetcher, checksums: Checksums | None = None) -> bytes | None:
     """Return the content of a key, or None if no datarange holds it. It is compared with one of the checksums.
 
     Raises:
@@ -55,7 +53,7 @@ def content(key: int, indices: Indices, fetcher: Fetcher, checksums: "Checksums 
             checked_name(datarange, key, Entry(start, blocks, size), body[:headers])
         found = body[headers:]
     if checksums is not None and not checksums.hold(datarange, key, found, fetcher):
-        return checksums.fetched_again(datarange, key, Entry(start, blocks, size), fetcher)
+        return fetch_again(datarange, key, Entry(start, blocks, size), fetcher, checksums)
     return found
 
 
@@ -64,6 +62,21 @@ def fetch_large(datarange: SignedDatarange, key: int, entry: Entry, fetcher: Fet
     place = entry.content
     headers = fetcher.fetch(datarange, entry.position, place.start)
     return checked_name(datarange, key, entry, headers), fetcher.fetch_large(datarange, place.start, place.stop)
+
+
+def fetch_again(datarange: SignedDatarange, key: int, entry: Entry, fetcher: Fetcher, checksums: Checksums) -> bytes:
+    """Fetch a content that differs from its checksum again, and the checksum as well; return the content.
+
+    Raises:
+        ChecksumMismatch: They differ again.
+        IndexMismatch: The headers belong to another key or have another size than the index records.
+        RestartRead: See `Fetcher`, with its other errors.
+    """
+    checksums.forget(datarange)
+    _, found = fetch_large(datarange, key, entry, fetcher)
+    if not checksums.hold(datarange, key, found, fetcher):
+        raise checksums.mismatch(datarange, key)
+    return found
 
 
 def is_plain(body: bytes, at: int, headers: int, key: int, size: int) -> bool:

@@ -9,6 +9,7 @@ from datas3t.archive import index, reads
 from datas3t.archive.checksums import crc
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading.checksums import Checksums
+from datas3t.client._reading.datapoint import fetch_again
 from datas3t.client._reading.fetching import Fetcher
 from datas3t.client._reading.headers import HeaderReader, locations
 from datas3t.client._reading.indices import Indices
@@ -73,7 +74,7 @@ def _check_entries(
             places = map(slice, (part.contents - start).tolist(), (part.stops - start).tolist())
             found = np.fromiter(map(crc, map(body.__getitem__, places)), np.int64, stop - at)
         for n in np.flatnonzero(found != entries.sums[at:stop]).tolist():
-            content = checksums.fetched_again(part.datarange(n), int(part.keys[n]), part.entry(n), fetcher)
+            content = fetch_again(part.datarange(n), int(part.keys[n]), part.entry(n), fetcher, checksums)
             os.pwrite(fd, content, int(part.contents[n]) + shift)
 
 

@@ -7,7 +7,7 @@ from datas3t.archive.index import BLOCK
 from datas3t.client._reading import locations as _locations
 from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.costs import Explanation
-from datas3t.client._reading.datapoint import REGULAR, checked_name, fetch_large
+from datas3t.client._reading.datapoint import REGULAR, checked_name, fetch_again, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Holders, Locations, Numbers
@@ -31,7 +31,7 @@ def contents(
     found = _contents(locations, fetcher, None if sums is None else sums.tolist(), differing)
     for n in differing:
         key = int(keys[n])
-        found[n] = checksums.fetched_again(locations.datarange(n), key, locations.entry(n), fetcher)
+        found[n] = fetch_again(locations.datarange(n), key, locations.entry(n), fetcher, checksums)
     return found
 
 

@@ -11,7 +11,7 @@ from datas3t.archive.checksums import crc
 from datas3t.archive.index import BLOCK
 from datas3t.client._reading import headers
 from datas3t.client._reading.checksums import Checksums
-from datas3t.client._reading.datapoint import Datapoint, DatapointView, fetch_large
+from datas3t.client._reading.datapoint import Datapoint, DatapointView, fetch_again, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Locations, Numbers
@@ -47,7 +47,7 @@ def datapoints(
                 key, entry = run.keys.start, run.locations.entry(0)
                 name, content = fetch_large(run.datarange, key, entry, fetcher)
                 if checksums is not None and not checksums.hold(run.datarange, key, content, fetcher):
-                    content = checksums.fetched_again(run.datarange, key, entry, fetcher)
+                    content = fetch_again(run.datarange, key, entry, fetcher, checksums)
                 yield Datapoint(key, name, content) if copy else DatapointView(key, name, memoryview(content))
         else:
             yield from fetcher.stream(((run, run.piece) for run in runs), unpack, _READ_AHEAD)
@@ -108,4 +108,4 @@ class _Unpacker:
         found = np.fromiter(map(crc, views), np.int64, len(views))
         for n in np.flatnonzero((found != sums) & (sums >= 0)).tolist():
             entry = run.locations.entry(n)
-            views[n] = memoryview(checksums.fetched_again(run.datarange, run.keys[n], entry, self._fetcher))
+            views[n] = memoryview(fetch_again(run.datarange, run.keys[n], entry, self._fetcher, checksums))
