@@ -1,30 +1,10 @@
 """An upload that the server has open: its parts, and the presigned URLs of its objects."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from datas3t import v1
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.renewal import Lifetime, SignedParts
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """What is told of an archive.
-
-    Attributes:
-        first: The first key.
-        count: The number of datapoints.
-        size: The size of the archive in bytes.
-        extension: The extension that all entries have; empty if they have different ones.
-        crc: The CRC-32C of the whole archive; None if it is not known.
-    """
-
-    first: int
-    count: int
-    size: int
-    extension: str = ""
-    crc: int | None = None
 
 
 class OpenUpload:
@@ -35,33 +15,43 @@ class OpenUpload:
         part_size: The size of every part but the last, in bytes.
         direct: Whether the archive is sent with one PUT instead of in parts.
         crc_requested: Whether S3 was asked to compute the CRC-32C of the whole archive.
+        extension: The extension that all entries have; empty if they have different ones. Told at completion.
+        crc: The CRC-32C of the whole archive; None if it is not known. Told at completion.
     """
 
-    def __init__(self, connection: Connection, upload_id: int, archive: Announced) -> None:
+    extension = ""
+    crc: int | None = None
+
+    def __init__(self, connection: Connection, upload_id: int, archive_size: int) -> None:
         self.id = upload_id
-        self.part_size = archive.size
+        self.part_size = archive_size
         self.direct = True
         self.crc_requested = False
         self._connection = connection
-        self._archive = archive
+        self._archive_size = archive_size
         self._parts = SignedParts(self._sign)
         self._data_url = self._index_url = self._checksums_url = ""
 
     @classmethod
-    def start(cls, connection: Connection, name: str, archive: Announced, reservation_id: int = 0) -> "OpenUpload":
-        """Start an upload of an archive, with checksums. `reservation_id`: that of its keys; 0 without one."""
+    def start(
+        cls, connection: Connection, name: str, first: int, count: int, size: int, reservation_id: int = 0
+    ) -> "OpenUpload":
+        """Start an upload of `count` datapoints from key `first` on, in an archive of `size` bytes, with checksums.
+
+        The CRC of the archive is told at completion. `reservation_id`: that of its keys; 0 without one.
+        """
         response = connection.datarange.StartUpload(
             v1.StartUploadRequest(
                 datas3t_name=name,
-                first_datapoint_index=archive.first,
-                number_of_datapoints=archive.count,
-                data_size=archive.size,
+                first_datapoint_index=first,
+                number_of_datapoints=count,
+                data_size=size,
                 with_checksums=True,
-                archive_crc32c_planned=archive.crc is not None,
+                archive_crc32c_planned=True,
                 reservation_id=reservation_id,
             )
         )
-        upload = cls(connection, response.datarange_upload_id, archive)
+        upload = cls(connection, response.datarange_upload_id, size)
         part_urls = dict(enumerate(response.presigned_multipart_upload_urls, 1))
         upload._parts.add(part_urls, upload._update(response))
         return upload
@@ -95,12 +85,12 @@ class OpenUpload:
     @property
     def part_count(self) -> int:
         """The number of parts; 0 for a direct upload."""
-        return 0 if self.direct else -(-self._archive.size // self.part_size)
+        return 0 if self.direct else -(-self._archive_size // self.part_size)
 
     def part(self, number: int) -> range:
         """Return the bytes of part `number` within the archive."""
         start = (number - 1) * self.part_size
-        return range(start, min(start + self.part_size, self._archive.size))
+        return range(start, min(start + self.part_size, self._archive_size))
 
     def part_url(self, number: int, refused: bool = False) -> str:
         """Return the URL to PUT part `number` to. `refused`: S3 has refused the one returned before."""
@@ -123,9 +113,8 @@ class OpenUpload:
 
     def complete(self, etags: Sequence[str]) -> None:
         """Have the server check and commit what was uploaded, given the ETags of all parts in order."""
-        archive = self._archive
         request = v1.CompleteUploadRequest(
-            datarange_upload_id=self.id, upload_ids=etags, extension=archive.extension, archive_crc32c=archive.crc
+            datarange_upload_id=self.id, upload_ids=etags, extension=self.extension, archive_crc32c=self.crc
         )
         self._connection.datarange.CompleteUpload(request)
 

@@ -11,7 +11,7 @@ from datas3t.archive.tar import Contents
 from datas3t.client._calls.session import Session
 from datas3t.client._reading import catalogue
 from datas3t.client._transfers.journal import Journal
-from datas3t.client._transfers.open_upload import Announced, OpenUpload
+from datas3t.client._transfers.open_upload import OpenUpload
 from datas3t.client._transfers.sending import send
 from datas3t.client._transfers.source import Source, open_source
 from datas3t.client._transfers.task import Task, Tuning, resumable
@@ -101,13 +101,21 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
         if len(extension) > _MAX_EXTENSION or not extension.isprintable():  # which surrogates for other bytes are not
             extension = ""
         self._result = Uploaded(contents.first_key, contents.last_key, size)
-        self._announced = Announced(contents.first_key, contents.count, size, extension, contents.crc)
+        self._extension = extension
 
     def start(self) -> OpenUpload:
-        return OpenUpload.start(self._connection, self._name, self._announced, self._reservation_id)
+        contents = self._contents
+        keys = contents.first_key, contents.count
+        return self._told(
+            OpenUpload.start(self._connection, self._name, *keys, contents.archive_size, self._reservation_id)
+        )
 
     def reopen(self, upload_id: int) -> OpenUpload:
-        return OpenUpload(self._connection, upload_id, self._announced)
+        return self._told(OpenUpload(self._connection, upload_id, self._source.size))
+
+    def _told(self, opened: OpenUpload) -> OpenUpload:
+        opened.extension, opened.crc = self._extension, self._contents.crc
+        return opened
 
     def transfer(self, opened: OpenUpload, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], Uploaded]:
         with self._failure_explained():
