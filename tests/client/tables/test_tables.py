@@ -81,6 +81,9 @@ def test_a_type_that_differs_is_refused_by_append_and_named_by_read(photos: Data
     with pytest.raises(TableError, match="column 'n' has the types int64 and string in different files"):
         labels.read()
     assert labels.read(["key"]).column("key").to_pylist() == [1, 2]
+    assert labels.read(["key"], where=pc.field("key") > 1).column("key").to_pylist() == [2]
+    with pytest.raises(TableError, match="column 'n' has the types"):
+        labels.read(["key"], where=pc.field("n") == 1)
 
 
 def test_a_table_of_a_million_rows_is_read_in_few_bytes(photos: Datas3t, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,16 +48,13 @@ class Contents:
         last: int,
     ) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """Return the columns of an answer, and its rows in key order; see `Table.read`."""
-        names = columns if columns is None or where is None else None  # the condition may need any column
 
         def begun() -> tuple[Sequence[TableFile], Question]:
             files = self.remote.files(first, last)
             listed = files or self.remote.files()
             if not listed:
                 raise self._no_table()
-            whole = reading.schema_of(listed, self._footers, self.remote.fetch, names)
-            if names is not None and not set(names) <= set(whole.names):  # the error names all columns
-                whole = reading.schema_of(listed, self._footers, self.remote.fetch)
+            whole = reading.schema_for(listed, self._footers, self.remote.fetch, columns, where)
             present = self._presence.within(first, last)
             asked = reading.question(whole, columns=columns, where=where, first=first, last=last, present=present)
             return files, asked

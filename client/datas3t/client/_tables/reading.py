@@ -1,6 +1,6 @@
 """Rows of a table: which files and columns to read for a question, and the answer in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from datas3t.client._tables import columns, conditions, schemas
 from datas3t.client._tables.arrow import pa
@@ -15,9 +15,21 @@ from datas3t.client.keyset import KeySet
 
 
 def schema_of(
-    files: Sequence[TableFile], footers: Footers, fetch: Fetch, names: Sequence[str] | None = None
+    files: Sequence[TableFile],
+    footers: Footers,
+    fetch: Fetch,
+    names: Iterable[str] | None = None,
+    *,
+    strict: bool = True,
 ) -> pa.Schema:
-    """Return the columns of a table's files, united by name; with `names`, only these and the key.
+    """Return the columns of a table's files, united by name.
+
+    Args:
+        files: The files.
+        footers: Their footers.
+        fetch: Fetches what is not known of them.
+        names: The columns to return with the key; None for all.
+        strict: Whether a column may have only one type.
 
     Raises:
         TableError: A column has different types in different files, or a file is damaged.
@@ -30,13 +42,37 @@ def schema_of(
             origins.append(opened.file.location)
             yield pa.schema([field for field in opened.schema if wanted is None or field.name in wanted])
 
-    return schemas.united(of_each(), _growing(origins))
+    return schemas.united(of_each(), _growing(origins), strict=strict)
 
 
 def _growing(names: list[str]) -> Iterator[str]:
     """Yield the last one of names to which one is added before each step."""
     while True:
         yield names[-1]
+
+
+def schema_for(
+    files: Sequence[TableFile],
+    footers: Footers,
+    fetch: Fetch,
+    columns: Sequence[str] | None,
+    where: Expression | None,
+) -> pa.Schema:
+    """Return the columns that are wanted, and those that a condition refers to: others may have different types.
+
+    Raises:
+        TableError: A column has different types in different files, or a file is damaged.
+        InvalidArgument: The condition does not fit.
+    """
+    names: set[str] | None = None
+    if columns is not None:
+        names = set(columns)
+        if where is not None:
+            names |= conditions.columns_of(where, schema_of(files, footers, fetch, strict=False))
+    whole = schema_of(files, footers, fetch, names)
+    if names is None or names <= set(whole.names):
+        return whole
+    return schema_of(files, footers, fetch, strict=False)  # the error names all columns
 
 
 def question(

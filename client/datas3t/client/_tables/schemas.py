@@ -20,12 +20,13 @@ FILES_SCHEMA = pa.schema(
 )
 
 
-def united(schemas: Iterable[pa.Schema], names: Iterable[str] | None = None) -> pa.Schema:
+def united(schemas: Iterable[pa.Schema], names: Iterable[str] | None = None, *, strict: bool = True) -> pa.Schema:
     """Return the columns of all schemas, by name, the key first. The type `null` gives way to any other.
 
     Args:
         schemas: The schemas.
         names: What the schemas are of, for the message.
+        strict: Whether a column may have only one type; otherwise it has the first one.
 
     Raises:
         TableError: A column has different types; the message names it.
@@ -40,7 +41,7 @@ def united(schemas: Iterable[pa.Schema], names: Iterable[str] | None = None) -> 
             if known is None or pa.types.is_null(known.type):
                 fields[field.name] = pa.field(field.name, field.type)
                 origins[field.name] = origin
-            elif known.type != field.type and not pa.types.is_null(field.type):
+            elif strict and known.type != field.type and not pa.types.is_null(field.type):
                 where = f": {origins.get(field.name, '')} and {origin}" if origin else ""
                 raise TableError(
                     f"column {field.name!r} has the types {known.type} and {field.type} in different files{where}; "
