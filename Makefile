@@ -63,7 +63,7 @@ clean: ## Remove the environment and everything that was built
 	touch $@
 
 .venv/up: .venv/python pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[up]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[up,tables]'
 	touch $@
 
 .venv/dev: .venv/python pyproject.toml

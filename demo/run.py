@@ -4,17 +4,17 @@ The files are those of a folder, or of the standard library of the running Pytho
 """
 
 import contextlib
-import json
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
-import tarfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from datas3t.client import Client
 
 ROOT = Path(__file__).parent.parent
 WORK = ROOT / ".demo"
@@ -29,56 +29,54 @@ def main() -> int:
     folder = Path(sys.argv[1]).expanduser().resolve() if len(sys.argv) > 1 else None
     if folder and not folder.is_dir():
         sys.exit(f"# {folder} is not a folder")
-    sources = [str(folder)] if folder else library()
     WORK.mkdir(exist_ok=True)
-    for old in ("demo.tar", "demo.tar.names.jsonl", "some.tar"):
-        (WORK / old).unlink(missing_ok=True)
+    shutil.rmtree(WORK / "pulled", ignore_errors=True)
+    source = [str(folder)] if folder else library()
     print("# PostgreSQL, an S3 server and datas3t, on this machine")
     with stack() as url:
         print(f"# ready at {url}\n$ export DATAS3T_SERVER_URL={url}")
-        different = steps(url, sources)
+        different = steps(url, Path(source[0]), source)
     for each in different:
         print(f"# DIFFERENT: {each}")
     return 1 if different else 0
 
 
-def steps(url: str, sources: Sequence[str]) -> list[str]:
+def steps(url: str, folder: Path, source: Sequence[str]) -> list[str]:
     """Run the main job, and return the paths whose content came back different."""
     cli(url, "datas3t", "add", "--name", NAME, "--bucket", "local")
-    cli(url, "datarange", "pack", "--output", ".demo/demo.tar", more=sources)
-    cli(url, "datarange", "upload-tar", "--datas3t", NAME, "--file", ".demo/demo.tar")
+    cli(url, "push", "--datas3t", NAME, *source)
+    cli(url, "push", "--datas3t", NAME, *source)  # nothing is new
     cli(url, "datas3t", "list")
-    cli(url, "datarange", "list", "--datas3t", NAME)
+    with Client(url) as client:
+        images = client.datas3t(NAME)
+        first, last = middle(list(images.keys))
+        span = ("--first-datapoint", str(first), "--last-datapoint", str(last))
+        cli(url, "pull", "--datas3t", NAME, *span, "--output", ".demo/pulled")
+        paths = [path for path in images.paths(range(first, last + 1)) if path is not None]
+        different = compared(WORK / "pulled", folder, paths)
+        print(f"# {len(paths)} files compared with what came back, byte for byte: {outcome(different)}\n")
 
-    paths = {row["key"]: row["path"] for row in map(json.loads, (WORK / "demo.tar.names.jsonl").open())}
-    first, last = middle(sorted(paths))
-    span = ("--first-datapoint", str(first), "--last-datapoint", str(last))
-    cli(url, "datarange", "download-tar", "--datas3t", NAME, *span, "--output", ".demo/some.tar")
-    different = compared(WORK / "some.tar", {key: paths[key] for key in range(first, last + 1)})
-    print(f"# {last - first + 1} datapoints compared with their files, byte for byte: {outcome(different)}\n")
-
-    alone = sorted({min(paths), first, max(paths)})
-    wrong = [paths[key] for key in alone if not same(cli(url, "cat-range", NAME, str(key), str(key)), paths[key])]
-    print(f"# {len(alone)} datapoints read alone and compared: {outcome(wrong)}")
+        alone = sorted({paths[0], paths[len(paths) // 2], paths[-1]})
+        wrong = []
+        for path in alone:
+            print(f">>> images.get(images.find({path!r}))")
+            if not same(images.get(images.find(path)), folder / path):
+                wrong.append(path)
+    print(f"# {len(alone)} files found by their paths and compared: {outcome(wrong)}")
     return different + wrong
 
 
-def compared(archive: Path, paths: dict[int, str]) -> list[str]:
-    """Return the files that the archive does not hold, byte for byte, under their key, and any other members of it."""
-    missing = dict(paths)
-    different = []
-    with tarfile.open(archive) as members:
-        for member in members:
-            path = missing.pop(int(member.name.partition(".")[0]), None)
-            content = members.extractfile(member)
-            if path is None or content is None or not same(content.read(), path):
-                different.append(path or member.name)
-    return different + list(missing.values())
+def compared(pulled: Path, folder: Path, paths: Sequence[str]) -> list[str]:
+    """Return the files that did not come back as they are, and any others in the folder that they came back to."""
+    others = {str(path.relative_to(pulled)) for path in pulled.rglob("*") if path.is_file()} - set(paths)
+    found = [path for path in paths if (pulled / path).is_file()]
+    same_content = {path for path in found if same((pulled / path).read_bytes(), folder / path)}
+    return [path for path in paths if path not in same_content] + sorted(others)
 
 
-def same(content: bytes, path: str) -> bool:
+def same(content: bytes, path: Path) -> bool:
     """Whether the file at `path` has this content."""
-    return content == Path(path).read_bytes()
+    return content == path.read_bytes()
 
 
 def outcome(different: Sequence[str]) -> str:
@@ -93,26 +91,21 @@ def middle(keys: Sequence[int]) -> tuple[int, int]:
 
 
 def library() -> list[str]:
-    """Return the paths of some thousand files of the standard library."""
+    """Return what names some thousand files of the standard library: its folder, and a list of them."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = (path for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
-    return [str(path) for path in files if not {"site-packages", "__pycache__"} & set(path.parts)][:MAX_FILES]
+    files = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file() and not path.is_symlink())
+    chosen = [str(path) for path in files if not {"site-packages", "__pycache__"} & set(path.parts)][:MAX_FILES]
+    (WORK / "files.txt").write_text("\n".join(chosen))
+    return [str(root), "--files-from", str(WORK / "files.txt")]
 
 
-def cli(url: str, *arguments: str, more: Sequence[str] = ()) -> bytes:
-    """Print a command and run it; return the output of `cat-range`, print that of others. Exit if the command fails."""
-    shown = shlex.join(["datas3t", *arguments, *more[:1]])
-    print(f"$ {shown}{f' … and {len(more) - 1:,} more files' if len(more) > 1 else ''}")
-    done = subprocess.run(
-        [CLI, "--server-url", url, *arguments, *more],
-        check=False,
-        cwd=ROOT,
-        stdout=subprocess.PIPE if arguments[0] == "cat-range" else None,
-    )
+def cli(url: str, *arguments: str) -> None:
+    """Print a command and run it. Exit if the command fails."""
+    print(f"$ {shlex.join(['datas3t', *arguments])}")
+    done = subprocess.run([CLI, "--server-url", url, *arguments], check=False, cwd=ROOT)
     if done.returncode:
         sys.exit(f"# the command failed with exit code {done.returncode}")
     print()
-    return done.stdout or b""
 
 
 @contextlib.contextmanager

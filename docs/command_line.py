@@ -115,11 +115,18 @@ $ datas3t push --datas3t photos ~/photos --json
   "left_out": 0,
   "failed": 0
 }
+$ datas3t pull --datas3t photos --output photos --json
+{
+  "files": 2450,
+  "size_bytes": 99421184,
+  "unchanged": 0,
+  "failed": 0
+}
 ```
 
 Rows of tables have times as text of ISO 8601 and bytes in base64.
 
-`push --json` prints this also if files could not be pushed; the exit code is then 1.
+`push` and `pull` print this also if some files failed; the exit code is then 1.
 
 ## Commands
 """

@@ -30,18 +30,17 @@ def test_the_demo_compares_all_bytes_and_leaves_no_process_running(script: Path,
         [sys.executable, script, folder], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 0, (done.stdout, done.stderr)
-    assert "# 2 datapoints compared with their files, byte for byte: all the same" in done.stdout
-    assert "# 3 datapoints read alone and compared: all the same" in done.stdout
-    assert sorted(path.name for path in (tmp_path / ".demo").iterdir()) == [
-        *("demo.tar", "demo.tar.names.jsonl", "some.tar")
-    ]
+    assert "pushed 7 files, 20.5 KB, in 1 archive\n" in done.stdout
+    assert "pushed 0 files, 0 B, in 0 archives; 7 unchanged\n" in done.stdout
+    assert "# 2 files compared with what came back, byte for byte: all the same" in done.stdout
+    assert "# 2 files found by their paths and compared: all the same" in done.stdout
+    assert sorted(path.name for path in (tmp_path / ".demo").iterdir()) == ["pulled"]
     assert living_in(tmp_path / ".demo/data") == []
 
     compared = loaded(script).compared
     (folder / "2.txt").write_bytes(b"changed")
-    paths = {key: str(folder / f"{key - 1}.txt") for key in (3, 4)}
-    assert compared(tmp_path / ".demo/some.tar", paths) == [str(folder / "2.txt")]
-    assert compared(tmp_path / ".demo/some.tar", {5: str(folder / "4.txt")}) != []
+    assert compared(tmp_path / ".demo/pulled", folder, ["2.txt", "3.txt"]) == ["2.txt"]
+    assert compared(tmp_path / ".demo/pulled", folder, ["3.txt", "4.txt"]) == ["4.txt", "2.txt"]
 
 
 def test_a_missing_folder_is_an_error_that_names_it(script: Path, tmp_path: Path) -> None:

@@ -43,6 +43,20 @@ def test_a_failed_upload_leaves_no_presigned_url_in_its_error_or_in_files(
     assert_no_signature_in(state_home)
 
 
+def test_a_failed_push_leaves_no_presigned_url_in_its_error_or_in_files(
+    relayed: Site, tmp_path: Path, state_home: Path
+) -> None:
+    assert relayed.relay
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a").write_bytes(bytes(45 * MIB))
+    relayed.relay.plan(*[Fault(status=500, only=b"partNumber=3")] * 2)
+    with pytest.raises(TransferFailed) as caught:
+        relayed.client.push(relayed.name, tmp_path / "in", max_retries=1, max_parallelism=1)
+    assert "X-Amz" not in str(caught.value)
+    assert list((state_home / "datas3t" / "pushes").iterdir()), "the journal to continue from"
+    assert_no_signature_in(state_home)
+
+
 def test_a_failed_download_and_reads_leave_no_presigned_url_in_errors_or_in_files(
     relayed: Site, tmp_path: Path, state_home: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""`datas3t push`: files by name, into a datas3t and out of it."""
+"""`datas3t push` and `datas3t pull`: files by name, into a datas3t and out of it."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import click
 from datas3t.cli import options, output, paths
 
 if TYPE_CHECKING:
-    from datas3t.client import Pushed
+    from datas3t.client import Pulled, Pushed
 
 _ARCHIVE_SIZE = 256 << 20  # bytes
 _SHOWN = 20  # messages that are printed; the others are counted
@@ -83,6 +83,55 @@ def push(
     _show_push(datas3t, done, dry_run=dry_run, as_json=as_json)
     if not dry_run:
         output.note(output.duration_and_rate(done.size, time.monotonic() - began))
+
+
+@click.command()
+@options.DATAS3T
+@click.option("--output", "output_", required=True, type=paths.SOURCE, metavar="FOLDER", help="The folder to write to.")
+@click.option("--first-datapoint", "first", type=options.KEY, help="The first key, inclusive.")
+@click.option("--last-datapoint", "last", type=options.KEY, help="The last key, inclusive.")
+@click.option("--match", metavar="PATTERN", help="Only paths that match, such as 'cats/**/*.jpg'.")
+@click.option("--overwrite", is_flag=True, help="Replace files that have another size or checksum.")
+@options.JSON
+@options.server_url()
+def pull(
+    datas3t: str, output_: str, first: int | None, last: int | None, match: str | None, overwrite: bool, as_json: bool
+) -> None:
+    """Write the datapoints of a datas3t as files, under the paths that they were pushed with.
+
+    A datapoint without a path gets the name of its entry. Of one path, the newest datapoint is written. Files that are
+    there already are not fetched again. Nothing is written outside of FOLDER, and no link in it is followed.
+
+    \b
+      datas3t pull --datas3t photos --output photos
+      datas3t pull --datas3t photos --output cats --match 'cats/**/*.jpg'
+    """
+    from datas3t.client import FilesFailed
+
+    if first is not None and last is not None:
+        options.check_range(first, last)
+    began = time.monotonic()
+    try:
+        with options.client() as client, output.bars() as progress:
+            done = client.pull(
+                datas3t, output_, first=first, last=last, match=match, overwrite=overwrite, progress=progress
+            )
+    except FilesFailed as failed:
+        _show_pull(output_, failed.result, as_json=as_json)
+        raise
+    _show_pull(output_, done, as_json=as_json)
+    output.note(output.duration_and_rate(done.size, time.monotonic() - began))
+
+
+def _show_pull(folder: str, done: "Pulled", *, as_json: bool) -> None:
+    _show_messages("Not pulled: ", done.failures, done.failed)
+    if as_json:
+        output.as_json(
+            {"files": done.files, "size_bytes": done.size, "unchanged": done.unchanged, "failed": done.failed}
+        )
+        return
+    unchanged = f"; {done.unchanged} unchanged" if done.unchanged else ""
+    output.result(f"{folder}: pulled {output.counted(done.files, 'file')}, {output.size(done.size)}{unchanged}")
 
 
 def _show_push(datas3t: str, done: "Pushed", *, dry_run: bool, as_json: bool) -> None:

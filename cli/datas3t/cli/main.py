@@ -56,6 +56,7 @@ for command in (
     datarange.cat_range,
     files.push,
     table.table,
+    files.pull,
     aggregate.optimize,
     aggregate.aggregate,
     options.server_url(hidden=True)(completion.completion),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datas3t.client._calls.optimize import ProposedAggregate
     from datas3t.client._calls.tables import TableInfo
     from datas3t.client._files.pack import Packed, pack
-    from datas3t.client._files.results import Pushed
+    from datas3t.client._files.results import Pulled, Pushed
     from datas3t.client._reading.costs import Explanation
     from datas3t.client._reading.datapoint import Datapoint, DatapointView
     from datas3t.client._tables.results import Appended, Compacted
@@ -98,6 +98,7 @@ __all__ = [
     "PermissionDenied",
     "Progress",
     "ProposedAggregate",
+    "Pulled",
     "Pushed",
     "Reservation",
     "Segment",
@@ -151,6 +152,7 @@ _MODULES = {
     "PermissionDenied": "errors",
     "Progress": "progress",
     "ProposedAggregate": "_calls.optimize",
+    "Pulled": "_files.results",
     "Pushed": "_files.results",
     "Reservation": "_calls.keys",
     "Segment": "_calls.dataranges",

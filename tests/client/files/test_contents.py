@@ -47,6 +47,7 @@ def test_all_bytes_are_a_valid_archive_of_the_files(folder: Path) -> None:
     scanned = tar.scan(lambda start, stop: archive[start:stop], len(archive))
     assert (scanned.first_key, scanned.index) == (5, contents.layout.index())
     assert contents.crcs().tolist() == [crc(path.read_bytes()) for path in sorted(folder.iterdir())]
+    assert contents_of(folder).crc() is None
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -64,6 +65,7 @@ def test_parts_in_any_order_have_the_same_bytes_and_checksums(folder: Path, seed
         positions = range(start, stop)
         assert read(contents, positions, seeded.choice((60_000, 1 << 21))) == archive[start:stop]
     assert contents.crcs().tolist() == whole.crcs().tolist()
+    assert contents.crc() == whole.crc() == crc(archive)
 
 
 def test_a_part_is_read_again_from_any_byte(folder: Path) -> None:

@@ -6,15 +6,21 @@ from functools import partial
 from typing import NamedTuple
 
 from datas3t import v1
+from datas3t.archive import checksums
+from datas3t.client._calls import tables
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.failures import translated_transfer_errors
 from datas3t.client._files.contents import Contents
 from datas3t.client._files.counts import Counts
 from datas3t.client._files.crew import Crew, Permits
-from datas3t.client._files.open_push import OpenPush
+from datas3t.client._files.listing import NO_TIME
 from datas3t.client._files.plan import Group
 from datas3t.client._reading import catalogue
+from datas3t.client._tables.files_rows import encoded, files_rows
+from datas3t.client._tables.schemas import FILES
 from datas3t.client._transfers.journal import Journal, JournalEntry
+from datas3t.client._transfers.open_upload import OpenUpload, to_tell
+from datas3t.client._transfers.sending import is_because_of_crc
 from datas3t.client._transfers.task import Task, Tuning
 from datas3t.client.errors import FileError, TransferRefused
 from datas3t.transport import Request, Response
@@ -60,7 +66,7 @@ class Surroundings(NamedTuple):
     counts: Counts
 
 
-class ArchiveTask(Task[OpenPush, bool]):
+class ArchiveTask(Task[OpenUpload, bool]):
     """Sends one archive. An earlier run's parts are not sent again if S3 has them as the files make them now."""
 
     restart_reasons = frozenset(
@@ -75,6 +81,7 @@ class ArchiveTask(Task[OpenPush, bool]):
         self._around = around
         self._contents = Contents(archive.group, around.bases, archive.first)
         self._layout = self._contents.layout
+        self._extension = to_tell(self._layout.extension or "")
         self._counted = 0  # bytes that were counted as done
 
     @property
@@ -82,25 +89,34 @@ class ArchiveTask(Task[OpenPush, bool]):
         """The size of the archive in bytes."""
         return self._layout.size
 
-    def start(self) -> OpenPush:
-        return OpenPush.start_reserved(
-            self._around.connection, self._around.name, self._layout, self._archive.reservation_id
+    def start(self) -> OpenUpload:
+        layout, around = self._layout, self._around
+        upload = OpenUpload.start(
+            around.connection, around.name, layout.first, len(layout), layout.size, self._archive.reservation_id
         )
+        upload.extension = self._extension
+        return upload
 
-    def reopen(self, upload_id: int) -> OpenPush:
-        opened = OpenPush(self._around.connection, upload_id, self._layout.size)
-        opened.extension = self._layout.extension or ""
-        return opened
+    def reopen(self, upload_id: int) -> OpenUpload:
+        upload = OpenUpload(self._around.connection, upload_id, self._layout.size)
+        upload.extension = self._extension
+        entry = self._journal.read()
+        upload.table_file_ids = entry.table_file_ids if entry else ()
+        return upload
 
-    def transfer(self, opened: OpenPush, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], bool]:
+    def transfer(self, opened: OpenUpload, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], bool]:
         etags = dict(self._unchanged_parts(opened, uploaded))
-        numbers: dict[Request, int] = {}
-
-        def on_done(request: Request, response: Response) -> None:
-            etags[numbers.pop(request)] = response.etag
-
-        self._send(self._parts(opened, frozenset(etags), numbers), on_done, self._count)
+        try:
+            self._send_parts(opened, etags)
+        except TransferRefused as error:
+            if not is_because_of_crc(error, opened):
+                raise
+            opened.open_without_crc()
+            self._count(-self._counted)
+            etags.clear()
+            self._send_parts(opened, etags)
         self._send(self._beside(opened), lambda _request, _response: None)
+        opened.crc = self._contents.crc()
         self._count(self._layout.size - self._counted)
         return [etags[number] for number in range(1, opened.part_count + 1)], True
 
@@ -113,10 +129,10 @@ class ArchiveTask(Task[OpenPush, bool]):
         """Count the archive as done, because nothing more is sent of it."""
         self._count(self._layout.size - self._counted)
 
-    def _resumed(self, entry: JournalEntry) -> tuple[OpenPush, list[v1.UploadedPart]] | None:
+    def _resumed(self, entry: JournalEntry) -> tuple[OpenUpload, list[v1.UploadedPart]] | None:
         return super()._resumed(entry) if entry.upload_id else None  # else it has only been planned
 
-    def _unchanged_parts(self, opened: OpenPush, uploaded: Sequence[v1.UploadedPart]) -> Iterator[tuple[int, str]]:
+    def _unchanged_parts(self, opened: OpenUpload, uploaded: Sequence[v1.UploadedPart]) -> Iterator[tuple[int, str]]:
         """Yield number and ETag of the parts that S3 has with the bytes that the files make: the ETag is their MD5."""
         for part in uploaded:
             if not (1 <= part.number <= opened.part_count and part.size == len(opened.part(part.number))):
@@ -130,7 +146,16 @@ class ArchiveTask(Task[OpenPush, bool]):
                 self._count(len(positions))
                 yield part.number, part.etag
 
-    def _parts(self, opened: OpenPush, skipped: frozenset[int], numbers: dict[Request, int]) -> Iterator[Request]:
+    def _send_parts(self, opened: OpenUpload, etags: dict[int, str]) -> None:
+        """Send the parts without an ETag, and add theirs."""
+        numbers: dict[Request, int] = {}
+
+        def on_done(request: Request, response: Response) -> None:
+            etags[numbers.pop(request)] = response.etag
+
+        self._send(self._parts(opened, frozenset(etags), numbers), on_done, self._count)
+
+    def _parts(self, opened: OpenUpload, skipped: frozenset[int], numbers: dict[Request, int]) -> Iterator[Request]:
         """Yield the requests that send the archive, and note the part of each; a direct one counts as part 0."""
         if opened.direct:
             request = Request("PUT", opened.data_url, body=self._contents.part(range(self._layout.size)))
@@ -144,9 +169,24 @@ class ArchiveTask(Task[OpenPush, bool]):
                 numbers[request] = number
                 yield request
 
-    def _beside(self, opened: OpenPush) -> Iterator[Request]:
+    def _beside(self, opened: OpenUpload) -> Iterator[Request]:
         """Yield the requests that send the index, the checksums and the rows of the files."""
+        group = self._archive.group
+        crcs = self._contents.crcs()
+        rows = files_rows(
+            range(self._layout.first, self._layout.last + 1),
+            [self._around.path_of(name) for name in group.names],
+            group.sizes,
+            [None if mtime == NO_TIME else mtime for mtime in group.mtimes.tolist()],
+            crcs,
+        )
+        file = encoded(rows)
         yield Request("PUT", opened.index_url, body=self._layout.index())
+        yield Request("PUT", opened.checksums_url, body=checksums.encode(crcs.tolist()))
+        first, last = self._layout.first, self._layout.last
+        started = tables.start(self._around.connection, self._around.name, FILES, first, last, len(file))
+        opened.table_file_ids = (started.id,)
+        yield Request("PUT", started.url, body=file)
 
     def _send(
         self,

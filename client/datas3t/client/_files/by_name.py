@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
 from datas3t.client._files.operations import FileOperations
-from datas3t.client._files.results import ARCHIVE_SIZE, Pushed
+from datas3t.client._files.results import ARCHIVE_SIZE, Pulled, Pushed
 from datas3t.client.progress import Progress
 
 
@@ -41,4 +41,20 @@ class FilesByName(ABC):
             follow_links=follow_links,
             dry_run=dry_run,
             progress=progress,
+        )
+
+    def pull(
+        self,
+        name: str,
+        output: str | os.PathLike[str],
+        *,
+        first: int | None = None,
+        last: int | None = None,
+        match: str | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Pulled:
+        """Write datapoints as files, under the paths that they were pushed with; see `Datas3t.pull`."""
+        return self.datas3t(name).pull(
+            output, first=first, last=last, match=match, overwrite=overwrite, progress=progress
         )

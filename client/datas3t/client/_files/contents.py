@@ -34,6 +34,7 @@ class Contents:
         self._crcs = np.zeros(len(group.names), np.uint32)
         # Of contents that several parts have: for each content and each of its pieces, by offset, the CRC and the size.
         self._pieces: dict[int, dict[int, tuple[int, int]]] = {}
+        self._parts: dict[int, tuple[int, int]] = {}  # by position, the CRC and the size of each part
 
     def part(self, positions: range) -> "Part":
         """Return a part of the archive, as the body of a request."""
@@ -42,18 +43,29 @@ class Contents:
     def crcs(self) -> NDArray[np.uint32]:
         """Return the CRC-32C of each content, when all parts have been read."""
         for number, pieces in self._pieces.items():
-            whole = 0
-            for _, (value, size) in sorted(pieces.items()):
-                whole = joined(whole, value, size)
-            self._crcs[number] = whole
+            self._crcs[number] = _joined(pieces)
         return self._crcs
 
+    def crc(self) -> int | None:
+        """Return the CRC-32C of the whole archive, or None if not all parts have been read."""
+        is_whole = sum(size for _, size in self._parts.values()) == self.layout.size
+        return _joined(self._parts) if is_whole else None
+
     def pieces(self, start: int, stop: int) -> Iterator[bytes]:
-        """Yield the bytes from `start` up to `stop`, some at a time.
+        """Yield the bytes of a part, from `start` up to `stop`, some at a time.
 
         Raises:
             FileError: A file cannot be read, or changed since it was listed.
         """
+        value, at = 0, start
+        for piece in self._made(start, stop):
+            value = crc(piece, value)
+            at += len(piece)
+            if at == stop:  # nobody may ask for more
+                self._parts[start] = value, stop - start
+            yield piece
+
+    def _made(self, start: int, stop: int) -> Iterator[bytes]:
         starts = self.layout.starts
         number = int(np.searchsorted(starts, start, "right")) - 1
         while start < stop and number < len(self.layout):
@@ -187,6 +199,14 @@ class Part:
     def _rewind(self) -> None:
         self._at, self._piece = 0, memoryview(b"")
         self._pieces = self._contents.pieces(self._positions.start, self._positions.stop)
+
+
+def _joined(pieces: dict[int, tuple[int, int]]) -> int:
+    """Return the CRC of pieces, given by position the CRC and the size of each."""
+    whole = 0
+    for _, (value, size) in sorted(pieces.items()):
+        whole = joined(whole, value, size)
+    return whole
 
 
 def _unreadable(path: bytes, error: OSError) -> FileError:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from datas3t.client._files.file_rows import time_of
 from datas3t.client._files.listing import NO_TIME, Hashes, hashes_of
 from datas3t.client._tables.arrow import pa
 
@@ -48,12 +49,11 @@ class Known:
 
 
 def _columns(table: pa.Table) -> _Rows:
-    times = table.column("mtime").cast(pa.int64()).fill_null(NO_TIME)
     return _Rows(
         hashes_of(table.column("path").to_pylist()),
         table.column("key").to_numpy(),
         table.column("size").to_numpy(),
-        times.to_numpy(),
+        time_of(table.column("mtime")),
     )
 
 

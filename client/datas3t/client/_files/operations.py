@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Iterable
+from operator import index as integer
 
+from datas3t.archive.names import MAX_KEY
+from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
-from datas3t.client._files.results import ARCHIVE_SIZE, Pushed
+from datas3t.client._files.results import ARCHIVE_SIZE, Pulled, Pushed
 from datas3t.client._transfers.task import Tuning
 from datas3t.client.progress import Progress
 
@@ -81,3 +84,61 @@ class FileOperations:
         settings = push.options(prefix, archive_size, follow_links, Tuning(max_parallelism, max_retries))
         found = push.found_sources(named, files_from)
         return push.push(self._session, self._name, found, settings, dry_run=dry_run, progress=progress)
+
+    def pull(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        first: int | None = None,
+        last: int | None = None,
+        match: str | None = None,
+        overwrite: bool = False,
+        progress: Progress | None = None,
+    ) -> Pulled:
+        """Write datapoints as files, under the paths that they were pushed with.
+
+        Of several datapoints with one path, the newest is written. A datapoint without a path gets the name of its
+        entry, such as `00000000000000000042.jpg`. Times of modification are set, and checksums are verified.
+
+        Nothing is written outside of the output, whatever the paths are: links are not followed, and a path that is
+        absolute or has a part `..` is refused. Each file appears whole or not at all. A file that is there with the
+        same size and checksum is not fetched, so the same call resumes one that was interrupted.
+
+        Example:
+            >>> photos.pull("photos", match="2026/**/*.jpg")
+            Pulled(files=2450, size=104210432, unchanged=0, failed=0, failures=())
+
+        Args:
+            output: The folder to write to. It is created if it does not exist.
+            first: The first key; all from the lowest on if it is None.
+            last: The last key, included; all up to the highest if it is None.
+            match: Which files to write: a pattern for the whole path, as `glob` takes it.
+            overwrite: Whether files are replaced that have another size or checksum.
+            progress: Is called with the phases "pull", in bytes, and "files".
+
+        Returns:
+            What was written, and what was there already.
+
+        Raises:
+            FilesFailed: Files were refused, exist with other contents, or could not be fetched. All others were
+                written.
+            InvalidArgument: `first` to `last` is not a range of keys, or the pattern is not valid.
+            NotFound: The datas3t does not exist.
+            FileError: The output cannot be written.
+            PackageMissing: pyarrow is not installed.
+            TransferFailed: S3 cannot be reached.
+        """
+        from datas3t.client._files import pull  # noqa: PLC0415 - as above
+
+        keys = 0 if first is None else integer(first), MAX_KEY if last is None else integer(last)
+        check_range(*keys)
+        return pull.pull(
+            self._session,
+            self._name,
+            output,
+            first=keys[0],
+            last=keys[1],
+            match=match,
+            overwrite=overwrite,
+            progress=progress,
+        )

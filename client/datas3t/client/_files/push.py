@@ -17,12 +17,14 @@ from datas3t.client._files import sources as _sources
 from datas3t.client._files.archive_task import ArchiveTask, Numbered, Surroundings
 from datas3t.client._files.counts import Counts
 from datas3t.client._files.crew import Crew, Handover, Permits
+from datas3t.client._files.file_rows import FileRows
 from datas3t.client._files.known import Known
 from datas3t.client._files.listing import Listing
 from datas3t.client._files.plan import Begun, Group, Planner
 from datas3t.client._files.push_journal import PushJournal
 from datas3t.client._files.results import Pushed
 from datas3t.client._files.walking import Messages, Source, Walker
+from datas3t.client._reading.catalogue_cache import CatalogueCache
 from datas3t.client._transfers.journal import JournalEntry
 from datas3t.client._transfers.open_upload import OpenUpload
 from datas3t.client._transfers.task import Tuning, resumable
@@ -109,7 +111,8 @@ class _Push:
         self._connection = session.connection
         self._name = name
         self._settings = settings
-        self._known = Known(())
+        rows = FileRows(session, name, CatalogueCache(session, name))
+        self._known = Known(rows.tables("key", "path", "size", "mtime"))
         self._walker = Walker(follow_links=settings.follow_links)
         self._crew = Crew(session.close)
         self._listing = Listing(sources, settings.prefix, self._walker, self._known.are_unchanged, self._crew.stop)

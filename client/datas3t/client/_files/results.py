@@ -28,3 +28,22 @@ class Pushed:
     failed: int
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a pull did.
+
+    Attributes:
+        files: How many files were written.
+        size: Their size in bytes.
+        unchanged: How many files were there already, with the same size and checksum.
+        failed: How many files were refused, or could not be fetched.
+        failures: What failed and why; of many, the first 100.
+    """
+
+    files: int
+    size: int
+    unchanged: int
+    failed: int
+    failures: tuple[str, ...] = ()

@@ -25,11 +25,13 @@ class JournalEntry:
         upload_id: The server's id of the upload or aggregate.
         sent: Whether everything is in S3, so that only the completion is missing.
         etags: The ETags of the parts, in order, if everything was sent.
+        table_file_ids: The files of tables that are committed with it.
     """
 
     upload_id: int
     sent: bool = False
     etags: tuple[str, ...] = ()
+    table_file_ids: tuple[int, ...] = ()
 
 
 class Journal:
@@ -67,7 +69,8 @@ class Journal:
             entry = JournalEntry(**content.pop("upload"))
         except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return None
-        return replace(entry, etags=tuple(entry.etags)) if content == self._header else None
+        entry = replace(entry, etags=tuple(entry.etags), table_file_ids=tuple(entry.table_file_ids))
+        return entry if content == self._header else None
 
     def write(self, entry: JournalEntry) -> None:
         """Replace the entry."""

@@ -10,6 +10,8 @@ from datas3t.client._calls.renewal import Lifetime, SignedParts
 class OpenAggregate:
     """The aggregate with the server's id `id`, and its parts 1 to `part_count`, signed again when needed."""
 
+    table_file_ids: tuple[int, ...] = ()  # of tables' files that are committed with it
+
     def __init__(self, connection: Connection, aggregate_id: int, part_count: int = 0) -> None:
         self.id = aggregate_id
         self.part_count = part_count

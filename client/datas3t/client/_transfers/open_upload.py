@@ -1,10 +1,20 @@
 """An upload that the server has open: its parts, and the presigned URLs of its objects."""
 
 from collections.abc import Sequence
+from typing import Self
 
 from datas3t import v1
+from datas3t.client._calls import tables
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.renewal import Lifetime, SignedParts
+
+_MAX_EXTENSION = 255  # characters that the server takes
+
+
+def to_tell(extension: str) -> str:
+    """Return the extension that all entries have as the server is told it; empty if it cannot be told."""
+    # Surrogates, which stand for other bytes than UTF-8, are not printable.
+    return extension if len(extension) <= _MAX_EXTENSION and extension.isprintable() else ""
 
 
 class OpenUpload:
@@ -17,10 +27,12 @@ class OpenUpload:
         crc_requested: Whether S3 was asked to compute the CRC-32C of the whole archive.
         extension: The extension that all entries have; empty if they have different ones. Told at completion.
         crc: The CRC-32C of the whole archive; None if it is not known. Told at completion.
+        table_file_ids: Files of tables that are committed together with the archive.
     """
 
     extension = ""
     crc: int | None = None
+    table_file_ids: tuple[int, ...] = ()
 
     def __init__(self, connection: Connection, upload_id: int, archive_size: int) -> None:
         self.id = upload_id
@@ -35,7 +47,7 @@ class OpenUpload:
     @classmethod
     def start(
         cls, connection: Connection, name: str, first: int, count: int, size: int, reservation_id: int = 0
-    ) -> "OpenUpload":
+    ) -> Self:
         """Start an upload of `count` datapoints from key `first` on, in an archive of `size` bytes, with checksums.
 
         The CRC of the archive is told at completion. `reservation_id`: that of its keys; 0 without one.
@@ -114,13 +126,19 @@ class OpenUpload:
     def complete(self, etags: Sequence[str]) -> None:
         """Have the server check and commit what was uploaded, given the ETags of all parts in order."""
         request = v1.CompleteUploadRequest(
-            datarange_upload_id=self.id, upload_ids=etags, extension=self.extension, archive_crc32c=self.crc
+            datarange_upload_id=self.id,
+            upload_ids=etags,
+            extension=self.extension,
+            archive_crc32c=self.crc,
+            table_file_ids=self.table_file_ids,
         )
         self._connection.datarange.CompleteUpload(request)
 
     def cancel(self) -> None:
         """End the upload; the server deletes what was uploaded."""
         self._connection.datarange.CancelUpload(v1.CancelUploadRequest(datarange_upload_id=self.id))
+        for each in self.table_file_ids:
+            tables.cancel(self._connection, each)
 
     def _sign(self, numbers: Sequence[int]) -> tuple[dict[int, str], Lifetime]:
         response = self._call_sign(numbers)

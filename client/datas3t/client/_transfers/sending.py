@@ -50,13 +50,17 @@ def send(
     try:
         _send(engine, upload, source, contents, etags, tuning, progress, "upload")
     except TransferRefused as error:
-        if not upload.crc_requested or error.metadata.get("status") not in _NOT_SUPPORTED:
+        if not is_because_of_crc(error, upload):
             raise
-        # Presumably S3 refuses parts because it was asked for the checksum of the whole. The server then does not ask.
         upload.open_without_crc()
         etags.clear()
         _send(engine, upload, source, contents, etags, tuning, progress, "upload again")
     return [etags[number] for number in range(1, upload.part_count + 1)]
+
+
+def is_because_of_crc(error: TransferRefused, upload: OpenUpload) -> bool:
+    """Return whether S3 presumably refuses parts because it was asked for the checksum of the whole archive."""
+    return upload.crc_requested and error.metadata.get("status") in _NOT_SUPPORTED
 
 
 def _send(

@@ -81,6 +81,11 @@ class OpenTransfer(Protocol):
         """The server's id of it."""
         ...
 
+    @property
+    def table_file_ids(self) -> tuple[int, ...]:
+        """The files of tables that are committed with it."""
+        ...
+
     def uploaded_parts(self) -> list[v1.UploadedPart]:
         """Return the parts that S3 already has. Raise the server's error if it is not open any more."""
         ...
@@ -127,7 +132,7 @@ class Task(ABC, Generic[Opened, Result]):
             opened, uploaded = (entry and self._resumed(entry)) or (self._started(), [])
             with self._cancelled_on_final_error(opened):
                 etags, result = self.transfer(opened, uploaded)
-            self._journal.write(JournalEntry(opened.id, True, tuple(etags)))
+            self._journal.write(JournalEntry(opened.id, True, tuple(etags), opened.table_file_ids))
             self._complete(opened, etags)
         self._journal.remove()
         Reporter(progress, "complete", 1).done()

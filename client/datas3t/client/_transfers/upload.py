@@ -11,14 +11,12 @@ from datas3t.archive.tar import Contents
 from datas3t.client._calls.session import Session
 from datas3t.client._reading import catalogue
 from datas3t.client._transfers.journal import Journal
-from datas3t.client._transfers.open_upload import OpenUpload
+from datas3t.client._transfers.open_upload import OpenUpload, to_tell
 from datas3t.client._transfers.sending import send
 from datas3t.client._transfers.source import Source, open_source
 from datas3t.client._transfers.task import Task, Tuning, resumable
 from datas3t.client.errors import ArchiveError, FileError, TransferFailed, TransferRefused
 from datas3t.client.progress import Progress, Reporter
-
-_MAX_EXTENSION = 255  # characters that the server keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +95,8 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
         self._tuning = tuning
         self._reservation_id = reservation_id
         self._progress = progress
-        size, extension = contents.archive_size, contents.extension
-        if len(extension) > _MAX_EXTENSION or not extension.isprintable():  # which surrogates for other bytes are not
-            extension = ""
-        self._result = Uploaded(contents.first_key, contents.last_key, size)
-        self._extension = extension
+        self._result = Uploaded(contents.first_key, contents.last_key, contents.archive_size)
+        self._extension = to_tell(contents.extension)
 
     def start(self) -> OpenUpload:
         contents = self._contents

@@ -1,0 +1,137 @@
+"""Datapoints written as files."""
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from datas3t.archive.checksums import crc
+from datas3t.client import FilesFailed, InvalidArgument, NotFound, Pulled
+from tests.client.archives import sample
+from tests.client.files.folders import described, filled
+from tests.client.sites import Site
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def test_what_is_pushed_and_pulled_is_the_same(site: Site, tmp_path: Path) -> None:
+    seeded = random.Random(1)
+    source = tmp_path / "in"
+    contents = {f"{n % 7}/{n}.jpg": seeded.randbytes(seeded.randrange(3_000)) for n in range(100)}
+    filled(source, contents | {"large.bin": seeded.randbytes(9 << 20), "empty": b"", ".hidden/x": b"x"})
+    for name in (b"caf\xe9", b"100%", b"two\nlines", "日本".encode()):
+        (source / os.fsdecode(name)).write_bytes(name)
+    for number, path in enumerate(path for path in source.rglob("*") if path.is_file()):
+        os.utime(path, ns=(0, 1_500_000_000_123_456_789 + number))
+    images = site.client.datas3t(site.name)
+    images.push(source, archive_size=100_000)
+    steps: list[tuple[str, int, int]] = []
+    pulled = images.pull(tmp_path / "out", progress=lambda *step: steps.append(step))
+    assert described(tmp_path / "out") == described(source)
+    assert (pulled.files, pulled.unchanged, pulled.failed) == (107, 0, 0)
+    assert ("files", 107, 107) in steps
+    again = images.pull(tmp_path / "out")
+    assert again == Pulled(files=0, size=0, unchanged=107, failed=0)
+
+
+def test_the_newest_of_a_path_is_written_and_only_keys_and_paths_that_are_asked_for(site: Site, tmp_path: Path) -> None:
+    source = filled(tmp_path / "in", {"a.txt": b"old", "b.txt": b"2", "c.jpg": b"3"})
+    images = site.client.datas3t(site.name)
+    images.push(source)
+    filled(source, {"a.txt": b"newer"})
+    images.push(source)
+    images.pull(tmp_path / "all")
+    assert (tmp_path / "all" / "a.txt").read_bytes() == b"newer"
+    images.pull(tmp_path / "txt", match="*.txt")
+    assert names(tmp_path / "txt") == ["a.txt", "b.txt"]
+    images.pull(tmp_path / "some", first=1, last=2)
+    assert (tmp_path / "some" / "a.txt").read_bytes() == b"old"
+    assert names(tmp_path / "some") == ["a.txt", "b.txt"]
+
+
+def test_what_differs_is_replaced_only_if_asked_for(site: Site, tmp_path: Path) -> None:
+    images = site.client.datas3t(site.name)
+    images.push(filled(tmp_path / "in", {"a": b"1", "b": b"2"}))
+    out = filled(tmp_path / "out", {"a": b"mine"})
+    with pytest.raises(FilesFailed, match="1 file was not pulled: a: something else is there") as failed:
+        images.pull(out)
+    assert failed.value.result.files == 1
+    assert (out / "a").read_bytes() == b"mine"
+    assert images.pull(out, overwrite=True).files == 1
+    assert (out / "a").read_bytes() == b"1"
+
+
+def test_datapoints_without_a_path_get_the_name_of_their_entry(site: Site, tmp_path: Path) -> None:
+    archive = sample(tmp_path / "1.tar", 5, 10, 20, 30)
+    site.client.upload_tar(site.name, archive.path)
+    images = site.client.datas3t(site.name)
+    images.push(filled(tmp_path / "in", {"a": b"1"}))
+    images.pull(tmp_path / "out")
+    expected = [each.name for each in images.scan(5, 7)]
+    assert names(tmp_path / "out") == [*expected, "a"]
+    assert [(tmp_path / "out" / each.name).read_bytes() for each in images.scan(5, 7)] == images.get_many([5, 6, 7])
+    assert images.pull(tmp_path / "out").unchanged == 4
+    assert images.pull(tmp_path / "some", match="*[6]*").files == 1
+
+
+CRAFTED = [
+    "../outside",
+    "/tmp/datas3t-outside",
+    "a/../../outside",
+    "nul\0",
+    "link/outside",
+    "file/x",
+    "%",
+    ".",
+    "%2e%2e/x",
+]
+
+
+def test_paths_that_lead_out_of_the_output_are_refused_and_the_others_written(site: Site, tmp_path: Path) -> None:
+    source = filled(tmp_path / "in", {f"{number:02d}": b"content" for number in range(len(CRAFTED) + 2)})
+    images = site.client.datas3t(site.name)
+    images.push(source)
+    rows = [
+        {"key": key, "path": path, "size": 7, "mtime": None, "crc32c": crc(b"content")}
+        for key, path in enumerate(["first", *CRAFTED, "good/file"], 1)
+    ]
+    images.table("files").append(rows)
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    filled(tmp_path / "out", {"file": b"mine"})
+    (tmp_path / "out" / "link").symlink_to(outside)
+    with pytest.raises(FilesFailed, match="9 files were not pulled") as failed:
+        images.pull(tmp_path / "out")
+    assert names(tmp_path / "out") == ["file", "first", "good/file"]
+    assert not list(outside.iterdir())
+    assert not (tmp_path / "outside").exists()
+    assert not Path("/tmp/datas3t-outside").exists()
+    assert len(failed.value.result.failures) == 9
+
+
+def test_a_row_that_does_not_fit_its_datapoint_is_told(site: Site, tmp_path: Path) -> None:
+    images = site.client.datas3t(site.name)
+    images.push(filled(tmp_path / "in", {"a": b"1", "b": b"2", "c": os.urandom(9 << 20)}))
+    rows = images.table("files").read().to_pylist()
+    for row in rows:
+        row["crc32c"] ^= row["key"] != 2
+    images.table("files").append(rows)
+    with pytest.raises(FilesFailed, match="2 files were not pulled"):
+        images.pull(tmp_path / "out")
+    assert names(tmp_path / "out") == ["b"]
+
+
+def test_wrong_arguments_are_told(site: Site, tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        site.client.datas3t("missing").pull(tmp_path / "out")
+    images = site.client.datas3t(site.name)
+    with pytest.raises(InvalidArgument):
+        images.pull(tmp_path / "out", first=2, last=1)
+    with pytest.raises(InvalidArgument, match="pattern"):
+        images.pull(tmp_path / "out", match="")
+    with pytest.raises(InvalidArgument, match="empty"):
+        images.pull("")
+    assert images.pull(tmp_path / "out").files == 0
