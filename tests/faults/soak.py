@@ -242,6 +242,7 @@ def _check_bucket(soak: Soak) -> None:
     with psycopg.connect(soak.running.db_url, autocommit=True) as conn:
         conn.execute("UPDATE datarange_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
         conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
+        conn.execute("UPDATE checksums_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
 
         # This includes keys that were claimed by a server that is dead now.
         conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")

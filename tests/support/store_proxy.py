@@ -38,6 +38,9 @@ class Ways:
     completion_seconds: float = 0.0  # before the response to CompleteMultipartUpload
     completion_deferred: bool = False  # the response is an error; S3 joins the parts when the test says so
     completion_forgets: bool = False  # StorageGRID: while a completion runs, its upload id is unknown
+    no_archive_crc32c: bool = False  # a multipart upload that asks for a checksum of the object is not implemented
+    parts_need_crc32c: bool = False  # Amazon: then each part must have one, which presigned URLs cannot have
+    joins_need_crc32c: bool = False  # then the request that joins the parts must have the checksums of all of them
     completion_refuses: bool = False  # while a completion runs, another one is InvalidPart, and parts are listed
 
 
@@ -54,6 +57,7 @@ class StoreProxy:
         self.target = urlsplit(endpoint).netloc
         self.part_sizes: dict[str, dict[int, int]] = {}  # by upload id
         self.completing: set[str] = set()
+        self.crc32c_uploads: set[str] = set()  # ids of multipart uploads that ask for a checksum of the object
         self.deferred: list[Callable[[], object]] = []
         self.on_completion: Callable[[], None] = lambda: None
         self.refused_keys: set[str] = set()
@@ -131,6 +135,8 @@ class _Handler(BaseHTTPRequestHandler):
             proxy.deferred.append(partial(_forward, proxy.target, self.command, self.path, self.headers, body))
             return self._send(500, _headers(), _error("InternalError"))
         status, headers, answer = _forward(proxy.target, self.command, self.path, self.headers, body)
+        if "x-amz-checksum-algorithm" in self.headers and b"<UploadId>" in answer:
+            proxy.crc32c_uploads.add(answer.partition(b"<UploadId>")[2].partition(b"<")[0].decode())
         if completes and ways.completion_seconds:
             time.sleep(ways.completion_seconds)
         if status == 206 and urlsplit(self.path).path in proxy.shifted_keys:
@@ -146,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         proxy, ways, request = self.proxy, self.proxy.ways, self.command
         upload_id = query.get("uploadId", "")
         refusals = (
+            (ways.no_archive_crc32c and "x-amz-checksum-algorithm" in self.headers, (501, "NotImplemented")),
+            (ways.parts_need_crc32c and request == "PUT" and upload_id in proxy.crc32c_uploads, (400, "InvalidRequest")),
+            (ways.joins_need_crc32c and request == "POST" and upload_id in proxy.crc32c_uploads, (400, "InvalidRequest")),
             (ways.no_copy and "x-amz-copy-source" in self.headers, (501, "NotImplemented")),
             (ways.no_bulk_delete and request == "POST" and "delete" in query, (400, "InvalidArgument")),
             (ways.no_list_parts and request == "GET" and upload_id, (501, "NotImplemented")),

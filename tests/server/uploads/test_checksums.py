@@ -158,7 +158,7 @@ def test_s3_computes_the_checksum_of_the_archive_and_it_is_compared(site: Site) 
         if is_right:
             uploads.complete(site.resources, *sent, archive_crc32c=told)
         else:
-            expect_invalid(site, sent, "S3 computed the checksum", archive_crc32c=told)
+            expect_invalid(site, sent, "S3 has computed another checksum", archive_crc32c=told)
     head = site.s3.head_object(Bucket=site.bucket, Key=only_row(site).data_object_key, ChecksumMode="ENABLED")
     assert head["ChecksumCRC32C"] == base64.b64encode(told.to_bytes(4, "big")).decode()
 

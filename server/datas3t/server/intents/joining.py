@@ -18,7 +18,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.intents.states import ArchiveIntent, ArchiveRow, Intents
 from datas3t.server.objects.checks import InvalidUploadError
 from datas3t.server.resources import Resources
-from datas3t.server.s3.bucket import Bucket, InvalidParts, UploadMissing
+from datas3t.server.s3.bucket import Bucket, InvalidParts, OtherDigest, UploadMissing
 
 CERTAIN_AFTER = timedelta(hours=1)  # S3 has ended a completion by then; four times what the server waits for one
 
@@ -40,10 +40,12 @@ def join_parts(
     intent: ArchiveRow,
     sizes: Sequence[int | None],
     etags: Sequence[str],
+    crc32c: int | None = None,
 ) -> None:
     """Complete the multipart upload of an intent, after a check that its parts have these sizes and ETags.
 
-    A size of None stands for any size. Do nothing if the parts have been joined before.
+    A size of None stands for any size. With `crc32c`, S3 compares that with what it has computed for the archive. Do
+    nothing if the parts have been joined before.
 
     Raises:
         InvalidUploadError: The parts are not as they should be, or the multipart upload is lost for certain.
@@ -51,12 +53,16 @@ def join_parts(
         Failure: S3_UNAVAILABLE if the outcome is not known yet.
     """
     assert intent.s3_upload_id is not None  # the caller has checked that the multipart upload was opened
+    error: InvalidUploadError
     with _one_at_a_time(intent, bucket):
         try:
             _check_parts(bucket, intent, intent.s3_upload_id, sizes, etags)
-            _complete(resources, intents, bucket, intent, intent.s3_upload_id, etags)
+            _complete(resources, intents, bucket, intent, intent.s3_upload_id, etags, crc32c)
+        except OtherDigest:
+            message = f"S3 has computed another checksum for the archive than {crc32c or 0:08x}, which was told"
+            error = InvalidUploadError(f"{message}: a part has changed on its way; start again")
         except UploadMissing:
-            error: InvalidUploadError = InvalidUploadError("the multipart upload no longer exists in S3; start again")
+            error = InvalidUploadError("the multipart upload no longer exists in S3; start again")
         except InvalidParts as refusal:
             error = PartsRefusedError(f"S3 does not join the parts: {refusal}; start again")
         except InvalidUploadError as found:
@@ -73,13 +79,14 @@ def _complete(
     intent: ArchiveRow,
     s3_upload_id: str,
     etags: Sequence[str],
+    crc32c: int | None,
 ) -> None:
-    """Ask S3 to join the parts, and note that before. Raises UploadMissing or InvalidParts."""
+    """Ask S3 to join the parts, and note that before. Raises UploadMissing, InvalidParts or OtherDigest."""
     with pool.connection(resources.pool) as conn:
         noted = intents.table.note_completion(conn, intent.id)
     try:
-        bucket.complete_multipart(intent.data_object_key, s3_upload_id, etags)
-    except (UploadMissing, InvalidParts):
+        bucket.complete_multipart(intent.data_object_key, s3_upload_id, etags, crc32c=crc32c)
+    except (UploadMissing, InvalidParts, OtherDigest):
         # This request starts nothing in S3, so only earlier ones count. Otherwise each repeated call would put off the
         # hour after which the outcome is certain.
         if noted is not None:

@@ -1,7 +1,7 @@
 """A bucket in S3: every call that the server makes to it, and the URLs that it signs. ETags have no quotes."""
 
 import threading
-from base64 import b64decode
+from base64 import b64encode
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
@@ -15,6 +15,7 @@ from datas3t.server.s3.faults import (
     InvalidParts,
     ObjectChanged,
     ObjectMissing,
+    OtherDigest,
     UnknownOperation,
     UploadMissing,
     optional_operation,
@@ -37,6 +38,7 @@ __all__ = [
     "Location",
     "ObjectChanged",
     "ObjectMissing",
+    "OtherDigest",
     "Piece",
     "UnknownOperation",
     "UploadMissing",
@@ -215,11 +217,17 @@ class Bucket:
             return None
         return [chosen[number][2] for number in sorted(chosen)]
 
-    def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
+    def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str], *, crc32c: int | None = None) -> None:
         """Join the parts, numbered from 1, by one request that may take 15 minutes.
 
-        Raises UploadMissing or InvalidParts.
+        With `crc32c`, S3 compares that with what it has computed for the whole object, if it does that at all.
+
+        Raises UploadMissing, InvalidParts, or OtherDigest if the CRC-32C of the object is another one.
         """
+        options: Any = {}
+        if crc32c is not None:
+            value = b64encode(crc32c.to_bytes(_CRC32C_SIZE, "big")).decode()
+            options = {"ChecksumCRC32C": value, "ChecksumType": "FULL_OBJECT"}
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         with translated(self.location):
             self._clients.patient.complete_multipart_upload(
@@ -227,19 +235,8 @@ class Bucket:
                 Key=key,
                 UploadId=upload_id,
                 MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                **options,
             )
-
-    def crc32c(self, key: str) -> int | None:
-        """Return the CRC-32C of an object, if S3 has computed that of the whole object."""
-        with translated(self.location):
-            response = self._clients.usual.head_object(Bucket=self._name, Key=key, ChecksumMode="ENABLED")
-        if response.get("ChecksumType", "FULL_OBJECT") != "FULL_OBJECT":
-            return None
-        try:
-            value = b64decode(response.get("ChecksumCRC32C", ""), validate=True)
-        except ValueError:  # that of an object in parts ends with their number
-            return None
-        return int.from_bytes(value, "big") if len(value) == _CRC32C_SIZE else None
 
     def abort_multipart(self, key: str, upload_id: str) -> None:
         """Abort a multipart upload. One that does not exist is not an error."""

@@ -33,12 +33,17 @@ class InvalidParts(Exception):  # noqa: N818
     """S3 cannot join the parts. The message has S3's reason."""
 
 
+class OtherDigest(Exception):  # noqa: N818
+    """S3 has computed another checksum for the object than it was told."""
+
+
 class UnknownOperation(Exception):  # noqa: N818
     """The store does not support the operation, which is one that some stores lack."""
 
 
 _PASSING = frozenset(("RequestTimeout", "IncompleteBody", "RequestTimeTooSkewed"))  # of status 400, but may not recur
 _INVALID_PARTS = frozenset(("InvalidPart", "InvalidPartOrder", "EntityTooSmall", "MalformedXML"))
+_OTHER_DIGEST = frozenset(("BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"))
 _REFUSED = frozenset(
     (
         "AccessDenied",
@@ -60,7 +65,7 @@ _REFUSED = frozenset(
 
 @contextmanager
 def translated(location: Location) -> Iterator[None]:
-    """Raise botocore's errors of the block as ObjectMissing, UploadMissing, InvalidParts or Failure.
+    """Raise botocore's errors of the block as ObjectMissing, UploadMissing, InvalidParts, OtherDigest or Failure.
 
     The failures are S3_UNAVAILABLE and S3_REFUSED.
     """
@@ -94,6 +99,8 @@ def translate(error: "ClientError", location: Location) -> Exception:
     status = int(response.get("HTTPStatusCode", 0))
     if code == "NoSuchUpload":
         return UploadMissing()
+    if code in _OTHER_DIGEST and error.operation_name == "CompleteMultipartUpload":
+        return OtherDigest()
     if code in _INVALID_PARTS or (status == 400 and _is_refused_completion(error, code)):
         return InvalidParts(f"{code}: {_line(details.get('Message', ''))}")
     if code in _REFUSED or status in (401, 403):

@@ -1,9 +1,9 @@
-"""The checksum of a whole archive that S3 computes, and that is compared with the client's when an upload completes.
+"""The checksum of a whole archive that S3 computes, and compares with the client's when an upload completes.
 
-It is the CRC-32C that S3 calls a full object checksum. Stores differ: some do not know it, and refuse to open such a
-multipart upload. Others refuse parts without a checksum of their own, which a presigned URL cannot have, as it is made
-before the part. The server notices the former, and the client tells it of the latter. Then the multipart upload is
-opened again without, and the store is not asked again.
+It is the CRC-32C that S3 calls a full object checksum. Stores differ. Some compute none, or never compare it. Some
+refuse to open a multipart upload that asks for it. Others refuse parts without a checksum of their own, which a
+presigned URL cannot have, as it is made before the part, or refuse to join them. The client tells the server of refused
+parts; the rest it notices itself. Then the multipart upload is opened again without, and the store is not asked again.
 """
 
 from dataclasses import replace
@@ -56,20 +56,6 @@ def open_again_without(resources: Resources, bucket: Bucket, bucket_id: int, upl
     if not is_first:  # another call does it, or has ended the upload
         return UPLOADS.find_pending(resources, upload.id)
     return open_multipart(resources, bucket, bucket_id, replace(upload, s3_upload_id=None, archive_crc32c=False))
-
-
-def check(bucket: Bucket, upload: Upload, told: int | None) -> None:
-    """Compare the client's checksum of the archive with the one that S3 computed; do nothing if either is missing.
-
-    Raises:
-        InvalidUploadError: They differ.
-    """
-    if told is None or not upload.archive_crc32c:
-        return
-    computed = bucket.crc32c(upload.data_object_key)
-    if computed not in (None, told):
-        message = f"S3 computed the checksum {computed:08x} for the archive, but {told:08x} was told"
-        raise InvalidUploadError(f"{message}; a part has changed on its way: start again")
 
 
 def refused(resources: Resources, bucket_id: int, error: InvalidUploadError) -> InvalidUploadError:

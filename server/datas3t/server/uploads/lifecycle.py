@@ -24,7 +24,6 @@ from datas3t.server.objects.checks import CheckedObjects, InvalidUploadError
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket, PartInfo
 from datas3t.server.tables import CheckedFile
-from datas3t.server.uploads.archive_crc32c import check as check_archive_crc32c
 from datas3t.server.uploads.archive_crc32c import open_again_without, open_multipart, refused
 
 
@@ -256,8 +255,8 @@ def _check_and_commit(
 def _check(resources: Resources, bucket: Bucket, told: _Told, upload: Upload, etags: Sequence[str]) -> CheckedObjects:
     """Join the parts of an archive, and check it and the objects beside it. Raises InvalidUploadError."""
     if upload.s3_upload_id is not None:
-        join_parts(resources, UPLOADS, bucket, upload, urls.part_sizes(upload), etags)
-        check_archive_crc32c(bucket, upload, told.crc32c)
+        crc32c = told.crc32c if upload.archive_crc32c else None
+        join_parts(resources, UPLOADS, bucket, upload, urls.part_sizes(upload), etags, crc32c)
     data_key = upload.data_object_key
     return checks.check_objects(
         bucket,
