@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import psutil
 import psycopg
 
+from datas3t.archive import checksums, index, names
 from datas3t.client import Client
 from datas3t.embedded.stack import Services, services
 from tests.faults.writer import SPAN, content, entries
@@ -254,6 +255,7 @@ def _check_bucket(soak: Soak) -> None:
             )
             pending = "SELECT (SELECT count(*) FROM keys_to_delete) + (SELECT count(*) FROM datarange_uploads"
             pending += " WHERE state = 'pending') + (SELECT count(*) FROM aggregate_uploads WHERE state = 'pending')"
+            pending += " + (SELECT count(*) FROM checksums_uploads WHERE state = 'pending')"
             pending += " + (SELECT count(*) FROM cleared_catalogues)"
             with Client(soak.urls[0]) as client:
                 client.clear_datas3t("only-wakes-the-reaper")
@@ -264,11 +266,10 @@ def _check_bucket(soak: Soak) -> None:
         wait_until(settled, 120, "the end of the reaper's work")
         if wrong := wrong_counters(conn):
             raise BrokenGuaranteeError(f"the numbers in the row of a datas3t are not those of its dataranges: {wrong}")
-        named = {
-            key
-            for row in conn.execute("SELECT data_object_key, index_object_key FROM dataranges").fetchall()
-            for key in row
-        }
+        rows = conn.execute("SELECT data_object_key, index_object_key, checksums_etag FROM dataranges").fetchall()
+    with_checksums = [data_key for data_key, _, etag in rows if etag is not None]
+    named = {key for data_key, index_key, _ in rows for key in (data_key, index_key)}
+    named |= set(map(names.checksums_key, with_checksums))
 
     # The bucket must hold the objects of the dataranges, no others, and no multipart upload.
     present = set(_object_keys(s3, soak.running.s3.bucket))
@@ -283,7 +284,21 @@ def _check_bucket(soak: Soak) -> None:
         raise BrokenGuaranteeError(
             f"{len(uploads)} multipart uploads are left, the first of {key}: {_intents_for(soak, key)}"
         )
-    soak.counts["dataranges at the end"] = len(named) // 2
+    soak.counts["dataranges at the end"] = len(rows)
+    soak.counts["dataranges with checksums at the end"] = len(with_checksums)
+    for data_key in with_checksums:
+        _check_checksums(s3, soak.running.s3.bucket, data_key)
+
+
+def _check_checksums(s3: "S3Client", bucket: str, data_key: str) -> None:
+    """Compare the checksums of an archive, which are in the bucket, with its contents."""
+    body, raw_index, stored = (
+        s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        for key in (data_key, names.index_key(data_key), names.checksums_key(data_key))
+    )
+    contents = [entry.content for entry in index.decode(raw_index)]
+    if checksums.of_contents(body, [each.start for each in contents], [each.stop for each in contents]) != stored:
+        raise BrokenGuaranteeError(f"the checksums of {data_key} are not those of its contents")
 
 
 def _intents_for(soak: Soak, key: str) -> list[tuple[str, str]]:

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 from datas3t import v1
+from datas3t.archive import checksums, tar
 from datas3t.client import (
     ArchiveError,
     Client,
@@ -70,6 +71,7 @@ class Writer:
             (self._upload, 8),
             (self._upload_overlapping, 3),
             (self._cancel_upload, 1),
+            (self._add_checksums, 2),
             (self._delete, 2),
             (self._aggregate_during_deletion, 2),
             (self._read, 8),
@@ -126,6 +128,33 @@ class Writer:
         uploads.CancelUpload(v1.CancelUploadRequest(datarange_upload_id=started.datarange_upload_id))
         with contextlib.suppress(OSError):
             put(started.presigned_data_put_url, body)
+
+    def _add_checksums(self, client: Client) -> None:
+        """Upload as an older client does, without checksums, and add them after that; some are wrong."""
+        count = self._random.choice((1, 3, 20))
+        first, last = self._next, self._next + count - 1
+        generation = self._begin("upload", first, last)
+        self._next = last + 1
+        contents = [content(key, generation) for key in range(first, last + 1)]
+        body, calls = archive(first, contents), client.connection.datarange
+        started = calls.StartUpload(
+            v1.StartUploadRequest(
+                datas3t_name=self._name, first_datapoint_index=first, number_of_datapoints=count, data_size=len(body)
+            )
+        )
+        with contextlib.suppress(OSError):
+            put(started.presigned_index_put_url, tar.scan(lambda start, stop: body[start:stop], len(body)).index)
+            put(started.presigned_data_put_url, body)
+        calls.CompleteUpload(v1.CompleteUploadRequest(datarange_upload_id=started.datarange_upload_id))
+        self._note("done", "upload", first, last, generation)
+        for each in client.list_dataranges(self._name):
+            if (each.first, each.last) == (first, last):
+                request = v1.StartChecksumsRequest(datas3t_name=self._name, datarange_id=each.id)
+                added = calls.StartChecksums(request)
+                crcs = [checksums.crc(each) ^ (self._random.random() < 0.01) for each in contents]
+                with contextlib.suppress(OSError):
+                    put(added.presigned_checksums_put_url, checksums.encode(crcs))
+                calls.CompleteChecksums(v1.CompleteChecksumsRequest(checksums_id=added.checksums_id))
 
     def _delete(self, client: Client) -> None:
         dataranges = self._dataranges(client)

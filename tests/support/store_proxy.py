@@ -153,8 +153,14 @@ class _Handler(BaseHTTPRequestHandler):
         upload_id = query.get("uploadId", "")
         refusals = (
             (ways.no_archive_crc32c and "x-amz-checksum-algorithm" in self.headers, (501, "NotImplemented")),
-            (ways.parts_need_crc32c and request == "PUT" and upload_id in proxy.crc32c_uploads, (400, "InvalidRequest")),
-            (ways.joins_need_crc32c and request == "POST" and upload_id in proxy.crc32c_uploads, (400, "InvalidRequest")),
+            (
+                ways.parts_need_crc32c and request == "PUT" and upload_id in proxy.crc32c_uploads,
+                (400, "InvalidRequest"),
+            ),
+            (
+                ways.joins_need_crc32c and request == "POST" and upload_id in proxy.crc32c_uploads,
+                (400, "InvalidRequest"),
+            ),
             (ways.no_copy and "x-amz-copy-source" in self.headers, (501, "NotImplemented")),
             (ways.no_bulk_delete and request == "POST" and "delete" in query, (400, "InvalidArgument")),
             (ways.no_list_parts and request == "GET" and upload_id, (501, "NotImplemented")),

@@ -107,7 +107,8 @@ def delete(resources: Resources, name: str, first: int, last: int, *, purge_vers
             conn, datas3t.id, bucket_id, first, last, last_put, purge_versions=purge_versions
         ):
             message = f"datas3t {name!r} has no datarange from {first} to {last}; list its dataranges"
-            raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, datas3t=name, first=first, last=last)
+            about = {"datas3t": name, "first": first, "last": last}
+            raise Failure(v1.ERROR_REASON_DATARANGE_NOT_FOUND, message, **about)
         intents.cancel_checksums(conn, datas3t.id, resources.put_grace)
         key_reservations.uncover(conn, datas3t.id, first, last)
         table_files.delete_within(conn, datas3t.id, bucket_id, first, last, last_put, purge_versions=purge_versions)
