@@ -8,7 +8,7 @@ _NAME_SIZE = 100
 LARGEST_OCTAL = 8**11 - 1  # the field has eleven octal digits: less than 8 GiB
 
 
-def header(name: str, size: int, *, mode: int = 0o644, mtime: int = 0) -> bytes:
+def header(name: str, size: int, *, mode: int = 0o644, mtime: int = 0, any_size: bool = False) -> bytes:
     """Return the header blocks of a regular file.
 
     Args:
@@ -16,12 +16,14 @@ def header(name: str, size: int, *, mode: int = 0o644, mtime: int = 0) -> bytes:
         size: The size of the content in bytes.
         mode: The permissions of the file.
         mtime: The time of the last modification, in seconds since 1970.
+        any_size: Whether there are as many blocks for every size, so that they can be written after the content. A name
+            of at most 256 bytes is needed for that.
     """
     encoded = name.encode("utf-8", "surrogateescape")
     records = b""
     if len(encoded) > _NAME_SIZE or not encoded.isascii():
         records += _pax_record(b"path", encoded)
-    if size > LARGEST_OCTAL:
+    if any_size or size > LARGEST_OCTAL:
         records += _pax_record(b"size", b"%d" % size)
     if not records:
         return _block(encoded, size, b"0", mode, mtime)

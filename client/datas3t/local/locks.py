@@ -29,7 +29,7 @@ def locked(path: Path, *, wait: float = 30.0, keep: bool = False) -> Iterator[in
         BlockingIOError: Another thread or process still holds the lock after `wait` seconds.
         OSError: The file cannot be created.
     """
-    fd = _lock(path, wait)
+    fd = lock(path, wait)
     try:
         yield fd
     finally:
@@ -37,11 +37,14 @@ def locked(path: Path, *, wait: float = 30.0, keep: bool = False) -> Iterator[in
             if not keep:
                 path.unlink(missing_ok=True)
         finally:
-            _release(fd)
+            unlock(fd)
 
 
-def _lock(path: Path, wait: float) -> int:
-    """Lock the file and return its descriptor, waiting if needed."""
+def lock(path: Path, wait: float) -> int:
+    """Lock the file and return its descriptor, for `unlock`. Raises what `locked` raises.
+
+    A forked child has no descriptor any more, and must not unlock.
+    """
     end, pause = time.monotonic() + wait, _FIRST_PAUSE
     while True:
         try:
@@ -63,13 +66,13 @@ def _try_lock(path: Path) -> int | None:
         if os.fstat(fd).st_nlink:
             return fd
     except BaseException:
-        _release(fd)
+        unlock(fd)
         raise
-    _release(fd)
+    unlock(fd)
     return None
 
 
-def _release(fd: int) -> None:
+def unlock(fd: int) -> None:
     """Unlock and close. Closing alone would leave the lock to a child process that was forked in the meantime."""
     fcntl.flock(fd, fcntl.LOCK_UN)
     _open.discard(fd)

@@ -19,6 +19,7 @@ from datas3t.transport.engine import Engine, Observed
 from datas3t.transport.head import bare_etag, s3_error_code
 from datas3t.transport.messages import Range, Request, Response, TransferError
 from datas3t.transport.proxies import grpc_proxy_variable, is_loopback
+from datas3t.transport.run import TimeLeft
 from datas3t.transport.trust import Trusted, ca_bundle, system_bundle
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Request",
     "Response",
     "Sink",
+    "TimeLeft",
     "TransferError",
     "Trusted",
     "bare_etag",

@@ -23,14 +23,14 @@ class FileSink:
         self._fd = fd
         self._start = start
 
-    def __call__(self, offset: int, pieces: Sequence[bytes], /) -> None:
+    def __call__(self, offset: int, pieces: Sequence[bytes | memoryview], /) -> None:
         """Write the pieces to their place in the file."""
         position = self._start + offset
         for first in range(0, len(pieces), _MAX_VECTORS):
             position = _write(self._fd, pieces[first : first + _MAX_VECTORS], position)
 
 
-def _write(fd: int, pieces: Sequence[bytes], position: int) -> int:
+def _write(fd: int, pieces: Sequence[bytes | memoryview], position: int) -> int:
     """Write all pieces from `position` on, and return the position after the last byte."""
     end = position + sum(map(len, pieces))
     position += os.pwritev(fd, pieces, position)

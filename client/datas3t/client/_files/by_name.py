@@ -3,10 +3,14 @@
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from datas3t.client._files.operations import FileOperations
 from datas3t.client._files.results import ARCHIVE_SIZE, Pulled, Pushed
 from datas3t.client.progress import Progress
+
+if TYPE_CHECKING:
+    from datas3t.client._files.writer import Writer
 
 
 class FilesByName(ABC):
@@ -57,4 +61,23 @@ class FilesByName(ABC):
         """Write datapoints as files, under the paths that they were pushed with; see `Datas3t.pull`."""
         return self.datas3t(name).pull(
             output, first=first, last=last, match=match, overwrite=overwrite, progress=progress
+        )
+
+    def writer(
+        self,
+        name: str,
+        *,
+        archive_size: int = ARCHIVE_SIZE,
+        writer_id: str | None = None,
+        table: str | None = None,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+    ) -> "Writer":
+        """Open a writer, which appends datapoints one by one; see `Datas3t.writer`."""
+        return self.datas3t(name).writer(
+            archive_size=archive_size,
+            writer_id=writer_id,
+            table=table,
+            max_parallelism=max_parallelism,
+            max_retries=max_retries,
         )

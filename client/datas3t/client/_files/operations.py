@@ -3,13 +3,18 @@
 import os
 from collections.abc import Iterable
 from operator import index as integer
+from typing import TYPE_CHECKING
 
 from datas3t.archive.names import MAX_KEY
+from datas3t.client._calls.arguments import check_text
 from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
 from datas3t.client._files.results import ARCHIVE_SIZE, Pulled, Pushed
 from datas3t.client._transfers.task import Tuning
 from datas3t.client.progress import Progress
+
+if TYPE_CHECKING:
+    from datas3t.client._files.writer import Writer
 
 
 class FileOperations:
@@ -141,4 +146,57 @@ class FileOperations:
             match=match,
             overwrite=overwrite,
             progress=progress,
+        )
+
+    def writer(
+        self,
+        *,
+        archive_size: int = ARCHIVE_SIZE,
+        writer_id: str | None = None,
+        table: str | None = None,
+        max_parallelism: int = 4,
+        max_retries: int = 3,
+    ) -> "Writer":
+        """Open a writer, which appends datapoints one by one, and uploads them in archives.
+
+        What is appended is first kept on disk, in the user's state folder, up to three archives of it. A full archive
+        is uploaded while more is appended, by a thread of the writer. Any number of writers may append to one datas3t:
+        the server gives each of them keys of its own.
+
+        If the process is killed, or an exception ends the `with` block, what was appended stays on disk: the next
+        writer with the same id on this machine, for the same server address, uploads it. Nothing that `append` has
+        returned is lost or committed twice. A writer without an id gets one that is made up. If it ends with something
+        on disk, the next writer without id warns of that (RuntimeWarning), and names the id that uploads it.
+
+        Example:
+            >>> with client.datas3t("photos").writer(writer_id="crawler-1", table="labels") as out:
+            ...     key = out.append(content, extension="jpg", path="cats/1.jpg", label="cat")
+            ...     out.flush()
+
+        Args:
+            archive_size: The size of the archives, in bytes. A larger datapoint has one of its own.
+            writer_id: What identifies the writer on this machine: 1 to 100 letters, digits, "_", "-" and ".". A writer
+                that is used again goes on with the keys that it has left, so that its archives can be aggregated.
+            table: The table that columns go to.
+            max_parallelism: How many requests are sent at a time.
+            max_retries: How often each request is retried.
+
+        Returns:
+            The writer, to be used in a `with` block, or closed by `close`.
+
+        Raises:
+            FailedPrecondition: A writer with this id is alive.
+            InvalidArgument: The id or the name of the table is not allowed, or `archive_size` is below 1 KiB.
+            FileError: The state folder cannot be used.
+        """
+        from datas3t.client._files.writer import Writer  # noqa: PLC0415 - as for push
+
+        check_text(writer_id=writer_id, table=table)
+        return Writer(
+            self._session,
+            self._name,
+            archive_size=archive_size,
+            writer_id=writer_id,
+            table=table,
+            tuning=Tuning(max_parallelism, max_retries),
         )

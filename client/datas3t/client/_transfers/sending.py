@@ -16,7 +16,7 @@ from datas3t.client._transfers.source import Source
 from datas3t.client._transfers.task import Tuning
 from datas3t.client.errors import TransferRefused
 from datas3t.client.progress import Progress, Reporter
-from datas3t.transport import Engine, FileRange, Request, Response
+from datas3t.transport import Engine, FileRange, Request, Response, TimeLeft
 
 _HASHED_AT_ONCE = 1 << 20  # bytes
 _NOT_SUPPORTED = ("400", "501")  # statuses of S3 for what it does not know or does not allow
@@ -31,6 +31,7 @@ def send(
     uploaded: Sequence[v1.UploadedPart],
     tuning: Tuning,
     progress: Progress | None,
+    time_left: TimeLeft | None = None,
 ) -> list[str]:
     """Send the archive, the index and the checksums.
 
@@ -42,19 +43,20 @@ def send(
         uploaded: The parts that S3 already has. Those with other bytes than the file are sent again.
         tuning: Parallelism and retries.
         progress: Is called with the phases "resume" and "upload", in bytes.
+        time_left: Is called several times a second, and may raise what ends the transfer; see `Engine.run`.
 
     Returns:
         The ETags of all parts, in order; empty for a direct upload.
     """
     etags = _unchanged_parts(upload, source, uploaded, progress)
     try:
-        _send(engine, upload, source, contents, etags, tuning, progress, "upload")
+        _send(engine, upload, source, contents, etags, tuning, progress, "upload", time_left)
     except TransferRefused as error:
         if not is_because_of_crc(error, upload):
             raise
         upload.open_without_crc()
         etags.clear()
-        _send(engine, upload, source, contents, etags, tuning, progress, "upload again")
+        _send(engine, upload, source, contents, etags, tuning, progress, "upload again", time_left)
     return [etags[number] for number in range(1, upload.part_count + 1)]
 
 
@@ -72,6 +74,7 @@ def _send(
     tuning: Tuning,
     progress: Progress | None,
     phase: str,
+    time_left: TimeLeft | None,
 ) -> None:
     """Send everything but the parts that have an ETag, and add the ETags of the others."""
     done = sum(len(upload.part(number)) for number in etags)
@@ -95,6 +98,7 @@ def _send(
             retries=tuning.retries,
             on_done=on_done,
             on_bytes=on_bytes,
+            time_left=time_left,
         )
     reporter.done()
 

@@ -17,6 +17,7 @@ from datas3t.client._transfers.source import Source, open_source
 from datas3t.client._transfers.task import Task, Tuning, resumable
 from datas3t.client.errors import ArchiveError, FileError, TransferFailed, TransferRefused
 from datas3t.client.progress import Progress, Reporter
+from datas3t.transport import TimeLeft
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,13 @@ def upload_tar(
 ) -> Uploaded:
     """Upload a TAR archive; see `Datas3t.upload_tar`."""
     with open_source(path) as source:
-        contents = _scan(source, progress)
-        task = _UploadTask(session, name, source, contents, tuning, progress, reservation_id)
+        contents = scan(source, progress)
+        task = UploadTask(session, name, source, contents, tuning, progress, reservation_id)
         with resumable(f"the upload of {source.path}"):
             return task.run(progress)
 
 
-def _scan(source: Source, progress: Progress | None) -> Contents:
+def scan(source: Source, progress: Progress | None) -> Contents:
     """Return the keys, the index and the checksums of an archive that keeps every rule of the format."""
     reporter = Reporter(progress, "index", source.size)
     try:
@@ -72,7 +73,9 @@ def _scan(source: Source, progress: Progress | None) -> Contents:
     return contents
 
 
-class _UploadTask(Task[OpenUpload, Uploaded]):
+class UploadTask(Task[OpenUpload, Uploaded]):
+    """The upload of an archive; `journal` takes the place of the one in the user's state folder."""
+
     restart_reasons = frozenset(("UPLOAD_NOT_FOUND", "UPLOAD_CANCELLED"))
     closed_reasons = restart_reasons | {"UPLOAD_INVALID", "UPLOAD_COMPLETED", "DATARANGE_OVERLAPS"}
     final_errors = (FileError, TransferRefused)
@@ -86,8 +89,9 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
         tuning: Tuning,
         progress: Progress | None,
         reservation_id: int,
+        journal: Journal | None = None,
     ) -> None:
-        super().__init__(Journal.of_upload(session.url, name, source))
+        super().__init__(journal or Journal.of_upload(session.url, name, source))
         self._connection = session.connection
         self._name = name
         self._source = source
@@ -95,6 +99,7 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
         self._tuning = tuning
         self._reservation_id = reservation_id
         self._progress = progress
+        self._time_left: TimeLeft | None = None
         self._result = Uploaded(contents.first_key, contents.last_key, contents.archive_size)
         self._extension = to_tell(contents.extension)
 
@@ -122,6 +127,7 @@ class _UploadTask(Task[OpenUpload, Uploaded]):
                 uploaded=uploaded,
                 tuning=self._tuning,
                 progress=self._progress,
+                time_left=self._time_left,
             )
         self._source.check_unchanged()
         return etags, self._result

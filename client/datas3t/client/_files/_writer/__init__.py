@@ -1,0 +1,1 @@
+"""What a writer keeps on disk until it is committed, and how it is uploaded."""
