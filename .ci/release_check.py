@@ -23,6 +23,19 @@ from datas3t.cli.decompression import decompressed
 content = zstandard.ZstdCompressor().compress(b"one") + zstandard.ZstdCompressor().compress(b"two")
 assert b"".join(decompressed("1.zst", content)) == b"onetwo"
 """
+DECODE = """
+import io
+from PIL import Image
+from datas3t.client import Datapoint
+from datas3t.training import decode
+import soundfile
+out = io.BytesIO()
+Image.new("RGB", (3, 2)).save(out, "png")
+assert decode(Datapoint(1, "1.png", out.getvalue())).shape == (2, 3, 3)
+out = io.BytesIO()
+soundfile.write(out, [0.0, 0.5], 8000, format="wav")
+assert decode(Datapoint(1, "1.wav", out.getvalue())).rate == 8000
+"""
 CHECKS = {
     "": [
         ["datas3t", "--version"],
@@ -30,6 +43,7 @@ CHECKS = {
         ["python", "-W", "error", "-c", "from datas3t.client import Client; Client('http://localhost:1').close()"],
     ],
     "tables": [["python", "-W", "error", "-c", "import datas3t.client._tables.arrow"]],
+    "training": [["python", "-c", DECODE]],
     "zstd": [["python", "-c", DECOMPRESS]],
     "server": [
         ["datas3t", "server", "--help"],

@@ -29,15 +29,13 @@ def collate(samples: Sequence[Any]) -> Any:
         {'key': array([3, 4]), 'image': [b'a', b'b']}
     """
     torch = sys.modules.get("torch")  # a sample can only have tensors if it is loaded
+    arrays = (np.ndarray,) if torch is None else (np.ndarray, torch.Tensor)
     if not samples:
         return []
     first = samples[0]
-    if torch is not None and all(isinstance(each, torch.Tensor) for each in samples):
-        _check_same([tuple(each.shape) for each in samples], "tensors have the shapes")
-        return torch.stack(list(samples))
-    if all(isinstance(each, np.ndarray) for each in samples):
-        _check_same([each.shape for each in samples], "arrays have the shapes")
-        return np.stack(samples)
+    if all(isinstance(each, arrays) and type(each) is type(first) for each in samples):
+        _check_same([tuple(each.shape) for each in samples], "arrays have the shapes")
+        return np.stack(samples) if torch is None or isinstance(first, np.ndarray) else torch.stack(list(samples))
     if all(isinstance(each, _NUMBERS) for each in samples):
         return np.array(samples)
     if all(isinstance(each, Mapping) for each in samples):

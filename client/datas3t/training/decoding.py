@@ -1,9 +1,9 @@
 """decode: what a datapoint contains, by its extension: JSON, text, arrays, images, sound."""
 
+import gzip
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from datas3t.client import Datas3tError, PackageMissing
 
 MAX_SIZE = 1 << 30
+
+_PIECE = 1 << 20  # bytes that are decompressed at a time
 
 _IMAGES = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}
 _PLAIN_MODES = {"L", "LA", "RGB", "RGBA", "I;16", "I", "F"}  # the others are palettes, bits, or colours of printers
@@ -41,7 +43,7 @@ class Audio(NamedTuple):
     rate: int
 
 
-class DecodeFailed(Datas3tError, ValueError):
+class DecodeFailed(Datas3tError, ValueError):  # noqa: N818 - as all errors of the client
     """A content is damaged, or larger than allowed, when it is decoded."""
 
 
@@ -93,28 +95,25 @@ def decode(datapoint: Named, *, allow_pickle: bool = False, limit: int = MAX_SIZ
     except PackageMissing:
         raise
     except Exception as error:  # decoders raise anything for damaged contents
-        raise DecodeFailed(f"datapoint {name} cannot be decoded: {error or type(error).__name__}") from error
+        raise DecodeFailed(f"datapoint {name} cannot be decoded: {str(error) or type(error).__name__}") from error
 
 
 def _gunzipped(content: bytes, limit: int) -> bytes:
-    pieces, size = [], 0
-    while content:  # a file may have several members
-        member = zlib.decompressobj(wbits=31)
-        pieces.append(member.decompress(content, limit + 1 - size))
-        size += len(pieces[-1])
-        _check_size(size, limit)
-        if not member.eof:
-            raise ValueError("its compressed data is cut short")
-        content = member.unused_data.lstrip(b"\0")  # zero bytes may follow
-    return b"".join(pieces)
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        return _read(file, limit)
 
 
 def _unzstd(content: bytes, limit: int) -> bytes:
     zstandard = _package("zstandard", "zst", "zstd")
     # The largest window that the format recommends decoders to support, so that a few bytes cannot ask for gigabytes.
     reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(content, read_across_frames=True)
+    return _read(reader, limit)
+
+
+def _read(file: Any, limit: int) -> bytes:
+    """Return what a file decompresses to, of which no more than the limit is ever held."""
     out = io.BytesIO()
-    while piece := reader.read(min(1 << 20, limit + 1 - out.tell())):
+    while piece := file.read(min(_PIECE, limit + 1 - out.tell())):
         out.write(piece)
         _check_size(out.tell(), limit)
     return out.getvalue()

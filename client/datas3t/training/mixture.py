@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import index as integer
 from typing import Any, NamedTuple, Self
@@ -189,13 +189,9 @@ class Mixture:
         before += [0] * (len(self._names) - len(before))
         self._stretches.append(_Stretch(at, len(self._stretches), tuple(counts), tuple(before)))
         # Earlier stretches have nothing of the new parts.
-        missing = [0] * len(self._names)
+        more = (0,) * len(self._names)
         self._stretches = [
-            _Stretch(
-                each.start,
-                each.number,
-                *(tuple((*old, *missing))[: len(missing)] for old in (each.counts, each.before)),
-            )
+            replace(each, counts=(*each.counts, *more)[: len(more)], before=(*each.before, *more)[: len(more)])
             for each in self._stretches
         ]
 
@@ -228,7 +224,7 @@ def _period(seed: int, stretch: int, number: int, counts: tuple[int, ...]) -> tu
 
 
 def _shares(weights: list[float]) -> list[int]:
-    """Return how many samples of a period each weight gets: its share rounded down, and the rest by what was cut off."""
+    """Return how many samples of a period each weight gets: rounded down, and one more where most was cut off."""
     total = sum(weights)
     if not weights or min(weights) < 0 or not 0 < total < float("inf"):
         raise InvalidArgument(f"weights must be at least 0, and one above it, but are {weights}")
