@@ -59,18 +59,24 @@ def pack(first: int | None, after: str | None, archive: str, source: Sequence[st
 @datarange.command("upload-tar")
 @options.DATAS3T
 @click.option("--file", "archive", required=True, type=paths.FILE, help="The archive to upload; - is standard input.")
+@click.option(
+    "--names",
+    type=paths.FILE,
+    help="The list of names that `pack` wrote, FILE.names.jsonl: the datapoints are found by these names.",
+)
 @options.transfer
 @options.server_url()
-def upload_tar(datas3t: str, archive: str, max_parallelism: int, max_retries: int) -> None:
+def upload_tar(datas3t: str, archive: str, names: str | None, max_parallelism: int, max_retries: int) -> None:
     """Upload an archive. To resume after an interruption, run the same command again.
 
     \b
       datas3t datarange upload-tar --datas3t photos --file photos.tar
+      datas3t datarange upload-tar --datas3t photos --file photos.tar --names photos.tar.names.jsonl
     """
     began = time.monotonic()
     with paths.to_read(archive) as file, options.client() as client, output.bars() as progress:
         done = client.upload_tar(
-            datas3t, file, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
+            datas3t, file, names=names, max_parallelism=max_parallelism, max_retries=max_retries, progress=progress
         )
     output.result(f"{datas3t}: datapoints {done.first} to {done.last}, {output.size(done.size)}")
     output.note(output.duration_and_rate(done.size, time.monotonic() - began))

@@ -265,6 +265,7 @@ class Client(FilesByName):
         max_parallelism: int = 4,
         max_retries: int = 3,
         reservation_id: int = 0,
+        names: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> Uploaded:
         """Upload a TAR archive; see `Datas3t.upload_tar`."""
@@ -273,6 +274,7 @@ class Client(FilesByName):
             max_parallelism=max_parallelism,
             max_retries=max_retries,
             reservation_id=reservation_id,
+            names=names,
             progress=progress,
         )
 

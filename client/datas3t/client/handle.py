@@ -23,12 +23,16 @@ from datas3t.client._reading.datapoint import Datapoint, DatapointView
 from datas3t.client._reading.reader import Reader
 from datas3t.client._tables.operations import TableOperations
 from datas3t.client._transfers.operations import Operations
+from datas3t.client._transfers.paths import checked
 from datas3t.client.errors import InvalidArgument, PackageMissing
 from datas3t.client.progress import Progress
 
 if TYPE_CHECKING:
+    import os
+
     from datas3t.client._tables.results import Compacted
     from datas3t.client._transfers.aggregate import Aggregated
+    from datas3t.client._transfers.upload import RowsFor
 
 
 class Datas3t(Operations, FileOperations, TableOperations):
@@ -298,6 +302,12 @@ class Datas3t(Operations, FileOperations, TableOperations):
         if parts < 1:
             raise InvalidArgument(f"parts must be at least 1, but is {parts}")
         return split(self._reader.catalogues.overlapping(first, last), parts)
+
+    def _rows_named_by(self, names: "str | os.PathLike[str]") -> "RowsFor":
+        from datas3t.client._tables.named_rows import NamedRows  # noqa: PLC0415 - needs pyarrow
+
+        path = checked(names, "the list of names")
+        return lambda contents: NamedRows(self._session, self._name, path, contents)
 
 
 def _key_range(first: int | None, last: int | None) -> tuple[int, int]:

@@ -52,9 +52,11 @@ class Journal:
         self._path = self._folder / f"{digest.hexdigest()[:32]}.json"
 
     @classmethod
-    def of_upload(cls, server: str, name: str, source: Source) -> "Journal":
-        """Return the journal of the upload of a file as it is now."""
-        state = {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns}
+    def of_upload(cls, server: str, name: str, source: Source, rows: str = "") -> "Journal":
+        """Return the journal of the upload of a file as it is now; `rows` identifies those that are sent with it."""
+        state = {"path": source.path, "size": source.size, "mtime_ns": source.mtime_ns} | (
+            {"rows": rows} if rows else {}
+        )
         return cls("uploads", server, name, source.path, state)
 
     @classmethod

@@ -33,6 +33,7 @@ class Operations:
         max_parallelism: int = 4,
         max_retries: int = 3,
         reservation_id: int = 0,
+        names: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> Uploaded:
         """Upload a TAR archive of numbered datapoints, such as `datas3t.client.pack` makes, as one datarange.
@@ -50,6 +51,8 @@ class Operations:
             max_parallelism: How many parts are sent at a time.
             max_retries: How often each part is retried.
             reservation_id: The id of the reservation that the keys of the archive belong to; 0 for none.
+            names: The list of names that `pack` wrote next to the archive. Then `find` and others know the datapoints
+                by these names, without a slash at the start. It needs pyarrow.
             progress: Is called with the phases "index", "resume" (if there is something to resume) and "upload", in
                 bytes, and "complete", 0 or 1 of 1.
 
@@ -58,7 +61,8 @@ class Operations:
 
         Raises:
             ArchiveError: The archive breaks a rule of the format; the message names the entry and the rule.
-            FileError: The archive cannot be read, or changed during the upload.
+            FileError: The archive or the list cannot be read, or the archive changed during the upload.
+            InvalidArgument: The list has no name for a datapoint, or names others.
             NotFound: The datas3t does not exist.
             AlreadyExists: The keys overlap those of another datarange, which the message names together with the next
                 free key, or are reserved by another writer. Nothing is sent, unless the other upload was completed in
@@ -66,7 +70,12 @@ class Operations:
             TransferFailed: S3 cannot be reached, or refuses the transfer.
         """
         tuning = Tuning(max_parallelism, max_retries)
-        return upload.upload_tar(self._session, self._name, path, tuning, progress, reservation_id)
+        rows_for = self._rows_named_by(names) if names is not None else None
+        return upload.upload_tar(self._session, self._name, path, tuning, progress, reservation_id, rows_for)
+
+    def _rows_named_by(self, names: str | os.PathLike[str]) -> upload.RowsFor:
+        """Return what makes the rows of the table `files` for an archive, given a list of names."""
+        raise NotImplementedError
 
     def download_tar(
         self,

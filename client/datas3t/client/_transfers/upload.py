@@ -1,9 +1,10 @@
 """upload_tar: check and index an archive, make its checksums, send all to S3, and have the server commit it."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from datas3t import v1
 from datas3t.archive import FormatError, index, tar
@@ -40,6 +41,22 @@ class Uploaded:
         return self.last - self.first + 1
 
 
+class Rows(Protocol):
+    """Rows of a table that are committed together with an archive."""
+
+    @property
+    def digest(self) -> str:
+        """What is the same for the same rows."""
+        ...
+
+    def send(self) -> int:
+        """Put them into S3, and return the id of their file."""
+        ...
+
+
+RowsFor: TypeAlias = Callable[[Contents], Rows]
+
+
 def upload_tar(
     session: Session,
     name: str,
@@ -47,11 +64,13 @@ def upload_tar(
     tuning: Tuning,
     progress: Progress | None,
     reservation_id: int = 0,
+    rows_for: RowsFor | None = None,
 ) -> Uploaded:
-    """Upload a TAR archive; see `Datas3t.upload_tar`."""
+    """Upload a TAR archive; see `Datas3t.upload_tar`. `rows_for` returns rows that are committed with it."""
     with open_source(path) as source:
         contents = scan(source, progress)
-        task = UploadTask(session, name, source, contents, tuning, progress, reservation_id)
+        rows = rows_for(contents) if rows_for else None
+        task = UploadTask(session, name, source, contents, tuning, progress, reservation_id, rows=rows)
         with resumable(f"the upload of {source.path}"):
             return task.run(progress)
 
@@ -74,9 +93,14 @@ def scan(source: Source, progress: Progress | None) -> Contents:
 
 
 class UploadTask(Task[OpenUpload, Uploaded]):
-    """The upload of an archive; `journal` takes the place of the one in the user's state folder."""
+    """The upload of an archive; `journal` takes the place of the one in the user's state folder.
 
-    restart_reasons = frozenset(("UPLOAD_NOT_FOUND", "UPLOAD_CANCELLED"))
+    With `rows`, these are committed together with the archive.
+    """
+
+    restart_reasons = frozenset(
+        ("UPLOAD_NOT_FOUND", "UPLOAD_CANCELLED", "TABLE_FILE_NOT_FOUND", "TABLE_FILE_CANCELLED", "TABLE_FILE_COMPLETED")
+    )
     closed_reasons = restart_reasons | {"UPLOAD_INVALID", "UPLOAD_COMPLETED", "DATARANGE_OVERLAPS"}
     final_errors = (FileError, TransferRefused)
 
@@ -90,8 +114,10 @@ class UploadTask(Task[OpenUpload, Uploaded]):
         progress: Progress | None,
         reservation_id: int,
         journal: Journal | None = None,
+        rows: Rows | None = None,
     ) -> None:
-        super().__init__(journal or Journal.of_upload(session.url, name, source))
+        super().__init__(journal or Journal.of_upload(session.url, name, source, rows.digest if rows else ""))
+        self._rows = rows
         self._connection = session.connection
         self._name = name
         self._source = source
@@ -111,7 +137,10 @@ class UploadTask(Task[OpenUpload, Uploaded]):
         )
 
     def reopen(self, upload_id: int) -> OpenUpload:
-        return self._told(OpenUpload(self._connection, upload_id, self._source.size))
+        opened = self._told(OpenUpload(self._connection, upload_id, self._source.size))
+        entry = self._journal.read()
+        opened.table_file_ids = entry.table_file_ids if entry else ()
+        return opened
 
     def _told(self, opened: OpenUpload) -> OpenUpload:
         opened.extension, opened.crc = self._extension, self._contents.crc
@@ -130,6 +159,8 @@ class UploadTask(Task[OpenUpload, Uploaded]):
                 time_left=self._time_left,
             )
         self._source.check_unchanged()
+        if self._rows is not None:
+            opened.table_file_ids = (self._rows.send(),)
         return etags, self._result
 
     def committed(self) -> Uploaded | None:
