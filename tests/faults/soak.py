@@ -4,10 +4,11 @@
 
 With `--workers 2` each server has two processes, and its workers are killed as well.
 
-Writers (`writer.py`) upload, delete and read; an aggregator (`aggregator.py`) aggregates and imports. Every few seconds
-a process is ended by kill -9 and started again. At the end, every acknowledged datapoint must have its content, every
-deleted one must be gone, no dataranges may overlap, and after the reaper has run, the bucket must hold exactly the
-objects that the database names.
+Writers (`writer.py`) upload, delete and read; an aggregator (`aggregator.py`) aggregates and imports; a client
+(`tables.py`) reserves keys, and adds and replaces table files. Every few seconds a process is ended by kill -9 and
+started again. At the end, every acknowledged datapoint and table file must have its content, every deleted one must be
+gone, no dataranges may overlap, no key may be reserved twice, and after the reaper has run, the bucket must hold
+exactly the objects that the database names.
 """
 
 import argparse
@@ -20,33 +21,24 @@ import tempfile
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
-import psycopg
 
-from datas3t.archive import checksums, index, names
 from datas3t.client import Client
 from datas3t.embedded.stack import Services, services
+from tests.faults import tables
+from tests.faults.soak_bucket import BrokenGuaranteeError, check_bucket
 from tests.faults.writer import SPAN, content, entries
-from tests.support.counters import wrong_counters
 from tests.support.stack import ServerProcess, wait_until
-
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
 
 NAME = "soak"
 WRITERS = 3
+ROLES = [*["writer"] * WRITERS, "aggregator", "tables"]
 URL_LIFETIME = "20s"  # short, so that URLs expire, and what is kept until they have is deleted, within the run
 ROOT = Path(__file__).parents[2]
 _REPORTS = {"wrong": "read a wrong content for datapoint", "lost": "did not find datapoint"}
-
-
-class BrokenGuaranteeError(AssertionError):
-    """A guarantee that must always hold was broken."""
 
 
 @dataclass
@@ -73,7 +65,7 @@ class Soak:
 
     def run(self, seconds: float) -> None:
         """Run the clients, and kill processes, for this long. A client is only killed after it has done something."""
-        clients = {number: self._client(number) for number in range(WRITERS + 1)}
+        clients = {number: self._client(number) for number in range(len(ROLES))}
         try:
             for number in clients:
                 self._wait_until_working(number)
@@ -97,7 +89,7 @@ class Soak:
         servers = ("server", "server", *(("worker", "worker") if self.workers > 1 else ()))
         victim = self.random.choice(("client", "client", *servers, "postgres", "seaweedfs"))
         self.counts[f"kill -9 of {victim}"] += 1
-        number = self.random.randrange(WRITERS + 1 if victim == "client" else 2)
+        number = self.random.randrange(len(ROLES) if victim == "client" else 2)
         if victim == "client":
             self._wait_until_working(number)
             clients[number].kill()
@@ -128,15 +120,15 @@ class Soak:
         return ServerProcess(folder, self.running.db_url, key, port=port, options=options)
 
     def _client(self, number: int) -> "subprocess.Popen[bytes]":
-        """Start a client: a writer, or the aggregator, which has the number after theirs.
+        """Start the client with this number among the roles.
 
         Clients are separate processes, because this one forks to start others, which must not happen during gRPC calls.
         """
         folder = self._folder_of(number)
         folder.mkdir(exist_ok=True)
         self._log_sizes[number] = self._log_size(number)
-        keys = [str(number * SPAN)] if number < WRITERS else []
-        arguments = [str(folder / "log"), NAME, *keys, str(self.seed + number), *self.urls]
+        of_role = {"writer": [NAME, str(number * SPAN)], "aggregator": [NAME], "tables": []}[_role(number)]
+        arguments = [str(folder / "log"), *of_role, str(self.seed + number), *self.urls]
         with (folder / "output").open("ab") as output:
             command = [sys.executable, "-m", f"tests.faults.{_role(number)}", *arguments]
             return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
@@ -170,7 +162,7 @@ class Soak:
 
 
 def _role(number: int) -> str:
-    return "writer" if number < WRITERS else "aggregator"
+    return ROLES[number]
 
 
 def check(soak: Soak) -> None:
@@ -193,7 +185,10 @@ def check(soak: Soak) -> None:
             if not any(datapoint.content == content(datapoint.key, number) for number in generations):
                 raise BrokenGuaranteeError(f"datapoint {datapoint.key} has a content that was not uploaded")
             soak.counts["datapoints checked"] += 1
-    _check_bucket(soak)
+        for log in soak.folder.glob("tables-*/log"):
+            for broken in tables.broken(log, client):
+                raise BrokenGuaranteeError(broken)
+    check_bucket(soak.running, soak.urls[0], soak.counts)
 
 
 def expected(folder: Path) -> tuple[dict[int, int], dict[int, set[int]]]:
@@ -235,87 +230,6 @@ def expected(folder: Path) -> tuple[dict[int, int], dict[int, set[int]]]:
     return stored, unsure
 
 
-def _check_bucket(soak: Soak) -> None:
-    """Make everything due that would be due in a day, let the reaper run, and compare the bucket with the database."""
-    s3 = soak.running.seaweedfs.client()
-
-    # Let the reaper finish. Clearing a datas3t, also an empty one, wakes it up.
-    with psycopg.connect(soak.running.db_url, autocommit=True) as conn:
-        conn.execute("UPDATE datarange_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
-        conn.execute("UPDATE aggregate_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
-        conn.execute("UPDATE checksums_uploads SET expires_at = now() - interval '1 day' WHERE state = 'pending'")
-
-        # This includes keys that were claimed by a server that is dead now.
-        conn.execute("UPDATE keys_to_delete SET due_at = now(), due_since = now()")
-
-        def settled() -> bool:
-            conn.execute(
-                "UPDATE keys_to_delete SET due_at = now(), due_since = now(), look_again_at = NULL"
-                " WHERE due_at = due_since"  # that is, no server has claimed the key, and no deletion has failed
-            )
-            pending = "SELECT (SELECT count(*) FROM keys_to_delete) + (SELECT count(*) FROM datarange_uploads"
-            pending += " WHERE state = 'pending') + (SELECT count(*) FROM aggregate_uploads WHERE state = 'pending')"
-            pending += " + (SELECT count(*) FROM checksums_uploads WHERE state = 'pending')"
-            pending += " + (SELECT count(*) FROM cleared_catalogues)"
-            with Client(soak.urls[0]) as client:
-                client.clear_datas3t("only-wakes-the-reaper")
-            return conn.execute(pending).fetchone() == (0,)
-
-        with Client(soak.urls[0]) as client:
-            client.add_datas3t("only-wakes-the-reaper", bucket="local")
-        wait_until(settled, 120, "the end of the reaper's work")
-        if wrong := wrong_counters(conn):
-            raise BrokenGuaranteeError(f"the numbers in the row of a datas3t are not those of its dataranges: {wrong}")
-        rows = conn.execute("SELECT data_object_key, index_object_key, checksums_etag FROM dataranges").fetchall()
-    with_checksums = [data_key for data_key, _, etag in rows if etag is not None]
-    named = {key for data_key, index_key, _ in rows for key in (data_key, index_key)}
-    named |= set(map(names.checksums_key, with_checksums))
-
-    # The bucket must hold the objects of the dataranges, no others, and no multipart upload.
-    present = set(_object_keys(s3, soak.running.s3.bucket))
-    if lost := sorted(named - present):
-        raise BrokenGuaranteeError(f"{len(lost)} objects that the database names are missing, the first {lost[0]}")
-    if orphans := sorted(present - named):
-        raise BrokenGuaranteeError(
-            f"{len(orphans)} objects are in the bucket but not in the database, the first {orphans[0]}"
-        )
-    if uploads := s3.list_multipart_uploads(Bucket=soak.running.s3.bucket).get("Uploads"):
-        key = str(uploads[0].get("Key"))
-        raise BrokenGuaranteeError(
-            f"{len(uploads)} multipart uploads are left, the first of {key}: {_intents_for(soak, key)}"
-        )
-    soak.counts["dataranges at the end"] = len(rows)
-    soak.counts["dataranges with checksums at the end"] = len(with_checksums)
-    for data_key in with_checksums:
-        _check_checksums(s3, soak.running.s3.bucket, data_key)
-
-
-def _check_checksums(s3: "S3Client", bucket: str, data_key: str) -> None:
-    """Compare the checksums of an archive, which are in the bucket, with its contents."""
-    body, raw_index, stored = (
-        s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        for key in (data_key, names.index_key(data_key), names.checksums_key(data_key))
-    )
-    contents = [entry.content for entry in index.decode(raw_index)]
-    if checksums.of_contents(body, [each.start for each in contents], [each.stop for each in contents]) != stored:
-        raise BrokenGuaranteeError(f"the checksums of {data_key} are not those of its contents")
-
-
-def _intents_for(soak: Soak, key: str) -> list[tuple[str, str]]:
-    """Return state and S3 upload id of each upload and aggregate whose data object has this key."""
-    with psycopg.connect(soak.running.db_url) as conn:
-        return conn.execute(
-            "SELECT state, s3_upload_id FROM datarange_uploads WHERE data_object_key = %(key)s UNION ALL"
-            " SELECT state, s3_upload_id FROM aggregate_uploads WHERE data_object_key = %(key)s",
-            {"key": key},
-        ).fetchall()
-
-
-def _object_keys(s3: "S3Client", bucket: str) -> Iterator[str]:
-    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="datas3t/"):
-        yield from (each["Key"] for each in page.get("Contents", ()))
-
-
 def soak(folder: Path, seconds: float, seed: int, workers: int = 1) -> Counter[str]:
     """Do a whole run, and return how often what happened. Raises BrokenGuaranteeError."""
     with services(folder / "data", durable=False) as running:
@@ -325,7 +239,7 @@ def soak(folder: Path, seconds: float, seed: int, workers: int = 1) -> Counter[s
             check(run)
         finally:
             run.close()
-        for log in folder.glob("writer-*/log"):
+        for log in (*folder.glob("writer-*/log"), *folder.glob("tables-*/log")):
             run.counts.update(f"{each['operation']} {each['what']}" for each in entries(log))
         for log in folder.glob("aggregator-*/log"):
             run.counts.update(log.read_text().splitlines())

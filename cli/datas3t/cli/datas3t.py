@@ -1,8 +1,11 @@
 """`datas3t datas3t`: manage datasets."""
 
+from contextlib import suppress
+
 import click
 
 from datas3t.cli import completion, options, output
+from datas3t.client.errors import Datas3tError
 
 _NEW_NAME = click.option("--name", required=True, help="The name of the datas3t.")
 _NAME = click.option("--name", required=True, help="The name of the datas3t.", shell_complete=completion.datas3ts)
@@ -89,9 +92,9 @@ def list_(as_json: bool) -> None:
 @options.JSON
 @options.server_url()
 def import_(bucket: str, as_json: bool) -> None:
-    """Add the datas3ts found in a bucket, after the loss of a database.
+    """Add the datas3ts and tables found in a bucket, after the loss of a database.
 
-    Datas3ts and dataranges that the database already has stay as they are. Each object that is not imported is printed
+    What the database already has stays as it is. Each object that is not imported is printed
     with the reason. The command may be run again at any time.
 
     \b
@@ -106,11 +109,14 @@ def import_(bucket: str, as_json: bool) -> None:
                 "imported_datas3ts": imported.datas3ts,
                 "imported_count": len(imported.datas3ts),
                 "skipped": skipped,
+                **({"imported_tables": imported.tables} if imported.tables else {}),
             }
         )
         return
     for name in imported.datas3ts:
         output.result(name)
+    for table in imported.tables:
+        output.note(f"Imported table {table}")
     for each in imported.skipped:
         output.note(f"Skipped {each.object_key}: {each.reason}")
     output.note(
@@ -125,7 +131,7 @@ def import_(bucket: str, as_json: bool) -> None:
 @options.PURGE_VERSIONS
 @options.server_url()
 def clear(name: str, force: bool, purge_versions: bool) -> None:
-    """Remove all datapoints of a datas3t. This cannot be undone.
+    """Remove all datapoints and tables of a datas3t. This cannot be undone.
 
     \b
       datas3t datas3t clear --name photos
@@ -145,12 +151,21 @@ def clear(name: str, force: bool, purge_versions: bool) -> None:
 @options.PURGE_VERSIONS
 @options.server_url()
 def delete(name: str, force: bool, purge_versions: bool) -> None:
-    """Remove a datas3t that has no datapoints.
+    """Remove a datas3t that has no datapoints, and its tables.
 
     \b
       datas3t datas3t delete --name photos
     """
-    if output.confirmed(f"Remove datas3t {name}?", force=force, purge_versions=purge_versions):
+    tables = 0 if force else _count_tables(name)
+    having = f" and its {output.counted(tables, 'table')}" if tables else ""
+    if output.confirmed(f"Remove datas3t {name}{having}?", force=force, purge_versions=purge_versions):
         with options.client() as client:
             client.delete_datas3t(name, purge_versions=purge_versions)
         output.result(f"Removed datas3t {name}.")
+
+
+def _count_tables(name: str) -> int:
+    """Return how many tables a datas3t has, for a question; 0 if that is not known: the deletion will say why."""
+    with suppress(Datas3tError), options.client() as client:
+        return len(client.datas3t(name).tables())
+    return 0

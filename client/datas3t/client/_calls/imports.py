@@ -1,7 +1,7 @@
 """The call that imports what a bucket holds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from datas3t import v1
 from datas3t.client._calls.arguments import check_text
@@ -32,10 +32,12 @@ class Imported:
     Attributes:
         datas3ts: The names of the datas3ts that were added or that gained dataranges, sorted.
         skipped: The objects that were left out.
+        tables: The tables that gained files, as "datas3t/table", sorted.
     """
 
     datas3ts: list[str]
     skipped: list[Skipped]
+    tables: list[str] = field(default_factory=list)
 
 
 def run(connection: Connection, bucket: str, *, progress: Progress | None = None) -> Imported:
@@ -43,19 +45,20 @@ def run(connection: Connection, bucket: str, *, progress: Progress | None = None
     check_text(bucket=bucket)
     # An attempt that failed half-way has imported the datas3ts that it reported, so names are kept across attempts.
     # A later attempt reports all skipped objects again.
-    names: set[str] = set()
+    names, tables = set[str](), set[str]()
     reporter = _CountReporter(progress)
 
     def attempt() -> list[Skipped]:
         skipped: list[Skipped] = []
         for message in connection.imports.Import(v1.ImportRequest(bucket_name=bucket)):
             names.update(message.imported_datas3ts)
+            tables.update(message.imported_tables)
             skipped += [Skipped(each.object_key, each.reason) for each in message.skipped]
             reporter.report(message.objects_seen)
         return skipped
 
     skipped = retry_while_unavailable(attempt, _RETRY_SECONDS)
-    return Imported(sorted(names), skipped)
+    return Imported(sorted(names), skipped, sorted(tables))
 
 
 class _CountReporter:
