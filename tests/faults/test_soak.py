@@ -11,6 +11,7 @@ import pytest
 
 from datas3t.client import Client
 from datas3t.embedded.stack import services
+from tests.faults import tables
 from tests.faults.soak import NAME, BrokenGuaranteeError, Soak, check, expected
 from tests.faults.writer import SPAN, content
 from tests.support.tars import archive
@@ -29,6 +30,7 @@ def test_a_short_run_breaks_no_guarantee(tmp_path: Path) -> None:
     assert f"seed {SEED}, 25 seconds" in done.stdout
     counts = {what: int(count.replace(",", "")) for count, what in re.findall(r"^ *([\d,]+)  (.+)$", done.stdout, re.M)}
     assert counts["upload done"] > 5
+    assert counts["add done"] + counts["together done"] + counts["reserved"] > 0
     assert counts["datapoints checked"] > 0
     assert all(counts[f"{method} read"] > 0 for method in ("get", "get_many", "scan", "presigned"))
     assert sum(count for what, count in counts.items() if what.startswith("kill -9")) > 3
@@ -48,6 +50,18 @@ def test_lost_changed_and_leftover_data_is_noticed(tmp_path: Path, monkeypatch: 
                 client.upload_tar(NAME, path)
             note(log, "upload", SPAN, SPAN + 2, 1)
             check(run)
+            of_tables = tmp_path / "tables-4/log"
+            of_tables.parent.mkdir()
+            with Client(run.urls[0]) as client:
+                client.add_datas3t(tables.NAME, bucket="local")
+            of_tables.write_text(json.dumps({"what": "done", "operation": "add", "id": 7}) + "\n")
+            with pytest.raises(BrokenGuaranteeError, match="1 acknowledged table files are missing, the first 7"):
+                check(run)
+            spans = ({"what": "reserved", "first": first, "last": first + 1} for first in (1, 2))
+            of_tables.write_text("".join(json.dumps(each) + "\n" for each in spans))
+            with pytest.raises(BrokenGuaranteeError, match="keys 2 to 2 were reserved twice"):
+                check(run)
+            of_tables.unlink()
             note(log, "upload", SPAN + 3, SPAN + 3, 2)
             with pytest.raises(BrokenGuaranteeError, match="1 acknowledged datapoints are missing, the first 1000003"):
                 check(run)
