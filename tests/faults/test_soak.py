@@ -12,7 +12,8 @@ import pytest
 from datas3t.client import Client
 from datas3t.embedded.stack import services
 from tests.faults import tables
-from tests.faults.soak import NAME, BrokenGuaranteeError, Soak, check, expected
+from tests.faults.soak import NAME, Soak, check, expected
+from tests.faults.soak_bucket import BrokenGuaranteeError
 from tests.faults.writer import SPAN, content
 from tests.support.tars import archive
 
