@@ -111,6 +111,8 @@ __all__ = [
     "TransferRefused",
     "Unavailable",
     "Uploaded",
+    "Verified",
+    "WrongDatarange",
     "__version__",
     "pack",
 ]
@@ -165,6 +167,8 @@ _MODULES = {
     "TransferRefused": "errors",
     "Unavailable": "errors",
     "Uploaded": "_transfers.upload",
+    "Verified": "_transfers.verify",
+    "WrongDatarange": "_transfers.verify",
     "pack": "_files.pack",
 }
 

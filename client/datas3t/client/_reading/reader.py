@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datas3t.client._reading.locations import Holders
+    from datas3t.client._reading.verifying import Collect, Verdict
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class Reader:
         self.indices = Indices(session.cache_dir, session.max_cache_size)
         self.checksums = Checksums(session.cache_dir, session.max_cache_size, name) if session.verify else None
         self._name = name
+        self._session = session
         self._fetcher = Fetcher(session, self.catalogues, Costs())
 
     def get(self, key: int) -> bytes:
@@ -123,6 +125,20 @@ class Reader:
         from datas3t.client._reading.files import check_file  # noqa: PLC0415 - as above
 
         return self._read(lambda: check_file(fd, first, last, self.indices, self._fetcher, self.checksums))
+
+    def verdicts(
+        self,
+        first: int,
+        last: int,
+        fraction: float,
+        on_bytes: Callable[[int], None],
+        collect: "Collect | None",
+    ) -> "Iterator[Verdict]":
+        """Yield a verdict on each datarange that holds keys from `first` to `last`; see `verifying.Verifier`."""
+        from datas3t.client._reading.verifying import Verifier  # noqa: PLC0415 - as above
+
+        connection = self._session.connection
+        return Verifier(connection, self._name, self._fetcher, fraction, on_bytes, collect).verdicts(first, last)
 
     def _planned(
         self, wanted: list[int], plan: "Callable[[NDArray[np.int64], Holders, Indices, Fetcher], T]"

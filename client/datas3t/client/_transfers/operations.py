@@ -15,10 +15,11 @@ from datas3t.client._transfers.aggregate import Aggregated
 from datas3t.client._transfers.download import Downloaded
 from datas3t.client._transfers.task import Tuning
 from datas3t.client._transfers.upload import Uploaded
+from datas3t.client._transfers.verify import Verification
 from datas3t.client.progress import Progress
 
 
-class Operations:
+class Operations(Verification):
     """The part of the handle `Datas3t` that does not read single datapoints."""
 
     def __init__(self, session: Session, name: str) -> None:
