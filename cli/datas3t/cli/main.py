@@ -20,6 +20,7 @@ from datas3t.cli import (
     paths,
     server,
     table,
+    verify,
 )
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -59,6 +60,7 @@ for command in (
     files.pull,
     aggregate.optimize,
     aggregate.aggregate,
+    verify.verify,
     options.server_url(hidden=True)(completion.completion),
 ):
     cli.add_command(command)

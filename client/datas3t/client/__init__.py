@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from datas3t.client._transfers.aggregate import Aggregated
     from datas3t.client._transfers.download import Downloaded
     from datas3t.client._transfers.upload import Uploaded
+    from datas3t.client._transfers.verify import Verified, WrongDatarange
     from datas3t.client.client import Client
     from datas3t.client.errors import (
         Aborted,

@@ -62,9 +62,9 @@ class ArchiveHost:
     def _add(self, columns: Columns, archive: bytes, index: bytes | None, with_checksums: bool) -> None:
         scanned = tar.scan(lambda start, stop: archive[start:stop], len(archive), checksums=True)
         number = next(_numbers)
-        paths = [f"/{number}.tar", f"/{number}.index"]
+        paths = [f"/bucket/{number}.tar", f"/bucket/{number}.index"]
         if with_checksums:
-            paths.append(f"/{number}.crc32c")
+            paths.append(f"/bucket/{number}.crc32c")
             self.objects[paths[2]] = scanned.checksums
         self.objects[paths[0]] = archive
         self.objects[paths[1]] = scanned.index if index is None else index

@@ -174,15 +174,10 @@ class Fetcher:
             moment = time.monotonic()
             each_once = {each.id: each for each in dataranges}.values()
             # Each may take a call, so ask about the one whose object it is.
-            concerned = [each for each in each_once if error.path in _paths(each)] or each_once
+            concerned = [each for each in each_once if error.path in map(each.path, each.kinds)] or each_once
             if any(self.catalogues.is_gone(each, moment) for each in concerned):
                 raise RestartRead from None
         raise failure from None
-
-
-def _paths(datarange: SignedDatarange) -> list[str]:
-    kinds: tuple[Kind, ...] = ("tar", "index", "crc32c") if datarange.checksums_etag else ("tar", "index")
-    return [datarange.path(kind) for kind in kinds]
 
 
 class _RenewableUrl:

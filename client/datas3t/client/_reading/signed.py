@@ -73,6 +73,11 @@ class SignedDatarange:
         """The URL of the index."""
         return self._columns.url(self._row, "index")
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of objects that it has."""
+        return _KINDS if self.checksums_etag else _KINDS[:2]
+
     def url(self, kind: Kind) -> str:
         """Return the URL of one of its objects."""
         return self.data_url if kind == "tar" else self._columns.url(self._row, kind)

@@ -6,25 +6,27 @@ Nothing comes from the cache. What is wrong is fetched again before it counts.
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from operator import itemgetter
+from typing import TypeAlias
 
 import numpy as np
 
-from datas3t.archive import IndexFormatError, index, reads
+from datas3t.archive import index
 from datas3t.archive.checksums import RECORD_SIZE as SUM_SIZE
 from datas3t.archive.checksums import crc, encode
 from datas3t.archive.index import BLOCK, RECORD_SIZE
 from datas3t.client._calls.connection import Connection
+from datas3t.client._reading import jobs as cuts
 from datas3t.client._reading.fetching import Fetcher, Piece, RestartRead
 from datas3t.client._reading.headers import HeaderReader
 from datas3t.client._reading.index_files import IndexCheck, IndexMismatch
+from datas3t.client._reading.jobs import Job
 from datas3t.client._reading.listed import Listed, listed
 from datas3t.client._reading.locations import Locations, Numbers, from_records
 from datas3t.client.errors import Aborted, ObjectChanged
 
-_RUN = 4 << 20  # bytes that are fetched and checked together
 _AHEAD = 16 << 20  # bytes in memory
 _RECORDS = 16_384  # index records that are fetched together: 256 KiB
 _TOGETHER = 64  # dataranges whose indices are fetched together, if they have at most so many records
@@ -33,6 +35,7 @@ _MAX_ATTEMPTS = 5  # without progress, because dataranges are replaced
 
 Collect = Callable[[Listed, int, bytes], None]
 """A function that takes a datarange, a key of it, and the records of the checksums from that key on."""
+_Entries: TypeAlias = tuple[Listed, Locations | IndexMismatch | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,35 +51,6 @@ class Verdict:
     datarange: Listed
     datapoints: int
     problem: str = ""
-
-
-class _WrongError(Exception):
-    """A datarange is wrong, so that it is not read any further."""
-
-    def __init__(self, datarange: Listed, problem: str) -> None:
-        super().__init__(problem)
-        self.verdict = Verdict(datarange, 0, problem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Bytes that are fetched by one request.
-
-    Attributes:
-        datarange: The datarange.
-        start: Their first one in the archive.
-        stop: The byte after the last one.
-        entries: The entries that they are; None for bytes of the end marker.
-        is_part: Whether they are only the headers of a large entry, or a part of its content and padding.
-        is_last: Whether they are the last ones of the archive.
-    """
-
-    datarange: Listed
-    start: int
-    stop: int
-    entries: Locations | None = None
-    is_part: bool = False
-    is_last: bool = False
 
 
 class Verifier:
@@ -127,44 +101,55 @@ class Verifier:
                     raise Aborted(
                         f"dataranges of {self._name!r} are replaced faster than they can be read; try again"
                     ) from None
-            except _WrongError as error:
-                yield self._noted(error.verdict)
             except ObjectChanged as error:
-                yield self._noted(Verdict(self._concerned(error), 0, str(error)))
+                yield self._wrong_verdict(self._concerned(error), str(error))
             else:
                 return
 
-    def _noted(self, verdict: Verdict) -> Verdict:
-        self._wrong.add(verdict.datarange.id)
-        return verdict
+    def _wrong_verdict(self, datarange: Listed, problem: str) -> Verdict:
+        """Return the verdict on a datarange that is wrong, so that it is not read any further."""
+        self._wrong.add(datarange.id)
+        self._datapoints = 0
+        return Verdict(datarange, 0, problem)
 
     def _concerned(self, error: ObjectChanged) -> Listed:
         """Return the datarange whose object is missing or was changed. Raise the error if it is unknown."""
-        key = error.metadata.get("object_key")
+        key = error.metadata.get("object_key", "")
         for each in self._recent:
-            if key in (each.object_key("tar"), each.object_key("index"), each.object_key("crc32c")):
+            if key in map(each.object_key, each.kinds):
                 return each
         raise error
 
-    def _jobs(self, first: int, last: int) -> Iterator[tuple[_Job, Piece]]:
+    def _jobs(self, first: int, last: int) -> Iterator[tuple[Job, Piece]]:
         """Yield what is to be fetched, in order."""
         for datarange, entries in self._entries(first, last):
-            jobs: Iterable[_Job] = _ends(datarange)
-            if entries is not None:
-                is_whole = datarange.entries_end <= _RUN  # then it was chosen as a whole
-                chosen = (run for run in _runs(entries) if is_whole or self._is_chosen())
-                jobs = (job for run in chosen for job in _parts(datarange, run))
-            for job in jobs:
+            for job in self._jobs_of(datarange, entries):
+                if datarange.id in self._wrong:
+                    break
                 yield job, Piece(datarange, job.start, job.stop)
+
+    def _jobs_of(self, datarange: Listed, entries: Locations | IndexMismatch | None) -> Iterator[Job]:
+        if entries is None:
+            yield from cuts.ends(datarange)
+        elif isinstance(entries, IndexMismatch):
+            yield Job(datarange, 0, BLOCK, problem=str(entries))
+        else:
+            is_whole = datarange.entries_end <= cuts.RUN  # then it was chosen as a whole
+            for run in cuts.runs(entries):
+                if is_whole or self._is_chosen():
+                    yield from cuts.parts(datarange, run)
 
     def _is_chosen(self) -> bool:
         return self._fraction >= 1 or random.random() < self._fraction  # noqa: S311 - a sample, not a secret
 
-    def _entries(self, first: int, last: int) -> Iterator[tuple[Listed, Locations | None]]:
-        """Yield the entries of each datarange, some thousands at a time, and then None for its end marker."""
+    def _entries(self, first: int, last: int) -> Iterator[_Entries]:
+        """Yield the entries of each datarange, some thousands at a time, and then None for its end marker.
+
+        After what is wrong in an index nothing follows.
+        """
         together: list[Listed] = []
         for each in listed(self._connection, self._name, first, last):
-            if each.id in self._wrong or (each.entries_end <= _RUN and not self._is_chosen()):
+            if each.id in self._wrong or (each.entries_end <= cuts.RUN and not self._is_chosen()):
                 continue
             self._recent.append(each)
             if each.count > _RECORDS or len(together) == _TOGETHER:
@@ -176,22 +161,15 @@ class Verifier:
                 together.append(each)
         yield from self._of_small(together)
 
-    def _of_small(self, dataranges: list[Listed]) -> Iterator[tuple[Listed, Locations | None]]:
+    def _of_small(self, dataranges: list[Listed]) -> Iterator[_Entries]:
         found = self._records([(each, 0, each.count) for each in dataranges])
-        for each, (records, sums) in zip(dataranges, found, strict=True):
-            check = IndexCheck(each)
-            yield each, self._located(each, 0, records, sums, check)
-            self._finish(each, check)
-            yield each, None
+        for each, fetched in zip(dataranges, found, strict=True):
+            yield from self._located(each, [(0, fetched)])
 
-    def _of_large(self, datarange: Listed) -> Iterator[tuple[Listed, Locations | None]]:
-        check = IndexCheck(datarange)
-        for start in range(0, datarange.count, _RECORDS):
-            stop = min(start + _RECORDS, datarange.count)
-            ((records, sums),) = self._records([(datarange, start, stop)])
-            yield datarange, self._located(datarange, start, records, sums, check)
-        self._finish(datarange, check)
-        yield datarange, None
+    def _of_large(self, datarange: Listed) -> Iterator[_Entries]:
+        starts = range(0, datarange.count, _RECORDS)
+        pieces = ((n, self._records([(datarange, n, min(n + _RECORDS, datarange.count))])[0]) for n in starts)
+        yield from self._located(datarange, pieces)
 
     def _records(self, wanted: list[tuple[Listed, int, int]]) -> list[tuple[bytes, bytes]]:
         """Fetch records number `start` to `stop` of the indices, and of the checksums where there are some."""
@@ -205,62 +183,58 @@ class Verifier:
             for (each, _, _), records in zip(wanted, fetched, strict=False)
         ]
 
-    def _located(self, datarange: Listed, start: int, records: bytes, sums: bytes, check: IndexCheck) -> Locations:
-        """Return the locations in records of an index. Fetch them again if they are wrong."""
+    def _located(self, datarange: Listed, pieces: Iterable[tuple[int, tuple[bytes, bytes]]]) -> Iterator[_Entries]:
+        """Yield the entries in pieces of an index, each with the number of its first record."""
+        check = IndexCheck(datarange)
         try:
-            check.add(records)
-        except IndexMismatch:
-            count = len(records) // RECORD_SIZE
-            ((records, sums),) = self._records([(datarange, start, start + count)])
-            try:
-                check.add(records)
-            except IndexMismatch as error:
-                raise _WrongError(datarange, str(error)) from None
-        first = datarange.first + start
-        try:
-            found = from_records([datarange], range(first, first + len(records) // RECORD_SIZE), records)
-        except (IndexMismatch, IndexFormatError) as error:
-            raise _WrongError(datarange, str(error)) from None
-        return replace(found, sums=np.frombuffer(sums, ">u4").astype(np.int64)) if sums else found
-
-    def _finish(self, datarange: Listed, check: IndexCheck) -> None:
-        try:
-            check.finish()
+            for start, fetched in pieces:
+                try:
+                    check, found = _checked(datarange, start, fetched, check)
+                except IndexMismatch:
+                    (again,) = self._records([(datarange, start, start + len(fetched[0]) // RECORD_SIZE)])
+                    check, found = _checked(datarange, start, again, check)
+                yield datarange, found
         except IndexMismatch as error:
-            raise _WrongError(datarange, str(error)) from None
+            yield datarange, error
+        else:
+            yield datarange, None
 
-    def _check(self, job: _Job, body: memoryview) -> Iterable[Verdict]:
+    def _check(self, job: Job, body: memoryview) -> Iterable[Verdict]:
         """Check the bytes of a job; return the verdict with the last one of a datarange."""
         datarange = job.datarange
         if datarange.id in self._wrong:
             return ()
+        if job.problem:
+            return (self._wrong_verdict(datarange, job.problem),)
         if self._problem(job, body) and (problem := self._problem_again(job)):
-            raise _WrongError(datarange, problem)
+            return (self._wrong_verdict(datarange, problem),)
         self._on_bytes(job.stop - job.start)
         if not job.is_last:
             return ()
         datapoints, self._datapoints = self._datapoints, 0
         return (Verdict(datarange, datapoints),)
 
-    def _problem_again(self, job: _Job) -> str:
-        """Return what is wrong with the bytes of a job when they, and the checksums, are fetched again.
+    def _problem_again(self, job: Job) -> str:
+        """Return what is wrong with the bytes of a job when they, their records and checksums are fetched again.
 
         For a part of a large entry, the parts before it are fetched again as well.
         """
-        jobs, entries = [job], job.entries
-        if entries is not None:
-            if entries.sums is not None:
-                first = int(entries.keys[0]) - job.datarange.first
-                ((_, sums),) = self._records([(job.datarange, first, first + len(entries.keys))])
-                entries = replace(entries, sums=np.frombuffer(sums, ">u4").astype(np.int64))
-            jobs = [each for each in _parts(job.datarange, entries) if each.start <= job.start]
+        jobs = [job]
+        if job.entries is not None:
+            start = int(job.entries.keys[0]) - job.datarange.first
+            (fetched,) = self._records([(job.datarange, start, start + len(job.entries.keys))])
+            try:
+                entries = _located(job.datarange, start, *fetched)
+            except IndexMismatch as error:
+                return str(error)
+            jobs = [each for each in cuts.parts(job.datarange, entries) if each.start <= job.start]
         for each in jobs:
             body = self._fetcher.fetch(job.datarange, each.start, each.stop)
             if problem := self._problem(each, memoryview(body)):
                 return problem
         return ""
 
-    def _problem(self, job: _Job, body: memoryview) -> str:
+    def _problem(self, job: Job, body: memoryview) -> str:
         """Return what is wrong with the bytes of a job; empty if nothing is."""
         entries = job.entries
         if entries is None:
@@ -277,7 +251,7 @@ class Verifier:
             return f"the padding of one of the datapoints {entries.keys[0]} to {entries.keys[-1]} is not zero"
         return self._compared(job.datarange, entries, found)
 
-    def _problem_of_part(self, job: _Job, entries: Locations, body: memoryview) -> str:
+    def _problem_of_part(self, job: Job, entries: Locations, body: memoryview) -> str:
         """Return what is wrong with the headers of a large entry, or with a part of its content and padding."""
         content, stop = int(entries.contents[0]), int(entries.stops[0])
         if job.start < content:
@@ -291,7 +265,7 @@ class Verifier:
             return ""
         return self._compared(job.datarange, entries, np.array([self._crc]))
 
-    def _problem_of_headers(self, job: _Job, entries: Locations, body: memoryview) -> str:
+    def _problem_of_headers(self, job: Job, entries: Locations, body: memoryview) -> str:
         try:
             names = self._reader.names(entries, body, (entries.starts - job.start) // BLOCK)
         except IndexMismatch as error:
@@ -315,29 +289,23 @@ class Verifier:
         return ""
 
 
-def _runs(entries: Locations) -> Iterator[Locations]:
-    """Yield the entries in runs of a few MiB, and a larger one alone."""
-    cut = reads.plan(entries.archives, entries.starts, entries.stops, BLOCK, _RUN)
-    for at, stop in pairwise(cut.bounds.tolist()):
-        yield entries.part(at, stop)
+def _checked(
+    datarange: Listed, start: int, fetched: tuple[bytes, bytes], before: IndexCheck
+) -> tuple[IndexCheck, Locations]:
+    """Return the check of an index after further records of it, and their locations. Raise IndexMismatch."""
+    check = copy(before)
+    check.add(fetched[0])
+    found = _located(datarange, start, *fetched)
+    if start + len(found.keys) == datarange.count:
+        check.finish()
+    return check, found
 
 
-def _parts(datarange: Listed, run: Locations) -> Iterator[_Job]:
-    """Yield the job of a run; of a large entry that of its headers, and those of the parts of its content."""
-    start, content, stop = int(run.starts[0]), int(run.contents[0]), index.padded(int(run.stops[-1]))
-    if len(run.keys) > 1 or stop - start <= _RUN:
-        yield _Job(datarange, start, stop, run)
-        return
-    yield _Job(datarange, start, content, run, is_part=True)
-    for at in range(content, stop, _RUN):
-        yield _Job(datarange, at, min(at + _RUN, stop), run, is_part=True)
-
-
-def _ends(datarange: Listed) -> Iterator[_Job]:
-    """Yield the jobs of the end marker and what follows it."""
-    for at in range(datarange.entries_end, datarange.size, _RUN):
-        stop = min(at + _RUN, datarange.size)
-        yield _Job(datarange, at, stop, is_last=stop == datarange.size)
+def _located(datarange: Listed, start: int, records: bytes, sums: bytes) -> Locations:
+    """Return the locations in records of an index from number `start` on, with their checksums if there are any."""
+    first = datarange.first + start
+    found = from_records([datarange], range(first, first + len(records) // RECORD_SIZE), records)
+    return replace(found, sums=np.frombuffer(sums, ">u4").astype(np.int64)) if sums else found
 
 
 def _is_zero(body: bytes | memoryview) -> bool:
