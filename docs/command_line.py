@@ -70,7 +70,9 @@ $ datas3t datarange list --datas3t photos --json
       "index_object_key": "datas3t/photos/dataranges/00000000000000000001-00000000000000001000-000000000001.index",
       "min_datapoint_key": 1,
       "max_datapoint_key": 1000,
-      "size_bytes": 2048000
+      "size_bytes": 2048000,
+      "checksums_object_key": "datas3t/photos/dataranges/00000000000000000001-00000000000000001000-000000000001.crc32c",
+      "extension": "jpg"
     }
   ]
 }
@@ -122,11 +124,33 @@ $ datas3t pull --datas3t photos --output photos --json
   "unchanged": 0,
   "failed": 0
 }
+$ datas3t verify --datas3t photos --json
+{
+  "datas3ts": [
+    {
+      "datas3t_name": "photos",
+      "dataranges": 2,
+      "datapoints": 1000,
+      "bytes_read": 4096000,
+      "without_checksums": 0,
+      "added": 0,
+      "wrong": [
+        {
+          "min_datapoint_key": 1001,
+          "max_datapoint_key": 2000,
+          "data_object_key": "datas3t/photos/dataranges/00000000000000001001-00000000000000002000-000000000002.tar",
+          "problem": "the padding of datapoint 1007 is not zero"
+        }
+      ]
+    }
+  ]
+}
 ```
 
 Rows of tables have times as text of ISO 8601 and bytes in base64.
 
-`push` and `pull` print this also if some files failed; the exit code is then 1.
+`push` and `pull` print this also if some files failed, and `verify` if dataranges are wrong; the exit code is then 1.
+A datarange has no `checksums_object_key` without checksums, and no `extension` if its datapoints have different ones.
 
 ## Commands
 """

@@ -148,6 +148,8 @@ def list_(datas3t: str, as_json: bool) -> None:
                 "min_datapoint_key": each.first,
                 "max_datapoint_key": each.last,
                 "size_bytes": each.size,
+                **({"checksums_object_key": each.checksums_object_key} if each.checksums_object_key else {}),
+                **({"extension": each.extension} if each.extension else {}),
             }
             for each in dataranges
         ]
