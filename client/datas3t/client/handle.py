@@ -20,6 +20,7 @@ from datas3t.client._reading.catalogue import split
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint, DatapointView
+from datas3t.client._reading.operations import ReadOperations
 from datas3t.client._reading.reader import Reader
 from datas3t.client._tables.operations import TableOperations
 from datas3t.client._transfers.operations import Operations
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from datas3t.client._transfers.upload import RowsFor
 
 
-class Datas3t(Operations, FileOperations, TableOperations):
+class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
     """A handle of one datas3t, to read its datapoints and to upload, download, aggregate and delete dataranges.
 
     `Client.datas3t` creates handles, without a request: a name that does not exist raises NotFound at the first use.

@@ -1,10 +1,10 @@
 """Training on datas3ts, in any framework: exact orders that resume anywhere, mixtures, joins, decoding.
 
-from datas3t.client import Client, KeySet
+from datas3t.client import Client
 from datas3t.training import Batches
 
 photos = Client("http://localhost:8765").datas3t("photos")
-batches = Batches(KeySet.of(photos), 256, seed=7)
+batches = Batches(photos.keyset, 256, seed=7)
 for contents in photos.batches(batches):
     learn(contents)
 """
@@ -13,6 +13,7 @@ from datas3t.training.batches import Batches
 from datas3t.training.collating import collate
 from datas3t.training.decoding import Audio, DecodeFailed, decode
 from datas3t.training.epoch import Epoch
+from datas3t.training.joined import Joined
 from datas3t.training.mixture import Mixed, Mixture
 from datas3t.training.order import Order, Windows
 
@@ -21,6 +22,7 @@ __all__ = [
     "Batches",
     "DecodeFailed",
     "Epoch",
+    "Joined",
     "Mixed",
     "Mixture",
     "Order",

@@ -45,7 +45,7 @@ class Mixture:
 
     Example:
         >>> mixture = Mixture({"web": 0.7, "books": 0.3}, length=10**9, seed=7)
-        >>> sets = {"web": KeySet.of(web), "books": KeySet.of(books)}
+        >>> sets = {"web": web.keyset, "books": books.keyset}
         >>> parts, keys = mixture.keys(start, start + 256, sets)
 
     Args:

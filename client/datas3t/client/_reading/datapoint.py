@@ -21,6 +21,16 @@ class Datapoint(NamedTuple):
     name: str
     content: bytes
 
+    @property
+    def extension(self) -> str:
+        """The name without the key and the dot after it, such as `png` or `json.zst`."""
+        return self.name.partition(".")[2]
+
+    @property
+    def size(self) -> int:
+        """The size of the content in bytes."""
+        return len(self.content)
+
 
 class DatapointView(NamedTuple):
     """A datapoint whose content is not copied: it is valid until the next datapoint is asked for."""
@@ -28,6 +38,16 @@ class DatapointView(NamedTuple):
     key: int
     name: str
     content: memoryview
+
+    @property
+    def extension(self) -> str:
+        """The name without the key and the dot after it."""
+        return self.name.partition(".")[2]
+
+    @property
+    def size(self) -> int:
+        """The size of the content in bytes."""
+        return len(self.content)
 
 
 def content(key: int, indices: Indices, fetcher: Fetcher, checksums: Checksums | None = None) -> bytes | None:

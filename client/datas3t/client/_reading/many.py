@@ -7,7 +7,7 @@ from datas3t.archive.index import BLOCK
 from datas3t.client._reading import locations as _locations
 from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.costs import Explanation
-from datas3t.client._reading.datapoint import REGULAR, checked_name, fetch_again, fetch_large
+from datas3t.client._reading.datapoint import REGULAR, Datapoint, checked_name, fetch_again, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Holders, Locations, Numbers
@@ -23,12 +23,37 @@ def contents(
         IndexMismatch: An index does not fit its archive.
         ChecksumMismatch: A content differs from its checksum, also when both are fetched again.
     """
+    return _compared(keys, held, indices, fetcher, checksums, None)
+
+
+def datapoints(
+    keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher, checksums: Checksums | None = None
+) -> list[Datapoint]:
+    """Return the datapoints with ascending keys. Raise as `contents` does."""
+    names = [""] * len(keys)
+    found = _compared(keys, held, indices, fetcher, checksums, names)
+    return list(map(Datapoint._make, zip(keys.tolist(), names, found, strict=True)))
+
+
+def sizes(keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher) -> Numbers:
+    """Return the sizes of the contents of ascending keys in bytes, from the indices alone."""
+    return _locations.locate(keys, held, indices, fetcher).sizes
+
+
+def _compared(
+    keys: Numbers,
+    held: Holders,
+    indices: Indices,
+    fetcher: Fetcher,
+    checksums: Checksums | None,
+    names: list[str] | None,
+) -> list[bytes]:
     locations = _locations.locate(keys, held, indices, fetcher)
     if checksums is None:
-        return _contents(locations, fetcher, None, [])
+        return _contents(locations, fetcher, None, [], names)
     sums = checksums.of(_locations.wanted(keys, held), fetcher)
     differing: list[int] = []
-    found = _contents(locations, fetcher, None if sums is None else sums.tolist(), differing)
+    found = _contents(locations, fetcher, None if sums is None else sums.tolist(), differing, names)
     for n in differing:
         key = int(keys[n])
         found[n] = fetch_again(locations.datarange(n), key, locations.entry(n), fetcher, checksums)
@@ -50,8 +75,22 @@ def explanation(
     return Explanation(len(keys), requests, int(locations.sizes.sum()), reads.size, parallelism, fetcher.costs.gap)
 
 
-def _contents(locations: Locations, fetcher: Fetcher, sums: list[int] | None, differing: list[int]) -> list[bytes]:
-    """Return the contents. Add the numbers of those to `differing` whose checksum is known and another one."""
+def _contents(
+    locations: Locations,
+    fetcher: Fetcher,
+    sums: list[int] | None,
+    differing: list[int],
+    entry_names: list[str] | None,
+) -> list[bytes]:
+    """Return the contents.
+
+    Args:
+        locations: Where they are.
+        fetcher: Fetches them.
+        sums: Their checksums, or -1 where there is none.
+        differing: The numbers of those that have another checksum are added to it.
+        entry_names: The names of their entries are written to it, if it is a list.
+    """
     contents = [b""] * len(locations.keys)
     # Plan the ranges. Plain lists from here on: single elements of arrays are slow to read.
     reads = locations.reads(fetcher.costs)
@@ -73,7 +112,11 @@ def _contents(locations: Locations, fetcher: Fetcher, sums: list[int] | None, di
                 and body.startswith(sizes[n], start + 124)
                 and body[start + 156] in REGULAR
             ):
-                checked_name(locations.datarange(n), keys[n], locations.entry(n), body[start:middle])
+                name = checked_name(locations.datarange(n), keys[n], locations.entry(n), body[start:middle])
+                if entry_names is not None:
+                    entry_names[n] = name
+            elif entry_names is not None:
+                entry_names[n] = body[start : start + 100].partition(b"\0")[0].decode("utf-8", "surrogateescape")
             content = contents[n] = body[middle : stops[n]]
             if sums and crc(content) != sums[n] and sums[n] >= 0:
                 differing.append(n)
@@ -96,7 +139,9 @@ def _contents(locations: Locations, fetcher: Fetcher, sums: list[int] | None, di
     small = sorted({*range(len(ranges))}.difference(large))
     fetcher.fetch_each([ranges[number] for number in small], lambda at, body: cut(small[at], body))
     for n in (bounds[number] for number in large):
-        contents[n] = fetch_large(locations.datarange(n), keys[n], locations.entry(n), fetcher)[1]
+        name, contents[n] = fetch_large(locations.datarange(n), keys[n], locations.entry(n), fetcher)
+        if entry_names is not None:
+            entry_names[n] = name
         if sums and crc(contents[n]) != sums[n] and sums[n] >= 0:
             differing.append(n)
     return contents

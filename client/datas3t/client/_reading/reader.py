@@ -66,6 +66,20 @@ class Reader:
         found, numbers = self._planned(wanted, partial(contents, checksums=self.checksums))
         return [found[number] for number in numbers]
 
+    def datapoints(self, keys: Iterable[int]) -> list[Datapoint]:
+        """Return many datapoints."""
+        from datas3t.client._reading.many import datapoints  # noqa: PLC0415 - as above
+
+        found, numbers = self._planned(list(map(integer, keys)), partial(datapoints, checksums=self.checksums))
+        return [found[number] for number in numbers]
+
+    def sizes(self, keys: Iterable[int]) -> "NDArray[np.int64]":
+        """Return the sizes of the contents of many datapoints."""
+        from datas3t.client._reading.many import sizes  # noqa: PLC0415 - as above
+
+        found, numbers = self._planned(list(map(integer, keys)), sizes)
+        return found[numbers]
+
     def batches(self, batches: Iterable[Iterable[int]], ahead: int) -> Iterator[list[bytes]]:
         """Yield the contents of each batch of keys, and read up to `ahead` further ones with it."""
         upcoming = iter(batches)
