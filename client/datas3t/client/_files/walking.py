@@ -77,59 +77,41 @@ class Walker:
 
     def _in_folder(self, source: Source, status: os.stat_result) -> Iterator[Found]:
         """Yield the files below a folder. Recursion would cost each file as many calls as its path has components."""
-        folders = [self._opened(source.base, source.name, _identity(status))]
+        folders = [self._opened(source.base, source.name, status)]
         while folders:
             folder = folders[-1]
             for entry in folder.entries:
-                name, path = folder.prefix + entry, folder.path + entry
-                if entry not in folder.special:
-                    if (found := self._status(path)) and self._is_regular(path, found):
-                        yield Found(name, found.st_size, found.st_mtime_ns)
-                elif (found := self._special(path)) is None:
-                    pass
-                elif not stat.S_ISDIR(found.st_mode):
-                    yield Found(name, found.st_size, found.st_mtime_ns)
-                elif any(_identity(found) == each.identity for each in folders):
-                    self.left_out.add(f"{_text(path)} leads back to a folder that it is in")
-                else:
-                    folders.append(self._opened(source.base, name, _identity(found)))
+                path = folder.path + entry
+                if (found := self._status(path)) is None:
+                    continue
+                if not stat.S_ISDIR(found.st_mode):
+                    if self._is_regular(path, found):
+                        yield Found(folder.prefix + entry, found.st_size, found.st_mtime_ns)
+                elif not os.path.islink(path) or self._is_to_follow(path, found, folders):
+                    folders.append(self._opened(source.base, folder.prefix + entry, found))
                     break
             else:
                 folders.pop()
 
-    def _opened(self, base: bytes, name: bytes, identity: tuple[int, int]) -> "_Folder":
+    def _opened(self, base: bytes, name: bytes, status: os.stat_result) -> "_Folder":
         prefix = name + b"/" if name and not name.endswith(b"/") else name
         path = base + prefix
         entries: list[bytes] = []
-        special: set[bytes] = set()
         try:
-            with os.scandir(path or b".") as listed:
-                for entry in listed:
-                    entries.append(entry.name)
-                    if not entry.is_file(follow_symlinks=False):  # no call of the system, on usual file systems
-                        special.add(entry.name)
+            entries = sorted(os.listdir(path or b"."))
         except OSError as error:
             self.refused.add(f"{_text(path)} cannot be read: {error.strerror}")
-        entries.sort()
-        return _Folder(path, prefix, iter(entries), special, identity)
+        return _Folder(path, prefix, iter(entries), _identity(status))
 
-    def _special(self, path: bytes) -> os.stat_result | None:
-        """Return the status of a file or folder to take; None for what is left out or refused."""
-        try:
-            own = os.lstat(path)
-        except OSError as error:
-            self.refused.add(f"{_text(path)} cannot be read: {error.strerror}")
-            return None
-        if not stat.S_ISLNK(own.st_mode):
-            return own if stat.S_ISDIR(own.st_mode) or self._is_regular(path, own) else None
-        if (target := self._status(path)) is None:
-            return None
-        if not stat.S_ISDIR(target.st_mode):
-            return target if self._is_regular(path, target) else None
-        if self.follow_links:
-            return target
-        self.refused.add(f"{_text(path)} is a link to a folder; follow links, or name that folder itself")
-        return None
+    def _is_to_follow(self, path: bytes, target: os.stat_result, folders: "list[_Folder]") -> bool:
+        """Return whether a link to a folder is to be followed, from the innermost of these folders."""
+        if not self.follow_links:
+            self.refused.add(f"{_text(path)} is a link to a folder; follow links, or name that folder itself")
+            return False
+        if any(_identity(target) == each.identity for each in folders):
+            self.left_out.add(f"{_text(path)} leads back to a folder that it is in")
+            return False
+        return True
 
     def _status(self, path: bytes) -> os.stat_result | None:
         try:
@@ -152,7 +134,6 @@ class _Folder:
     path: bytes
     prefix: bytes
     entries: Iterator[bytes]
-    special: set[bytes]  # the entries that are no regular files
     identity: tuple[int, int]
 
 
