@@ -66,3 +66,22 @@ def test_wrong_usage_of_push_is_told(run: Run, tmp_path: Path) -> None:
     outside = run("push", "--datas3t", "photos", "--files-from", "list")
     assert outside.returncode == 1
     assert "line 1 names '../x', which is not in the folder" in outside.stderr
+
+
+def test_pulled_files_are_those_that_were_packed_or_pushed(run: Run, photos: str, tmp_path: Path) -> None:
+    filled(tmp_path / "work", {"one/a.jpg": b"one", "two/b.jpg": b"two"})
+    run("datarange", "pack", "--output", "one.tar", "one")
+    named = ("--file", "one.tar", "--names", "one.tar.names.jsonl")
+    assert run("datarange", "upload-tar", "--datas3t", "photos", *named, "--server-url", photos).returncode == 0
+    run("push", "--datas3t", "photos", "two", "--prefix", "two", "--server-url", photos)
+    done = run("pull", "--datas3t", "photos", "--output", "out", "--server-url", photos)
+    assert (done.returncode, done.stdout) == (0, "out: pulled 2 files, 6 B\n")
+    assert (tmp_path / "work/out/one/a.jpg").read_bytes() == b"one"
+    assert (tmp_path / "work/out/two/b.jpg").read_bytes() == b"two"
+    again = run("pull", "--datas3t", "photos", "--output", "out", "--json", "--server-url", photos)
+    assert json.loads(again.stdout) == {"files": 0, "size_bytes": 0, "unchanged": 2, "failed": 0}
+    (tmp_path / "work/out/one/a.jpg").write_bytes(b"mine")
+    refused = run("pull", "--datas3t", "photos", "--output", "out", "--match", "one/*", "--server-url", photos)
+    assert refused.returncode == 1
+    assert refused.stdout == "out: pulled 0 files, 0 B\n"
+    assert "Not pulled: one/a.jpg: something else is there" in refused.stderr

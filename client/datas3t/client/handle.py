@@ -44,7 +44,7 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
     and `keys`. What it has learned stays: `refresh` makes it see later uploads and deletions.
 
     A handle may be used from many threads at once and after a fork. It can be pickled, for example to pass it to worker
-    processes. No threads are started.
+    processes. Threads are started only by `push`, `pull` and writers, and end with them.
 
     Besides the errors of each method, every method that reads datapoints may raise:
 
