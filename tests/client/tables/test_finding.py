@@ -124,8 +124,8 @@ def test_what_was_read_is_kept_in_bounded_memory(tmp_path: Path, monkeypatch: py
     index = index_of([file], tmp_path)
     for key in range(0, 10_000, 250):
         assert finding.find_all(index, everything, f"{key:05d}") == [key]
-    assert index._size <= 100_000
-    assert sum(table.nbytes for table in index._decoded.values()) == index._size
+    assert 0 < index._decoded.size <= 100_000
+    assert sum(table.nbytes for table in index._decoded._values.values()) == index._decoded.size
 
 
 def test_a_name_that_no_datapoint_has_is_a_key_error_that_shows_it(tmp_path: Path) -> None:

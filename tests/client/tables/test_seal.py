@@ -2,7 +2,10 @@
 
 import dataclasses
 import io
+import os
+import pickle
 import random
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -114,3 +117,27 @@ def test_a_footer_that_is_larger_than_the_first_bytes_is_fetched_whole(tmp_path:
     assert file.size > 1 << 17
     assert read(file, tmp_path).equals(wide)
     assert columns.leaves(next(Footers(tmp_path, 1 << 30).opened([file], Store().fetch)), ["column 1"]) == [2]
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    trap = tmp_path / "trap"
+    payload = pickle.dumps(_Trap(trap))
+    names = {b"ARROW:extension:name": b"arrow.py_extension_type", b"ARROW:extension:metadata": payload}
+    schema = pa.schema([pa.field("key", pa.int64()), pa.field("n", pa.int64(), metadata=names)])
+    out = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pyarrow's own, about such types
+        pq.write_table(pa.table([[1, 2], [3, 4]], schema=schema), out)
+        found = read(MemoryFile(1, 1, 2, 1, out.getvalue()), tmp_path)
+    assert found.column("key").to_pylist() == [1, 2]
+    assert not trap.exists()
+
+
+class _Trap:
+    """What makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return os.mkdir, (self._path,)

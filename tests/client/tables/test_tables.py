@@ -1,7 +1,10 @@
 """Tables against a real server: appended, read, replaced, compacted, dropped."""
 
 import datetime
+import multiprocessing
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -208,6 +211,49 @@ def test_a_read_goes_on_when_files_are_replaced_meanwhile(photos: Datas3t, monke
     list(labels.compact())
     read += [batch.to_pylist() for batch in reader]
     assert [row["n"] for rows in read for row in rows] == list(range(1, 21))
+
+
+def test_the_table_of_files_has_its_own_columns(photos: Datas3t) -> None:
+    files = photos.table("files")
+    with pytest.raises(
+        InvalidArgument, match="the table 'files' has the columns key, path, size, mtime, crc32c, and no"
+    ):
+        files.append([{"key": 1, "label": "cat"}])
+    row = {"key": 1, "path": "a.jpg", "size": 1, "mtime": None, "crc32c": 7}
+    with pytest.raises(InvalidArgument, match="column 'crc32c', which is uint32, do not fit"):
+        files.append([row | {"crc32c": 2**32}])
+    files.append(files_rows.files_rows([1], ["a.jpg"], [1], None, [7]))
+    assert files.read().to_pylist() == [row]
+    assert photos.find("a.jpg") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_reads_tables(photos: Datas3t) -> None:
+    send_files(photos, {1: "a.jpg", 2: "b.jpg"})
+    labels = photos.table("labels")
+    labels.append([{"key": key, "n": key % 2} for key in range(1, 21)])
+
+    assert work_of(photos) == (2, [1, 2], 10)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        done = [pool.apply_async(work_of, (photos,)) for _ in range(4)]
+        assert [each.get(timeout=60) for each in done] == [(2, [1, 2], 10)] * 4
+
+
+def work_of(photos: Datas3t) -> tuple[int, list[int], int]:
+    found = photos.table("labels").read(["key"], where=pc.field("n") == 1)
+    return photos.find("b.jpg"), list(photos.glob("*.jpg")), found.num_rows
+
+
+def test_many_threads_share_a_handle(photos: Datas3t) -> None:
+    send_files(photos, {key: f"{key}.jpg" for key in range(1, 21)})
+    labels = photos.table("labels")
+    labels.append([{"key": key, "n": key} for key in range(1, 21)])
+
+    def work(key: int) -> tuple[int, list[int]]:
+        return photos.find(f"{key}.jpg"), labels.read(["n"], first=key, last=key).column("n").to_pylist()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(work, range(1, 21))) == [(key, [key]) for key in range(1, 21)]
 
 
 def test_dropped_and_missing_tables_are_not_found(photos: Datas3t) -> None:

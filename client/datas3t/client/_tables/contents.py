@@ -13,7 +13,7 @@ from datas3t.client._tables.remote import FilesReplaced, Remote
 from datas3t.client._tables.results import Appended, Compacted
 from datas3t.client._tables.rows import Data, KeysOf, tables_of
 from datas3t.client._tables.schemas import FILES, FILES_SCHEMA, KEY, united
-from datas3t.client.errors import Aborted, NotFound
+from datas3t.client.errors import Aborted, InvalidArgument, NotFound
 
 _ATTEMPTS = 5  # at one read, or at one compaction
 _COMPACTED_AT_ONCE = 1000  # groups in one call: more are left for the next
@@ -87,7 +87,10 @@ class Contents:
     def append(self, data: Data, keys_of: KeysOf) -> Appended:
         """Append rows; see `Table.append`."""
         known = self._known()
-        return appending.append(tables_of(data, known, keys_of), self.remote, known)
+        tables = tables_of(data, known, keys_of)
+        if self.remote.table == FILES:
+            tables = map(_checked_files, tables)
+        return appending.append(tables, self.remote, known)
 
     def _known(self) -> pa.Schema:
         """Return the columns that the table has; those of `files` are fixed."""
@@ -137,3 +140,13 @@ class Contents:
 
     def _replaced_too_often(self) -> Aborted:
         return Aborted(f"files of table {self.remote.table!r} are replaced faster than they can be read; try again")
+
+
+def _checked_files(table: pa.Table) -> pa.Table:
+    """Return rows for the table `files`. Raise InvalidArgument unless they have its columns."""
+    if sorted(table.column_names) != sorted(FILES_SCHEMA.names):
+        raise InvalidArgument(
+            f"the table 'files' has the columns {', '.join(FILES_SCHEMA.names)}, and no others; "
+            "put others into a table of your own"
+        )
+    return table

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from datas3t.client._tables import seal
 from datas3t.client._tables.arrow import pa
+from datas3t.client._tables.recent import Recent
 from datas3t.client._tables.schemas import KEY
 from datas3t.client._tables.seal import Damaged
 from datas3t.client.errors import Datas3tError, TableError
@@ -81,8 +82,7 @@ class Footers:
         self._folder = folder
         self._max_size = max_size
         self._disk: DiskCache | None = None
-        self._memory: dict[tuple[int, str], Opened] = {}  # the least recently used first
-        self._size = 0
+        self._memory = Recent[tuple[int, str], Opened](_MAX_MEMORY, _size)
 
     def opened(self, files: Sequence[TableFile], fetch: Fetch) -> Iterator[Opened]:
         """Yield the files with their footers, in their order, of which few are fetched at a time.
@@ -96,7 +96,7 @@ class Footers:
             missing = [file for file in batch if found[file.id] is None]
             for opened in self._loaded(missing, fetch) if missing else ():
                 found[opened.file.id] = opened
-                self._keep(opened)
+                self._memory.put((opened.file.id, opened.file.etag), opened)
             yield from filter(None, (found[file.id] for file in batch))
 
     def _loaded(self, files: Sequence[TableFile], fetch: Fetch) -> Iterator[Opened]:
@@ -156,16 +156,6 @@ class Footers:
     def _forget(self, file: TableFile, size: int) -> None:
         with _disk_errors_ignored():
             self._cache().remove(_name(file, size))
-
-    def _keep(self, opened: Opened) -> None:
-        self._memory[opened.file.id, opened.file.etag] = opened
-        self._size += _size(opened)
-        while self._size > _MAX_MEMORY and len(self._memory) > 1:
-            oldest = next(iter(self._memory), None)
-            removed = self._memory.pop(oldest, None) if oldest is not None else None
-            if removed is None:  # another thread has removed it
-                break
-            self._size -= _size(removed)
 
     def _cache(self) -> DiskCache:
         if self._disk is None:

@@ -13,6 +13,7 @@ from datas3t.client._tables.arrow import pa
 from datas3t.client._tables.columns import Wanted
 from datas3t.client._tables.footers import Fetch, Footers, Opened, TableFile
 from datas3t.client._tables.groups import Group, bounds_of
+from datas3t.client._tables.recent import Recent
 from datas3t.client._tables.schemas import KEY, PATH
 
 _MAX_DECODED = 64 << 20  # bytes of decoded keys and paths in memory
@@ -49,8 +50,7 @@ class PathIndex:
                 lasts.append(last)
                 self._bounds.append(_path_bounds(opened, number))
         self._firsts, self._lasts = np.array(firsts, np.int64), np.array(lasts, np.int64)
-        self._decoded: dict[tuple[int, int], pa.Table] = {}  # the least recently used first
-        self._size = 0
+        self._decoded = Recent[tuple[int, int], pa.Table](_MAX_DECODED, lambda table: int(table.nbytes))
 
     def with_paths(self, paths: Sequence[str]) -> list[Group]:
         """Return the row groups that may have one of these paths, which are sorted, and those that may replace rows."""
@@ -79,16 +79,16 @@ class PathIndex:
         missing: list[Group] = []
         for group in groups:
             place = (group.opened.file.id, group.number)
-            kept = self._decoded.pop(place, None)
+            kept = self._decoded.get(place)
             if kept is None:
                 missing.append(group)
             else:
-                found[place] = self._decoded[place] = kept
+                found[place] = kept
         wanted = [Wanted(each.opened, each.number, _columns(each.opened)) for each in missing]
         for group, table in zip(missing, columns.read(wanted, self._fetch), strict=True):
             place = (group.opened.file.id, group.number)
             found[place] = table
-            self._keep(place, table)
+            self._decoded.put(place, table)
         return [found[group.opened.file.id, group.number] for group in groups]
 
     def _groups(self, may_have: Callable[[str, str | None], bool]) -> list[Group]:
@@ -120,16 +120,6 @@ class PathIndex:
             counter, rows = opened.file.counter, self._rows[number]
             groups.append(Group(first, last, counter, rows, number in matching, opened, self._numbers[number]))
         return groups
-
-    def _keep(self, place: tuple[int, int], table: pa.Table) -> None:
-        self._decoded[place] = table
-        self._size += table.nbytes
-        while self._size > _MAX_DECODED and self._decoded:
-            oldest = next(iter(self._decoded), place)
-            removed = self._decoded.pop(oldest, None)
-            if removed is None:  # another thread has removed it
-                return
-            self._size -= removed.nbytes
 
 
 def _columns(opened: Opened) -> frozenset[str]:

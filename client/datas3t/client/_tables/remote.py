@@ -108,7 +108,7 @@ class Remote:
         """
         newer = self._newer.get(file.id, file)
         if newer.lifetime.is_over(refused):
-            listed = self.files(file.first, file.last)
+            listed = self.files()  # the URLs of all others end at about the same time
             self._newer |= {each.id: each for each in listed}
             found = next((each for each in listed if each.id == file.id and each.etag == file.etag), None)
             if found is None:
