@@ -32,6 +32,27 @@ def test_small_neighbours_become_one_up_to_the_target() -> None:
     assert plan((1, 10, 30), (11, 20, 120), (21, 30, 30)) == []
 
 
+def test_a_large_neighbour_is_not_written_anew_for_a_little_more() -> None:
+    assert plan((1, 10, 90), (11, 20, 1), (21, 30, 1), (31, 40, 1)) == [[2, 3, 4]]
+    assert plan((1, 10, 1), (11, 20, 90), (21, 30, 1)) == []
+    assert plan((1, 10, 70), (11, 20, 10), (21, 30, 8)) == [[1, 2, 3]]
+
+
+def test_rows_that_are_appended_one_by_one_are_written_a_few_times() -> None:
+    files: list[Listed] = []
+    written = 0
+    for number in range(1, 2001):
+        files.append(Listed(number, number, number, 1, number))
+        for group in compacting.plan(files, target_size=10_000, max_size=10_000):
+            size = sum(file.size for file in group)
+            written += size
+            counter = max(file.counter for file in files)
+            merged = Listed(-counter, min(f.first for f in group), max(f.last for f in group), size, counter)
+            files = [*(file for file in files if file not in group), merged]
+    assert len(files) < 12
+    assert written < 12 * 2000
+
+
 def test_files_that_overlap_become_one() -> None:
     assert plan((1, 100, 300), (1, 50, 50), (60, 80, 50)) == [[3, 2, 1]]
 

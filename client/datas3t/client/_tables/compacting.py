@@ -6,7 +6,6 @@ the newest. So neighbours that no newer file overlaps are merged, and files that
 
 from collections.abc import Iterator, Sequence
 from tempfile import TemporaryFile
-from typing import NamedTuple
 
 from datas3t.archive.names import MAX_KEY
 from datas3t.client._tables import reading
@@ -18,12 +17,7 @@ from datas3t.transport import FileRange
 TARGET_SIZE = 128 << 20  # bytes; smaller files are merged with their neighbours
 MAX_SIZE = 1 << 30  # bytes that are merged into one file
 _MAX_FILES = 1000  # that are merged into one
-_SHARE = 4  # overlapping files become one when all but the largest have a quarter of its size together
-
-
-class _Run(NamedTuple):
-    files: list[TableFile]
-    size: int
+_SHARE = 4  # files become one when all but the largest have a quarter of its size together
 
 
 def plan(files: Sequence[TableFile], target_size: int = TARGET_SIZE, max_size: int = MAX_SIZE) -> list[list[TableFile]]:
@@ -34,21 +28,35 @@ def plan(files: Sequence[TableFile], target_size: int = TARGET_SIZE, max_size: i
         target_size: Neighbours are merged up to this size.
         max_size: No group is larger than this.
     """
-    parts = [_newest(part, max_size) for part in _parts(files)]
     groups: list[list[TableFile]] = []
-    run = _Run([], 0)
-    for part, is_whole in parts:
-        size = sum(file.size for file in part)
+    run: list[list[TableFile]] = []
+    for part, is_whole in [_newest(part, max_size) for part in _parts(files)]:
         # Only parts that are merged whole may be merged with neighbours: the range between must have no newer file.
-        if is_whole and size < target_size:
-            if run.files and (run.size + size > target_size or len(run.files) + len(part) > _MAX_FILES):
-                groups.append(run.files)
-                run = _Run([], 0)
-            run = _Run([*run.files, *part], run.size + size)
-        else:
-            groups += [run.files, part]
-            run = _Run([], 0)
-    return [group for group in [*groups, run.files] if len(group) > 1]
+        if not is_whole or _size(part) >= target_size:
+            groups += [*_worthwhile(run), part]
+            run = []
+            continue
+        if sum(map(_size, run)) + _size(part) > target_size or sum(map(len, run)) + len(part) > _MAX_FILES:
+            groups += _worthwhile(run)
+            run = []
+        run.append(part)
+    return [group for group in [*groups, *_worthwhile(run)] if len(group) > 1]
+
+
+def _worthwhile(run: Sequence[list[TableFile]]) -> Iterator[list[TableFile]]:
+    """Yield the groups to make of neighbouring parts: a large one is not written anew for the sake of a little more."""
+    sizes = [_size(part) for part in run]
+    if not sizes or (sum(sizes) - max(sizes)) * _SHARE >= max(sizes):
+        yield [file for part in run for file in part]
+        return
+    largest = sizes.index(max(sizes))
+    yield from _worthwhile(run[:largest])
+    yield run[largest]
+    yield from _worthwhile(run[largest + 1 :])
+
+
+def _size(part: Sequence[TableFile]) -> int:
+    return sum(file.size for file in part)
 
 
 def _parts(files: Sequence[TableFile]) -> Iterator[list[TableFile]]:
