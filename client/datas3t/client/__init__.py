@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datas3t.client._calls.tables import TableInfo
     from datas3t.client._files.pack import Packed, pack
     from datas3t.client._files.results import Pulled, Pushed
+    from datas3t.client._files.writer import Writer
     from datas3t.client._reading.costs import Explanation
     from datas3t.client._reading.datapoint import Datapoint, DatapointView
     from datas3t.client._tables.results import Appended, Compacted
@@ -113,6 +114,7 @@ __all__ = [
     "Unavailable",
     "Uploaded",
     "Verified",
+    "Writer",
     "WrongDatarange",
     "__version__",
     "pack",
@@ -169,6 +171,7 @@ _MODULES = {
     "Unavailable": "errors",
     "Uploaded": "_transfers.upload",
     "Verified": "_transfers.verify",
+    "Writer": "_files.writer",
     "WrongDatarange": "_transfers.verify",
     "pack": "_files.pack",
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from datas3t.client._calls.keys import Reservation
 from datas3t.client._transfers.output_file import os_errors_as_file_error
-from datas3t.client.errors import FailedPrecondition
+from datas3t.client.errors import FailedPrecondition, FileError
 from datas3t.local import atomic
 
 _MAX_AGE = 20 * 86_400  # seconds that a block is used for; the server keeps a reservation for 30 days
@@ -54,7 +54,9 @@ class Keys:
         if block is None or block.next > block.last or time.time() - block.reserved_at > _MAX_AGE:
             reserved = self._reserved(count)
             block = Block(reserved.id, reserved.first, reserved.last, time.time())
-            self._save(block)
+            self._block = block
+            with suppress(FileError):  # without the file, only keys that are left are lost
+                self._save(block)
         return block
 
     def use_up_to(self, reservation_id: int, next_key: int) -> None:

@@ -94,7 +94,7 @@ class Spool:
         spool = cls(path, first, last, reservation_id, table)
         begin = records.encode(("spool", first, last, reservation_id, table))
         with spool._writing():
-            spool._open(os.O_EXCL)
+            spool._open(os.O_TRUNC)  # an earlier attempt may have found the disk full
             FileSink(spool._records, 0)(0, (begin,))
         spool._place = spool._place._replace(records=len(begin))
         return spool
