@@ -17,8 +17,8 @@ ARCHIVES = [archive(10, b"ten", b"eleven"), archive(12, b"twelve"), archive(100,
 
 @pytest.fixture
 def filled(site: Site) -> Site:
-    for each in ARCHIVES:
-        site.upload(each)
+    for number, each in enumerate(ARCHIVES):  # with checksums, an extension, both and neither
+        site.upload(each, b"" if number in (0, 2) else None, extension="bin" if number in (1, 2) else "")
     return site
 
 
@@ -37,11 +37,14 @@ def presigned(site: Site, **fields: object) -> list[v1.PresignDatarangesResponse
 def rows_of(response: v1.PresignDatarangesResponse) -> list[Message]:
     """Return the dataranges of a page as rows, as proto/datas3t/v1/datarange.proto says how to make them."""
     columns, rows = response.columns, list[Message](response.dataranges)
+    no_texts = [""] * len(columns.first_keys)
+    checksums_etags, extensions = columns.checksums_etags or no_texts, columns.extensions or no_texts
     for n, (first, counter) in enumerate(zip(columns.first_keys, columns.counters, strict=True)):
         last = first + columns.datapoints[n] - 1
         name = f"{columns.url_prefix}{first:020d}-{last:020d}-{counter:012d}"
         query = f"?{columns.url_query}&X-Amz-Signature="
         data, index = columns.signatures[64 * n : 64 * n + 32], columns.signatures[64 * n + 32 : 64 * n + 64]
+        checksums = columns.checksums_signatures[32 * n : 32 * n + 32].hex()
         rows.append(
             v1.PresignedDatarange(
                 datarange_id=columns.datarange_ids[n],
@@ -53,6 +56,9 @@ def rows_of(response: v1.PresignDatarangesResponse) -> list[Message]:
                 index_etag=columns.index_etags[n],
                 presigned_data_url=f"{name}.tar{query}{data.hex()}",
                 presigned_index_url=f"{name}.index{query}{index.hex()}",
+                presigned_checksums_url=f"{name}.crc32c{query}{checksums}" if checksums_etags[n] else "",
+                checksums_etag=checksums_etags[n],
+                extension=extensions[n],
             )
         )
     return sorted(rows, key=lambda row: row.min_datapoint_key)  # type: ignore[attr-defined]
@@ -64,6 +70,18 @@ def test_columns_and_rows_are_the_same_dataranges_with_the_same_urls(filled: Sit
     assert not in_rows.HasField("columns")
     assert not in_columns.dataranges
     assert rows_of(in_columns) == list(in_rows.dataranges)
+
+
+def test_columns_that_no_datarange_has_a_value_for_are_empty(site: Site) -> None:
+    site.upload(ARCHIVES[0])
+    ((only,),) = (presigned(site, columns=True),)
+    columns = only.columns
+    assert (list(columns.checksums_etags), columns.checksums_signatures, list(columns.extensions)) == ([], b"", [])
+    site.upload(ARCHIVES[1], b"")
+    ((both,),) = (presigned(site, columns=True),)
+    assert both.columns.checksums_signatures.startswith(bytes(32))
+    assert len(both.columns.checksums_signatures) == 64
+    assert not both.columns.extensions
 
 
 def test_s3_accepts_the_urls_of_columns(filled: Site) -> None:

@@ -20,6 +20,7 @@ from datas3t.server.s3.bucket import Bucket
 from datas3t.server.s3.presign import GetSigner
 
 _COLUMNS_SIZE = 96 + 66  # bytes of a datarange in columns, without its texts: signatures, and at most the numbers
+_NO_SIGNATURE = bytes(32)  # in the columns
 _JSON_ROWS = 1000  # of a page as JSON: 300 KB
 
 
@@ -38,8 +39,8 @@ class Columns:
     """Dataranges with usual object keys in one folder, and the signatures of their URLs.
 
     `counters` and `signatures` have an element for each of `rows`: the counter in its object keys, and 64 bytes, of
-    archive and index. So has `checksums_signatures`: 32 bytes, or b"" for a datarange without checksums. All URLs begin
-    with `url_prefix`, the address of the folder, and have the query `url_query`.
+    archive and index. So has `checksums_signatures`, 32 bytes, which are zeros for a datarange without checksums; it is
+    empty if none has any. All URLs begin with `url_prefix`, the address of the folder, and have the query `url_query`.
     """
 
     url_prefix: str
@@ -146,7 +147,9 @@ def presign_columns(
             other = _presigned(signer, row)
             space -= _size(other)
         else:
-            space -= _COLUMNS_SIZE + len(row.data_etag) + len(row.index_etag) + _texts_size(row)
+            space -= _COLUMNS_SIZE + len(row.data_etag) + len(row.index_etag)
+            if row.checksums_etag or row.extension:
+                space -= _texts_size(row)
         if space < 0 and shown:
             break
         shown += 1
@@ -156,9 +159,10 @@ def presign_columns(
             columns.rows.append(row)
             columns.counters.append(counter)
             columns.signatures.append(signer.signature(data_key) + signer.signature(index_key))
-            columns.checksums_signatures.append(
-                signer.signature(row.checksums_object_key) if row.checksums_etag else b""
-            )
+    if any(row.checksums_etag for row in columns.rows):
+        columns.checksums_signatures.extend(
+            signer.signature(row.checksums_object_key) if row.checksums_etag else _NO_SIGNATURE for row in columns.rows
+        )
     return Page(columns, others, pages.next_token(found.catalogue_id, rows, shown), expires_at)
 
 
@@ -210,8 +214,11 @@ def _presigned(signer: GetSigner, row: Datarange) -> Presigned:
 
 def _size(presigned: Presigned) -> int:
     """Return the maximum number of bytes that a datarange takes in a response."""
-    url_sizes = len(presigned.data_url) + len(presigned.index_url) + len(presigned.checksums_url)
-    return url_sizes + _texts_size(presigned.datarange) + pages.OTHER_FIELDS
+    size = len(presigned.data_url) + len(presigned.index_url) + pages.OTHER_FIELDS
+    row = presigned.datarange
+    if row.checksums_etag or row.extension:
+        size += len(presigned.checksums_url) + _texts_size(row)
+    return size
 
 
 def _texts_size(row: Datarange) -> int:

@@ -1,6 +1,7 @@
 """Uploads with checksums: what completion demands of them, and of the extension that the client tells."""
 
 import base64
+import json
 from collections.abc import Callable
 
 import pytest
@@ -65,6 +66,14 @@ def test_an_upload_without_checksums_has_none(site: Site) -> None:
     (signed,), _, _ = dataranges.presign(site.resources, site.datas3t, None, None)
     assert signed.checksums_url == ""
     assert site.clear() == (1, 2)
+
+
+def test_nothing_is_left_of_an_upload_that_was_never_completed(site: Site) -> None:
+    site.send(SMALL, b"")
+    with pool.connection(site.resources.pool) as conn:
+        conn.execute("UPDATE datarange_uploads SET expires_at = now() - interval '1 second'")
+    assert site.sweep() == 3
+    assert site.objects() == []
 
 
 def test_a_resumed_upload_gets_the_url_of_its_checksums_again(site: Site) -> None:
@@ -137,6 +146,17 @@ def test_an_extension_that_an_entry_does_not_have_is_refused(
     expect_invalid(site, site.send(mixed), "does not have the extension 'jpg'", extension="jpg")
     site.upload(archive(1, b"a", b"b"), extension="bin")
     assert only_row(site).extension == "bin"
+
+
+def test_a_listing_as_json_has_any_extension_and_no_null(site: Site) -> None:
+    odd = ',"extension":null'
+    for first, extension in ((1, odd), (2, "")):
+        site.upload(archive(first, b"x", names=[f"{first:020d}.{odd}"]), extension=extension)
+    page = dataranges.json_page(site.resources, site.datas3t, "")
+    first, second = json.loads(b"[" + page.objects + b"]")
+    assert first["extension"] == odd
+    assert list(second) == [name for name in first if name != "extension"]
+    assert "checksums_object_key" not in first
 
 
 @pytest.mark.parametrize("extension", ["a/b", "a\0b", "x" * 256])

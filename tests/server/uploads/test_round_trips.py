@@ -56,6 +56,13 @@ def test_a_small_upload_takes_five_requests_to_the_database_and_four_to_s3(count
     assert sorted(verbs) == [b"GET", b"GET", b"PUT", b"PUT"]
 
 
+def test_checksums_take_two_requests_to_s3_more(counted: Counted) -> None:
+    counted.site.upload(archive(3, b"three", b"four"), b"")
+    assert counted.database.turns == 5
+    verbs = [line.partition(b" ")[0] for line in counted.s3.requests]
+    assert sorted(verbs) == [b"GET"] * 3 + [b"PUT"] * 3
+
+
 def test_urls_and_listings_take_one_request_to_the_database(counted: Counted) -> None:
     resources = counted.site.resources
     for call in (

@@ -38,6 +38,8 @@ def _page(row: Sequence[bytes | None], limit: int) -> JsonPage:
     return JsonPage(objects, last.decode() if int(count) == limit else "")
 
 
+# Fields without a value are left out. A text in JSON cannot contain one, because its quotes are escaped; and removing
+# them from the whole page takes a tenth of the time of json_strip_nulls for each row.
 _DATARANGES = _objects(
     v1.Datarange.DESCRIPTOR,
     (
@@ -54,8 +56,10 @@ _DATARANGES = _objects(
     SELECT d.catalogue_id::text, page.*
       FROM datas3ts AS d
      CROSS JOIN LATERAL (
-           SELECT string_agg(object, ','), count(*)::text, max(last_key)::text
-             FROM (SELECT last_key, json_strip_nulls(row_to_json(listed))::text AS object
+           SELECT replace(replace(string_agg(object, ','), ',"checksums_object_key":null', ''),
+                          ',"extension":null', ''),
+                  count(*)::text, max(last_key)::text
+             FROM (SELECT last_key, row_to_json(listed)::text AS object
                      FROM dataranges CROSS JOIN LATERAL (SELECT {columns}) AS listed
                     WHERE catalogue_id = d.catalogue_id AND last_key > (SELECT %(after)s::bigint)
                     ORDER BY last_key LIMIT %(limit)s) AS objects) AS page

@@ -10,8 +10,6 @@ from datas3t.server.resources import Resources
 from datas3t.server.uploads import checksums
 from datas3t.v1.datarange_pb2_grpc import DatarangeServiceServicer
 
-_NO_SIGNATURE = bytes(32)  # in a column of signatures
-
 
 class DatarangeServicer(DatarangeServiceServicer):
     def __init__(self, resources: Resources) -> None:
@@ -182,7 +180,7 @@ def _presigned_datarange(signed: dataranges.Presigned) -> v1.PresignedDatarange:
 
 def _columns(columns: dataranges.Columns) -> v1.DatarangeColumns:
     rows = columns.rows
-    has_checksums, has_extensions = any(columns.checksums_signatures), any(row.extension for row in rows)
+    has_extensions = any(row.extension for row in rows)
     return v1.DatarangeColumns(
         url_prefix=columns.url_prefix,
         url_query=columns.url_query,
@@ -195,9 +193,7 @@ def _columns(columns: dataranges.Columns) -> v1.DatarangeColumns:
         data_etags=[row.data_etag for row in rows],
         index_etags=[row.index_etag for row in rows],
         signatures=b"".join(columns.signatures),
-        checksums_etags=[row.checksums_etag or "" for row in rows] if has_checksums else (),
-        checksums_signatures=b"".join(each or _NO_SIGNATURE for each in columns.checksums_signatures)
-        if has_checksums
-        else b"",
+        checksums_etags=[row.checksums_etag or "" for row in rows] if columns.checksums_signatures else (),
+        checksums_signatures=b"".join(columns.checksums_signatures),
         extensions=[row.extension or "" for row in rows] if has_extensions else (),
     )
