@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from datas3t import v1
 from datas3t.client import Client
 from tests.cli.conftest import Run
 from tests.support.tars import archive
+from tests.support.uploads import put
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -164,6 +166,23 @@ DESTRUCTIVE = [
         "Remove datapoints 1 to 5 of photos?",
     ),
 ]
+
+
+def test_deleting_a_datas3t_names_its_tables_in_the_question(run_with_photos: Run, url: str) -> None:
+    content = b"PAR1" + bytes(40) + b"PAR1"
+    with Client(url) as client:
+        for table in ("labels", "scores"):
+            started = client.connection.table.StartTableFile(
+                v1.StartTableFileRequest(datas3t_name="photos", table=table, first_key=1, last_key=9, size=len(content))
+            )
+            put(started.presigned_put_url, content)
+            done = v1.CompleteTableFileRequest(table_file_id=started.table_file_id)
+            client.connection.table.CompleteTableFile(done)
+        client.delete_dataranges("photos", 1, 5)
+    asked = run_with_photos("datas3t", "delete", "--name", "photos", answer="n\n")
+    assert asked.stderr == "Remove datas3t photos and its 2 tables? [y/N] Nothing was changed.\n"
+    assert run_with_photos("datas3t", "delete", "--name", "photos", answer="y\n").returncode == 0
+    assert run_with_photos("list", "--json").stdout == "[]\n"
 
 
 def test_destructive_commands_ask_and_do_nothing_unless_the_answer_is_yes(run_with_photos: Run) -> None:
