@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import random
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from datas3t.archive.checksums import crc
 from datas3t.archive.names import MAX_KEY
 from datas3t.client._tables import columns, reading
 from datas3t.client._tables.files_rows import encoded, files_rows
@@ -59,6 +61,22 @@ def test_other_readers_read_the_file() -> None:
     assert pq.read_table(io.BytesIO(content)).cast(ROWS.schema).equals(ROWS)
     metadata = pq.read_metadata(io.BytesIO(content))
     assert metadata.metadata[b"datas3t.seal"] == b"1"
+
+
+def test_the_seal_is_as_the_page_of_the_format_says() -> None:
+    content = bytes(encoded(ROWS))
+    end = len(content) - 8
+    footer = content[end - int.from_bytes(content[end : end + 4], "little") : end]
+    sealed = content[: end - len(footer)]
+    group = pq.read_metadata(io.BytesIO(content)).row_group(0)
+    assert sealed[-8:] == b"d3tseal1"
+    numbers = struct.unpack(f">{2 + group.num_columns}I", sealed[-8 - 4 * (2 + group.num_columns) : -8])
+    assert numbers[0] == crc(footer)
+    assert numbers[-1] == crc(sealed[-8 - 4 * len(numbers) : -12])
+    for number in range(group.num_columns):
+        column = group.column(number)
+        start = min(filter(None, (column.dictionary_page_offset, column.data_page_offset)))
+        assert numbers[1 + number] == crc(content[start : start + column.total_compressed_size])
 
 
 def test_bytes_that_are_wrong_once_are_fetched_again(tmp_path: Path) -> None:

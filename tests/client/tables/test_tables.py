@@ -3,6 +3,7 @@
 import datetime
 import multiprocessing
 import os
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from datas3t.client import InvalidArgument, KeySet, NotFound, PathNotFound, TableError, pack
+from datas3t.client import Client, InvalidArgument, KeySet, NotFound, ObjectChanged, PathNotFound, TableError, pack
 from datas3t.client._tables import compacting, encoding, files_rows
 from datas3t.client._tables.footers import Piece, TableFile
 from datas3t.client._tables.presence import Presence
-from datas3t.client._tables.remote import Remote
+from datas3t.client._tables.remote import FilesReplaced, Remote
 from datas3t.client.handle import Datas3t
 from tests.client.sites import Site
+from tests.support.stack import wait_until
 
 
 @pytest.fixture
@@ -228,6 +230,7 @@ def test_the_table_of_files_has_its_own_columns(photos: Datas3t) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
 def test_a_forked_process_reads_tables(photos: Datas3t) -> None:
     send_files(photos, {1: "a.jpg", 2: "b.jpg"})
     labels = photos.table("labels")
@@ -242,6 +245,33 @@ def test_a_forked_process_reads_tables(photos: Datas3t) -> None:
 def work_of(photos: Datas3t) -> tuple[int, list[int], int]:
     found = photos.table("labels").read(["key"], where=pc.field("n") == 1)
     return photos.find("b.jpg"), list(photos.glob("*.jpg")), found.num_rows
+
+
+def test_urls_that_have_expired_are_renewed(photos: Datas3t, short_url_client: Client) -> None:
+    send_files(photos, {1: "a.jpg"})
+    send_files(photos, {2: "b.jpg"})
+    short = short_url_client.datas3t(photos.name)
+    assert short.find("a.jpg") == 1
+    remote = Remote(short._session, short.name, "files")
+    files = remote.files()
+    wait_until(lambda: all(time.time() > file.lifetime.ends_at for file in files))
+    pieces = [Piece(file, 0, 4) for file in files]
+    assert remote.fetch(pieces) == [b"PAR1", b"PAR1"]
+    photos.table("files").drop()
+    with pytest.raises(FilesReplaced):
+        Remote(short._session, short.name, "files").fetch(pieces)
+
+
+def test_an_object_that_was_changed_is_said_to_be(photos: Datas3t, site: Site) -> None:
+    labels = photos.table("labels")
+    labels.append([{"key": 1, "n": 1}])
+    (key,) = (each for each in site.objects() if "/tables/" in each)
+    site.s3.put_object(Bucket=site.bucket, Key=key, Body=b"PAR1 something else PAR1")
+    with pytest.raises(ObjectChanged, match="/tables/labels/"):
+        labels.read()
+    site.s3.delete_object(Bucket=site.bucket, Key=key)
+    with pytest.raises(ObjectChanged, match="/tables/labels/"):
+        Datas3t(photos._session, photos.name).table("labels").read()
 
 
 def test_many_threads_share_a_handle(photos: Datas3t) -> None:
