@@ -1,10 +1,8 @@
 """Reading datapoints in key order: long ranges are read ahead, and headers are checked by the hundred."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-
-import numpy as np
 
 from datas3t.archive import index, reads
 from datas3t.archive.checksums import crc
@@ -14,11 +12,12 @@ from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.datapoint import Datapoint, DatapointView, fetch_again, fetch_large
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.indices import Indices
-from datas3t.client._reading.locations import Locations, Numbers
+from datas3t.client._reading.locations import Locations
 from datas3t.client._reading.signed import SignedDatarange
 
 _REQUEST_SIZE = 4 << 20  # bytes of one request, unless a single datapoint is larger
 _READ_AHEAD = 16 << 20  # bytes in memory: four requests
+_COMPARED_SIZE = 256 << 10  # bytes of contents that are compared with their checksums at once
 
 
 def datapoints(
@@ -96,16 +95,34 @@ class _Unpacker:
         starts, stops = (locations.contents - start).tolist(), (locations.stops - start).tolist()
         names = self._reader.names(locations, body, (locations.starts - start) // BLOCK)
         views = list(map(body.toreadonly().__getitem__, map(slice, starts, stops)))
-        if self._checksums is not None and locations.sums is not None:
-            self._compare(self._checksums, run, locations.sums, views)
-        if not self._copy:
-            return map(DatapointView._make, zip(run.keys, names, views, strict=True))
-        # Lazily, so that the allocator can give each content the memory of the one before, if that is released.
-        return map(Datapoint._make, zip(run.keys, names, map(bytes, views), strict=True))
+        if self._checksums is None or locations.sums is None:
+            return self._made(run.keys, names, views)
+        return self._compared(self._checksums, run, names, views)
 
-    def _compare(self, checksums: Checksums, run: _Run, sums: Numbers, views: list[memoryview]) -> None:
-        """Compare contents with their checksums, and replace those that differ."""
-        found = np.fromiter(map(crc, views), np.int64, len(views))
-        for n in np.flatnonzero((found != sums) & (sums >= 0)).tolist():
-            entry = run.locations.entry(n)
-            views[n] = memoryview(fetch_again(run.datarange, run.keys[n], entry, self._fetcher, checksums))
+    def _made(
+        self, keys: Sequence[int], names: Sequence[str], views: Sequence[memoryview]
+    ) -> "Iterator[Datapoint] | Iterator[DatapointView]":
+        if not self._copy:
+            return map(DatapointView._make, zip(keys, names, views, strict=True))
+        # Lazily, so that the allocator can give each content the memory of the one before, if that is released.
+        return map(Datapoint._make, zip(keys, names, map(bytes, views), strict=True))
+
+    def _compared(
+        self, checksums: Checksums, run: _Run, names: list[str], views: list[memoryview]
+    ) -> "Iterator[Datapoint | DatapointView]":
+        """Yield datapoints whose contents have the right checksums; those that differ are fetched again.
+
+        They are compared a few at a time, so that a content is still in the CPU's cache when it is copied or used.
+        """
+        assert run.locations.sums is not None
+        sums, piece = run.locations.sums.tolist(), run.piece
+        group = max(_COMPARED_SIZE * len(views) // (piece.stop - piece.start), 1)
+        for at in range(0, len(views), group):
+            some = slice(at, at + group)
+            contents = views[some]
+            if list(map(crc, contents)) != sums[some]:
+                for n, content in enumerate(contents):
+                    if crc(content) != sums[at + n]:
+                        key, entry = run.keys[at + n], run.locations.entry(at + n)
+                        contents[n] = memoryview(fetch_again(run.datarange, key, entry, self._fetcher, checksums))
+            yield from self._made(run.keys[some], names[some], contents)
