@@ -54,6 +54,11 @@ def failed_call(code: grpc.StatusCode, message: str, reason: str = "", **metadat
     return raised.value
 
 
+def test_the_key_of_a_missing_datapoint_crosses_processes_and_is_none_if_unknown() -> None:
+    assert pickle.loads(pickle.dumps(errors.DatapointNotFound("no datapoint 0", key=0))).key == 0
+    assert pickle.loads(pickle.dumps(errors.DatapointNotFound("none"))).key is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_pickling_keeps_everything(kind: type[Datas3tError]) -> None:
     error = kind("no 'such' thing", reason="SOME_REASON", metadata={"field": "name"})

@@ -45,6 +45,8 @@ def test_a_set_is_the_sorted_list_of_its_keys(keys: set[int], other: set[int], d
         assert combined == KeySet(expected)
         assert hash(combined) == hash(KeySet(expected))
         assert combined.digest == KeySet(expected).digest
+    for first, last in ((0, MAX_KEY), (7, 65_550), (30, 2), (-5, 2**64), (MAX_KEY, MAX_KEY)):
+        assert list(keyset.within(first, last)) == [key for key in ordered if first <= key <= last]
     bound = st.none() | st.integers(-len(keys) - 2, len(keys) + 2)
     chosen = slice(data.draw(bound), data.draw(bound), data.draw(st.sampled_from([None, 1, 2, -1])))
     assert list(keyset[chosen]) == sorted(ordered[chosen])

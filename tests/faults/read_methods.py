@@ -25,7 +25,7 @@ def by_get_many(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
         try:
             return dict(zip(left, handle.get_many(left), strict=True))
         except DatapointNotFound as error:
-            left.remove(error.key)
+            left = [key for key in left if key != error.key]
     return {}
 
 

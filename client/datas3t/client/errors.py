@@ -39,11 +39,11 @@ class DatapointNotFound(NotFound, KeyError):
     """A datapoint does not exist.
 
     Attributes:
-        key: Its key.
+        key: Its key; None if it is not known.
     """
 
     def __init__(
-        self, message: str, *, key: int = 0, reason: str = "", metadata: Mapping[str, str] | None = None
+        self, message: str, *, key: int | None = None, reason: str = "", metadata: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(message, reason=reason, metadata=metadata)
         self.key = key

@@ -16,9 +16,7 @@ from datas3t.archive import names
 from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
 from datas3t.client._files.operations import FileOperations
-from datas3t.client._reading.catalogue import split
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
-from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint, DatapointView
 from datas3t.client._reading.operations import ReadOperations
 from datas3t.client._reading.reader import Reader
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from datas3t.client._tables.results import Compacted
     from datas3t.client._transfers.aggregate import Aggregated
     from datas3t.client._transfers.upload import RowsFor
+    from datas3t.client.keyset import KeySet
 
 
 class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
@@ -66,19 +65,25 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
         ...         print(datapoint.name, len(datapoint.content))
     """
 
-    def __init__(self, session: Session, name: str, max_catalogue: int = MAX_SIZE) -> None:
+    def __init__(
+        self, session: Session, name: str, max_catalogue: int = MAX_SIZE, pinned: "KeySet | None" = None
+    ) -> None:
         super().__init__(session, name)
         if max_catalogue < 0:
             raise InvalidArgument(f"max_catalogue must be at least 0, but is {max_catalogue}")
         self._max_catalogue = max_catalogue
         self._reader = Reader(session, name, max_catalogue)
         self._catalogues = self._reader.catalogues
+        self._pinned = pinned
+        if pinned is not None:
+            self._pin(pinned)
 
-    def __reduce__(self) -> tuple[type["Datas3t"], tuple[Session, str, int]]:
-        return Datas3t, (self._session, self._name, self._max_catalogue)
+    def __reduce__(self) -> tuple[type["Datas3t"], tuple[Session, str, int, "KeySet | None"]]:
+        return Datas3t, (self._session, self._name, self._max_catalogue, self._pinned)
 
     def __repr__(self) -> str:
-        return f"Datas3t({self._session.url!r}, {self._name!r})"
+        pinned = "" if self._pinned is None else f".at({self._pinned!r})"
+        return f"Datas3t({self._session.url!r}, {self._name!r}){pinned}"
 
     @property
     def name(self) -> str:
@@ -92,15 +97,39 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
         Example:
             >>> missing = BitMap64(range(1000)) - photos.keys
         """
-        return BitMap64(self._reader.catalogues.keys())
+        return BitMap64(self._reader.keys)
 
     def __len__(self) -> int:
         """Return the number of datapoints."""
-        return len(self._reader.catalogues.keys())
+        return len(self._reader)
 
     def __contains__(self, key: object) -> bool:
         """Return whether there is a datapoint with this key; False for anything that is not an integer."""
-        return isinstance(key, SupportsIndex) and self._reader.catalogues.has(integer(key))
+        return isinstance(key, SupportsIndex) and integer(key) in self._reader
+
+    def at(self, keyset: "KeySet") -> "Datas3t":
+        """Return a handle of these keys alone, which stay: `len`, `keys`, `in`, `scan` and `split` are of them.
+
+        So each epoch of a training run has the same samples, whatever is uploaded meanwhile, and a process that gets
+        a pickle of the handle has them as well. A key of the set that is deleted is an error when it is read, also in a
+        scan. Other keys cannot be read.
+
+        Args:
+            keyset: The keys. No request is made for them.
+
+        Example:
+            >>> train, test = (photos.at(part) for part in photos.keyset.split([0.9, 0.1], seed=1))
+        """
+        pinned = Datas3t(self._session, self._name, self._max_catalogue)
+        pinned._reader, pinned._catalogues = self._reader, self._catalogues  # what this handle has learned
+        pinned._pin(keyset)
+        return pinned
+
+    def _pin(self, keyset: "KeySet") -> None:
+        from datas3t.client._reading.pinned import PinnedReader  # noqa: PLC0415 - imports numpy
+
+        self._pinned = keyset
+        self._reader = PinnedReader(self._reader, keyset)
 
     def refresh(self) -> None:
         """Ask the server again which datapoints exist.
@@ -132,7 +161,15 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
         """
         return self._reader.get(integer(key))
 
-    def get_many(self, keys: Iterable[int]) -> list[bytes]:
+    @overload
+    def get_many(self, keys: Iterable[int], *, missing: Literal["raise"] = "raise") -> list[bytes]: ...
+
+    @overload
+    def get_many(self, keys: Iterable[int], *, missing: Literal["none"]) -> list[bytes | None]: ...
+
+    def get_many(
+        self, keys: Iterable[int], *, missing: Literal["raise", "none"] = "raise"
+    ) -> list[bytes] | list[bytes | None]:
         """Return the contents of many datapoints, which are all held in memory at once.
 
         Neighbouring datapoints are fetched by one request; `explain` shows by which requests. A key that repeats is
@@ -140,17 +177,23 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
 
         Args:
             keys: The keys, in any order.
+            missing: What to do about keys that do not exist: "raise", or return None in their places.
 
         Returns:
             The content of each key, in the order of `keys`.
 
         Raises:
             DatapointNotFound: A key does not exist; the error names the first one. Nothing was fetched.
+            InvalidArgument: `missing` is something else.
 
         Example:
             >>> for content in photos.get_many([7, 42, 7, 9]):
             ...     print(len(content))
         """
+        if missing == "none":
+            return self._reader.get_some(keys)
+        if missing != "raise":
+            raise InvalidArgument(f"missing must be 'raise' or 'none', but is {missing!r}")
         return self._reader.get_many(keys)
 
     def batches(self, batches: Iterable[Iterable[int]], *, ahead: int = 2) -> Iterator[list[bytes]]:
@@ -177,24 +220,6 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
         if ahead < 0:
             raise InvalidArgument(f"ahead must be at least 0, but is {ahead}")
         return self._reader.batches(batches, integer(ahead))
-
-    def explain(self, keys: Iterable[int]) -> Explanation:
-        """Return how `get_many` would read these keys now: by how many requests, and how many bytes.
-
-        No datapoint is read, but parts of the indices and the checksums may be fetched.
-
-        Args:
-            keys: The keys, in any order.
-
-        Raises:
-            DatapointNotFound: A key does not exist; the error names the first one.
-
-        Example:
-            >>> plan = photos.explain(range(0, 100_000, 100))
-            >>> plan.requests, round(plan.amplification, 2)
-            (940, 1.08)
-        """
-        return self._reader.explain(keys)
 
     @overload
     def scan(
@@ -302,7 +327,7 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
         first, last = _key_range(first, last)
         if parts < 1:
             raise InvalidArgument(f"parts must be at least 1, but is {parts}")
-        return split(self._reader.catalogues.overlapping(first, last), parts)
+        return self._reader.split(parts, first, last)
 
     def _rows_named_by(self, names: "str | os.PathLike[str]") -> "RowsFor":
         from datas3t.client._tables.named_rows import NamedRows  # noqa: PLC0415 - needs pyarrow

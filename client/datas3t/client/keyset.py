@@ -214,7 +214,13 @@ class KeySet(Sequence[int]):
 
     def within(self, first: int, last: int) -> "KeySet":
         """Return the keys of the set from `first` to `last`, both included."""
-        return self & KeySet.of([(first, last)]) if first <= last else KeySet()
+        first, last = max(first, 0), min(last, MAX_KEY)
+        at, stop = int(np.searchsorted(self._lasts, first)), int(np.searchsorted(self._firsts, last, "right"))
+        if first > last or at >= stop:
+            return KeySet()
+        firsts, lasts = self._firsts[at:stop].copy(), self._lasts[at:stop].copy()
+        firsts[0], lasts[-1] = max(int(firsts[0]), first), min(int(lasts[-1]), last)
+        return self._of_arrays(firsts, lasts)
 
     def __and__(self, other: Other) -> "KeySet":
         return self._combined(other, lambda mine, its: mine & its)

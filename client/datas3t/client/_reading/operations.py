@@ -1,8 +1,9 @@
-"""Reading more than contents: names, sizes and sets of keys. A part of the handle `Datas3t`."""
+"""Reading more than contents: names, sizes, sets of keys, plans. A part of the handle `Datas3t`."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint
 from datas3t.client._reading.reader import Reader
 
@@ -25,9 +26,7 @@ class ReadOperations:
         Example:
             >>> train, test = photos.keyset.split([0.9, 0.1], seed=1)
         """
-        from datas3t.client.keyset import KeySet  # noqa: PLC0415 - numpy takes 0.1 s, which a single read does not need
-
-        return KeySet.of(self._reader.catalogues.keys())
+        return self._reader.keyset
 
     def datapoints(self, keys: Iterable[int]) -> list[Datapoint]:
         """Return many datapoints with their names and contents, which are all held in memory at once.
@@ -65,3 +64,21 @@ class ReadOperations:
             102361
         """
         return self._reader.sizes(keys)
+
+    def explain(self, keys: Iterable[int]) -> Explanation:
+        """Return how `get_many` would read these keys now: by how many requests, and how many bytes.
+
+        No datapoint is read, but parts of the indices and the checksums may be fetched.
+
+        Args:
+            keys: The keys, in any order.
+
+        Raises:
+            DatapointNotFound: A key does not exist; the error names the first one.
+
+        Example:
+            >>> plan = photos.explain(range(0, 100_000, 100))
+            >>> plan.requests, round(plan.amplification, 2)
+            (940, 1.08)
+        """
+        return self._reader.explain(keys)

@@ -7,8 +7,11 @@ from operator import index as integer
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from pyroaring import BitMap64
+
 from datas3t.archive import names
 from datas3t.client._calls.session import Session
+from datas3t.client._reading.catalogue import split
 from datas3t.client._reading.catalogue_cache import MAX_SIZE, CatalogueCache
 from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.costs import Costs, Explanation
@@ -16,6 +19,7 @@ from datas3t.client._reading.datapoint import Datapoint, DatapointView, content
 from datas3t.client._reading.fetching import Fetcher, RestartRead
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
+from datas3t.client._reading.known import Span
 from datas3t.client.errors import Aborted, ArchiveError, DatapointNotFound
 
 if TYPE_CHECKING:
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from datas3t.client._reading.locations import Holders
     from datas3t.client._reading.verifying import Collect, Verdict
+    from datas3t.client.keyset import KeySet
 
 T = TypeVar("T")
 
@@ -43,6 +48,29 @@ class Reader:
         self._name = name
         self._session = session
         self._fetcher = Fetcher(session, self.catalogues, Costs())
+
+    @property
+    def keys(self) -> BitMap64:
+        """All keys; the bitmap is not to be changed."""
+        return self.catalogues.keys()
+
+    @property
+    def keyset(self) -> "KeySet":
+        """All keys."""
+        from datas3t.client.keyset import KeySet  # noqa: PLC0415 - numpy takes 0.1 s, which `get` does not need
+
+        return KeySet.of(self.keys)
+
+    def __len__(self) -> int:
+        """Return the number of keys."""
+        return len(self.keys)
+
+    def __contains__(self, key: int) -> bool:
+        return self.catalogues.has(key)
+
+    def split(self, parts: int, first: int, last: int) -> list[Span]:
+        """Return spans of keys with about the same number of bytes each."""
+        return split(self.catalogues.overlapping(first, last), parts)
 
     def get(self, key: int) -> bytes:
         """Return the content of one datapoint."""
@@ -65,6 +93,18 @@ class Reader:
             return [self.get(key) for key in wanted]
         found, numbers = self._planned(wanted, partial(contents, checksums=self.checksums))
         return [found[number] for number in numbers]
+
+    def get_some(self, keys: Iterable[int]) -> list[bytes | None]:
+        """Return the contents of many datapoints, and None for those that do not exist."""
+        wanted = list(map(integer, keys))
+        for _ in range(_MAX_ATTEMPTS):
+            lost = self._lost(wanted)
+            try:
+                contents = iter(self.get_many(key for key in wanted if key not in lost))
+            except DatapointNotFound:  # it was deleted meanwhile
+                continue
+            return [None if key in lost else next(contents) for key in wanted]
+        raise Aborted(f"datapoints of {self._name!r} are deleted faster than they can be read; try again")
 
     def datapoints(self, keys: Iterable[int]) -> list[Datapoint]:
         """Return many datapoints."""
@@ -177,6 +217,16 @@ class Reader:
             return plan(keys, held, self.indices, self._fetcher)
 
         return self._read(read), numbers.tolist()
+
+    def _lost(self, wanted: list[int]) -> set[int]:
+        """Return which of these keys do not exist."""
+        import numpy as np  # noqa: PLC0415 - as above
+
+        from datas3t.client._reading.locations import holders  # noqa: PLC0415 - as above
+
+        outside = {key for key in wanted if not 0 <= key <= names.MAX_KEY}
+        keys = np.unique(np.array([key for key in wanted if key not in outside], np.int64))
+        return outside.union(holders(keys, self.catalogues).missing.tolist())
 
     def _read(self, read: Callable[[], T]) -> T:
         """Call `read`, and again if it must be restarted."""
