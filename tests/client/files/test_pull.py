@@ -11,6 +11,7 @@ from datas3t.client import FilesFailed, InvalidArgument, NotFound, Pulled
 from tests.client.archives import sample
 from tests.client.files.folders import described, filled
 from tests.client.sites import Site
+from tests.support.faults import Fault
 
 
 def names(folder: Path) -> list[str]:
@@ -122,6 +123,39 @@ def test_a_row_that_does_not_fit_its_datapoint_is_told(site: Site, tmp_path: Pat
     with pytest.raises(FilesFailed, match="2 files were not pulled"):
         images.pull(tmp_path / "out")
     assert names(tmp_path / "out") == ["b"]
+
+
+def test_what_is_damaged_in_the_bucket_is_named_and_the_rest_written(site: Site, tmp_path: Path) -> None:
+    source = filled(tmp_path / "in", {"a": b"1", "b": b"2", "c": b"3", "d": os.urandom(9 << 20)})
+    images = site.client.datas3t(site.name)
+    images.push(source, archive_size=4_000)
+    for datarange in site.client.list_dataranges(site.name)[1:]:
+        content = bytearray(site.object(datarange.object_key))
+        content[512] ^= 1
+        site.s3.put_object(Bucket=site.bucket, Key=datarange.object_key, Body=bytes(content))
+    with pytest.raises(FilesFailed, match="2 files were not pulled") as failed:
+        images.pull(tmp_path / "out")
+    assert names(tmp_path / "out") == ["a", "b"]
+    assert sorted(text[0] for text in failed.value.result.failures) == ["c", "d"]
+
+
+def test_a_flipped_bit_on_the_way_is_noticed(relayed: Site, tmp_path: Path) -> None:
+    assert relayed.relay
+    images = relayed.client.datas3t(relayed.name)
+    images.push(filled(tmp_path / "in", {"a": b"content"}))
+    forged = 0
+
+    def flip(line: bytes) -> Fault:
+        nonlocal forged
+        is_content = line.startswith(b"GET ") and b".tar" in line
+        forged += is_content
+        return Fault(other_object=is_content)
+
+    relayed.relay.rule = flip
+    with pytest.raises(FilesFailed, match="1 file was not pulled: a: "):
+        images.pull(tmp_path / "out")
+    assert forged
+    assert not names(tmp_path / "out")
 
 
 def test_wrong_arguments_are_told(site: Site, tmp_path: Path) -> None:

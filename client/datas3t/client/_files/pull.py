@@ -22,13 +22,14 @@ from datas3t.client._tables.arrow import pa
 from datas3t.client._tables.presence import Presence
 from datas3t.client._transfers import paths as local_paths
 from datas3t.client._transfers.task import resumable
-from datas3t.client.errors import ArchiveError, FilesFailed, NotFound, ObjectChanged
+from datas3t.client.errors import ArchiveError, ChecksumMismatch, FilesFailed, NotFound, ObjectChanged
 from datas3t.client.keyset import KeySet
 from datas3t.client.progress import Progress
 
 _LANES = 4  # threads that fetch and write
 _UNNAMED = 1_024  # datapoints without a path that are read together
-_OF_ONE = (ArchiveError, NotFound, ObjectChanged)  # errors that concern single datapoints; the others are written
+# Errors that concern single datapoints; the others are written.
+_OF_ONE = (ArchiveError, ChecksumMismatch, NotFound, ObjectChanged)
 
 
 class Span(NamedTuple):
