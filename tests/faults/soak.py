@@ -5,10 +5,11 @@
 With `--workers 2` each server has two processes, and its workers are killed as well.
 
 Writers (`writer.py`) upload, delete and read; an aggregator (`aggregator.py`) aggregates and imports; a client
-(`tables.py`) reserves keys, and adds and replaces table files. Every few seconds a process is ended by kill -9 and
-started again. At the end, every acknowledged datapoint and table file must have its content, every deleted one must be
-gone, no dataranges may overlap, no key may be reserved twice, and after the reaper has run, the bucket must hold
-exactly the objects that the database names.
+(`tables.py`) reserves keys, and adds and replaces table files; an appender (`appender.py`) appends with paths and
+columns. Every few seconds a process is ended by kill -9 and started again. At the end, every acknowledged datapoint and
+table file must have its content, every deleted one must be gone, no dataranges may overlap, no key may be reserved
+twice, what was appended must be there once with its rows, and after the reaper has run, the bucket must hold exactly
+the objects that the database names.
 """
 
 import argparse
@@ -28,14 +29,15 @@ import psutil
 
 from datas3t.client import Client
 from datas3t.embedded.stack import Services, services
-from tests.faults import tables
+from tests.faults import appender, tables
 from tests.faults.soak_bucket import BrokenGuaranteeError, check_bucket
 from tests.faults.writer import SPAN, content, entries
 from tests.support.stack import ServerProcess, wait_until
 
 NAME = "soak"
+APPENDED = "appended"  # the datas3t of the appender, whose keys are the server's
 WRITERS = 3
-ROLES = [*["writer"] * WRITERS, "aggregator", "tables"]
+ROLES = [*["writer"] * WRITERS, "aggregator", "tables", "appender"]
 URL_LIFETIME = "20s"  # short, so that URLs expire, and what is kept until they have is deleted, within the run
 ROOT = Path(__file__).parents[2]
 _REPORTS = {"wrong": "read a wrong content for datapoint", "lost": "did not find datapoint"}
@@ -61,7 +63,8 @@ class Soak:
         s3 = self.running.s3
         keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
         self._post("/api/bucket", {"name": "local", "endpoint": s3.endpoint, "bucket": s3.bucket, **keys})
-        self._post("/api/datas3t", {"name": NAME, "bucket": "local"})
+        for name in (NAME, APPENDED):
+            self._post("/api/datas3t", {"name": name, "bucket": "local"})
 
     def run(self, seconds: float) -> None:
         """Run the clients, and kill processes, for this long. A client is only killed after it has done something."""
@@ -127,7 +130,12 @@ class Soak:
         folder = self._folder_of(number)
         folder.mkdir(exist_ok=True)
         self._log_sizes[number] = self._log_size(number)
-        of_role = {"writer": [NAME, str(number * SPAN)], "aggregator": [NAME], "tables": []}[_role(number)]
+        of_role = {
+            "writer": [NAME, str(number * SPAN)],
+            "aggregator": [NAME],
+            "tables": [],
+            "appender": [APPENDED],
+        }[_role(number)]
         arguments = [str(folder / "log"), *of_role, str(self.seed + number), *self.urls]
         with (folder / "output").open("ab") as output:
             command = [sys.executable, "-m", f"tests.faults.{_role(number)}", *arguments]
@@ -188,7 +196,18 @@ def check(soak: Soak) -> None:
         for log in soak.folder.glob("tables-*/log"):
             for broken in tables.broken(log, client):
                 raise BrokenGuaranteeError(broken)
+        _check_appended(soak, client)
     check_bucket(soak.running, soak.urls[0], soak.counts)
+
+
+def _check_appended(soak: Soak, client: Client) -> None:
+    """Upload what the appenders' spools hold, in a process of their own, and compare what is stored with their logs."""
+    logs = list(soak.folder.glob("appender-*/log"))
+    for log in logs:
+        command = [sys.executable, "-m", "tests.faults.appender", "--finish", str(log), APPENDED, "0", *soak.urls]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    if logs:
+        soak.counts["appended datapoints checked"] = appender.check(client, APPENDED, logs, BrokenGuaranteeError)
 
 
 def expected(folder: Path) -> tuple[dict[int, int], dict[int, set[int]]]:
@@ -243,6 +262,8 @@ def soak(folder: Path, seconds: float, seed: int, workers: int = 1) -> Counter[s
             run.counts.update(f"{each['operation']} {each['what']}" for each in entries(log))
         for log in folder.glob("aggregator-*/log"):
             run.counts.update(log.read_text().splitlines())
+        for log in folder.glob("appender-*/log"):
+            run.counts.update(f"append: {words[0]}" for words in appender.lines(log))
     return run.counts
 
 
