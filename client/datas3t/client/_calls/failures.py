@@ -95,9 +95,13 @@ def _object_changed(error: TransferError, metadata: dict[str, str]) -> ObjectCha
     _, _, object_key = error.path.removeprefix("/").partition("/")  # the first part is the bucket
     if not object_key:
         return ObjectChanged(str(error), metadata=metadata)
+    advice = (
+        "drop the table and append its rows"
+        if object_key.endswith(".parquet")
+        else "delete its datarange and upload it"
+    )
     return ObjectChanged(
-        f"the object {object_key} is missing or was changed ({error.cause}); "
-        "restore it, or delete its datarange and upload it again",
+        f"the object {object_key} is missing or was changed ({error.cause}); restore it, or {advice} again",
         reason="OBJECT_CHANGED",
         metadata={**metadata, "object_key": object_key},
     )
