@@ -143,7 +143,7 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
         """
         self._reader.catalogues.refresh()
         if self._known is not None:
-            self._known.names.forget()
+            self._known.refresh()
 
     def get(self, key: int) -> bytes:
         """Return the content of one datapoint.

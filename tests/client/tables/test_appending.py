@@ -10,6 +10,7 @@ import pytest
 from datas3t.client import Appended, InvalidArgument, TransferFailed
 from datas3t.client._tables import appending
 from datas3t.client._tables.rows import tables_of
+from datas3t.client._tables.schemas import check_fits
 from datas3t.transport import Body
 
 NOTHING = pa.schema([])
@@ -45,7 +46,7 @@ def no_paths(names: list[str]) -> "np.ndarray[tuple[int], np.dtype[np.int64]]":
 
 
 def append(target: Target, data: object, known: pa.Schema = NOTHING) -> Appended:
-    return appending.append(tables_of(data, known, no_paths), target, known)
+    return appending.append(tables_of(data, known, no_paths), target, lambda schema: check_fits(schema, known))
 
 
 def batches(keys: "Sequence[int] | range", each: int) -> Iterator[pa.RecordBatch]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pytest
 
 from datas3t.client import Client, InvalidArgument, KeySet, NotFound, ObjectChanged, PathNotFound, TableError, pack
+from datas3t.client._calls.tables import SignedTableFile
 from datas3t.client._tables import compacting, encoding, files_rows
 from datas3t.client._tables.footers import Piece, TableFile
 from datas3t.client._tables.presence import Presence
@@ -272,6 +273,37 @@ def test_an_object_that_was_changed_is_said_to_be(photos: Datas3t, site: Site) -
     site.s3.delete_object(Bucket=site.bucket, Key=key)
     with pytest.raises(ObjectChanged, match="/tables/labels/"):
         Datas3t(photos._session, photos.name).table("labels").read()
+
+
+def test_many_appends_list_the_files_of_the_table_once(photos: Datas3t, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    files = Remote.files
+
+    def counted(remote: Remote, *span: int) -> list[SignedTableFile]:
+        listed.append(remote.table)
+        return files(remote, *span)
+
+    monkeypatch.setattr(Remote, "files", counted)
+    for key in range(1, 6):
+        photos.table("labels").append([{"key": key, "n": key}])
+    assert listed == ["labels"] * 2  # before the first rows, and when their column was not known
+    photos.table("labels").append([{"key": 1, "more": 1}])
+    assert len(listed) == 3
+    # Another process has dropped the table, and made it again with another type.
+    other = Datas3t(photos._session, photos.name).table("labels")
+    other.drop()
+    other.append([{"key": 1, "n": "one"}])
+    photos.table("labels").append(pa.table({"key": [2], "n": ["two"]}))
+    assert photos.table("labels").read(["n"]).column("n").to_pylist() == ["one", "two"]
+    photos.table("labels").drop()
+    photos.table("labels").append([{"key": 2, "n": 2.5}])
+    other.drop()
+    other.append([{"key": 1, "n": "one"}])
+    with pytest.raises(InvalidArgument, match="'n', which is double, do not fit"):
+        photos.table("labels").append([{"key": 2, "n": "two"}])
+    photos.refresh()
+    photos.table("labels").append([{"key": 2, "n": "two"}])
+    assert photos.table("labels").schema.field("n").type == pa.string()
 
 
 def test_many_threads_share_a_handle(photos: Datas3t) -> None:

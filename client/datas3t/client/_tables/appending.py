@@ -1,8 +1,8 @@
 """Appends rows to a table: sorted by key, in files that all appear when the last of them is in S3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -10,13 +10,15 @@ from datas3t.client._tables.arrow import pa
 from datas3t.client._tables.encoding import checked_keys
 from datas3t.client._tables.files_rows import encoded
 from datas3t.client._tables.results import Appended
-from datas3t.client._tables.schemas import check_fits, united, with_schema
+from datas3t.client._tables.schemas import united, with_schema
 from datas3t.client.errors import Datas3tError, InvalidArgument, TableError
 from datas3t.client.keyset import KeySet
 from datas3t.transport import Body, MemoryRange
 
 FILE_SIZE = 64 << 20  # bytes in memory of the rows of one file
 FILE_ROWS = 1 << 20  # rows of one file
+
+Check: TypeAlias = Callable[[pa.Schema], None]
 
 
 class Target(Protocol):
@@ -35,7 +37,7 @@ class Target(Protocol):
         ...
 
 
-def append(tables: Iterator[pa.Table], target: Target, known: pa.Schema) -> Appended:
+def append(tables: Iterator[pa.Table], target: Target, check: Check) -> Appended:
     """Append rows in any order of keys.
 
     Memory: the rows of one file, twice.
@@ -43,7 +45,7 @@ def append(tables: Iterator[pa.Table], target: Target, known: pa.Schema) -> Appe
     Args:
         tables: The rows, with the column `key`.
         target: The table.
-        known: The columns that the table has.
+        check: Raises InvalidArgument if columns do not fit those of the table.
 
     Raises:
         InvalidArgument: A key repeats, or a column has another type than the table's.
@@ -52,7 +54,7 @@ def append(tables: Iterator[pa.Table], target: Target, known: pa.Schema) -> Appe
     rows = 0
     keys = KeySet()
     with _cancelled_on_error(target, sent):
-        for together in _files(tables, known):
+        for together in _files(tables, check):
             ordered = together.take(pa.array(np.argsort(checked_keys(together), kind="stable")))
             own = checked_keys(ordered)
             repeated = np.append(own[1:] == own[:-1], False) | keys.mask(own)
@@ -66,7 +68,7 @@ def append(tables: Iterator[pa.Table], target: Target, known: pa.Schema) -> Appe
     return Appended(rows, len(sent))
 
 
-def _files(tables: Iterator[pa.Table], known: pa.Schema) -> Iterator[pa.Table]:
+def _files(tables: Iterator[pa.Table], check: Check) -> Iterator[pa.Table]:
     """Yield the rows of each file, cut to its size, with the columns of all that came so far."""
     waiting: list[pa.Table] = []
     size = rows = 0
@@ -74,7 +76,7 @@ def _files(tables: Iterator[pa.Table], known: pa.Schema) -> Iterator[pa.Table]:
     for given in tables:
         # A column without a value has no type either.
         table = given.select([field.name for field in given.schema if not pa.types.is_null(field.type)])
-        check_fits(table.schema, known)
+        check(table.schema)
         schema = _with(schema, table.schema)
         for start in range(0, len(table), max(_fitting(table), 1)):
             part = table.slice(start, _fitting(table))

@@ -8,11 +8,12 @@ from datas3t.client._tables.arrow import pa, pc
 from datas3t.client._tables.conditions import Expression
 from datas3t.client._tables.footers import Footers, TableFile
 from datas3t.client._tables.groups import Question
+from datas3t.client._tables.known_columns import KnownColumns
 from datas3t.client._tables.presence import Presence
 from datas3t.client._tables.remote import FilesReplaced, Remote
 from datas3t.client._tables.results import Appended, Compacted
 from datas3t.client._tables.rows import Data, KeysOf, tables_of
-from datas3t.client._tables.schemas import FILES, FILES_SCHEMA, KEY, united
+from datas3t.client._tables.schemas import FILES, FILES_SCHEMA, KEY, check_fits
 from datas3t.client.errors import Aborted, InvalidArgument, NotFound
 
 _ATTEMPTS = 5  # at one read, or at one compaction
@@ -28,6 +29,11 @@ class Contents:
         self.remote = remote
         self._footers = footers
         self._presence = presence
+        self._columns = KnownColumns(self.columns)
+
+    def forget(self) -> None:
+        """Forget what is known of a table that was dropped."""
+        self._columns.forget()
 
     def schema(self) -> pa.Schema:
         """Return the columns; see `Table.schema`."""
@@ -86,20 +92,24 @@ class Contents:
 
     def append(self, data: Data, keys_of: KeysOf) -> Appended:
         """Append rows; see `Table.append`."""
-        known = self._known()
-        tables = tables_of(data, known, keys_of)
         if self.remote.table == FILES:
-            tables = map(_checked_files, tables)
-        return appending.append(tables, self.remote, known)
+            tables = map(_checked_files, tables_of(data, FILES_SCHEMA, keys_of))
+            return appending.append(tables, self.remote, lambda schema: check_fits(schema, FILES_SCHEMA))
+        added: list[pa.Schema] = []
 
-    def _known(self) -> pa.Schema:
-        """Return the columns that the table has; those of `files` are fixed."""
+        def check(schema: pa.Schema) -> None:
+            if not added or schema != added[-1]:
+                self._columns.check(schema)
+                added.append(schema)
 
-        def columns() -> pa.Schema:
-            return reading.schema_of(self.remote.files(), self._footers, self.remote.fetch)
+        appended = appending.append(tables_of(data, self._columns.schema, keys_of), self.remote, check)
+        for schema in added:
+            self._columns.add(schema)
+        return appended
 
-        known = self._retried(columns)
-        return united((FILES_SCHEMA, known)) if self.remote.table == FILES else known
+    def columns(self) -> pa.Schema:
+        """Return the columns; only the key if there is no such table."""
+        return self._retried(lambda: reading.schema_of(self.remote.files(), self._footers, self.remote.fetch))
 
     def compact(self, *, dry_run: bool = False) -> Iterator[Compacted]:
         """Merge files, group by group; see `Table.compact`. With `dry_run`, yield only what would be merged first."""

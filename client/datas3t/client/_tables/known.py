@@ -18,13 +18,23 @@ class Known:
         self._name = name
         self._footers = Footers(session.cache_dir, session.max_cache_size)
         self._presence = Presence(catalogues)
+        self._contents: dict[str, Contents] = {}
         self.names = Lookup(Remote(session, name, FILES), self._footers, self._presence)
 
     def contents(self, table: str) -> Contents:
         """Return the rows of a table."""
-        return Contents(Remote(self._session, self._name, table), self._footers, self._presence)
+        contents = self._contents.get(table)
+        if contents is None:
+            remote = Remote(self._session, self._name, table)
+            self._contents[table] = contents = Contents(remote, self._footers, self._presence)
+        return contents
+
+    def refresh(self) -> None:
+        """Forget what may have changed."""
+        self._contents = {}
+        self.names.forget()
 
     def forget(self, table: str) -> None:
-        """Forget what was read of a table that has changed."""
+        """Forget the rows of a table that has changed."""
         if table == FILES:
             self.names.forget()

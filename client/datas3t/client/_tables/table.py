@@ -1,6 +1,7 @@
 """Table: a handle of one table of a datas3t."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from operator import index as integer
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from datas3t.archive.names import MAX_KEY
 from datas3t.client._calls import tables
 from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
+from datas3t.client.errors import PackageMissing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,7 +167,15 @@ class Table:
 
     def drop(self) -> int:
         """Remove the table, and return how many files it had. This cannot be undone."""
-        return tables.drop(self._session.connection, self._datas3t, self._name)
+        files = tables.drop(self._session.connection, self._datas3t, self._name)
+        self._forget()
+        return files
+
+    def _forget(self) -> None:
+        """Forget what is known of a table that was dropped. Without pyarrow nothing is."""
+        with suppress(PackageMissing):
+            self._contents.forget()
+            self._known().forget(self._name)
 
     @property
     def _contents(self) -> "Contents":
