@@ -137,6 +137,13 @@ def test_the_next_writer_without_an_id_goes_on_with_the_keys_of_one_that_has_end
         assert again.append(b"x") in (keys[0] + 1, keys[1] + 1)
 
 
+def test_writers_without_an_id_use_the_same_folders_again(client: Client, datas3t: str, state_home: Path) -> None:
+    with client.writer(datas3t), client.writer(datas3t):
+        for _ in range(3):
+            client.writer(datas3t).close()
+    assert len(list((state_home / "datas3t" / "writers").glob("*/unnamed-*"))) == 3
+
+
 def test_an_id_that_is_in_use_is_refused(client: Client, datas3t: str) -> None:
     with client.writer(datas3t, writer_id="mine"):
         with pytest.raises(FailedPrecondition, match=r"writer 'mine' of .* is in use"):

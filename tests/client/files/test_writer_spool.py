@@ -203,7 +203,7 @@ def test_a_value_of_another_type_is_refused(first: object, second: object) -> No
         columns.row({"value": second})
 
 
-@pytest.mark.parametrize("value", [object(), 2**64, "\ud800", np.zeros((2, 2)), {1: 2}, [1, "a"]])
+@pytest.mark.parametrize("value", [object(), {}, [{}], 2**64, "\ud800", np.zeros((2, 2)), {1: 2}, [1, "a"]])
 def test_a_value_that_no_column_can_have_is_refused(value: object) -> None:
     with pytest.raises(InvalidArgument, match="'value'"):
         Columns(lambda: None).row({"value": value})

@@ -59,6 +59,7 @@ class Columns:
             arrays = {name: _array(pa, name, value, self._types.get(name)) for name, value in present.items()}
             for name, array in arrays.items():
                 if name not in self._missing or self._types[name] != array.type:
+                    _check_storable(pa, name, array.type)
                     self._types[name], self._missing[name] = array.type, pa.nulls(1, array.type)
                     self._schema = None
             if self._schema is None:
@@ -89,6 +90,19 @@ def _array(pa: ModuleType, name: str, value: object, known: "pa.DataType | None"
     raise InvalidArgument(
         f"column {name!r} is {known}, and {_shown(value)} is {array.type}; convert it, or use another column"
     )
+
+
+def _check_storable(pa: ModuleType, name: str, kind: "pa.DataType") -> None:
+    """Raise InvalidArgument if Parquet cannot store values of a type, such as dicts without any key."""
+    from datas3t.client._tables.arrow import pq  # noqa: PLC0415 - as above
+
+    if _is_open(pa, kind):
+        return
+    try:
+        pq.ParquetWriter(pa.BufferOutputStream(), pa.schema([(name, kind)])).close()
+    except (pa.ArrowException, NotImplementedError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InvalidArgument(f"column {name!r} is {kind}, which cannot be stored: {reason}; convert it") from None
 
 
 def tables(rows: Iterable[tuple[int, bytes, bytes]]) -> "Iterator[pa.Table]":

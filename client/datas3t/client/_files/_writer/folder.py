@@ -81,15 +81,15 @@ class WriterFolder:
     @classmethod
     def _unused(cls, folder: Path, name: str) -> "WriterFolder":
         """Return a folder of a writer without id that has ended with nothing in it, or a new one."""
-        free = None
+        empty = []
         for path in sorted(folder.glob(f"{_UNNAMED}*")):
             if not any(path.glob(f"*{SUFFIX}")):
-                free = path
+                empty.append(path)
             elif not _is_locked(path / _LOCK):
                 _warn(path, name)
-        if free is not None:
+        for path in empty:
             with suppress(BlockingIOError):
-                return cls(free, locks.lock(free / _LOCK, 0))
+                return cls(path, locks.lock(path / _LOCK, 0))
         return cls._locked(folder / f"{_UNNAMED}{secrets.token_hex(4)}", name)
 
     def recovered(self) -> list[Spool]:

@@ -56,7 +56,8 @@ class Uploader:
 
     def add(self, spool: Spool) -> None:
         """Add a full spool, to be uploaded when it is started or waited for."""
-        self._spools.append(spool)
+        with self._lock:
+            self._spools.append(spool)
 
     def start(self) -> None:
         """Start to upload what there is."""
@@ -91,8 +92,10 @@ class Uploader:
 
     def _wait(self, is_done: Callable[[], bool]) -> None:
         has_tried = False
-        while not is_done():
+        while True:
             with self._lock:
+                if is_done():
+                    return
                 if self._stopped:
                     raise FailedPrecondition("the writer was closed before all was uploaded; what is left is kept")
                 if has_tried and not self._works and self._failure is not None:
@@ -123,7 +126,8 @@ class Uploader:
                 spool = self._spools[0]
             try:
                 self._upload(spool, self._check_stopped)
-                self._spools.popleft()
+                with self._lock:
+                    self._spools.popleft()
             except Stopped:
                 pass
             except Exception as error:  # raised by a later call
