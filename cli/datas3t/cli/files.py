@@ -81,7 +81,7 @@ def push(
         _show_push(datas3t, failed.result, dry_run=dry_run, as_json=as_json)
         raise
     _show_push(datas3t, done, dry_run=dry_run, as_json=as_json)
-    if not dry_run:
+    if done.files and not dry_run:
         output.note(output.duration_and_rate(done.size, time.monotonic() - began))
 
 
@@ -120,7 +120,8 @@ def pull(
         _show_pull(output_, failed.result, as_json=as_json)
         raise
     _show_pull(output_, done, as_json=as_json)
-    output.note(output.duration_and_rate(done.size, time.monotonic() - began))
+    if done.files:
+        output.note(output.duration_and_rate(done.size, time.monotonic() - began))
 
 
 def _show_pull(folder: str, done: "Pulled", *, as_json: bool) -> None:

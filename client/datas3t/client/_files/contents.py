@@ -176,7 +176,7 @@ class Part:
         self._contents = contents
         self._positions = positions
         self._at = 0  # where the present piece begins
-        self._piece = memoryview(b"")
+        self._piece = b""
         self._pieces: Iterator[bytes] = iter(())
         self._rewind()
 
@@ -192,12 +192,14 @@ class Part:
             self._at += len(self._piece)
             if (piece := next(self._pieces, None)) is None:
                 return b""
-            self._piece = memoryview(piece)
+            self._piece = piece
         offset = start - self._at
-        return bytes(self._piece[offset : offset + stop - start])
+        if not offset and len(self._piece) <= stop - start:
+            return self._piece  # without a copy
+        return self._piece[offset : offset + stop - start]
 
     def _rewind(self) -> None:
-        self._at, self._piece = 0, memoryview(b"")
+        self._at, self._piece = 0, b""
         self._pieces = self._contents.pieces(self._positions.start, self._positions.stop)
 
 
