@@ -47,7 +47,7 @@ def verify_rate(handle: Datas3t, rounds: int) -> float:
 
     def listed(*_: object) -> Iterator[Listed]:
         for each, _first, _last in catalogue.overlapping(0, ARCHIVES * EACH):
-            yield Listed(each._columns, each._row, each.lifetime, each.entries_end + END_SIZE, "")
+            yield Listed(each._columns, each._row, each.lifetime, each.entries_end + END_SIZE)
 
     setattr(verifying, "listed", listed)  # noqa: B010 - there is no server that could list them
     setattr(verify, "Reader", lambda *_: handle._reader)  # noqa: B010

@@ -31,10 +31,11 @@ class FindingError(AssertionError):
 
 def targets() -> dict[str, Callable[[], AbstractContextManager[Try]]]:
     """Return all targets by name: functions that return its context manager."""
-    from tests.fuzz import archives, front, interrupts
+    from tests.fuzz import archives, flips, front, interrupts
 
     return {
         "archives": archives.target,
+        "flips": flips.target,
         "rest": front.rest,
         "grpc": front.grpc_messages,
         "edge": front.edge,

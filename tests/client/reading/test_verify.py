@@ -1,9 +1,9 @@
 """Verification notices each bit that is wrong in an archive, an index or checksums, and names the datarange."""
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,7 +36,7 @@ def list_from_memory(handle: Datas3t, patch: pytest.MonkeyPatch, sizes: dict[int
 
     def listed(_connection: object, _name: str, first: int, last: int) -> Iterator[Listed]:
         for each, _, _ in catalogue.overlapping(first, last):
-            yield Listed(each._columns, each._row, Lifetime(0, 2**60, 2**60), sizes[each.first], "bin")
+            yield Listed(each._columns, each._row, Lifetime(0, 2**60, 2**60), sizes[each.first])
 
     patch.setattr(verifying, "listed", listed)
     patch.setattr(verify, "listed", listed)
@@ -99,7 +99,7 @@ def test_a_missing_object_is_named(handle: Datas3t, host: ArchiveHost, kind: str
         del host.objects[path]
     found = handle.verify()
     assert len(found.wrong) == 2
-    assert all(Path(path).name in each.problem for path, each in zip(lost, found.wrong, strict=True))
+    assert all(any(Path(path).name in each.problem for each in found.wrong) for path in lost)
     assert found.dataranges == COUNT
 
 
@@ -112,8 +112,8 @@ def test_a_fraction_is_read_at_random(handle: Datas3t) -> None:
 
 def test_a_rate_is_kept(handle: Datas3t, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(time, "sleep", waited.append)
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0 + sum(waited))
+    clock = SimpleNamespace(sleep=waited.append, monotonic=lambda: 100.0 + sum(waited))
+    monkeypatch.setattr(verify, "time", clock)
     size = handle.verify(max_rate=1000).size
     assert sum(waited) == pytest.approx(size / 1000)
 

@@ -11,6 +11,7 @@ from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.signed import SignedDatarange
 
+_KEY_DIGITS = 20  # in a name; a dot follows
 REGULAR = b"0\0"  # the types of a regular file, one byte of its header
 
 
@@ -126,6 +127,10 @@ def checked_name(datarange: SignedDatarange, key: int, entry: Entry, headers: by
         IndexMismatch: The headers belong to another key or have another size than the index records.
     """
     try:
-        return check_entry(headers, entry, key)
+        name = check_entry(headers, entry, key)
     except FormatError as error:
         raise IndexMismatch(datarange, str(error)) from None
+    # The checksum of a header does not cover a name in an extended header.
+    if datarange.extension and name[_KEY_DIGITS + 1 :] != datarange.extension:
+        raise IndexMismatch(datarange, f"entry {name!r} does not have the extension {datarange.extension!r}")
+    return name

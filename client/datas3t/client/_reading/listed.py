@@ -11,14 +11,13 @@ _PAGE = 1000  # dataranges that are listed at a time
 
 
 class Listed(SignedDatarange):
-    """A datarange, with the size of its archive in bytes, and the extension of all its entries, if they have one."""
+    """A datarange, with the size of its archive in bytes."""
 
-    __slots__ = ("extension", "size")
+    __slots__ = ("size",)
 
-    def __init__(self, columns: Columns, row: int, lifetime: Lifetime, size: int, extension: str) -> None:
+    def __init__(self, columns: Columns, row: int, lifetime: Lifetime, size: int) -> None:
         super().__init__(columns, row, lifetime)
         self.size = size
-        self.extension = extension
 
 
 def listed(connection: Connection, name: str, first: int, last: int) -> Iterator[Listed]:
@@ -35,15 +34,10 @@ def listed(connection: Connection, name: str, first: int, last: int) -> Iterator
         )
         columns, lifetime = Columns(), Lifetime.until(page.expires_at)
         columns.add_page(page)
-        listing = page.columns
-        extensions = listing.extensions or [""] * len(listing.datarange_ids)
-        known = {
-            number: (size, extension)
-            for number, size, extension in zip(listing.datarange_ids, listing.size_bytes, extensions, strict=True)
-        }
-        known |= {each.datarange_id: (each.size_bytes, each.extension) for each in page.dataranges}
+        sizes = dict(zip(page.columns.datarange_ids, page.columns.size_bytes, strict=True))
+        sizes |= {each.datarange_id: each.size_bytes for each in page.dataranges}
         for row in range(len(columns)):
-            yield Listed(columns, row, lifetime, *known[columns.ids[row]])
+            yield Listed(columns, row, lifetime, sizes[columns.ids[row]])
         if not page.next_page_token:
             return
         first = columns.lasts[-1] + 1

@@ -4,6 +4,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
+from sys import intern
 from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -74,6 +75,11 @@ class SignedDatarange:
         return self._columns.url(self._row, "index")
 
     @property
+    def extension(self) -> str:
+        """The extension that all its entries have; empty if they have different ones, or it is not known."""
+        return self._columns.extension(self._row)
+
+    @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of objects that it has."""
         return _KINDS if self.checksums_etag else _KINDS[:2]
@@ -121,6 +127,7 @@ class Columns:
         "_etag_ends",
         "_etags",
         "_explicit",
+        "_extensions",
         "_pages",
         "_signatures",
         "entries_ends",
@@ -142,6 +149,7 @@ class Columns:
         # By id the URLs and ETags of those without a counter: of archive, index and, possibly, checksums.
         self._explicit: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         self._checksums: _Checksums | None = None  # if a datarange has some
+        self._extensions: list[str] = []  # empty, or one for each datarange
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -151,7 +159,7 @@ class Columns:
         """The bytes that they take in memory."""
         numbers = (self.ids, self.firsts, self.lasts, self.entries_ends, self._counters, self._etag_ends)
         arrays = sum(each.itemsize * len(each) for each in numbers) + len(self._signatures) + len(self._etags)
-        checksums = self._checksums.size if self._checksums else 0
+        checksums = (self._checksums.size if self._checksums else 0) + 8 * len(self._extensions)
         return _FIXED_SIZE + arrays + checksums + _EXPLICIT_SIZE * len(self._explicit)
 
     def add_page(self, page: v1.PresignDatarangesResponse) -> None:
@@ -175,6 +183,9 @@ class Columns:
         if self._checksums or columns.checksums_etags:
             self._checksums = self._checksums or _Checksums(len(self) - len(columns.first_keys))
             self._checksums.extend(len(columns.first_keys), columns.checksums_etags, columns.checksums_signatures)
+        if self._extensions or columns.extensions:
+            self._extensions += [""] * (len(self) - len(columns.first_keys) - len(self._extensions))
+            self._extensions += map(intern, columns.extensions or [""] * len(columns.first_keys))
         end = len(self._etags)
         pairs = zip(columns.data_etags, columns.index_etags, strict=True)
         encoded = [text.encode() for pair in pairs for text in pair]
@@ -204,6 +215,8 @@ class Columns:
         self._etag_ends[2 * at : 2 * at] = array("I", (end, end))
         if self._checksums:
             self._checksums.insert(at)
+        if self._extensions:
+            self._extensions.insert(at, "")
         self._explicit[number] = tuple(urls), tuple(etags)
 
     def etags(self, row: int) -> tuple[str, str]:
@@ -219,6 +232,10 @@ class Columns:
         if self._explicit and (explicit := self._explicit.get(self.ids[row])):
             return "".join(explicit[1][2:])
         return self._checksums.etag(row) if self._checksums else ""
+
+    def extension(self, row: int) -> str:
+        """Return the extension that all entries have, or an empty one."""
+        return self._extensions[row] if self._extensions else ""
 
     def url(self, row: int, kind: Kind) -> str:
         """Return the URL of one of the objects; that of checksums only if there are some."""
@@ -245,6 +262,7 @@ class Columns:
         del self._signatures[rows * _SIGNATURES :]
         if self._checksums:
             self._checksums.drop_from(rows)
+        del self._extensions[rows:]
         del self._etag_ends[2 * rows :]
         del self._etags[self._etag_ends[-1] if rows else 0 :]
         self._pages = [page for page in self._pages if page[0] < rows]

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
-from operator import itemgetter
 from typing import TypeAlias
 
 import numpy as np
@@ -30,7 +29,6 @@ from datas3t.client.errors import Aborted, ObjectChanged
 _AHEAD = 16 << 20  # bytes in memory
 _RECORDS = 16_384  # index records that are fetched together: 256 KiB
 _TOGETHER = 64  # dataranges whose indices are fetched together, if they have at most so many records
-_NAME_DIGITS = 20  # of the key in a name; a dot follows
 _MAX_ATTEMPTS = 5  # without progress, because dataranges are replaced
 
 Collect = Callable[[Listed, int, bytes], None]
@@ -267,13 +265,9 @@ class Verifier:
 
     def _problem_of_headers(self, job: Job, entries: Locations, body: memoryview) -> str:
         try:
-            names = self._reader.names(entries, body, (entries.starts - job.start) // BLOCK)
+            self._reader.names(entries, body, (entries.starts - job.start) // BLOCK)
         except IndexMismatch as error:
             return str(error)
-        extensions = set(map(itemgetter(slice(_NAME_DIGITS + 1, None)), names))
-        if job.datarange.extension and extensions != {job.datarange.extension}:
-            wrong = min(extensions - {job.datarange.extension})
-            return f"an entry has the extension {wrong!r}, but all have {job.datarange.extension!r}"
         return ""
 
     def _compared(self, datarange: Listed, entries: Locations, found: Numbers) -> str:
