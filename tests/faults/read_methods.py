@@ -25,7 +25,9 @@ def by_get_many(handle: Datas3t, keys: list[int]) -> dict[int, bytes]:
         try:
             return dict(zip(left, handle.get_many(left), strict=True))
         except DatapointNotFound as error:
-            left = [key for key in left if key != error.key]
+            if error.key not in left:
+                raise
+            left.remove(error.key)
     return {}
 
 

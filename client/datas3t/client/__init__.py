@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from datas3t.client._files.writer import Writer
     from datas3t.client._reading.costs import Explanation
     from datas3t.client._reading.datapoint import Datapoint, DatapointView
+    from datas3t.client._reading.opened import OpenDatapoint
     from datas3t.client._tables.results import Appended, Compacted
     from datas3t.client._tables.table import Table
     from datas3t.client._transfers.aggregate import Aggregated
@@ -94,6 +95,7 @@ __all__ = [
     "KeySet",
     "NotFound",
     "ObjectChanged",
+    "OpenDatapoint",
     "PackageMissing",
     "Packed",
     "PathNotFound",
@@ -151,6 +153,7 @@ _MODULES = {
     "KeySet": "keyset",
     "NotFound": "errors",
     "ObjectChanged": "errors",
+    "OpenDatapoint": "_reading.opened",
     "PackageMissing": "errors",
     "Packed": "_files.pack",
     "PathNotFound": "errors",

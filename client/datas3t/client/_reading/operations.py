@@ -1,11 +1,15 @@
 """Reading more than contents: names, sizes, sets of keys, plans. A part of the handle `Datas3t`."""
 
 from collections.abc import Iterable
+from functools import partial
+from operator import index as integer
 from typing import TYPE_CHECKING
 
 from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint
+from datas3t.client._reading.opened import OpenDatapoint
 from datas3t.client._reading.reader import Reader
+from datas3t.client.errors import InvalidArgument
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +68,70 @@ class ReadOperations:
             102361
         """
         return self._reader.sizes(keys)
+
+    def read(self, key: int, start: int, stop: int) -> bytes:
+        """Return a part of the content of one datapoint.
+
+        A part is not compared with the checksum, which is that of a whole content.
+
+        Args:
+            key: The key.
+            start: The first byte, from 0 on.
+            stop: The byte behind the last one. What is behind the end of the content is left out.
+
+        Raises:
+            DatapointNotFound: There is no datapoint with this key.
+            InvalidArgument: Not 0 <= start <= stop.
+
+        Example:
+            >>> header = photos.read(42, 0, 256)
+        """
+        return self.read_many([(key, start, stop)])[0]
+
+    def read_many(self, parts: Iterable[tuple[int, int, int]]) -> list[bytes]:
+        """Return parts of the contents of many datapoints, which are all held in memory at once.
+
+        Neighbouring parts are fetched by one request.
+
+        Args:
+            parts: The key, the first byte and the byte behind the last one of each part, as for `read`. They may
+                overlap.
+
+        Returns:
+            The bytes of each part, in the order of `parts`. Raises as `read` does; then nothing was fetched.
+
+        Example:
+            >>> photos.read_many([(42, 0, 256), (42, 4096, 8192), (7, 0, 256)])
+        """
+        wanted = [(integer(key), integer(start), integer(stop)) for key, start, stop in parts]
+        for key, start, stop in wanted:
+            if not 0 <= start <= stop:
+                raise InvalidArgument(f"bytes {start} to {stop} of datapoint {key} are not a part of it")
+        return self._reader.read_many(wanted)
+
+    def open(self, key: int, *, block_size: int = 4 << 20) -> OpenDatapoint:
+        """Open the content of one datapoint as a file, for contents that are too large to be read as a whole.
+
+        Args:
+            key: The key.
+            block_size: How many bytes are read ahead.
+
+        Returns:
+            A file that can be read and sought. It has `name`, that of the entry, `size` and `key`.
+
+        Raises:
+            DatapointNotFound: There is no datapoint with this key.
+            InvalidArgument: `block_size` is below 1.
+
+        Example:
+            >>> with zipfile.ZipFile(photos.open(42)) as archive:
+            ...     print(archive.namelist())
+        """
+        key, block_size = integer(key), integer(block_size)
+        if block_size < 1:
+            raise InvalidArgument(f"block_size must be at least 1, but is {block_size}")
+        name, size = self._reader.description(key)
+        return OpenDatapoint(key, name, size, partial(self.read, key), block_size)
 
     def explain(self, keys: Iterable[int]) -> Explanation:
         """Return how `get_many` would read these keys now: by how many requests, and how many bytes.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from datas3t.client._reading.locations import Holders
+    from datas3t.client._reading.parts import CheckedHeaders, Part
     from datas3t.client._reading.verifying import Collect, Verdict
     from datas3t.client.keyset import KeySet
 
@@ -45,6 +46,7 @@ class Reader:
         self.catalogues = CatalogueCache(session, name, max_catalogue)
         self.indices = Indices(session.cache_dir, session.max_cache_size)
         self.checksums = Checksums(session.cache_dir, session.max_cache_size, name) if session.verify else None
+        self._checked_headers: CheckedHeaders | None = None
         self._name = name
         self._session = session
         self._fetcher = Fetcher(session, self.catalogues, Costs())
@@ -119,6 +121,27 @@ class Reader:
 
         found, numbers = self._planned(list(map(integer, keys)), sizes)
         return found[numbers]
+
+    def read_many(self, parts: "list[Part]") -> list[bytes]:
+        """Return parts of contents."""
+        from datas3t.client._reading import parts as _parts  # noqa: PLC0415 - as above
+
+        if not parts:
+            return []
+        return self._planned([key for key, _, _ in parts], partial(_parts.parts, parts, self._headers()))[0]
+
+    def description(self, key: int) -> tuple[str, int]:
+        """Return the name of a datapoint's entry, and the size of its content."""
+        from datas3t.client._reading.parts import descriptions  # noqa: PLC0415 - as above
+
+        return self._planned([key], partial(descriptions, self._headers()))[0][0]
+
+    def _headers(self) -> "CheckedHeaders":
+        from datas3t.client._reading.parts import CheckedHeaders  # noqa: PLC0415 - as above
+
+        if self._checked_headers is None:
+            self._checked_headers = CheckedHeaders()
+        return self._checked_headers
 
     def batches(self, batches: Iterable[Iterable[int]], ahead: int) -> Iterator[list[bytes]]:
         """Yield the contents of each batch of keys, and read up to `ahead` further ones with it."""
