@@ -132,6 +132,7 @@ def test_rows_may_name_files_instead_of_keys(photos: Datas3t) -> None:
     assert photos.find_many(["b.jpg", "a.jpg"]) == [2, 3]
     assert photos.paths([3, 2, 9]) == ["a.jpg", "b.jpg", None]
     assert list(photos.glob("*.jpg")) == [2, 3]
+    assert KeySet.of(photos) - photos.glob("*.jpg") == KeySet([1, *range(4, 21)])
     with pytest.raises(PathNotFound):
         photos.find("c.jpg")
     labels = photos.table("labels")

@@ -3,6 +3,7 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -130,10 +131,10 @@ def _path_bounds(opened: Opened, number: int) -> _Bounds:
     metadata = opened.footer.metadata
     for leaf in columns.leaves(opened, (PATH,)):
         statistics = metadata.row_group(number).column(leaf).statistics
-        if statistics is None or not statistics.has_min_max:
-            return _Bounds("", None)
-        least, greatest = statistics.min, statistics.max
-        if isinstance(least, str) and isinstance(greatest, str):
-            return _Bounds(least, greatest)
+        if statistics is not None and statistics.has_min_max:
+            with suppress(UnicodeDecodeError):  # other writers cut long texts in the middle of a character
+                least, greatest = statistics.min, statistics.max
+                if isinstance(least, str) and isinstance(greatest, str):
+                    return _Bounds(least, greatest)
         return _Bounds("", None)
     return _Bounds(None, None)
