@@ -1,6 +1,7 @@
 """Operations on one datas3t as a whole: upload, download, aggregate, list and delete."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from datas3t.client._calls import dataranges, datas3ts, keys, optimize
@@ -19,7 +20,7 @@ from datas3t.client._transfers.verify import Verification
 from datas3t.client.progress import Progress
 
 
-class Operations(Verification):
+class Operations(Verification, ABC):
     """The part of the handle `Datas3t` that does not read single datapoints."""
 
     def __init__(self, session: Session, name: str) -> None:
@@ -74,9 +75,9 @@ class Operations(Verification):
         rows_for = self._rows_named_by(names) if names is not None else None
         return upload.upload_tar(self._session, self._name, path, tuning, progress, reservation_id, rows_for)
 
+    @abstractmethod
     def _rows_named_by(self, names: str | os.PathLike[str]) -> upload.RowsFor:
         """Return what makes the rows of the table `files` for an archive, given a list of names."""
-        raise NotImplementedError
 
     def download_tar(
         self,
