@@ -194,7 +194,9 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    import datas3t.client._tables.arrow  # noqa: F401 - before the forks
+    import datas3t.client._files._writer.parquet
+    import datas3t.client._tables.known
+    import datas3t.client.handle  # noqa: F401 - before the forks, as the others
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     _serve()

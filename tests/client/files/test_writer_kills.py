@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import random
 import resource
@@ -28,11 +29,12 @@ from tests.client.files import nursery
 from tests.client.files.nursery import Child, Nursery
 from tests.client.sites import Site
 from tests.support.faults import Fault, relay
-from tests.support.interrupts import Interrupted, places
+from tests.support.interrupts import Injector, Interrupted, places
 from tests.support.stack import wait_until
 from tests.support.tars import archive
 
 SMALL = 4 << 10
+FILES = Path(datas3t.client.__file__).parent / "_files"
 WRITING = Path(datas3t.client.__file__).parent / "_files" / "_writer"
 TASK = Path(datas3t.client.__file__).parent / "_transfers" / "task.py"
 
@@ -245,6 +247,58 @@ def test_s3_that_is_away_for_a_while(relayed: Site) -> None:
     out.append(b"two")
     out.close()
     assert [each.content for each in relayed.client.datas3t(relayed.name).scan()] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize("flushes", [False, True])
+def test_an_interruption_at_any_line_loses_and_doubles_nothing(client: Client, datas3t: str, flushes: bool) -> None:
+    numbers = itertools.count()
+    out = client.writer(datas3t, archive_size=SMALL, writer_id="mine", table="labels")
+    begun: set[bytes] = set()
+    returned: dict[int, bytes] = {}
+
+    def step() -> None:
+        content = b"%d " % next(numbers) * 150
+        begun.add(content)
+        returned[out.append(content, path="a", label="cat")] = content
+        if flushes:
+            out.flush()
+
+    step()
+    every = list(places(FILES, step))
+    interrupted = 0
+    for place in every[:: 6 if flushes else 1]:
+        try:
+            with Injector(FILES, place):
+                step()
+        except Interrupted:
+            interrupted += 1
+        step()
+    out.close()
+    assert interrupted > 5
+    stored = {each.key: each.content for each in client.datas3t(datas3t).scan()}
+    assert returned.items() <= stored.items()
+    assert set(stored.values()) <= begun
+    assert len(set(stored.values())) == len(stored) <= len(returned) + interrupted
+    client.writer(datas3t, writer_id="mine").close()  # removes an empty spool, whose making was interrupted
+    assert not list(out._folder.path.glob("*.tar"))
+
+
+def test_parts_that_s3_has_are_not_sent_again(relayed: Site) -> None:
+    between = relayed.relay
+    assert between
+    content = random.Random(1).randbytes(21 << 20)
+    out = relayed.client.writer(relayed.name, max_parallelism=1, max_retries=0)
+    key = out.append(io.BytesIO(content), path="large.bin")
+    between.rule = lambda line: Fault(refuse=b"partNumber=2" in line)
+    with pytest.raises(TransferFailed):
+        out.flush()
+    between.rule = None
+    before = len(between.requests)
+    out.close()
+    sent = [line for line in between.requests[before:] if line.startswith(b"PUT ")]
+    assert any(b"partNumber=2" in line for line in sent)
+    assert not any(b"partNumber=1" in line for line in sent)
+    assert relayed.client.datas3t(relayed.name).get(key) == content
 
 
 def test_a_full_disk_is_a_typed_error_and_nothing_is_lost(client: Client, datas3t: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from datas3t.archive import names, tar, write
 from datas3t.archive.checksums import crc
 from datas3t.client import FileError, InvalidArgument
-from datas3t.client._files._writer import records
+from datas3t.client._files._writer import records, sending
 from datas3t.client._files._writer.columns import Columns, tables
 from datas3t.client._files._writer.content import PIECE, Content, Pieces
 from datas3t.client._files._writer.spool import Spool
@@ -109,6 +109,17 @@ def test_an_archive_that_is_shorter_than_its_records_is_cut(tmp_path: Path) -> N
     cut = Spool.recovered(spool.path)
     assert cut is not None
     assert (cut.count, cut.lost) == (2, 3)
+
+
+def test_a_content_that_the_disk_changes_after_it_was_sealed_is_named(tmp_path: Path) -> None:
+    spool, _ = filled(tmp_path)
+    spool.seal()
+    sending.check_undamaged(spool, tar.scan_file(spool.path, checksums=True))
+    with spool.path.open("r+b") as file:
+        file.seek(512 + 512 + 512 + 512 + 100)  # within the third content
+        file.write(b"X")
+    with pytest.raises(FileError, match=r"datapoint 9 in .* is not what was appended"):
+        sending.check_undamaged(spool, tar.scan_file(spool.path, checksums=True))
 
 
 def test_a_failed_append_leaves_the_spool_as_it_was(tmp_path: Path) -> None:

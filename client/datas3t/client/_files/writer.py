@@ -188,20 +188,28 @@ class Writer:
         return os.getpid() != self._process
 
     @property
+    def _current(self) -> Spool | None:
+        """The spool that is appended to. An interruption may have come just after it was handed over."""
+        if self._spool is not None and self._uploads.has(self._spool):
+            self._spool = None
+        return self._spool
+
+    @property
     def _has_something(self) -> bool:
-        return self._spool is not None or not self._uploads.is_empty
+        return self._current is not None or not self._uploads.is_empty
 
     def _end(self) -> None:
         """Close everything. What was not uploaded stays on disk."""
         self._closed = True
         self._uploads.stop()
         with self._appending:  # no append is at work any more
-            if self._spool is not None and not self._spool.count:
+            spool = self._current
+            if spool is not None and not spool.count:
                 with suppress(FileError):
-                    self._spool.remove()
+                    spool.remove()
                 self._spool = None
-            if self._spool is not None:
-                self._spool.close()
+            elif spool is not None:
+                spool.close()
         self._uploads.when_stopped(self._folder.close)
 
     def _row(self, columns: dict[str, object]) -> Row | None:
@@ -211,20 +219,21 @@ class Writer:
 
     def _with_room(self, size: int) -> Spool:
         """Return the spool for a content of `size` bytes or more."""
-        spool = self._spool
+        spool = self._current
         if spool is not None and spool.is_full(size, self._archive_size):
             self._uploads.wait_for_room()
             self._hand_over()
-        if self._spool is None:
+            spool = None
+        if spool is None:
             block = self._keys.block(min(max(self._archive_size // _BYTES_PER_KEY, _MIN_KEYS), _MAX_KEYS))
-            path = self._folder.new_path(self._last_number)
-            self._spool = Spool.create(path, block.next, block.last, block.reservation_id, self._table)
             self._last_number += 1
-        return self._spool
+            path = self._folder.new_path(self._last_number)
+            self._spool = spool = Spool.create(path, block.next, block.last, block.reservation_id, self._table)
+        return spool
 
     def _hand_over(self) -> None:
         """Pass the spool on to the uploads."""
-        spool = self._spool
+        spool = self._current
         if spool is not None and spool.count:
             self._keys.use_up_to(spool.reservation_id, spool.next_key)
             self._uploads.add(spool)

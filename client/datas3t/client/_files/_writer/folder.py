@@ -83,7 +83,7 @@ class WriterFolder:
         """Return a folder of a writer without id that has ended with nothing in it, or a new one."""
         empty = []
         for path in sorted(folder.glob(f"{_UNNAMED}*")):
-            if not any(path.glob(f"*{SUFFIX}")):
+            if not _has_something(path):
                 empty.append(path)
             elif not _is_locked(path / _LOCK):
                 _warn(path, name)
@@ -113,9 +113,9 @@ class WriterFolder:
                     spool.remove()
         return spools
 
-    def new_path(self, above: int) -> Path:
-        """Return the path of the archive of a new spool, whose number is above `above`."""
-        return self.path / f"{above + 1:012d}.tar"
+    def new_path(self, number: int) -> Path:
+        """Return the path of the archive of a new spool."""
+        return self.path / f"{number:012d}.tar"
 
     def close(self) -> None:
         """Unlock the folder. Doing it again, or in a forked child, has no effect."""
@@ -127,6 +127,15 @@ class WriterFolder:
 def _folder_of(url: str, name: str) -> Path:
     digest = hashlib.sha256(f"{url}\0{name}".encode()).hexdigest()
     return folders.state() / "writers" / digest[:32]
+
+
+def _has_something(path: Path) -> bool:
+    """Return whether a folder has a spool with a datapoint."""
+    for records in path.glob(f"*{SUFFIX}"):
+        with suppress(FileNotFoundError):
+            if records.with_suffix(".tar").stat().st_size:
+                return True
+    return False
 
 
 def _is_locked(path: Path) -> bool:
@@ -149,7 +158,10 @@ def _warn_of_lost(spool: Spool) -> None:
 
 
 def _warn(path: Path, name: str) -> None:
-    size = sum(archive.stat().st_size for archive in path.glob("*.tar"))
+    size = 0
+    for archive in path.glob("*.tar"):
+        with suppress(FileNotFoundError):  # somebody uploads it
+            size += archive.stat().st_size
     warnings.warn(
         f"a writer of {name!r} ended before it had uploaded {size} bytes, which are in {path}; "
         f"upload them by client.writer({name!r}, writer_id={path.name!r}).close()",

@@ -55,7 +55,7 @@ def upload(session: Session, name: str, spool: Spool, keys: Keys, tuning: Tuning
     try:
         with open_source(spool.path) as source:
             contents = scan(source, lambda *_: check())
-            _check_undamaged(spool, contents)
+            check_undamaged(spool, contents)
             _SpoolTask(session, name, spool, source, contents, tuning, check, keys.forget).run_until_done()
     except AlreadyExists as error:
         if error.reason not in ("DATARANGE_OVERLAPS", "KEYS_RESERVED") or not _is_committed(session, name, spool):
@@ -153,7 +153,7 @@ class _SpoolTask(UploadTask):
         self._spool.remove()  # before the journal, which says that it was committed
 
 
-def _check_undamaged(spool: Spool, contents: Contents) -> None:
+def check_undamaged(spool: Spool, contents: Contents) -> None:
     """Raise FileError if the archive does not have the contents that were appended."""
     if (contents.first_key, contents.count) != (spool.first, spool.count):
         raise FileError(f"the spool {spool.path} is damaged: it does not have the datapoints that were appended")

@@ -37,6 +37,7 @@ class Uploader:
         self._spools = deque(spools)
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
+        self._done = 0  # the number of the last spool that was uploaded
         self._thread: threading.Thread | None = None  # the last one that was started
         self._works = False  # whether it has something to do
         self._failure: Exception | None = None
@@ -47,6 +48,11 @@ class Uploader:
     def is_empty(self) -> bool:
         """Whether there is nothing to upload."""
         return not self._spools
+
+    def has(self, spool: Spool) -> bool:
+        """Return whether a spool was added, also if it is uploaded by now."""
+        with self._lock:
+            return spool.number <= self._done or spool in self._spools
 
     def check(self) -> None:
         """Raise the error of the last upload, unless it may pass by itself."""
@@ -84,8 +90,7 @@ class Uploader:
         """Call `release` when nothing is uploaded any more, which may be after this returns."""
         with self._lock:
             self._release = release
-        if self._thread is not None:
-            self._thread.join(_MAX_WAIT)
+        _join(self._thread, _MAX_WAIT)
         with self._lock:
             if not self._works:
                 release()
@@ -102,23 +107,29 @@ class Uploader:
                     raise self._failure
                 self._start()
                 thread, has_tried = self._thread, True
-            if thread is not None:
-                thread.join(_WAKE_SECONDS)
+            _join(thread, _WAKE_SECONDS)
 
     def _start(self) -> None:
         """Start the thread, if there is something to do and none is at it. The caller holds the lock."""
         if not self._works and self._spools and not self._stopped:
-            thread = threading.Thread(target=self._work, name="datas3t-writer", daemon=True)
             try:
-                thread.start()
+                self._works, self._failure = True, None
+                self._thread = threading.Thread(target=self._work, name="datas3t-writer", daemon=True)
+                self._thread.start()
             except RuntimeError as error:
+                self._works = False
                 raise FailedPrecondition(f"no thread can be started to upload: {error}; try again") from None
-            self._thread, self._works, self._failure = thread, True, None
+            except BaseException:  # an interruption: if the thread has started nevertheless, it says so itself
+                self._works = False
+                raise
 
     def _work(self) -> None:
         failure: Exception | None = None
         while True:
             with self._lock:
+                if self._thread is not threading.current_thread():  # its start was interrupted
+                    return
+                self._works = True
                 if failure is not None or not self._spools or self._stopped:
                     self._works, self._failure = False, failure
                     self._release()
@@ -127,7 +138,7 @@ class Uploader:
             try:
                 self._upload(spool, self._check_stopped)
                 with self._lock:
-                    self._spools.popleft()
+                    self._done = self._spools.popleft().number
             except Stopped:
                 pass
             except Exception as error:  # raised by a later call
@@ -136,6 +147,12 @@ class Uploader:
     def _check_stopped(self) -> None:
         if self._stopped:
             raise Stopped
+
+
+def _join(thread: threading.Thread | None, seconds: float) -> None:
+    """Wait for a thread to end, if it has been started."""
+    if thread is not None and thread.ident is not None:
+        thread.join(seconds)
 
 
 def _passes(error: Exception) -> bool:
