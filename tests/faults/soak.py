@@ -259,7 +259,7 @@ def soak(folder: Path, seconds: float, seed: int, workers: int = 1) -> Counter[s
         finally:
             run.close()
         for log in (*folder.glob("writer-*/log"), *folder.glob("tables-*/log")):
-            run.counts.update(f"{each['operation']} {each['what']}" for each in entries(log))
+            run.counts.update(f"{each['operation']} {each['what']}".strip() for each in entries(log))
         for log in folder.glob("aggregator-*/log"):
             run.counts.update(log.read_text().splitlines())
         for log in folder.glob("appender-*/log"):
