@@ -195,7 +195,7 @@ def compare(stand: Stand, title: str, count: int, size: int, rounds: int) -> Non
     stand.clear("s5cmd/")
     stand.clear("litdata/")
     print(f"\n{title}: {count:,} files of {size:,} bytes, median (least-most) of {rounds} rounds\n")
-    print("| | seconds | files/s | MB/s | client CPU, s | push / it |")
+    print("| | seconds | files/s | MB/s | client CPU, s | it / push |")
     print("|---|---|---|---|---|---|")
     for name in found:
         ratios = [theirs / ours for ours, theirs in zip(seconds["push"], seconds[name], strict=True)]
