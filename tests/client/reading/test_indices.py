@@ -31,10 +31,15 @@ READS: dict[str, Callable[[Datas3t], list[bytes]]] = {
 every_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
 
 
+def gets(site: Site, kind: bytes) -> int:
+    """Return how many objects of this kind were requested through the relay."""
+    assert site.relay
+    return sum(line.startswith(b"GET ") and kind in line for line in site.relay.requests)
+
+
 def index_gets(site: Site) -> int:
     """Return how many indices were requested through the relay."""
-    assert site.relay
-    return sum(line.startswith(b"GET ") and b".index?" in line for line in site.relay.requests)
+    return gets(site, b".index?")
 
 
 def cached_files(folder: Path) -> list[Path]:
@@ -79,7 +84,7 @@ with Client(url) as client:
 @pytest.mark.parametrize("keys", [[], [0, 50, 200]], ids=["in one batch", "one by one"])
 def test_processes_that_start_together_fetch_an_index_once(relayed: Site, tmp_path: Path, keys: list[int]) -> None:
     fill(relayed, tmp_path)
-    before = index_gets(relayed)
+    before, sums_before = index_gets(relayed), gets(relayed, b".crc32c?")
     command = [sys.executable, "-c", _READER, relayed.client.url, relayed.name, *map(str, keys)]
     readers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(4)]
     for reader in readers:
@@ -93,6 +98,7 @@ def test_processes_that_start_together_fetch_an_index_once(relayed: Site, tmp_pa
         reader.communicate(timeout=60)
     assert [reader.returncode for reader in readers] == [0] * 4
     assert index_gets(relayed) - before == 3
+    assert gets(relayed, b".crc32c?") - sums_before == 3
 
 
 @every_read
