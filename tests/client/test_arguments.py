@@ -6,11 +6,17 @@ from typing import Any, get_type_hints
 
 import pytest
 
+import datas3t.client as public
 from datas3t.client import Client, Datas3t, Datas3tError, InvalidArgument
 
 HALF = "a\ud800"
 _LOCAL = frozenset(("path", "output"))  # names of files may have any bytes
 _URL = "http://127.0.0.1:1"  # nothing is sent
+
+
+def hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of a function's parameters. Some are imported for type checkers alone."""
+    return get_type_hints(function, localns=vars(public))
 
 
 def text_parameters() -> Iterator[tuple[type, str, str]]:
@@ -19,7 +25,7 @@ def text_parameters() -> Iterator[tuple[type, str, str]]:
         for method, function in inspect.getmembers(kind, inspect.isfunction):
             if method.startswith("_") and method != "__init__":
                 continue
-            for name, hint in get_type_hints(function).items():
+            for name, hint in hints(function).items():
                 if name not in ("return", "cache_dir", *_LOCAL) and hint in (str, str | None):
                     yield kind, method, name
 
@@ -32,7 +38,7 @@ def arguments(function: Callable[..., Any], wrong: str) -> dict[str, Any]:
     given: dict[str, Any] = {wrong: HALF}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.default is inspect.Parameter.empty and name not in ("self", wrong):
-            given[name] = "text" if get_type_hints(function)[name] is not int else 1
+            given[name] = "text" if hints(function)[name] is not int else 1
     return given
 
 

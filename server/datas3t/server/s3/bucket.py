@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import IO, Any
 from urllib.parse import quote
 
@@ -23,7 +23,7 @@ from datas3t.server.s3.faults import (
     translated,
     unavailable,
 )
-from datas3t.server.s3.listings import Listed, Page, list_page
+from datas3t.server.s3.listings import Listed, Page, limited, list_page, with_zone
 from datas3t.server.s3.locations import Location
 from datas3t.server.s3.on_demand import Clients
 from datas3t.server.s3.presign import GetSigner, presign
@@ -47,7 +47,6 @@ __all__ = [
 _MAX_CLIENTS = 256  # that are kept; each has its own connections and takes 5 ms to create
 _PIECE_SIZE = 4 << 20  # bytes of one request of a stream
 _CRC32C_SIZE = 4  # bytes
-_MAX_PAGES = 100  # of a listing of parts, which has 10, or of the uploads of one key
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +199,7 @@ class Bucket:
         pages = self._clients.usual.get_paginator("list_parts")
         try:
             with translated(self.location), optional_operation():
-                for page in _limited(pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id)):
+                for page in limited(pages.paginate(Bucket=self._name, Key=key, UploadId=upload_id)):
                     if "UploadId" not in page:  # the store took this for another operation
                         return None
                     for each in page.get("Parts", ()):
@@ -210,7 +209,7 @@ class Bucket:
                         if not (1 <= part.number <= MAX_PARTS and 0 <= part.size < 2**63):
                             raise ValueError(f"part {part.number} of {part.size} bytes")
                         expected = part.etag in etags[part.number - 1 : part.number]
-                        other, at = chosen.get(part.number), _with_zone(each["LastModified"])
+                        other, at = chosen.get(part.number), with_zone(each["LastModified"])
                         if other is None or (expected, at) >= other[:2]:
                             chosen[part.number] = (expected, at, part)
         except UnknownOperation:
@@ -254,8 +253,8 @@ class Bucket:
         pages = self._clients.usual.get_paginator("list_multipart_uploads")
         with translated(self.location), optional_operation():
             return [
-                (each["Key"], each["UploadId"], _with_zone(each["Initiated"]))
-                for page in _limited(pages.paginate(Bucket=self._name, Prefix=prefix))
+                (each["Key"], each["UploadId"], with_zone(each["Initiated"]))
+                for page in limited(pages.paginate(Bucket=self._name, Prefix=prefix))
                 for each in page.get("Uploads", ())
             ]
 
@@ -337,16 +336,3 @@ class Bucket:
             if page.next_token == token:
                 raise unavailable(self.location, "its listing does not go on")
             token = page.next_token
-
-
-def _limited(pages: Iterable[Any]) -> Iterator[Any]:
-    """Yield the pages of a listing that has few, and raise ValueError if it has too many."""
-    for number, page in enumerate(pages):
-        if number == _MAX_PAGES:
-            raise ValueError(f"a listing of more than {_MAX_PAGES} pages")
-        yield page
-
-
-def _with_zone(when: datetime) -> datetime:
-    """Return a time that can be compared with others: without a time zone, it is taken for UTC."""
-    return when if when.tzinfo else when.replace(tzinfo=UTC)

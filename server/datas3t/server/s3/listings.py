@@ -1,10 +1,11 @@
 """Pages of a listing of objects: the XML that S3 sends for ListObjectsV2, read with limits."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -15,6 +16,7 @@ from datas3t.server.s3.markup import MAX_RESPONSE, check_markup
 from datas3t.server.s3.wire import Wire
 from datas3t.transport import bare_etag
 
+_MAX_PAGES = 100  # of a listing of parts, which has 10, or of the uploads of one key
 _MAX_DIGITS = 19  # of a size; the largest object of S3 has 13
 
 
@@ -100,3 +102,16 @@ def _children(element: Element, name: str) -> Iterator[Element]:
 
 def _local(element: Element) -> str:
     return element.tag.rpartition("}")[2]
+
+
+def limited(pages: Iterable[Any]) -> Iterator[Any]:
+    """Yield the pages of a listing that has few, and raise ValueError if it has too many."""
+    for number, page in enumerate(pages):
+        if number == _MAX_PAGES:
+            raise ValueError(f"a listing of more than {_MAX_PAGES} pages")
+        yield page
+
+
+def with_zone(when: datetime) -> datetime:
+    """Return a time that can be compared with others: without a time zone, it is taken for UTC."""
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
