@@ -5,7 +5,6 @@ from contextlib import suppress
 import click
 
 from datas3t.cli import completion, options, output
-from datas3t.client.errors import Datas3tError
 
 _NEW_NAME = click.option("--name", required=True, help="The name of the datas3t.")
 _NAME = click.option("--name", required=True, help="The name of the datas3t.", shell_complete=completion.datas3ts)
@@ -166,6 +165,8 @@ def delete(name: str, force: bool, purge_versions: bool) -> None:
 
 def _count_tables(name: str) -> int:
     """Return how many tables a datas3t has, for a question; 0 if that is not known: the deletion will say why."""
+    from datas3t.client import Datas3tError
+
     with suppress(Datas3tError), options.client() as client:
         return len(client.datas3t(name).tables())
     return 0
