@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tests.support.threaded import ThreadedServer
+
 _PIECE = 1 << 20  # bytes read or written at a time
 
 
@@ -171,7 +173,7 @@ class Httpd:
         self._server.server_close()
 
 
-class _Server(socketserver.ThreadingTCPServer):
+class _Server(ThreadedServer):
     request_queue_size = 512
 
     def __init__(self, address: tuple[str, int], httpd: Httpd) -> None:

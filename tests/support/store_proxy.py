@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import ClassVar
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.threaded import ThreadedHTTPServer
 
 _HOP_BY_HOP = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"))
 _SHIFT = 512  # bytes
@@ -63,8 +65,7 @@ class StoreProxy:
         self.refused_keys: set[str] = set()
         self.shifted_keys: set[str] = set()
         handler = type("Handler", (_Handler,), {"proxy": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = ThreadedHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=[0.05], daemon=True)
         self._thread.start()
 
@@ -106,7 +107,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.raw_requestline or not self.parse_request():
             self.close_connection = True
             return
-        with contextlib.suppress(ConnectionError):
+        # The client may have left, or the server stay silent.
+        with contextlib.suppress(OSError, http.client.HTTPException):
             self._serve()
             return
         self.close_connection = True
