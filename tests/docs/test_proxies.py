@@ -19,7 +19,7 @@ from datas3t.server.app.server import Server
 from tests.client.archives import MIB, sample
 from tests.client.calls.test_tls import certificate
 from tests.support.serving import serving, settings_for
-from tests.support.stack import wait_until
+from tests.support.stack import tied, wait_until
 
 if TYPE_CHECKING:
     from datas3t.embedded.stack import Services
@@ -67,7 +67,7 @@ def adapted(example: str, folder: Path, server: Server, port: int, s3: str = "")
 @contextlib.contextmanager
 def running(command: list[str], log: Path, ports: list[int]) -> Iterator[None]:
     """Run a proxy until the block ends, once it accepts connections at all ports."""
-    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+    with log.open("wb") as out, subprocess.Popen(tied(command), stdout=out, stderr=out) as process:
         try:
             for port in ports:
                 wait_until(lambda port=port: process.poll() is not None or accepts(port))  # type: ignore[misc]

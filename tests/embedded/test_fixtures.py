@@ -1,14 +1,20 @@
 """The fixtures of the tests: each test has a database and a bucket that no other test uses."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 import psycopg
 import pytest
 
-from tests.support.stack import DatabasePool
+from tests.support.stack import DatabasePool, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("turn", [1, 2])
@@ -49,3 +55,22 @@ def test_each_test_has_a_bucket_of_its_own(s3: "S3Client", bucket: str, turn: in
     s3.put_object(Bucket=bucket, Key="left/behind", Body=b"content")
     upload = s3.create_multipart_upload(Bucket=bucket, Key="open")
     s3.upload_part(Bucket=bucket, Key="open", UploadId=upload["UploadId"], PartNumber=1, Body=b"part")
+
+
+_TESTS = """
+import sys, time
+from pathlib import Path
+from tests.support.stack import Process
+print(Process(["-c", "import time; time.sleep(600)"], Path(sys.argv[1])).pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_a_process_ends_with_the_tests_that_started_it(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _TESTS, tmp_path / "log"], stdout=subprocess.PIPE, cwd=ROOT) as tests:
+        assert tests.stdout
+        process = psutil.Process(int(tests.stdout.readline()))
+        assert process.is_running()
+        tests.kill()
+        wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, what="its end")

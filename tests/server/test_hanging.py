@@ -17,7 +17,7 @@ from tests.server.test_slow_s3 import add_request, send_and_leave_open
 from tests.support.freezing import Freezable, freezable
 from tests.support.front import http_request
 from tests.support.serving import serving, settings_for
-from tests.support.stack import signal_another_thread, wait_until
+from tests.support.stack import signal_another_thread, tied, wait_until
 from tests.support.trickling import trickling_server
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def test_sigterm_ends_the_process_in_time_whatever_hangs(
 
     (port,) = free_ports(1)
     arguments = [relayed.url, services.encryption_key, str(tmp_path), str(port), str(_DRAIN)]
-    process = subprocess.Popen([sys.executable, "-c", _RUN, *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(tied([sys.executable, "-c", _RUN, *arguments]), stderr=subprocess.PIPE, text=True)
     url = f"http://127.0.0.1:{port}"
     with process, trickling_server() as slow:
         wait_until(lambda: is_up(url), 30, "the server")
@@ -137,7 +137,7 @@ def test_sigterm_ends_the_process_in_time_if_stopping_hangs(
 
     (port,) = free_ports(1)
     arguments = [database, services.encryption_key, str(tmp_path), str(port), str(_DRAIN)]
-    process = subprocess.Popen([sys.executable, "-c", _HANGING_STOP + _RUN, *arguments], stderr=subprocess.PIPE)
+    process = subprocess.Popen(tied([sys.executable, "-c", _HANGING_STOP + _RUN, *arguments]), stderr=subprocess.PIPE)
     try:
         wait_until(lambda: is_up(f"http://127.0.0.1:{port}"), 30, "the server")
         started = time.monotonic()
@@ -157,7 +157,7 @@ def test_sigterm_ends_a_start_that_hangs(services: "Services", relayed: Freezabl
 
     relayed.freeze()
     arguments = [relayed.url, services.encryption_key, str(tmp_path), str(free_ports(1)[0]), "1"]
-    process = subprocess.Popen([sys.executable, "-c", _RUN, *arguments], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(tied([sys.executable, "-c", _RUN, *arguments]), stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: is_catching_sigterm(process.pid), 20, "the handler of signals")
         started = time.monotonic()
@@ -177,7 +177,7 @@ def test_a_signal_to_any_thread_stops_the_server(
 
     (port,) = free_ports(1)
     arguments = [database, services.encryption_key, str(tmp_path), str(port), "1"]
-    process = subprocess.Popen([sys.executable, "-c", _RUN, *arguments], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(tied([sys.executable, "-c", _RUN, *arguments]), stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: is_up(f"http://127.0.0.1:{port}"), 30, "the server")
         signal_another_thread(process.pid, signum)

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
+from tests.support.stack import tied
+
 _RELAY = """
 import asyncio, sys
 host, port = sys.argv[1], int(sys.argv[2])
@@ -59,7 +61,7 @@ def freezable(url: str) -> Iterator[Freezable]:
     """Yield a relay to the host and port of a URL."""
     parts = urlsplit(url)
     command = [sys.executable, "-c", _RELAY, parts.hostname or "", str(parts.port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(tied(command), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         port = int(process.stdout.readline())
         try:

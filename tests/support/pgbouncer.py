@@ -12,10 +12,10 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 
 from datas3t.embedded.ports import free_ports
-from tests.support.stack import wait_until
+from tests.support.stack import tied, wait_until
 
 MISSING = "PgBouncer is not installed (Debian: apt-get install pgbouncer)"
-_NOBODY = 65534  # PgBouncer does not run as root
+_NOBODY = "65534"  # PgBouncer does not run as root
 
 
 def program() -> str | None:
@@ -50,14 +50,13 @@ def running(database: str, pool_size: int) -> Iterator[str]:
             max_client_conn = 200
             """.replace("            ", "")
         )
-        account = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        account = (_NOBODY, _NOBODY) if os.geteuid() == 0 else ()
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(
-                [found, folder / "pgbouncer.ini"],
+                tied([found, folder / "pgbouncer.ini"], *account),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                **account,  # type: ignore[call-overload]
             )
         url = server._replace(netloc=f"{server.netloc.rpartition('@')[0]}@127.0.0.1:{port}").geturl()
         try:

@@ -18,6 +18,7 @@ import psycopg
 from psycopg import sql
 from pytest_postgresql.janitor import DatabaseJanitor
 
+from datas3t.embedded import launcher
 from datas3t.embedded.ports import free_ports
 
 if TYPE_CHECKING:
@@ -232,14 +233,24 @@ def living_in(data_dir: Path) -> list[psutil.Process]:
     return living
 
 
+def tied(command: Sequence[str | Path], uid: str = "", gid: str = "") -> list[str | Path]:
+    """Return a command that runs another one, which the system kills when the calling thread or process ends.
+
+    So nothing is left behind by a run of the tests that is killed itself. Call it in the main thread. With `uid` and
+    `gid` the other command runs as that account.
+    """
+    death = str(int(signal.SIGKILL))
+    return [sys.executable, "-I", "-S", launcher.__file__, str(os.getpid()), death, uid, gid, *command]
+
+
 class Process:
-    """A Python process that writes its output to a file, and that tests kill or terminate."""
+    """A Python process that writes its output to a file, and that tests kill or terminate. It ends with the tests."""
 
     def __init__(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self._log = log
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, *command],
+                tied([sys.executable, *command]),
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=stream,

@@ -15,7 +15,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from datas3t.embedded.ports import free_ports
-from tests.support.stack import wait_until
+from tests.support.stack import tied, wait_until
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -88,7 +88,7 @@ def _running(
     """Run a server until the block ends. It is ready when it lists its buckets."""
     with (folder / f"{store.name}.log").open("ab") as log:
         process = subprocess.Popen(
-            [program, *map(str, arguments)],
+            tied([program, *map(str, arguments)]),
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
