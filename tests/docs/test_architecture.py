@@ -61,3 +61,24 @@ def test_there_is_no_import_circle() -> None:
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     order = list(TopologicalSorter(imports).static_order())  # raises CycleError, which names the modules
     assert "datas3t.server.app.server" in order
+
+
+# What keeps the folders readable. Generated code and the files that only name a package do not count.
+MAX_LINES = 350
+FEW_LINES, MAX_OF_FEW_LINES = 40, 19
+MAX_ENTRIES = {"client/datas3t/client": 10, "server/datas3t/server": 26}
+
+
+def test_modules_are_neither_long_nor_scattered() -> None:
+    modules = [path for source in SOURCES for path in (ROOT / source).rglob("*.py") if "__" not in path.name]
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in modules}
+    assert [path for path, count in lines.items() if count > MAX_LINES] == [], "split them by subject"
+    few = sorted(path for path, count in lines.items() if count < FEW_LINES)
+    assert len(few) <= MAX_OF_FEW_LINES, f"join some of these with the module of their subject: {few}"
+
+
+def test_a_package_has_few_entries_at_its_top() -> None:
+    for folder, most in MAX_ENTRIES.items():
+        entries = [path.name for path in (ROOT / folder).iterdir() if path.suffix == ".py" or path.is_dir()]
+        counted = [name for name in entries if name not in ("__init__.py", "__pycache__")]
+        assert len(counted) <= most, f"{folder} has {sorted(counted)}"

@@ -1,14 +1,18 @@
 """Options that several commands share, and their types."""
 
+import math
+import os
 import re
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from datas3t.archive.names import MAX_KEY
 from datas3t.cli import completion
-from datas3t.local.cores import cores
 
 if TYPE_CHECKING:
     from datas3t.client import Client
@@ -47,6 +51,7 @@ DATAS3T = click.option(
 FIRST = click.option("--first-datapoint", "first", required=True, type=KEY, help="The first key, inclusive.")
 LAST = click.option("--last-datapoint", "last", required=True, type=KEY, help="The last key, inclusive.")
 
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -179,3 +184,12 @@ def client() -> "Client":
     from datas3t.client import Client
 
     return Client(click.get_current_context().ensure_object(dict).get("server_url"))
+
+
+def cores() -> int:
+    """Return the number of cores that the system lets this process use; that of a container is often a quota."""
+    available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    with suppress(OSError, ValueError):  # no such quota
+        quota, period = _QUOTA.read_text().split()
+        available = min(available, math.ceil(int(quota) / int(period)))
+    return max(1, available)

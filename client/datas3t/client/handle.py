@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex, overload
 from pyroaring import BitMap64
 
 from datas3t.archive import names
+from datas3t.client._calls.arguments import check_path
 from datas3t.client._calls.dataranges import check_range
 from datas3t.client._calls.session import Session
 from datas3t.client._files.operations import FileOperations
@@ -22,7 +23,6 @@ from datas3t.client._reading.operations import ReadOperations
 from datas3t.client._reading.reader import Reader
 from datas3t.client._tables.operations import TableOperations
 from datas3t.client._transfers.operations import Operations
-from datas3t.client._transfers.paths import checked
 from datas3t.client.errors import InvalidArgument, PackageMissing
 from datas3t.client.progress import Progress
 
@@ -332,7 +332,7 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
     def _rows_named_by(self, names: "str | os.PathLike[str]") -> "RowsFor":
         from datas3t.client._tables.named_rows import NamedRows  # noqa: PLC0415 - needs pyarrow
 
-        path = checked(names, "the list of names")
+        path = check_path(names, "the list of names")
         return lambda contents: NamedRows(self._session, self._name, path, contents)
 
 

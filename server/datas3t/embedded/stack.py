@@ -17,7 +17,6 @@ import platformdirs
 from datas3t.embedded import StackError, ports
 from datas3t.embedded.data_dir import load_secrets, locked, write_private
 from datas3t.embedded.disk import DiskWatch, full_disk_named
-from datas3t.embedded.environment import without_shell_variables
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
 from datas3t.embedded.signals import until_signalled
@@ -38,6 +37,12 @@ _DISK_EVERY = 5  # the number of these checks between two checks of the logs and
 _DRAIN = timedelta(seconds=10)
 _STOP_SECONDS = 1.5  # after the time to drain, for the server to stop; PostgreSQL and SeaweedFS are stopped then
 
+# Settings of PostgreSQL's clients and of the AWS command line. They are for other databases and stores.
+_FOREIGN = ("PG", "AWS_")
+_KEPT = ("AWS_CA_BUNDLE",)  # also used for the endpoints of bucket configurations
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PROXY_EXCEPTIONS = ("no_proxy", "NO_PROXY")
+
 _READY = """\
 datas3t is ready at {url}
 
@@ -45,8 +50,7 @@ Next, in another terminal, with a FOLDER of files:
 
   export DATAS3T_SERVER_URL={url}
   datas3t datas3t add --name first --bucket local
-  datas3t datarange pack --output first.tar FOLDER
-  datas3t datarange upload-tar --datas3t first --file first.tar
+  datas3t push --datas3t first FOLDER
   datas3t datarange list --datas3t first
 
 Addresses and keys for scripts: {data_dir}/{stack_file}
@@ -246,3 +250,26 @@ def _ports(data_dir: Path) -> tuple[int, dict[str, int]]:
     """Return the port of PostgreSQL and the ports of SeaweedFS."""
     chosen = ports.choose(data_dir)
     return chosen["postgres"], {name: port for name, port in chosen.items() if name != "postgres"}
+
+
+@contextlib.contextmanager
+def without_shell_variables() -> Iterator[None]:
+    """Remove the variables that would change connections to the services, for the duration of the block.
+
+    Child processes inherit the result. Proxies stay set for other hosts, but are not used for loopback.
+    """
+    exceptions = {name: os.environ[name] for name in _PROXY_EXCEPTIONS if name in os.environ}
+    listed = next(filter(None, exceptions.values()), "")
+    removed = {name: os.environ.pop(name) for name in list(os.environ) if _changes_connections(name)}
+    for name in _PROXY_EXCEPTIONS:
+        os.environ[name] = listed if listed.strip() == "*" else ",".join([*filter(None, [listed]), *_LOOPBACK])
+    try:
+        yield
+    finally:
+        for name in _PROXY_EXCEPTIONS:
+            os.environ.pop(name, None)
+        os.environ.update(removed | exceptions)
+
+
+def _changes_connections(name: str) -> bool:
+    return name.startswith(_FOREIGN) and name not in _KEPT

@@ -1,4 +1,6 @@
-"""Checks of arguments that protobuf would refuse with an exception that names no argument."""
+"""Checks of arguments which would otherwise fail later, with an error that names no argument."""
+
+import os
 
 from datas3t.client.errors import InvalidArgument
 
@@ -21,6 +23,19 @@ def check_secret(**arguments: str) -> None:
     for name, text in arguments.items():
         if not _is_valid(text):
             raise InvalidArgument(f"{name} is not valid Unicode; correct it")
+
+
+def check_path(path: str | os.PathLike[str], what: str) -> str:
+    """Return a path as text. Raise InvalidArgument, which says `what` it is for, if it can name nothing.
+
+    An empty path is a mistake, and never the current folder.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise InvalidArgument(f"the path of {what} is empty; name a file or a folder")
+    if "\0" in text:
+        raise InvalidArgument(f"the path of {what} has a NUL character: {text!r}")
+    return text
 
 
 def _is_valid(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imported
 
+import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,12 +19,13 @@ from google.protobuf.message_factory import GetMessageClass
 
 from datas3t.client._calls.failures import from_rpc_error
 from datas3t.client._calls.fork import in_flight
-from datas3t.client._calls.retries import retried
 from datas3t.client._calls.uninterrupted import uninterrupted
 from datas3t.client.errors import Aborted, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
 
 PATIENCE = 120.0  # seconds for which a server that has responded before may be away, as when it is restarted
 _ATTEMPTS = 5  # of an idempotent call otherwise; the pauses take 2 seconds in all
+_PAUSE_GROWTH = 2.0
+_LONGEST_PAUSE = 5.0  # seconds
 _RESTARTING = frozenset(("", "DATABASE_UNAVAILABLE", "SHUTTING_DOWN"))  # reasons of a server that comes back
 
 # Seconds. The server works on objects in S3 before it responds to these.
@@ -69,13 +71,36 @@ def pages(fetch: Callable[[str], P]) -> Iterator[P]:
             return
 
 
+def _repeated(
+    call: Callable[[int], T], is_passing: Callable[[Exception, int], bool], *, pause: float, jitter: float
+) -> T:
+    """Return the result of `call`, repeated as long as it fails for a passing cause, with growing pauses between.
+
+    Args:
+        call: It gets the number of the attempt, from 1 on.
+        is_passing: Returns whether to repeat the call, from its error and the number of the attempt.
+        pause: The seconds of the first pause. Each one takes twice as long as the one before, at most 5 seconds.
+        jitter: Up to how many seconds, at random, a pause takes in addition, so that many clients do not call at once.
+    """
+    number = 1
+    while True:
+        try:
+            return call(number)
+        except Exception as error:
+            if not is_passing(error, number):
+                raise
+        time.sleep(min(_LONGEST_PAUSE, pause + random.uniform(0, jitter)))  # noqa: S311 - no secret
+        pause = min(_LONGEST_PAUSE, pause * _PAUSE_GROWTH)
+        number += 1
+
+
 def relisted(listing: Callable[[], T]) -> T:
     """Return the result of `listing`, made again from its first page if the datas3t is cleared between two pages."""
 
     def is_passing(error: Exception, number: int) -> bool:
         return isinstance(error, Aborted) and error.reason == "LISTING_CHANGED" and number < _ATTEMPTS
 
-    return retried(lambda _number: listing(), is_passing, pause=0.1, jitter=0.2)
+    return _repeated(lambda _number: listing(), is_passing, pause=0.1, jitter=0.2)
 
 
 def retry_while_unavailable(call: Callable[[], T], seconds: float = PATIENCE) -> T:
@@ -90,7 +115,7 @@ def retry_while_unavailable(call: Callable[[], T], seconds: float = PATIENCE) ->
     def is_passing(error: Exception, _number: int) -> bool:
         return isinstance(error, Unavailable) and time.monotonic() < until
 
-    return retried(lambda _number: call(), is_passing, pause=0.5, jitter=1.0)
+    return _repeated(lambda _number: call(), is_passing, pause=0.5, jitter=1.0)
 
 
 @contextmanager
@@ -191,7 +216,7 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
             restarting = self._has_responded and isinstance(error, Unavailable) and error.reason in _RESTARTING
             return number < _ATTEMPTS or (restarting and time.monotonic() < until)
 
-        return retried(call, is_passing, pause=0.1, jitter=0.2)
+        return _repeated(call, is_passing, pause=0.1, jitter=0.2)
 
     def _translated(self, error: grpc.RpcError | ValueError) -> Exception:
         """Return the exception to raise. gRPC raises ValueError for a call on a closed channel."""

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from datas3t.archive import names, parts, write
-from datas3t.client._transfers import output_file, paths
+from datas3t.client._calls.arguments import check_path
+from datas3t.client._transfers import output_file
 from datas3t.client.errors import FileError, InvalidArgument
 from datas3t.client.progress import Progress, Reporter
 
@@ -85,7 +86,7 @@ def pack(
     archive = output_file.resolve(output)
     listing = output_file.resolve(archive.with_name(archive.name + ".names.jsonl"))
     own = {str(path) for each in (archive, listing) for path in (each, output_file.partial(each))}
-    files = _find([paths.checked(source, "a source") for source in sources], own)
+    files = _find([check_path(source, "a source") for source in sources], own)
 
     # Check the limits before anything is written.
     if not files:
@@ -174,7 +175,7 @@ def _write(files: list[_File], first: int, archive: Path, listing: Path, reporte
 
 
 def _write_name(lines: TextIO, key: int, path: str) -> None:
-    lines.write(json.dumps({"key": key, "path": paths.in_utf8(path)}) + "\n")
+    lines.write(json.dumps({"key": key, "path": _in_utf8(path)}) + "\n")
 
 
 def _copy(file: _File, out: BinaryIO, buffer: memoryview, done: int, reporter: Reporter) -> int:
@@ -197,3 +198,8 @@ def _open(path: str) -> FileIO:
         return FileIO(path)
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _in_utf8(path: str) -> str:
+    """Return the text of a path whose bytes are read as UTF-8, whatever the locale; other bytes stay as they are."""
+    return os.fsencode(path).decode("utf-8", "surrogateescape")

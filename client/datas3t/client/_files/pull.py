@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 from datas3t.archive import paths
 from datas3t.archive.checksums import crc
+from datas3t.client._calls.arguments import check_path
 from datas3t.client._calls.session import Session
 from datas3t.client._files import large, tree
 from datas3t.client._files.counts import Counts
@@ -20,7 +21,6 @@ from datas3t.client._files.walking import Messages
 from datas3t.client._reading.reader import Reader
 from datas3t.client._tables.arrow import pa
 from datas3t.client._tables.presence import Presence
-from datas3t.client._transfers import paths as local_paths
 from datas3t.client._transfers.task import resumable
 from datas3t.client.errors import ArchiveError, ChecksumMismatch, FilesFailed, NotFound, ObjectChanged
 from datas3t.client.keyset import KeySet
@@ -54,7 +54,7 @@ def pull(
     progress: Progress | None,
 ) -> Pulled:
     """Write datapoints as files; see `Datas3t.pull`."""
-    folder = local_paths.checked(output, "the output")
+    folder = check_path(output, "the output")
     matching(match)  # a pattern that is not valid is told first
     own = copy.copy(session)  # with a connection that can be closed to end calls at Ctrl-C
     try:

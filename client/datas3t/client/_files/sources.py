@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
+from datas3t.client._calls.arguments import check_path
 from datas3t.client._files.walking import Source
-from datas3t.client._transfers import paths
 from datas3t.client.errors import FileError, InvalidArgument
 
 STANDARD_INPUT = "-"
@@ -23,7 +23,7 @@ def named(sources: Iterable[str | os.PathLike[str]]) -> list[Source]:
         InvalidArgument: A path is empty.
         FileError: A path names nothing.
     """
-    return [_named(os.fsencode(paths.checked(source, "a source"))) for source in sources]
+    return [_named(os.fsencode(check_path(source, "a source"))) for source in sources]
 
 
 def listed(lines: Iterable[bytes], folder: str | os.PathLike[str]) -> list[Source]:
@@ -36,7 +36,7 @@ def listed(lines: Iterable[bytes], folder: str | os.PathLike[str]) -> list[Sourc
     Raises:
         InvalidArgument: A line names something that is not in the folder.
     """
-    base = os.fsencode(paths.checked(folder, "a source"))
+    base = os.fsencode(check_path(folder, "a source"))
     above = os.path.abspath(base)
     base = b"" if base == b"." else base.rstrip(b"/") + b"/"
     found = []
@@ -66,7 +66,7 @@ def lines_of(list_of_files: str | os.PathLike[str]) -> Iterator[bytes]:
         yield from _split(_standard_input())
         return
     try:
-        with Path(paths.checked(list_of_files, "the list of files")).open("rb") as opened:
+        with Path(check_path(list_of_files, "the list of files")).open("rb") as opened:
             yield from _split(opened)
     except FileError:
         raise

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from datas3t.client._transfers import paths
+from datas3t.client._calls.arguments import check_path
 from datas3t.client.errors import Datas3tError, FileError
 from datas3t.local import atomic
 
@@ -23,7 +23,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
         InvalidArgument: The path is empty.
         FileError: No file can be written there.
     """
-    given = paths.checked(path, "the output")
+    given = check_path(path, "the output")
     if os.path.basename(given) in ("", ".", ".."):
         raise FileError(f"{given} names a folder; add the name of a file")
     resolved = Path(os.path.realpath(given))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from datas3t.client._transfers import paths
+from datas3t.client._calls.arguments import check_path
 from datas3t.client.errors import FileError
 
 
@@ -47,7 +47,7 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
         InvalidArgument: The path is empty.
         FileError: It is not a readable regular file.
     """
-    absolute = os.path.abspath(paths.checked(path, "the archive"))
+    absolute = os.path.abspath(check_path(path, "the archive"))
     try:
         # O_NONBLOCK: opening a pipe would wait for a writer.
         fd = os.open(absolute, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 import pytest
 
-from datas3t.cli.options import WORKERS
-from datas3t.local import cores
+from datas3t.cli import options
+from datas3t.cli.options import WORKERS, cores
 
 
 @pytest.mark.parametrize(
@@ -18,14 +18,14 @@ def test_the_quota_of_a_container_counts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quota: str, expected: int | None
 ) -> None:
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(cores, "_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(options, "_QUOTA", tmp_path / "cpu.max")
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    assert cores.cores() == min(available, expected or available)
+    assert cores() == min(available, expected or available)
 
 
 def test_the_option_takes_a_number_or_auto() -> None:
     assert WORKERS.convert("3", None, None) == 3
-    assert WORKERS.convert("auto", None, None) == cores.cores()
+    assert WORKERS.convert("auto", None, None) == cores()
     for wrong in ("0", "-1", "1.5", "many", "1000", ""):
         with pytest.raises(click.BadParameter, match="is not a number of processes; examples: 1, 4, auto"):
             WORKERS.convert(wrong, None, None)
