@@ -106,6 +106,7 @@ class AggregateServiceServicer(object):
         Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
         AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED,
         S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file, as in CompleteUpload.
+        AGGREGATE_COMPLETED: it was completed before, without one of the table files.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,6 +62,7 @@ class AggregateServiceStub:
     Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
     AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED,
     S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file, as in CompleteUpload.
+    AGGREGATE_COMPLETED: it was completed before, without one of the table files.
     """
     CancelAggregate: _grpc.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]
     """Cancels an aggregate and deletes its objects. The sources stay unchanged.
@@ -109,6 +110,7 @@ class AggregateServiceAsyncStub(AggregateServiceStub):
     Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
     AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED,
     S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file, as in CompleteUpload.
+    AGGREGATE_COMPLETED: it was completed before, without one of the table files.
     """
     CancelAggregate: _aio.UnaryUnaryMultiCallable[_aggregate_pb2.CancelAggregateRequest, _aggregate_pb2.CancelAggregateResponse]  # type: ignore[assignment]
     """Cancels an aggregate and deletes its objects. The sources stay unchanged.
@@ -171,6 +173,7 @@ class AggregateServiceServicer(metaclass=_abc_1.ABCMeta):
         Final errors, which end the aggregate, delete its objects and leave the sources unchanged: AGGREGATE_INVALID,
         AGGREGATE_SOURCES_CHANGED, AGGREGATE_NEEDS_EQUAL_PARTS. The aggregate stays open after OBJECT_CHANGED,
         S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file, as in CompleteUpload.
+        AGGREGATE_COMPLETED: it was completed before, without one of the table files.
         """
 
     @_abc_1.abstractmethod

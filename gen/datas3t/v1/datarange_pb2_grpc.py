@@ -138,7 +138,8 @@ class DatarangeServiceServicer(object):
         errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
         after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
         TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
-        again with another one.
+        again with another one. UPLOAD_COMPLETED: the upload was completed before, without one of the table files: complete
+        that by itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

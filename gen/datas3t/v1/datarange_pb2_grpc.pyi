@@ -65,7 +65,8 @@ class DatarangeServiceStub:
     errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
     after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
     TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
-    again with another one.
+    again with another one. UPLOAD_COMPLETED: the upload was completed before, without one of the table files: complete
+    that by itself.
     """
     CancelUpload: _grpc.UnaryUnaryMultiCallable[_datarange_pb2.CancelUploadRequest, _datarange_pb2.CancelUploadResponse]
     """Cancels an upload and deletes its objects.
@@ -155,7 +156,8 @@ class DatarangeServiceAsyncStub(DatarangeServiceStub):
     errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
     after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
     TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
-    again with another one.
+    again with another one. UPLOAD_COMPLETED: the upload was completed before, without one of the table files: complete
+    that by itself.
     """
     CancelUpload: _aio.UnaryUnaryMultiCallable[_datarange_pb2.CancelUploadRequest, _datarange_pb2.CancelUploadResponse]  # type: ignore[assignment]
     """Cancels an upload and deletes its objects.
@@ -260,7 +262,8 @@ class DatarangeServiceServicer(metaclass=_abc_1.ABCMeta):
         errors, which end the upload and delete its objects: UPLOAD_INVALID, DATARANGE_OVERLAPS. The upload stays open
         after S3_UNAVAILABLE and S3_REFUSED: call again. So it does after an error about a table file,
         TABLE_FILE_NOT_FOUND, TABLE_FILE_CANCELLED, TABLE_FILE_COMPLETED, TABLE_FILE_INVALID or TABLE_FILES_CHANGED: call
-        again with another one.
+        again with another one. UPLOAD_COMPLETED: the upload was completed before, without one of the table files: complete
+        that by itself.
         """
 
     @_abc_1.abstractmethod

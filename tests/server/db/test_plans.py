@@ -245,6 +245,7 @@ CALLS = [
     call(key_reservations.delete_all, 4),
     call(key_reservations.delete_ended, 10, rows=60),
     call(table_uploads.by_id, 20_101),
+    call(table_uploads.completed, 2, [20_101, 20_102]),
     call(
         table_uploads.begin, name="images", table="t", first=1, last=2, prefix="p", size=40, replaces=[7], lifetime=HOUR
     ),

@@ -44,6 +44,32 @@ def test_calls_at_the_same_moment_have_the_same_outcome(site: Site) -> None:
     assert (ids(site, "files"), ids(site)) == (files[:1], files[1:])
 
 
+def test_a_repeat_with_other_files_does_not_pretend_that_they_are_complete(site: Site) -> None:
+    sent, done = site.send(archive(1, b"one", b"two")), send_file(site, 1, 2)
+    complete(site, sent, [done])
+    pending, cancelled = send_file(site, 1, 2), send_file(site, 1, 2)
+    tables.cancel(site.resources, cancelled)
+    for late, reason in (
+        (pending, v1.ERROR_REASON_UPLOAD_COMPLETED),
+        (cancelled, v1.ERROR_REASON_TABLE_FILE_CANCELLED),
+        (1 << 40, v1.ERROR_REASON_TABLE_FILE_NOT_FOUND),
+        ((1 << 64) - 1, v1.ERROR_REASON_TABLE_FILE_NOT_FOUND),
+    ):
+        refused = failure(partial(complete, site, sent, [done, late]))
+        assert (refused.reason, str(late) in refused.message) == (reason, True)
+    tables.complete(site.resources, pending)
+    complete(site, sent, [done, pending])
+    assert ids(site) == [done, pending]
+
+
+def test_of_calls_with_different_files_at_the_same_moment_one_succeeds(site: Site) -> None:
+    sent = site.send(archive(1, b"one", b"two"))
+    files = [send_file(site, 1, 2) for _ in range(6)]
+    outcomes = run_concurrently([partial(complete, site, sent, [each]) for each in files])
+    assert sorted(outcomes) == [0] + [v1.ERROR_REASON_UPLOAD_COMPLETED] * 5
+    assert ids(site) == [files[outcomes.index(0)]]
+
+
 def test_nothing_is_committed_if_a_file_is_wrong_and_another_one_may_take_its_place(site: Site) -> None:
     sent = site.send(archive(1, b"one", b"two"))
     good, wrong = send_file(site, 1, 2, table="files"), send_file(site, 1, 2, data=b"x" * 40)
@@ -149,5 +175,8 @@ def test_an_aggregate_is_completed_with_files(site: Site) -> None:
     assert ranges(site) == [(1, 1), (2, 2)]
     for _ in range(2):
         aggregates.complete(site.resources, aggregate, [], table_file_ids=[good])
+    late = send_file(site, 1, 2)
+    refused = failure(lambda: aggregates.complete(site.resources, aggregate, [], table_file_ids=[late]))
+    assert refused.reason == v1.ERROR_REASON_AGGREGATE_COMPLETED
     assert ranges(site) == [(1, 2)]
     assert ids(site) == [good]

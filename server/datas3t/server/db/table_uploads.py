@@ -104,3 +104,13 @@ def by_id(conn: Connection, upload_id: int) -> TableUpload | None:
     """Return the upload with this id, in whatever state it is."""
     with conn.cursor(row_factory=class_row(TableUpload)) as cur:
         return cur.execute(_BY_ID, [upload_id]).fetchone()
+
+
+_COMPLETED: LiteralString = """
+    SELECT id FROM table_uploads WHERE id = ANY(%s) AND datas3t_id = %s AND state = 'completed'
+"""
+
+
+def completed(conn: Connection, datas3t_id: int, ids: Sequence[int]) -> set[int]:
+    """Return those of the ids that are completed uploads of a datas3t."""
+    return {found for (found,) in conn.execute(_COMPLETED, [list(ids), datas3t_id])}

@@ -201,9 +201,9 @@ class Intents(Generic[Row]):
         message = f"there is no {self.noun} {intent_id}; start a new {self.noun}"
         return self._failure(self.not_found_reason, message, intent_id)
 
-    def completed_failure(self, intent: Row) -> Failure:
-        """Return the failure of calls that need a pending intent, for one that is completed."""
-        message = f"{self.noun} {intent.id} is already complete; {self.when_completed}"
+    def completed_failure(self, intent: Row, what: str = "") -> Failure:
+        """Return the failure of calls that need a pending intent, for one that is completed; `what` ends the message."""
+        message = f"{self.noun} {intent.id} is already complete" + (f", {what}" if what else f"; {self.when_completed}")
         return self._failure(self.completed_reason, message, intent.id)
 
     def cancelled_failure(self, intent: Row) -> Failure:

@@ -55,7 +55,11 @@ def complete_with(
 ) -> None:
     """Complete an upload or aggregate by `commit`, together with the table files with these ids.
 
-    `commit` is as for `Intents.complete`, and gets the table files, which are pending.
+    `commit` is as for `Intents.complete`, and gets the table files, which are pending. If the upload or aggregate was
+    completed before, that succeeds if all of the files are complete, as they are after the same call.
+
+    Raises:
+        Failure: Also `completed_reason`, if it was completed without one of the files.
     """
     values.table_file_ids("table_file_ids", ids)
 
@@ -66,13 +70,28 @@ def complete_with(
         intents.complete(resources, intent_id, etags, commit_all)
     except (Failure, RefusedFileError) as error:
         # Another call with the same files may have completed all of them meanwhile, so they are not pending any more.
-        if ids and intents.find(resources, intent_id).state == "completed":
-            return
-        if isinstance(error, Failure):
-            raise
-        if not TABLE_FILES.fail(resources, error.upload, error.failure):
-            TABLE_FILES.find_pending(resources, error.upload.id)
-        raise error.failure from None
+        if not ids or intents.find(resources, intent_id).state != "completed":
+            if isinstance(error, Failure):
+                raise
+            if not TABLE_FILES.fail(resources, error.upload, error.failure):
+                TABLE_FILES.find_pending(resources, error.upload.id)
+            raise error.failure from None
+    if ids:
+        _check_completed(resources, intents, intents.find(resources, intent_id), ids)
+
+
+def _check_completed(resources: Resources, intents: Intents[Row], intent: Row, ids: Sequence[int]) -> None:
+    """Check that table files are complete, as the upload or aggregate is. Another call may have completed it without.
+
+    Raises:
+        Failure: One of them is not, so its rows are not in the table.
+    """
+    with pool.connection(resources.pool) as conn:
+        completed = table_uploads.completed(conn, intent.datas3t_id, [each for each in ids if each <= MAX_KEY])
+    for file_id in ids:
+        if file_id not in completed:
+            _find(resources, intent.datas3t_id, file_id)
+            raise intents.completed_failure(intent, f"without table file {file_id}; complete that by itself")
 
 
 def _find(resources: Resources, datas3t_id: int, file_id: int) -> TableUpload:
