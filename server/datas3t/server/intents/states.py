@@ -202,7 +202,7 @@ class Intents(Generic[Row]):
         return self._failure(self.not_found_reason, message, intent_id)
 
     def completed_failure(self, intent: Row, what: str = "") -> Failure:
-        """Return the failure of calls that need a pending intent, for one that is completed; `what` ends the message."""
+        """Return the failure of calls that need a pending intent, for one that is completed; `what` is how it ends."""
         message = f"{self.noun} {intent.id} is already complete" + (f", {what}" if what else f"; {self.when_completed}")
         return self._failure(self.completed_reason, message, intent.id)
 
