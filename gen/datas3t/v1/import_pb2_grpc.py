@@ -47,12 +47,14 @@ class ImportServiceServicer(object):
     """
 
     def Import(self, request, context):
-        """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is missing or
-        wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
+        """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is
+        missing or wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped. Checksums of
+        the right size are taken, unless a content that the import reads has another one: it reads all contents of an archive
+        of up to 256 KiB, and those in the last 64 KiB of a larger one. `datas3t verify` compares all.
 
         Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
-        `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
-        Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+        `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in
+        the last message. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

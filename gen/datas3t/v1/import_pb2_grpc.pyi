@@ -34,12 +34,14 @@ class ImportServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ImportServiceAsyncStub: ...
     Import: _grpc.UnaryStreamMultiCallable[_import_pb2.ImportRequest, _import_pb2.ImportResponse]
-    """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is missing or
-    wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
+    """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is
+    missing or wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped. Checksums of
+    the right size are taken, unless a content that the import reads has another one: it reads all contents of an archive
+    of up to 256 KiB, and those in the last 64 KiB of a larger one. `datas3t verify` compares all.
 
     Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
-    `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
-    Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+    `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in
+    the last message. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
     """
 
 @_typing.type_check_only
@@ -48,12 +50,14 @@ class ImportServiceAsyncStub(ImportServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Import: _aio.UnaryStreamMultiCallable[_import_pb2.ImportRequest, _import_pb2.ImportResponse]  # type: ignore[assignment]
-    """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is missing or
-    wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
+    """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is
+    missing or wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped. Checksums of
+    the right size are taken, unless a content that the import reads has another one: it reads all contents of an archive
+    of up to 256 KiB, and those in the last 64 KiB of a larger one. `datas3t verify` compares all.
 
     Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
-    `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
-    Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+    `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in
+    the last message. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
     """
 
 class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -65,12 +69,14 @@ class ImportServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _import_pb2.ImportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_import_pb2.ImportResponse], _abc.AsyncIterator[_import_pb2.ImportResponse]]:
-        """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is missing or
-        wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped.
+        """Lists the bucket and adds every datas3t, datarange and table file that the database does not have. An index that is
+        missing or wrong is rebuilt from its archive. Archives that overlap an existing datarange are skipped. Checksums of
+        the right size are taken, unless a content that the import reads has another one: it reads all contents of an archive
+        of up to 256 KiB, and those in the last 64 KiB of a larger one. `datas3t verify` compares all.
 
         Idempotent: a repeat adds nothing further. The response is a stream, so that its size is not limited. Concatenate
-        `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in the last message.
-        Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
+        `imported_datas3ts`, `imported_tables` and `skipped` of all messages to get the result; `imported_count` is set in
+        the last message. Errors: INVALID_VALUE, BUCKET_NOT_FOUND, S3_UNAVAILABLE, S3_REFUSED.
         """
 
 def add_ImportServiceServicer_to_server(servicer: ImportServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

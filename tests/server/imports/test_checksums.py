@@ -6,8 +6,8 @@ import re
 import pytest
 
 from datas3t.archive import checksums, names
+from datas3t.server.imports import choice, steps
 from datas3t.server.imports import rows as import_rows
-from datas3t.server.imports import steps
 from tests.support.importing import import_bucket, object_key, put_archive, rows
 from tests.support.uploads import Archive, Site, archive
 
@@ -48,6 +48,53 @@ def test_checksums_that_cannot_be_right_are_skipped(site: Site, has_index: bool,
     assert re.fullmatch(reason, found)
     (row,) = rows(site)
     assert row.checksums_etag is None
+
+
+@pytest.mark.parametrize("alone", [False, True], ids=["among-many", "alone"])
+@pytest.mark.parametrize("has_index", [True, False], ids=["index", "no-index"])
+@pytest.mark.parametrize("key", [11, 12], ids=["before-the-end", "at-the-end"])
+def test_of_a_large_archive_the_contents_that_are_read_are_compared(
+    site: Site, key: int, has_index: bool, alone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if alone:
+        monkeypatch.setattr(choice, "check_indexed", lambda *_: {})
+    wrong = bytearray(LARGE.checksums)
+    wrong[4 * (key - LARGE.first)] ^= 1
+    stored = put_archive(site, LARGE, 5, index=None if has_index else b"", checksums=bytes(wrong))
+    skipped = import_bucket(site).skipped
+    (row,) = rows(site)
+    if has_index and key == 11:  # the index shows where it is, so only the end is read
+        assert (skipped, row.checksums_etag is None) == ({}, False)
+        return
+    assert row.checksums_etag is None
+    assert skipped.keys() == {names.checksums_key(stored)}
+    assert f"datapoint {key} has the checksum" in skipped[names.checksums_key(stored)]
+
+
+@pytest.mark.parametrize("has_index", [True, False], ids=["index", "no-index"])
+def test_checksums_of_many_contents_at_the_end_are_compared(site: Site, has_index: bool) -> None:
+    many = archive(1, os.urandom(300 << 10), *(b"%d" % n for n in range(300)), b"", os.urandom(9_000), b"")
+    index = None if has_index else b""
+    first = put_archive(site, many, 5, index=index, checksums=many.checksums)
+    assert import_bucket(site).skipped == {}
+    site.clear()
+    site.sweep()
+    wrong = bytearray(many.checksums)
+    wrong[-9] ^= 1
+    stored = put_archive(site, many, 6, index=index, checksums=bytes(wrong))
+    assert stored != first
+    assert "datapoint 302 has the checksum" in import_bucket(site).skipped[names.checksums_key(stored)]
+
+
+def test_an_index_that_is_wrong_at_the_end_is_no_fault_of_the_checksums(site: Site) -> None:
+    many = archive(1, os.urandom(300 << 10), *(b"%d" % n for n in range(300)))
+    records = bytearray(many.index)  # an entry of one header block and a content becomes one of two
+    at = 16 * 200
+    records[at + 8 : at + 16] = (2).to_bytes(2, "big") + bytes(6)
+    put_archive(site, many, 5, index=bytes(records), checksums=many.checksums)
+    assert import_bucket(site).skipped == {}
+    (row,) = rows(site)
+    assert row.checksums_etag is not None
 
 
 def test_checksums_without_an_archive_are_skipped(site: Site) -> None:

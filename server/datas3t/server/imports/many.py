@@ -19,6 +19,9 @@ from datas3t.server.imports.archives import (
     CheckedArchive,
     NotImportableError,
     check_content,
+    checked_archive,
+    last_records,
+    problem_at_end,
     sample_size,
 )
 from datas3t.server.imports.listing import Archive
@@ -108,13 +111,17 @@ class _ByIndex:
         self._stored = index
         self._tail_start = archive.data.size - TAIL
         self._index = self._tail = b""
+        self._told: bytes | None = None
         self._sample: dict[int, Entry] = {}
 
     def ends(self) -> Iterator[tuple[_Take, Piece]]:
-        """Yield the whole index and the end of the archive."""
+        """Yield the whole index, the end of the archive, and the checksums of the contents that may lie there."""
         archive = self.archive
         yield self._take_index, Piece(archive.index_key, 0, self._stored.size, self._stored.etag)
         yield self._take_tail, Piece(archive.key, self._tail_start, archive.data.size, archive.data.etag)
+        if archive.checksums is not None:
+            _, sums = last_records(archive)
+            yield self._take_told, Piece(archive.checksums_key, sums.start, sums.stop, archive.checksums.etag)
 
     def headers(self) -> Iterator[tuple[_Take, Piece]]:
         """Yield the headers of the sample, after both ends were taken."""
@@ -130,9 +137,13 @@ class _ByIndex:
         self._tail = data
         self._check_ends()
 
+    def _take_told(self, data: bytes) -> None:
+        self._told = data
+        self._check_ends()
+
     def _check_ends(self) -> None:
-        index, tail, at = self._index, self._tail, self._tail_start
-        if not (index and tail):
+        index, tail, told, at = self._index, self._tail, self._told, self._tail_start
+        if not (index and tail) or (told is None and self.archive.checksums is not None):
             return
         self._index = self._tail = b""
         archive, size = self.archive, self.archive.data.size
@@ -148,8 +159,10 @@ class _ByIndex:
                 header = tail[entry.position - at : entry.content.start - at]
                 tar.check_entry(header, entry, archive.first + number)
             self.left = len(self._sample)
-            checksums_etag = archive.checksums.etag if archive.checksums else None
-            self.result = CheckedArchive(self._stored.etag, stop, checksums_etag)
+            records, _ = last_records(archive)
+            last = index[records.start : records.stop]
+            problem = None if told is None else problem_at_end(archive, tail, last, told)
+            self.result = checked_archive(archive, self._stored.etag, stop, problem)
 
     def _take_header(self, number: int, entry: Entry, data: bytes) -> None:
         self.left -= 1
