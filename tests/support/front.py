@@ -5,9 +5,11 @@ import contextlib
 import http.client
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -20,7 +22,7 @@ from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Service
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.server import Front
-from datas3t.server.settings import Address, Timeouts
+from datas3t.server.settings import Address, Timeouts, TlsFiles
 from datas3t.server.telemetry.metrics import Metrics
 from datas3t.v1 import (
     bucket_pb2,
@@ -156,6 +158,7 @@ class RunningFront:
     metrics: Metrics
     gate: Gate
     dataranges: FakeDataranges
+    trusted: Path | None = None  # the CA of the front's certificate, which is for localhost
 
     @property
     def address(self) -> tuple[str, int]:
@@ -175,16 +178,26 @@ class RunningFront:
         raw: bytes | None = None,
     ) -> HttpResponse:
         """Send one request over a new connection."""
-        return http_request(self.front.url, verb, path, body, headers, raw=raw)
+        return http_request(self.front.url, verb, path, body, headers, raw=raw, trusted=self.trusted)
 
     def channel(self) -> grpc.Channel:
         """Return a channel with its own connection and no limit for responses."""
         options = [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        if self.trusted:
+            credentials = grpc.ssl_channel_credentials(self.trusted.read_bytes())
+            return grpc.secure_channel(f"localhost:{self.address[1]}", credentials, options=options)
         return grpc.insecure_channel("{}:{}".format(*self.address), options=options)
+
+    def connect(self) -> socket.socket:
+        """Return a new connection, encrypted if the front speaks TLS."""
+        plain = socket.create_connection(self.address, timeout=20)
+        if not self.trusted:
+            return plain
+        return ssl.create_default_context(cafile=self.trusted).wrap_socket(plain, server_hostname="localhost")
 
     def send_raw(self, sent: bytes, *, half_close: bool = False) -> bytes:
         """Send bytes, and return everything that the server sends until it closes the connection."""
-        with socket.create_connection(self.address, timeout=20) as sock:
+        with self.connect() as sock:
             sock.sendall(sent)
             if half_close:
                 sock.shutdown(socket.SHUT_WR)
@@ -199,9 +212,13 @@ def http_request(
     headers: dict[str, str] | None = None,
     *,
     raw: bytes | None = None,
+    trusted: Path | None = None,
 ) -> HttpResponse:
-    """Send one request over a new connection, with `body` as JSON or `raw` bytes."""
+    """Send one request over a new connection, with `body` as JSON or `raw` bytes. `trusted` is the CA for https."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    if trusted:
+        context = ssl.create_default_context(cafile=trusted)
+        connection = http.client.HTTPSConnection("localhost", urlsplit(url).port, timeout=30, context=context)
     try:
         connection.request(verb, path, json.dumps(body).encode() if body is not None else raw, headers or {})
         response = connection.getresponse()
@@ -242,8 +259,10 @@ def running_front(
     *,
     is_ready: Callable[[], bool] = lambda: True,
     cross_site: CrossSite | None = None,
+    tls: TlsFiles | None = None,
+    trusted: Path | None = None,
 ) -> Iterator[RunningFront]:
-    """Yield a front that serves until the block ends."""
+    """Yield a front that serves until the block ends. `trusted` is the CA of its certificate."""
     gate, metrics = Gate(), Metrics()
     dataranges = cast(Any, FakeDataranges)(gate)
     front = Front(
@@ -254,10 +273,11 @@ def running_front(
         grpc_addr=grpc_address,
         timeouts=timeouts,
         cross_site=cross_site or CrossSite(address, hosts=["x"]),
+        tls=tls,
     )
     front.start()
     try:
-        yield RunningFront(front, metrics, gate, dataranges)
+        yield RunningFront(front, metrics, gate, dataranges, trusted)
     finally:
         gate.open.set()
         front.drain(5)

@@ -30,6 +30,7 @@ class _Named(click.Path):
 # A string, because a Path drops the slash at the end, which marks a folder.
 FILE = click.Path()
 SOURCE = _Named()
+SETTING = _Named(path_type=Path)
 FOLDER = _Named(path_type=Path, file_okay=False)
 
 

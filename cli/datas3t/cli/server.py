@@ -8,7 +8,7 @@ import click
 
 from datas3t.cli import output
 from datas3t.cli.options import DURATION, LIST, SIZE, WORKERS, server_url
-from datas3t.cli.paths import FOLDER
+from datas3t.cli.paths import FOLDER, SETTING
 
 
 @click.command()
@@ -105,6 +105,23 @@ from datas3t.cli.paths import FOLDER
     type=LIST,
     help="A name of this server that web pages may use, besides those of loopback. May be repeated.",
 )
+@click.option(
+    "--tls-cert",
+    envvar="TLS_CERT",
+    show_envvar=True,
+    metavar="FILE",
+    type=SETTING,
+    help="The certificate, with those between it and its CA, as PEM. With it the server speaks TLS.",
+)
+@click.option("--tls-key", envvar="TLS_KEY", show_envvar=True, metavar="FILE", type=SETTING, help="Its private key.")
+@click.option(
+    "--tls-client-ca",
+    envvar="TLS_CLIENT_CA",
+    show_envvar=True,
+    metavar="FILE",
+    type=SETTING,
+    help="The CA of clients' certificates. With it no other client can connect.",
+)
 def server(
     db_url: str | None,
     addr: str,
@@ -118,6 +135,9 @@ def server(
     log_format: str,
     cors_origins: tuple[tuple[str, ...], ...],
     allowed_hosts: tuple[tuple[str, ...], ...],
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_client_ca: Path | None,
 ) -> int:
     """Run the server: gRPC, REST and metrics on one address.
 
@@ -139,7 +159,7 @@ def server(
         )
     import platformdirs
 
-    from datas3t.server.settings import Address, Settings, SettingsError
+    from datas3t.server.settings import Address, Settings, SettingsError, TlsFiles
 
     try:
         settings = Settings(
@@ -155,6 +175,7 @@ def server(
             cors_origins=tuple(chain.from_iterable(cors_origins)),
             allowed_hosts=tuple(chain.from_iterable(allowed_hosts)),
             workers=workers,
+            tls=TlsFiles.of(tls_cert, tls_key, tls_client_ca),
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from None

@@ -30,11 +30,10 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    @property
-    def url(self) -> str:
-        """The URL for clients on this machine."""
+    def url(self, *, tls: bool) -> str:
+        """Return the URL for clients on this machine."""
         host = self.host if self.host.strip("0.:") else "127.0.0.1"  # "", "0.0.0.0" and "::" are all interfaces
-        return f"http://{Address(host, self.port)}"
+        return f"{'https' if tls else 'http'}://{Address(host, self.port)}"
 
     @classmethod
     def parse(cls, text: str) -> "Address":
@@ -51,6 +50,27 @@ class Address(NamedTuple):
                 f"the address {text!r} is not host:port; examples: :{DEFAULT_PORT}, 127.0.0.1:{DEFAULT_PORT}, [::1]:0"
             )
         return cls(match["six"] or match["host"], int(match["port"]))
+
+
+class TlsFiles(NamedTuple):
+    """The files of a server's certificate and its key, and of the CA of the clients that alone may connect, as PEM."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+    @classmethod
+    def of(cls, cert: Path | None, key: Path | None, client_ca: Path | None) -> "TlsFiles | None":
+        """Return the files, or None without a certificate.
+
+        Raises:
+            SettingsError: if one is missing.
+        """
+        if cert and key:
+            return cls(cert, key, client_ca)
+        if cert or key or client_ca:
+            raise SettingsError("TLS needs a certificate and its key; set --tls-cert and --tls-key (TLS_CERT, TLS_KEY)")
+        return None
 
 
 @dataclass(frozen=True)
@@ -78,7 +98,7 @@ class Settings:
     `max_cache_size` limits the index cache, in bytes. `url_lifetime` is how long presigned URLs work. `drain` is how
     long running calls may take to end after SIGTERM. `cors_origins` are the origins of other web pages that may send
     requests, `allowed_hosts` the names of this server that web pages may use. `workers` is how many processes share the
-    port.
+    port. With `tls` the server speaks TLS.
 
     Raises:
         SettingsError: if a value cannot be used.
@@ -97,6 +117,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     workers: int = 1
+    tls: TlsFiles | None = None
 
     def __post_init__(self) -> None:
         if not self.db_url:

@@ -4,11 +4,13 @@ import contextlib
 import os
 import resource
 import socket
+import ssl
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -20,9 +22,11 @@ from datas3t.server.front.edge import HTTP2_PREFACE, Edge, listen
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rest.routes import Routes
 from datas3t.server.front.rest.server import RestServer
+from datas3t.server.front.tls import Certificates
 from datas3t.server.settings import Address, SettingsError, Timeouts
 from datas3t.server.telemetry.metrics import Metrics
 from datas3t.v1.bucket_pb2_grpc import BucketServiceStub
+from tests.support.certificates import Authority
 from tests.support.front import LOCALHOST, RunningFront, read_all, running_front
 from tests.support.stack import wait_until
 
@@ -30,20 +34,33 @@ _EMPTY_SETTINGS = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"  # an HTTP/2 SETTINGS 
 _MAX_BUFFERED = 48 * 2**20  # bytes; more than the kernel and the edge may hold for a reader that does not read
 
 
+Start = Callable[..., contextlib.AbstractContextManager[RunningFront]]
+
+
+@pytest.fixture(params=["plain", "tls"])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    """Return `running_front`, once without TLS and once with it."""
+    if request.param == "plain":
+        return running_front
+    authority = Authority()
+    return partial(running_front, tls=authority.pair(tmp_path), trusted=authority.write(tmp_path / "ca.pem"))
+
+
 @pytest.fixture
-def front() -> Iterator[RunningFront]:
-    with running_front() as running:
+def front(start: Start) -> Iterator[RunningFront]:
+    with start() as running:
         yield running
 
 
 @contextlib.contextmanager
-def edge_to(unix: Path, timeouts: Timeouts) -> Iterator[tuple[str, int]]:
+def edge_to(unix: Path, timeouts: Timeouts, certificates: Certificates | None = None) -> Iterator[tuple[str, int]]:
     """Yield the address of an edge that relays to the unix socket."""
     edge = Edge(
         LOCALHOST,
         unix,
         RestServer(Routes([]), {}, Metrics(), RunningCalls(timeouts), timeouts, CrossSite(LOCALHOST)),
         timeouts,
+        certificates=certificates,
     )
     edge.start()
     try:
@@ -52,19 +69,25 @@ def edge_to(unix: Path, timeouts: Timeouts) -> Iterator[tuple[str, int]]:
         edge.close()
 
 
-@pytest.fixture
-def relayed(tmp_path: Path) -> Iterator[tuple[socket.socket, socket.socket]]:
+@pytest.fixture(params=["plain", "tls"])
+def relayed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, socket.socket]]:
     """Yield both ends of a relayed connection, after the preface: the client's socket and the gRPC server's."""
-    with socket.socket(socket.AF_UNIX) as listening:
+    authority = Authority() if request.param == "tls" else None
+    certificates = Certificates(authority.pair(tmp_path)) if authority else None
+    with socket.socket(socket.AF_UNIX) as listening, contextlib.ExitStack() as stack:
         listening.bind(str(tmp_path / "rpc"))
         listening.listen()
-        with edge_to(tmp_path / "rpc", Timeouts()) as address, socket.create_connection(address, 20) as client:
-            client.sendall(HTTP2_PREFACE)
-            grpc_end, _ = listening.accept()
-            grpc_end.settimeout(20)
-            with grpc_end:
-                assert grpc_end.recv(len(HTTP2_PREFACE), socket.MSG_WAITALL) == HTTP2_PREFACE
-                yield client, grpc_end
+        address = stack.enter_context(edge_to(tmp_path / "rpc", Timeouts(), certificates))
+        client = stack.enter_context(socket.create_connection(address, 20))
+        if authority:
+            context = ssl.create_default_context(cadata=authority.pem.decode())
+            client = stack.enter_context(context.wrap_socket(client, server_hostname="localhost"))
+        client.sendall(HTTP2_PREFACE)
+        grpc_end, _ = listening.accept()
+        grpc_end.settimeout(20)
+        with grpc_end:
+            assert grpc_end.recv(len(HTTP2_PREFACE), socket.MSG_WAITALL) == HTTP2_PREFACE
+            yield client, grpc_end
 
 
 def receive(sock: socket.socket, size: int) -> bytes:
@@ -82,7 +105,7 @@ def test_grpc_and_http_are_served_on_the_same_port(front: RunningFront) -> None:
 
 
 def test_the_preface_can_arrive_byte_by_byte(front: RunningFront) -> None:
-    with socket.create_connection(front.address, 20) as sock:
+    with front.connect() as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in HTTP2_PREFACE + _EMPTY_SETTINGS:
             sock.sendall(bytes([byte]))
@@ -96,19 +119,19 @@ def test_bytes_that_begin_like_the_preface_but_differ_are_served_as_http(front: 
 @pytest.mark.parametrize(
     "sent", [b"", HTTP2_PREFACE[:5], b"GET / HT"], ids=["nothing", "half a preface", "half a head"]
 )
-def test_a_connection_that_stalls_is_closed(sent: bytes) -> None:
+def test_a_connection_that_stalls_is_closed(start: Start, sent: bytes) -> None:
     with (
-        running_front(timeouts=Timeouts(first_bytes=0.2, request_head=0.2)) as front,
-        socket.create_connection(front.address, 20) as sock,
+        start(timeouts=Timeouts(first_bytes=0.2, request_head=0.2)) as front,
+        front.connect() as sock,
     ):
         sock.sendall(sent)
         assert read_all(sock) == b""
 
 
-def test_a_head_that_arrives_slowly_does_not_extend_the_time_limit() -> None:
+def test_a_head_that_arrives_slowly_does_not_extend_the_time_limit(start: Start) -> None:
     with (
-        running_front(timeouts=Timeouts(request_head=0.5)) as front,
-        socket.create_connection(front.address, 20) as sock,
+        start(timeouts=Timeouts(request_head=0.5)) as front,
+        front.connect() as sock,
     ):
         sock.settimeout(0.05)
         sock.sendall(b"GET /healthz HTTP/1.1\r\n")
@@ -125,6 +148,7 @@ def test_a_head_that_arrives_slowly_does_not_extend_the_time_limit() -> None:
         wait_until(closed, 10, "the end of the connection")
 
 
+@pytest.mark.parametrize("start", ["plain"], indirect=True)
 def test_a_client_that_leaves_in_the_middle_of_the_preface_is_disconnected(front: RunningFront) -> None:
     assert front.send_raw(HTTP2_PREFACE[:20], half_close=True) == b""
 
@@ -134,7 +158,7 @@ def test_a_thousand_idle_connections_do_not_delay_calls(front: RunningFront) -> 
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 8192), hard))
     with contextlib.ExitStack() as idle:
         for _ in range(1000):
-            idle.enter_context(socket.create_connection(front.address, 20))
+            idle.enter_context(front.connect())
         assert front.request("POST", "/api/v1/buckets", {"name": "x"}).status == 201
         with front.channel() as channel:
             BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"), timeout=10)
@@ -159,14 +183,18 @@ def test_a_reader_that_does_not_read_blocks_the_writer(
     slow, fast = relayed[reader], relayed[1 - reader]
     fast.setblocking(False)
     sent = 0
-    with contextlib.suppress(BlockingIOError):
+    with contextlib.suppress(BlockingIOError, ssl.SSLWantWriteError):
         while sent < _MAX_BUFFERED:
             sent += fast.send(bytes(2**16))
             threading.Event().wait(0.0005)  # time for the edge to relay it
     assert sent < _MAX_BUFFERED, "the edge buffers without limit"
     fast.setblocking(True)
-    fast.shutdown(socket.SHUT_WR)
-    assert len(read_all(slow)) == sent
+    with ThreadPoolExecutor(1) as pool:
+        received = pool.submit(read_all, slow)
+        if isinstance(fast, ssl.SSLSocket):
+            sent += fast.send(bytes(2**16))  # the rest of a record that was begun
+        fast.shutdown(socket.SHUT_WR)
+        assert len(received.result(60)) == sent
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="only Linux lets a client delay acknowledgements")
@@ -187,7 +215,7 @@ def test_a_client_that_delays_its_acknowledgements_does_not_wait_for_small_packe
 
 
 def test_accepted_connections_of_both_protocols_send_small_packets_at_once(front: RunningFront) -> None:
-    with front.channel() as channel, socket.create_connection(front.address, 20) as sock:
+    with front.channel() as channel, front.connect() as sock:
         BucketServiceStub(channel).AddBucket(v1.AddBucketRequest(name="x"))
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert sock.recv(1)
@@ -199,6 +227,7 @@ def test_accepted_connections_of_both_protocols_send_small_packets_at_once(front
         assert all(each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for each in tcp)
 
 
+@pytest.mark.parametrize("relayed", ["plain"], indirect=True)
 def test_a_client_that_closed_its_sending_half_still_gets_the_response(
     relayed: tuple[socket.socket, socket.socket],
 ) -> None:

@@ -152,7 +152,9 @@ class _Parent:
             return
         self._all_served = True
         grpc_addr = self._settings.grpc_addr
-        log_addresses(self._settings.addr.url, grpc_addr.port if grpc_addr else None)
+        log_addresses(
+            self._settings.addr.url(tls=self._settings.tls is not None), grpc_addr.port if grpc_addr else None
+        )
         pids = [str(child.pid) for child in sorted(serving, key=lambda child: child.number)]
         _log.info("%d workers serve: processes %s", len(pids), ", ".join(pids))
 

@@ -102,6 +102,7 @@ class Server:
                 grpc_addr=settings.grpc_addr,
                 cross_site=CrossSite(settings.addr, settings.cors_origins, settings.allowed_hosts),
                 listening=self._listening,
+                tls=settings.tls,
             )
             undo.callback(self._front.close)
             self._front.start()

@@ -2,6 +2,7 @@
 
 HTTP/2 is relayed, byte for byte, to grpcio's unix socket, because grpcio cannot take over an accepted connection. All
 other connections are served by the HTTP/1.1 server in this process. Both run on one event loop in a separate thread.
+With TLS, what the client has chosen by ALPN counts.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from datas3t.server.front.tls import Certificates, Handshakes, speaks_http1
 from datas3t.server.settings import Address, SettingsError, Timeouts
 
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -30,6 +32,9 @@ class HttpServer(Protocol):
     def connection(self) -> asyncio.Protocol:
         """Return the protocol of a new connection, which receives its bytes from the first one on."""
 
+    def needs_tls(self) -> bytes:
+        """Return the response to a client without TLS, where it is needed."""
+
     async def close(self) -> None:
         """End all connections."""
 
@@ -37,7 +42,7 @@ class HttpServer(Protocol):
 class Edge:
     """Listens as soon as it is created, and serves between `start` and `close`.
 
-    If there are sockets that listen on the address already, it uses these.
+    If there are sockets that listen on the address already, it uses these. With certificates, it speaks TLS.
 
     Raises:
         SettingsError: if the address cannot be used.
@@ -50,6 +55,7 @@ class Edge:
         http: HttpServer,
         timeouts: Timeouts,
         listening: Sequence[socket.socket] = (),
+        certificates: Certificates | None = None,
     ) -> None:
         self._sockets = list(listening) or listen(address)
         # Of sockets that processes share, each takes one connection at a time, so that all get their share.
@@ -57,6 +63,7 @@ class Edge:
         self._http = http
         self._first_bytes_timeout = timeouts.first_bytes
         self._host = address.host
+        self._certificates = certificates
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._relays = _Relays(rpc_socket)
@@ -70,7 +77,7 @@ class Edge:
     @property
     def url(self) -> str:
         """The URL for clients on this machine."""
-        return Address(self._host, self.port).url
+        return Address(self._host, self.port).url(tls=self._certificates is not None)
 
     def start(self) -> None:
         """Start serving connections."""
@@ -94,8 +101,12 @@ class Edge:
 
     async def _serve(self) -> None:
         self._http.open()
+        accept = self._new_connection
+        if self._certificates:
+            refusal = self._http.needs_tls()
+            accept = Handshakes(self._certificates, accept, self._first_bytes_timeout, refusal).connection
         servers = [
-            await self._loop.create_server(self._new_connection, sock=listening, backlog=self._accepted_at_once)
+            await self._loop.create_server(accept, sock=listening, backlog=self._accepted_at_once)
             for listening in self._sockets
         ]
         await self._stop.wait()
@@ -177,16 +188,21 @@ class _Detector(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         _send_at_once(transport)
+        self._is_http1 = speaks_http1(transport)
         self._timer = asyncio.get_running_loop().call_later(self._timeout, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
         # The bytes so far may still become the preface.
-        if len(self._received) < len(HTTP2_PREFACE) and HTTP2_PREFACE.startswith(self._received):
+        may_be_http2 = self._is_http1 is not True
+        if may_be_http2 and len(self._received) < len(HTTP2_PREFACE) and HTTP2_PREFACE.startswith(self._received):
             return
         self._timer.cancel()
-        if self._received.startswith(HTTP2_PREFACE):
+        if may_be_http2 and self._received.startswith(HTTP2_PREFACE):
             self._relay(self._transport, self._received)
+            return
+        if self._is_http1 is False:
+            self._transport.abort()
             return
         connection = self._http()
         self._transport.set_protocol(connection)
@@ -257,11 +273,14 @@ class _RelayEnd(asyncio.Protocol):
         self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Keep the connection open for the response if the client closed its half; close it if grpcio did."""
+        """Keep the connection open for the response if the client closed its half; close it if grpcio did.
+
+        A connection with TLS has no halves: it ends.
+        """
         is_client = bool(self.transport.get_extra_info("socket").family != socket.AF_UNIX)
         if is_client:
             self.other.transport.write_eof()
-        return is_client
+        return is_client and self.transport.get_extra_info("ssl_object") is None
 
     def pause_writing(self) -> None:
         self.other.transport.pause_reading()

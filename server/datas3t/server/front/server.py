@@ -18,7 +18,8 @@ from datas3t.server.front.rest.responses import Response
 from datas3t.server.front.rest.routes import Routes
 from datas3t.server.front.rest.server import Page, RestServer
 from datas3t.server.front.rpc.server import RpcServer
-from datas3t.server.settings import Address, Timeouts
+from datas3t.server.front.tls import Certificates
+from datas3t.server.settings import Address, Timeouts, TlsFiles
 from datas3t.server.telemetry.metrics import Metrics
 
 
@@ -34,9 +35,10 @@ class Front:
         timeouts: How long to wait for clients.
         cross_site: Which web pages may send requests; by default only those of this server.
         listening: Sockets on `addr` that several processes share, if there are any.
+        tls: The files of the certificate, if both ports speak TLS.
 
     Raises:
-        SettingsError: if an address cannot be used.
+        SettingsError: if an address or a file cannot be used.
         RouteError: if two routes of the contract contradict each other.
     """
 
@@ -51,6 +53,7 @@ class Front:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         cross_site: CrossSite | None = None,
         listening: Sequence[socket.socket] = (),
+        tls: TlsFiles | None = None,
     ) -> None:
         self._metrics = metrics
         self._is_ready = is_ready
@@ -65,9 +68,12 @@ class Front:
         }
         rules = cross_site or CrossSite(addr)
         self._rest = RestServer(routes, pages, metrics, self._running, timeouts, rules)
-        self._rpc = RpcServer(services, metrics, self._running, is_ready, grpc_addr, timeouts, bool(listening))
+        self._certificates = Certificates(tls) if tls else None
+        self._rpc = RpcServer(
+            services, metrics, self._running, is_ready, grpc_addr, timeouts, bool(listening), self._certificates
+        )
         try:
-            self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts, listening)
+            self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts, listening, self._certificates)
         except BaseException:
             self._rpc.close()
             raise
@@ -84,6 +90,8 @@ class Front:
 
     def start(self) -> None:
         """Start serving connections."""
+        if self._certificates:
+            self._certificates.start()
         self._rpc.start()
         self._edge.start()
 
@@ -97,6 +105,8 @@ class Front:
         self._rpc.close()
         self._edge.close()
         self._running.close()
+        if self._certificates:
+            self._certificates.close()
 
     def _readiness_page(self) -> Response:
         if self._running.draining:

@@ -18,13 +18,24 @@ MAX_LINE = 8190  # bytes of a request's first line
 MAX_HEADER = 8190  # bytes of one header
 MAX_HEADERS = 128
 
-_NOT_HTTP = "the server cannot read this request; send gRPC or HTTP/1.1, both without TLS"
+_NOT_HTTP = "the server cannot read this request; send gRPC or HTTP/1.1"
+_NEEDS_TLS = "this port speaks TLS; write https:// in place of http://"
 _HEAD_TOO_LARGE = (
     f"the head of this request is too large; its first line may have {MAX_LINE} bytes, each header {MAX_HEADER}, and"
     f" there may be {MAX_HEADERS} headers"
 )
 _TOO_MANY_HEADERS = "Too many headers received"  # aiohttp's text; it has no exception of its own for this
 _log = logging.getLogger(__name__)
+
+
+def needs_tls() -> bytes:
+    """Return the response to a client that sends plain HTTP to a port with TLS. gRPC's clients show its status."""
+    body = error_response(failure_status(Failure(v1.ERROR_REASON_MALFORMED_REQUEST, _NEEDS_TLS))).body
+    head = (
+        "HTTP/1.1 426 Upgrade Required\r\nUpgrade: TLS/1.2\r\nConnection: Upgrade, close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nCache-Control: no-store\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 class Connection(RequestHandler):

@@ -16,7 +16,7 @@ from datas3t.server.front.calls.failures import CallFailed
 from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.rest import body
-from datas3t.server.front.rest.connection import Connection
+from datas3t.server.front.rest.connection import Connection, needs_tls
 from datas3t.server.front.rest.cross_site import CrossSite, RequestInfo
 from datas3t.server.front.rest.invoke import Listing, invoke
 from datas3t.server.front.rest.responses import Response, error_response, streamed_to_aiohttp, to_aiohttp
@@ -71,6 +71,10 @@ class RestServer:
     def connection(self) -> asyncio.Protocol:
         """Return the protocol of a new connection."""
         return Connection(self._server, self._timeouts)
+
+    def needs_tls(self) -> bytes:
+        """Return the response to a client without TLS, where it is needed."""
+        return needs_tls()
 
     async def close(self) -> None:
         """End all connections."""

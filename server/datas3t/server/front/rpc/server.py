@@ -21,6 +21,7 @@ from datas3t.server.front.rpc.health import Health
 from datas3t.server.front.rpc.interceptor import CallInterceptor
 from datas3t.server.front.rpc.methods import Methods
 from datas3t.server.front.rpc.reflection import Reflection
+from datas3t.server.front.tls import Certificates, Loaded
 from datas3t.server.settings import Address, SettingsError, Timeouts
 from datas3t.server.telemetry.metrics import Metrics
 
@@ -53,7 +54,7 @@ Result = TypeVar("Result")
 class RpcServer:
     """Serves gRPC between `start` and `close`: on the unix socket `socket`, and also on `port` if an address is given.
 
-    `shares_port` says that other processes listen on that port as well.
+    `shares_port` says that other processes listen on that port as well. With certificates, the port speaks TLS.
 
     Raises:
         SettingsError: The address cannot be used.
@@ -68,6 +69,7 @@ class RpcServer:
         address: Address | None,
         timeouts: Timeouts,
         shares_port: bool = False,
+        certificates: Certificates | None = None,
     ) -> None:
         self._folder = private_folder()
         self.socket = self._folder / "grpc"
@@ -83,7 +85,13 @@ class RpcServer:
         handlers += [self._health.handler(), *reflection.handlers()]
         try:
             self._server, self.port = self._on_loop(
-                self._create(handlers, CallInterceptor(metrics, timeouts.request_body), address, shares_port)
+                self._create(
+                    handlers,
+                    CallInterceptor(metrics, timeouts.request_body),
+                    address,
+                    (*_OPTIONS, *_own_options(timeouts, shares_port)),
+                    _credentials(certificates) if certificates else None,
+                )
             )
         except BaseException:
             self._end_loop()
@@ -110,16 +118,15 @@ class RpcServer:
         handlers: list[grpc.GenericRpcHandler],
         interceptor: CallInterceptor,
         address: Address | None,
-        shares_port: bool,
+        options: Sequence[tuple[str, int]],
+        credentials: grpc.ServerCredentials | None,
     ) -> tuple[grpc.aio.Server, int | None]:
-        # Unless it is meant, two servers must not listen on one port without an error.
-        options = (*_OPTIONS, ("grpc.so_reuseport", int(shares_port)))
         server = grpc.aio.server(interceptors=[interceptor], options=options)
         server.add_generic_rpc_handlers(handlers)
         # The socket for relayed connections, and the port that serves only gRPC.
         server.add_insecure_port(f"unix:{self.socket}")
         try:
-            return server, _bind(server, address) if address else None
+            return server, _bind(server, address, credentials) if address else None
         except RuntimeError:
             await server.stop(None)
             raise SettingsError(
@@ -151,6 +158,37 @@ def _ignore_other_loops(loop: asyncio.AbstractEventLoop, context: dict[str, Any]
         loop.default_exception_handler(context)
 
 
-def _bind(server: grpc.aio.Server, address: Address) -> int:
-    bound = address if address.host else Address("::", address.port)  # "::" includes IPv4
-    return server.add_insecure_port(str(bound))
+def _own_options(timeouts: Timeouts, shares_port: bool) -> list[tuple[str, int]]:
+    """Return the options that differ between servers."""
+    return [
+        ("grpc.so_reuseport", int(shares_port)),  # unless it is meant, a second server on the port is an error
+        ("grpc.server_handshake_timeout_ms", round(timeouts.first_bytes * 1000)),
+    ]
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """Return credentials for gRPC, which asks for the certificate at each handshake."""
+    given = certificates.loaded
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        """Return the certificate if it is another one than before."""
+        nonlocal given
+        if certificates.loaded is given:
+            return None
+        given = certificates.loaded
+        return _configuration(given)
+
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(given),
+        changed,  # type: ignore[arg-type] # None says that nothing has changed
+        require_client_authentication=given.client_ca is not None,
+    )
+
+
+def _configuration(loaded: Loaded) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(loaded.key, loaded.certificate)], loaded.client_ca)
+
+
+def _bind(server: grpc.aio.Server, address: Address, credentials: grpc.ServerCredentials | None) -> int:
+    bound = str(address if address.host else Address("::", address.port))  # "::" includes IPv4
+    return server.add_secure_port(bound, credentials) if credentials else server.add_insecure_port(bound)
