@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo run test test-languages check lint gen fmt bench proto-lint proto-baseline soak fuzz release-check clean
+.PHONY: demo run test test-frameworks test-languages check lint gen fmt bench proto-lint proto-baseline soak fuzz release-check clean
 
 demo: .venv/up ## Run the main job on real files, from start to end: make demo [DIR=folder]
 	$(BIN)/python demo/run.py $(if $(DIR),"$$DIR")
@@ -12,6 +12,9 @@ run: .venv/up ## Run PostgreSQL, S3 and the server on this machine, until Ctrl-C
 
 test: .venv/dev ## Run all tests, in four processes: many tests wait more than they compute. Only tests marked `timing` run again when they fail, and each repetition is printed
 	$(BIN)/python -m pytest -q -n 4 --dist worksteal -r R $(ARGS)
+
+test-frameworks: .venv-frameworks/ready ## Run the tests with PyTorch, Grain, Hugging Face and Ray, in an environment of their own (5 GB), so that no other test needs it
+	.venv-frameworks/bin/python -m pytest -q -n 2 --dist worksteal -r Rs tests/frameworks $(ARGS)
 
 test-languages: .venv/dev ## Compile and run the clients in Go, TypeScript, Java and Rust, where these are installed
 	$(BIN)/python -m pytest -q -n 0 -m languages -r s tests/languages $(ARGS)
@@ -55,7 +58,7 @@ release-check: .venv/python ## Build the distributions, and install the wheel wi
 	$(BIN)/python .ci/release_check.py
 
 clean: ## Remove the environment and everything that was built
-	rm -rf .venv .demo dist build
+	rm -rf .venv .venv-frameworks .demo dist build
 
 .venv/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=python3.11 ...")'
@@ -73,3 +76,8 @@ clean: ## Remove the environment and everything that was built
 .venv/bench: .venv/python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	touch $@ .venv/up .venv/dev
+
+.venv-frameworks/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-frameworks
+	.venv-frameworks/bin/pip install --quiet --disable-pip-version-check --editable '.[frameworks]'
+	touch $@

@@ -39,8 +39,8 @@ class Joined:
             raise InvalidArgument(f"how must be 'inner' or 'left', but is {how!r}")
         self.sources = dict(sources)
         self.how = how
-        self._sets = {name: source.keyset for name, source in self.sources.items()}
-        first, *others = self._sets.values()
+        self.sets = {name: source.keyset for name, source in self.sources.items()}
+        first, *others = self.sets.values()
         for other in others if how == "inner" else ():
             first &= other
         self.keys = first
@@ -63,11 +63,16 @@ class Joined:
         """
         return self._samples(keys, lambda source, wanted: iter(source.get_many(wanted)))
 
-    def datapoints(self, keys: Iterable[int]) -> list[dict[str, Any]]:
-        """Return samples: dictionaries of `key` and of the datapoints by the names of the sources. Raise as above."""
+    def datapoints(self, keys: Iterable[int], *, missing: Literal["raise", "none"] = "raise") -> list[dict[str, Any]]:
+        """Return samples: dictionaries of `key` and of the datapoints by the names of the sources.
 
-        def read(source: Datas3t, wanted: list[int]) -> Iterator[Datapoint]:
-            return iter(source.datapoints(wanted))
+        Args:
+            keys: The keys, in any order.
+            missing: With "none", a datapoint that was deleted is None; else it is an error, as above.
+        """
+
+        def read(source: Datas3t, wanted: list[int]) -> Iterator[Datapoint | None]:
+            return iter(source.datapoints(wanted) if missing == "raise" else source.datapoints(wanted, missing="none"))
 
         return self._samples(keys, read)
 
@@ -79,7 +84,7 @@ class Joined:
         self.keys.positions(wanted)  # raises for a key without a sample
         samples: list[dict[str, Any]] = [{"key": key} for key in wanted.tolist()]
         for name, source in self.sources.items():
-            has = self._sets[name].mask(wanted)
+            has = self.sets[name].mask(wanted)
             found = read(source, wanted[has].tolist())
             for sample, exists in zip(samples, has.tolist(), strict=True):
                 sample[name] = next(found) if exists else None

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from operator import index as integer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from datas3t.client._reading.costs import Explanation
 from datas3t.client._reading.datapoint import Datapoint
@@ -32,24 +32,38 @@ class ReadOperations:
         """
         return self._reader.keyset
 
-    def datapoints(self, keys: Iterable[int]) -> list[Datapoint]:
+    @overload
+    def datapoints(self, keys: Iterable[int], *, missing: Literal["raise"] = "raise") -> list[Datapoint]: ...
+
+    @overload
+    def datapoints(self, keys: Iterable[int], *, missing: Literal["none"]) -> list[Datapoint | None]: ...
+
+    def datapoints(
+        self, keys: Iterable[int], *, missing: Literal["raise", "none"] = "raise"
+    ) -> list[Datapoint] | list[Datapoint | None]:
         """Return many datapoints with their names and contents, which are all held in memory at once.
 
         They are read as by `get_many`, by the same requests.
 
         Args:
             keys: The keys, in any order.
+            missing: What to do about keys that do not exist: "raise", or return None in their places.
 
         Returns:
             The datapoint of each key, in the order of `keys`.
 
         Raises:
             DatapointNotFound: A key does not exist; the error names the first one. Nothing was fetched.
+            InvalidArgument: `missing` is something else.
 
         Example:
             >>> [(photo.extension, photo.size) for photo in photos.datapoints([7, 42])]
             [('jpg', 90021), ('png', 12340)]
         """
+        if missing == "none":
+            return self._reader.some_datapoints(keys)
+        if missing != "raise":
+            raise InvalidArgument(f"missing must be 'raise' or 'none', but is {missing!r}")
         return self._reader.datapoints(keys)
 
     def sizes(self, keys: Iterable[int]) -> "NDArray[np.int64]":

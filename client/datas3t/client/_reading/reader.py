@@ -98,14 +98,21 @@ class Reader:
 
     def get_some(self, keys: Iterable[int]) -> list[bytes | None]:
         """Return the contents of many datapoints, and None for those that do not exist."""
+        return self._some(keys, self.get_many)
+
+    def some_datapoints(self, keys: Iterable[int]) -> list[Datapoint | None]:
+        """Return many datapoints, and None for those that do not exist."""
+        return self._some(keys, self.datapoints)
+
+    def _some(self, keys: Iterable[int], read: Callable[[Iterable[int]], list[T]]) -> list[T | None]:
         wanted = list(map(integer, keys))
         for _ in range(_MAX_ATTEMPTS):
             lost = self._lost(wanted)
             try:
-                contents = iter(self.get_many(key for key in wanted if key not in lost))
+                found = iter(read(key for key in wanted if key not in lost))
             except DatapointNotFound:  # it was deleted meanwhile
                 continue
-            return [None if key in lost else next(contents) for key in wanted]
+            return [None if key in lost else next(found) for key in wanted]
         raise Aborted(f"datapoints of {self._name!r} are deleted faster than they can be read; try again")
 
     def datapoints(self, keys: Iterable[int]) -> list[Datapoint]:
