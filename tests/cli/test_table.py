@@ -128,7 +128,7 @@ def test_without_pyarrow_the_command_says_how_to_install_it(run: Run, tmp_path: 
     arguments = ("table", "show", "--datas3t", "photos", "--table", "t", "--server-url", "http://127.0.0.1:1")
     done = run(*arguments, PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "Error: tables need pyarrow; run: pip install 'datas3t[tables]'\n"
+    assert done.stderr == "Error: this needs pyarrow; run: pip install 'datas3t[tables]'\n"
 
 
 def test_optimize_merges_the_files_of_tables(photos: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from datas3t.client._files.results import Pulled, Pushed
     from datas3t.client._files.writer import Writer
     from datas3t.client._reading.costs import Explanation
-    from datas3t.client._reading.datapoint import Datapoint, DatapointView
+    from datas3t.client._reading.datapoint import Datapoint, DatapointInfo, DatapointView
     from datas3t.client._reading.opened import OpenDatapoint
     from datas3t.client._tables.results import Appended, Compacted
     from datas3t.client._tables.table import Table
@@ -77,6 +77,7 @@ __all__ = [
     "Client",
     "Compacted",
     "Datapoint",
+    "DatapointInfo",
     "DatapointNotFound",
     "DatapointView",
     "Datarange",
@@ -135,6 +136,7 @@ _MODULES = {
     "Client": "client",
     "Compacted": "_tables.results",
     "Datapoint": "_reading.datapoint",
+    "DatapointInfo": "_reading.datapoint",
     "DatapointNotFound": "errors",
     "DatapointView": "_reading.datapoint",
     "Datarange": "_calls.dataranges",

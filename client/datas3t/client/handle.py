@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Literal, SupportsIndex, overload
 
 from pyroaring import BitMap64
 
-from datas3t.archive import names
 from datas3t.client._calls.arguments import check_path
-from datas3t.client._calls.dataranges import check_range
+from datas3t.client._calls.dataranges import key_range
 from datas3t.client._calls.session import Session
 from datas3t.client._files.operations import FileOperations
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
@@ -260,7 +259,7 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
             >>> for datapoint in photos.scan(100, 200):
             ...     Path("photos", datapoint.name).write_bytes(datapoint.content)
         """
-        first, last = _key_range(first, last)
+        first, last = key_range(first, last)
         return self._reader.scan(first, last, copy=copy)
 
     def optimize(  # type: ignore[override]
@@ -324,7 +323,7 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
             >>> with ProcessPoolExecutor(8) as processes:
             ...     print(sum(processes.map(total_size, repeat(photos), photos.split(8))))
         """
-        first, last = _key_range(first, last)
+        first, last = key_range(first, last)
         if parts < 1:
             raise InvalidArgument(f"parts must be at least 1, but is {parts}")
         return self._reader.split(parts, first, last)
@@ -334,14 +333,3 @@ class Datas3t(ReadOperations, Operations, FileOperations, TableOperations):
 
         path = check_path(names, "the list of names")
         return lambda contents: NamedRows(self._session, self._name, path, contents)
-
-
-def _key_range(first: int | None, last: int | None) -> tuple[int, int]:
-    """Return `first` and `last` as integers, with the lowest and highest possible key in place of None.
-
-    Raises:
-        InvalidArgument: They are not a range of keys.
-    """
-    keys = 0 if first is None else integer(first), names.MAX_KEY if last is None else integer(last)
-    check_range(*keys)
-    return keys

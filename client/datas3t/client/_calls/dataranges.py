@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from operator import index as integer
 
 from datas3t import v1
 from datas3t.archive import names
@@ -163,6 +164,17 @@ def check_range(first: int, last: int) -> None:
         raise InvalidArgument(
             f"{first} to {last} is not a range of keys: they are 0 to 2^63-1, and the first is not above the last"
         )
+
+
+def key_range(first: int | None, last: int | None) -> tuple[int, int]:
+    """Return `first` and `last` as integers, with the lowest and highest possible key in place of None.
+
+    Raises:
+        InvalidArgument: They are not a range of keys.
+    """
+    keys = 0 if first is None else integer(first), names.MAX_KEY if last is None else integer(last)
+    check_range(*keys)
+    return keys
 
 
 def _segment(message: v1.DownloadSegment) -> Segment:

@@ -33,6 +33,29 @@ class Datapoint(NamedTuple):
         return len(self.content)
 
 
+class DatapointInfo(NamedTuple):
+    """What is known of a datapoint without its content.
+
+    Attributes:
+        key: Its key.
+        name: The name of its entry (`00000000000000000042.png`).
+        size: The size of its content in bytes.
+        datarange_id: The server's id of its datarange. Another one holds it when it was aggregated.
+        etag: The ETag of the archive of that datarange.
+    """
+
+    key: int
+    name: str
+    size: int
+    datarange_id: int
+    etag: str
+
+    @property
+    def extension(self) -> str:
+        """The name without the key and the dot after it."""
+        return self.name.partition(".")[2]
+
+
 class DatapointView(NamedTuple):
     """A datapoint whose content is not copied: it is valid until the next datapoint is asked for."""
 

@@ -6,7 +6,7 @@ from operator import index as integer
 from typing import TYPE_CHECKING, Literal, overload
 
 from datas3t.client._reading.costs import Explanation
-from datas3t.client._reading.datapoint import Datapoint
+from datas3t.client._reading.datapoint import Datapoint, DatapointInfo
 from datas3t.client._reading.opened import OpenDatapoint
 from datas3t.client._reading.reader import Reader
 from datas3t.client.errors import InvalidArgument
@@ -83,6 +83,27 @@ class ReadOperations:
         """
         return self._reader.sizes(keys)
 
+    def describe(self, keys: Iterable[int]) -> list[DatapointInfo]:
+        """Return the names and sizes of many datapoints without their contents, and which dataranges hold them.
+
+        No datapoint is read, but parts of the indices may be fetched; and headers, if the server does not know the
+        extension that all datapoints of a datarange have.
+
+        Args:
+            keys: The keys, in any order.
+
+        Returns:
+            For each key, in the order of `keys`, a tuple with `key`, `name`, `size`, `datarange_id` and `etag`.
+
+        Raises:
+            DatapointNotFound: A key does not exist; the error names the first one.
+
+        Example:
+            >>> [(info.name, info.size) for info in photos.describe([7, 42])]
+            [('00000000000000000007.jpg', 90021), ('00000000000000000042.png', 12340)]
+        """
+        return self._reader.describe(keys)
+
     def read(self, key: int, start: int, stop: int) -> bytes:
         """Return a part of the content of one datapoint.
 
@@ -144,8 +165,8 @@ class ReadOperations:
         key, block_size = integer(key), integer(block_size)
         if block_size < 1:
             raise InvalidArgument(f"block_size must be at least 1, but is {block_size}")
-        name, size = self._reader.description(key)
-        return OpenDatapoint(key, name, size, partial(self.read, key), block_size)
+        (info,) = self._reader.describe([key], trusting=False)
+        return OpenDatapoint(key, info.name, info.size, partial(self.read, key), block_size)
 
     def explain(self, keys: Iterable[int]) -> Explanation:
         """Return how `get_many` would read these keys now: by how many requests, and how many bytes.

@@ -11,7 +11,7 @@ import numpy as np
 
 from datas3t.archive import reads
 from datas3t.client._reading import locations as _locations
-from datas3t.client._reading.datapoint import checked_name
+from datas3t.client._reading.datapoint import DatapointInfo, checked_name
 from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Holders, Locations, Numbers
@@ -83,19 +83,33 @@ def parts(
 
 
 def descriptions(
-    checked: CheckedHeaders, keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher
-) -> list[tuple[str, int]]:
-    """Return the names of the entries with ascending keys, and the sizes of their contents. Raise as `parts` does."""
+    checked: CheckedHeaders, trusting: bool, keys: Numbers, held: Holders, indices: Indices, fetcher: Fetcher
+) -> list[DatapointInfo]:
+    """Return what is known of ascending keys without their contents. Raise as `parts` does.
+
+    With `trusting`, no header is read where the server knows the extension of a datarange.
+    """
     locations = _locations.locate(keys, held, indices, fetcher)
-    names = [""] * len(keys)
+    extensions = [each.extension if trusting else "" for each in locations.dataranges]
+    archives = locations.archives.tolist()
+    names = [
+        f"{key:020d}.{extensions[archive]}" if extensions[archive] else ""
+        for key, archive in zip(keys.tolist(), archives, strict=True)
+    ]
 
     def take(each: _Bytes, body: bytes) -> None:
         n = each.header
         names[n] = checked_name(locations.datarange(n), int(keys[n]), locations.entry(n), body)
         checked.add(locations.datarange(n).id, int(keys[n]))
 
-    _fetch(_headers(locations, CheckedHeaders()), locations, fetcher, take)
-    return list(zip(names, locations.sizes.tolist(), strict=True))
+    if not all(extensions):
+        unnamed = [each for each in _headers(locations, CheckedHeaders()) if not names[each.header]]
+        _fetch(unnamed, locations, fetcher, take)
+    sources = [(each.id, each.data_etag) for each in locations.dataranges]
+    return [
+        DatapointInfo(key, name, size, *sources[archive])
+        for key, name, size, archive in zip(keys.tolist(), names, locations.sizes.tolist(), archives, strict=True)
+    ]
 
 
 def _numbers(keys: Numbers, wanted: Sequence[Part]) -> list[int]:

@@ -32,6 +32,8 @@ class PinnedReader(Reader):
         keyset: The keys.
     """
 
+    is_pinned = True
+
     def __init__(self, reader: Reader, keyset: KeySet) -> None:
         vars(self).update(vars(reader))
         self._keyset = keyset
@@ -111,9 +113,10 @@ class PinnedReader(Reader):
             raise self._not_found(next(key for key in wanted if key in lost))
         return super()._planned(wanted, plan)
 
-    def _lost(self, wanted: list[int]) -> set[int]:
+    def lost(self, wanted: list[int]) -> set[int]:
+        """Return which of these keys do not exist, or are not of the set."""
         outside = self._outside(wanted)
-        return outside | super()._lost([key for key in wanted if key not in outside])
+        return outside | super().lost([key for key in wanted if key not in outside])
 
     def _outside(self, wanted: list[int]) -> set[int]:
         """Return which of these keys are not in the set."""

@@ -15,7 +15,7 @@ from datas3t.client._reading.catalogue import split
 from datas3t.client._reading.catalogue_cache import MAX_SIZE, CatalogueCache
 from datas3t.client._reading.checksums import Checksums
 from datas3t.client._reading.costs import Costs, Explanation
-from datas3t.client._reading.datapoint import Datapoint, DatapointView, content
+from datas3t.client._reading.datapoint import Datapoint, DatapointInfo, DatapointView, content
 from datas3t.client._reading.fetching import Fetcher, RestartRead
 from datas3t.client._reading.index_files import IndexMismatch
 from datas3t.client._reading.indices import Indices
@@ -40,7 +40,12 @@ class Reader:
     """Reads the datapoints of one datas3t. Its methods are those of `Datas3t`, which documents them.
 
     Safe to use from many threads and after a fork.
+
+    Attributes:
+        is_pinned: Whether it reads a set of keys that stays, so that one that was deleted is an error.
     """
+
+    is_pinned = False
 
     def __init__(self, session: Session, name: str, max_catalogue: int = MAX_SIZE) -> None:
         self.catalogues = CatalogueCache(session, name, max_catalogue)
@@ -107,7 +112,7 @@ class Reader:
     def _some(self, keys: Iterable[int], read: Callable[[Iterable[int]], list[T]]) -> list[T | None]:
         wanted = list(map(integer, keys))
         for _ in range(_MAX_ATTEMPTS):
-            lost = self._lost(wanted)
+            lost = self.lost(wanted)
             try:
                 found = iter(read(key for key in wanted if key not in lost))
             except DatapointNotFound:  # it was deleted meanwhile
@@ -137,11 +142,13 @@ class Reader:
             return []
         return self._planned([key for key, _, _ in parts], partial(_parts.parts, parts, self._headers()))[0]
 
-    def description(self, key: int) -> tuple[str, int]:
-        """Return the name of a datapoint's entry, and the size of its content."""
+    def describe(self, keys: Iterable[int], *, trusting: bool = True) -> list[DatapointInfo]:
+        """Return what is known of datapoints; with `trusting`, headers are read only for unknown extensions."""
         from datas3t.client._reading.parts import descriptions  # noqa: PLC0415 - as above
 
-        return self._planned([key], partial(descriptions, self._headers()))[0][0]
+        plan = partial(descriptions, self._headers(), trusting)
+        found, numbers = self._planned(list(map(integer, keys)), plan)
+        return [found[number] for number in numbers]
 
     def _headers(self) -> "CheckedHeaders":
         from datas3t.client._reading.parts import CheckedHeaders  # noqa: PLC0415 - as above
@@ -248,7 +255,7 @@ class Reader:
 
         return self._read(read), numbers.tolist()
 
-    def _lost(self, wanted: list[int]) -> set[int]:
+    def lost(self, wanted: list[int]) -> set[int]:
         """Return which of these keys do not exist."""
         import numpy as np  # noqa: PLC0415 - as above
 

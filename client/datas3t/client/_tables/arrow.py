@@ -13,9 +13,9 @@ _ADVICE = "run: pip install 'datas3t[tables]'"
 try:
     _version = str(import_module("pyarrow").__version__)
 except ModuleNotFoundError:
-    raise PackageMissing(f"tables need pyarrow; {_ADVICE}") from None
+    raise PackageMissing(f"this needs pyarrow; {_ADVICE}") from None
 if tuple(int(part) for part in _version.split(".")[:3] if part.isdecimal()) < _OLDEST:
-    raise PackageMissing(f"tables need pyarrow {'.'.join(map(str, _OLDEST))} or later, not {_version}; {_ADVICE}")
+    raise PackageMissing(f"this needs pyarrow {'.'.join(map(str, _OLDEST))} or later, not {_version}; {_ADVICE}")
 
 import pyarrow as pa  # noqa: E402 - after the check
 import pyarrow.compute as pc  # noqa: E402

@@ -1,17 +1,23 @@
 """Tables, and datapoints by the names of files: the part of the handle that needs pyarrow."""
 
 from collections.abc import Iterable, Iterator
+from operator import index as integer
 from typing import TYPE_CHECKING
 
 from datas3t.client._calls import tables
 from datas3t.client._calls.arguments import check_text
+from datas3t.client._calls.dataranges import key_range
 from datas3t.client._calls.session import Session
 from datas3t.client._calls.tables import TableInfo
 from datas3t.client._reading.catalogue_cache import CatalogueCache
+from datas3t.client._reading.reader import Reader
 from datas3t.client._tables.table import Table
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
+
+    import pyarrow as pa
 
     from datas3t.client._tables.known import Known
     from datas3t.client._tables.lookup import Lookup
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class TableOperations:
-    """The part of the handle `Datas3t` that knows tables.
+    """The part of the handle `Datas3t` that knows Arrow and tables.
 
     Its names are those of the table `files`, which `push` and others write. A handle knows what was in that table when
     it looked for a name first, until `refresh`.
@@ -31,7 +37,45 @@ class TableOperations:
     _session: Session
     _name: str
     _catalogues: CatalogueCache
+    _reader: Reader
     _known: "Known | None" = None  # what was read of tables
+
+    def to_batches(
+        self,
+        first: int | None = None,
+        last: int | None = None,
+        *,
+        rows: int = 1024,
+        bytes: int = 64 << 20,  # noqa: A002 - of contents
+        columns: "Sequence[str]" = ("key", "name", "size", "content"),
+    ) -> "pa.RecordBatchReader":
+        """Return datapoints as batches of Arrow in key order, for DuckDB, Polars, pandas and others (docs/arrow.md).
+
+        With `content` they are read as by `scan`. Without it no content is read: keys come from the catalogue, sizes
+        from the indices, and names as `describe` has them. Memory: one batch, and what a scan reads ahead.
+
+        Args:
+            first: The first key; all from the lowest on if it is None.
+            last: The last key, included; all up to the highest if it is None.
+            rows: How many datapoints a batch has at most.
+            bytes: How many bytes of contents a batch has at most, unless a single datapoint is larger.
+            columns: Some of `key` (int64), `name` (string), `size` (int64) and `content` (large_binary), in any order.
+
+        Returns:
+            A `pyarrow.RecordBatchReader`, which can be read once. The errors of reading are raised by its batches.
+
+        Raises:
+            InvalidArgument: An argument is not allowed.
+            PackageMissing: pyarrow is not installed.
+
+        Example:
+            >>> batches = photos.to_batches(columns=["key", "size"])
+            >>> duckdb.sql("SELECT sum(size) FROM batches")
+        """
+        from datas3t.client._tables.datapoint_batches import datapoint_batches  # noqa: PLC0415 - needs pyarrow
+
+        first, last = key_range(first, last)
+        return datapoint_batches(self._reader, first, last, integer(rows), integer(bytes), list(columns))
 
     def tables(self) -> list[TableInfo]:
         """Return the tables, by name.
