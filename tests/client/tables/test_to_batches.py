@@ -175,7 +175,7 @@ def test_an_error_is_that_of_reading(site: Site, handle: Datas3t, contents: dict
         list(handle.to_batches(rows=50))
     datapoints = handle.to_batches(rows=50)
     with pytest.raises(duckdb.Error, match="missing"):
-        duckdb.sql("SELECT count(content) FROM datapoints").fetchall()
+        duckdb.execute("SELECT count(content) FROM datapoints").fetchall()
     del datapoints
 
 
