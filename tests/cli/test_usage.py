@@ -101,9 +101,9 @@ def test_the_server_url_may_be_given_anywhere_and_takes_precedence_over_the_envi
             assert f"http://127.0.0.1:{used};" in stderr
 
 
-def test_every_command_takes_the_server_url() -> None:
+def test_every_command_takes_the_server_url_and_its_ca() -> None:
     def without(command: click.Command, path: str) -> Iterator[str]:
-        if "--server-url" not in [option for each in command.params for option in each.opts]:
+        if not {"--server-url", "--ca-file"} <= {option for each in command.params for option in each.opts}:
             yield path
         for name, each in command.commands.items() if isinstance(command, click.Group) else ():
             yield from without(each, f"{path} {name}")

@@ -59,8 +59,8 @@ def _names(context: click.Context, page: Callable[..., tuple[list[str], str]], i
 
     found: list[str] = []
     deadline = time.monotonic() + _SECONDS
-    url = (context.find_object(dict) or {}).get("server_url")
-    with suppress(Exception), Client(url) as client:
+    given = context.find_object(dict) or {}
+    with suppress(Exception), Client(given.get("server_url"), ca_file=given.get("ca_file")) as client:
         client.connection.interceptor.retries = False  # one would come too late
         token = ""
         while (left := deadline - time.monotonic()) > 0:

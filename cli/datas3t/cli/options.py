@@ -131,17 +131,18 @@ def check_range(first: int, last: int) -> None:
 
 
 def server_url(envvar: str | None = None, *, hidden: bool = False) -> Callable[[Command], Command]:
-    """Return a decorator that adds `--server-url`. Every group and command accepts it, and the last one given is used.
+    """Return a decorator that adds `--server-url` and `--ca-file`.
 
-    Only the top-level group passes `envvar`. If a sub-command also read the environment, its value would replace the
-    one given before the sub-command. It is `hidden` in the help of commands that need no server.
+    Every group and command accepts them, and the last ones given are used. Only the top-level group passes `envvar`. If
+    a sub-command also read the environment, its value would replace the one given before the sub-command. They are
+    `hidden` in the help of commands that need no server.
     """
 
-    def keep(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    def keep(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value:
-            context.ensure_object(dict)["server_url"] = value
+            context.ensure_object(dict)[parameter.name] = value
 
-    return click.option(
+    address = click.option(
         "--server-url",
         envvar=envvar,
         show_envvar=envvar is not None,
@@ -151,6 +152,17 @@ def server_url(envvar: str | None = None, *, hidden: bool = False) -> Callable[[
         hidden=hidden,
         help="The address of the server.  [default: http://localhost:8765]",
     )
+    ca_file = click.option(
+        "--ca-file",
+        envvar="DATAS3T_CA_FILE" if envvar else None,
+        show_envvar=envvar is not None,
+        expose_value=False,
+        callback=keep,
+        metavar="FILE",
+        hidden=hidden,
+        help="The CA certificates to trust for connections to the server.  [default: the system's]",
+    )
+    return lambda command: address(ca_file(command))
 
 
 def transfer(command: Command) -> Command:
@@ -183,7 +195,8 @@ def client() -> "Client":
     """Return a client for the server that the options of the current command name."""
     from datas3t.client import Client
 
-    return Client(click.get_current_context().ensure_object(dict).get("server_url"))
+    given = click.get_current_context().ensure_object(dict)
+    return Client(given.get("server_url"), ca_file=given.get("ca_file"))
 
 
 def cores() -> int:

@@ -49,6 +49,8 @@ class Client(BucketMethods, FilesByName):
             variable DATAS3T_CACHE_DIR, otherwise the user's cache folder.
         max_cache_size: The size of that cache, in bytes.
         verify: Whether each content that is read is compared with its checksum, if its datarange has checksums.
+        ca_file: The certificates to trust for connections to the server, not for S3. None: the environment variable
+            DATAS3T_CA_FILE, otherwise SSL_CERT_FILE, otherwise the system's.
 
     Raises:
         InvalidArgument: The URL is not valid.
@@ -62,8 +64,11 @@ class Client(BucketMethods, FilesByName):
         cache_dir: str | os.PathLike[str] | None = None,
         max_cache_size: int = 1 << 30,
         verify: bool = True,
+        ca_file: str | os.PathLike[str] | None = None,
     ) -> None:
-        self._session = Session(url, timeout=timeout, cache_dir=cache_dir, max_cache_size=max_cache_size, verify=verify)
+        self._session = Session(
+            url, timeout=timeout, cache_dir=cache_dir, max_cache_size=max_cache_size, verify=verify, ca_file=ca_file
+        )
 
     def __enter__(self) -> Self:
         return self

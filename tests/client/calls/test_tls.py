@@ -1,6 +1,9 @@
 """TLS to the server, and which certificates are trusted."""
 
+import contextlib
 import datetime
+import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,8 +17,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from datas3t import v1
-from datas3t.client import Bucket, Client, FileError, Unavailable
+from datas3t.client import Bucket, Client, FileError, InvalidArgument, Unavailable
+from datas3t.server.settings import TlsFiles
 from tests.support.canned import CannedResponse, canned_server
+from tests.support.certificates import Authority
+from tests.support.front import LOCALHOST, RunningFront, running_front
 
 
 def one_bucket(request: v1.ListBucketsRequest, context: grpc.ServicerContext) -> v1.ListBucketsResponse:
@@ -92,6 +98,157 @@ def test_the_error_names_the_variable_whose_certificates_are_trusted(
     with Client(tls_server) as client, pytest.raises(Unavailable, match=r"other\.pem, named by SSL_CERT_FILE"):
         client.list_buckets()
 
+
+# A real server with TLS
+
+CLIENT_VARIABLES = ("DATAS3T_CA_FILE", "DATAS3T_CLIENT_CERT", "DATAS3T_CLIENT_KEY")
+
+
+class Site:
+    """Certificates of one authority, and fronts that use them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority("one")
+        self.ca = str(self.authority.write(folder / "one.pem"))
+
+    @contextlib.contextmanager
+    def serving(self, tls: TlsFiles | None = None) -> Iterator[RunningFront]:
+        tls = tls or self.authority.pair(self.folder)
+        with running_front(grpc_address=LOCALHOST, tls=tls, trusted=Path(self.ca)) as front:
+            yield front
+
+
+@pytest.fixture
+def tls_site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_client_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in CLIENT_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+def buckets(url: str, ca_file: str | None = None) -> int:
+    """Return how many buckets a server names, without a second attempt."""
+    with Client(url, ca_file=ca_file) as client:
+        client.connection.interceptor.retries = False
+        return len(client.list_buckets())
+
+
+def on_localhost(front: RunningFront, port: int | None = None, scheme: str = "https") -> str:
+    return f"{scheme}://localhost:{port or front.address[1]}"
+
+
+@pytest.mark.parametrize("named", ["argument", "DATAS3T_CA_FILE", "SSL_CERT_FILE"])
+def test_the_ca_of_a_server_can_be_named_in_three_ways(
+    tls_site: Site, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    if named != "argument":
+        monkeypatch.setenv(named, tls_site.ca)
+    with tls_site.serving() as front:
+        for port in (front.address[1], front.front.grpc_port):
+            assert buckets(on_localhost(front, port), tls_site.ca if named == "argument" else None) == 6
+
+
+def test_the_ca_and_the_client_certificate_are_pickled_as_paths(
+    tls_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tls_site.authority.pair(tls_site.folder, "worker")
+    tls = tls_site.authority.pair(tls_site.folder)._replace(client_ca=Path(tls_site.ca))
+    monkeypatch.setenv("DATAS3T_CLIENT_CERT", str(own.cert))
+    monkeypatch.setenv("DATAS3T_CLIENT_KEY", str(own.key))
+    with tls_site.serving(tls) as front, Client(on_localhost(front), ca_file=tls_site.ca) as client:
+        pickled = pickle.dumps(client)
+        assert b"PRIVATE KEY" not in pickled
+        code = "import pickle, sys; print(len(pickle.load(sys.stdin.buffer).list_buckets()))"
+        environment = {name: value for name, value in os.environ.items() if name not in CLIENT_VARIABLES}
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=pickled, capture_output=True, timeout=60, check=True, env=environment
+        )
+    assert done.stdout.strip() == b"6"
+
+
+def test_what_is_wrong_with_a_certificate_is_told_in_one_line(tls_site: Site) -> None:
+    other = str(Authority("another").write(tls_site.folder / "another.pem"))
+    same_name = str(Authority("one").write(tls_site.folder / "same.pem"))
+    with tls_site.serving() as front:
+        url = on_localhost(front)
+        refused(
+            url, other, f"the certificate of the server at {url} is not trusted; trusted are those in {other}; name"
+        )
+        refused(url, same_name, f"the certificate of the server at {url} is not trusted; trusted are those in")
+        url = front.front.url
+        refused(url, tls_site.ca, f"the certificate of the server at {url} is not for this name; use a name")
+    with tls_site.serving(tls_site.authority.pair(tls_site.folder, valid=-datetime.timedelta(hours=1))) as front:
+        url = on_localhost(front)
+        refused(url, tls_site.ca, f"the certificate of the server at {url} has expired; have it renewed")
+
+
+def test_http_and_https_that_are_mixed_up_are_told_in_one_line(tls_site: Site) -> None:
+    with tls_site.serving() as front:
+        url = on_localhost(front, scheme="http")
+        refused(url, None, f"the server at {url} speaks TLS; write https://")
+        url = on_localhost(front, front.front.grpc_port, "http")
+        refused(url, None, f"what responds at {url} closes the connection at once; if the port speaks TLS, write https")
+    with running_front() as front:
+        url = on_localhost(front)
+        refused(url, tls_site.ca, f"TLS fails at {url}; if the port speaks plain HTTP, write http://")
+
+
+def test_a_client_certificate_that_is_missing_or_unknown_is_told_in_one_line(
+    tls_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tls_site.folder / "foreign").mkdir()
+    foreign = Authority("another").pair(tls_site.folder / "foreign", "worker")
+    own = tls_site.authority.pair(tls_site.folder, "worker")
+    tls = tls_site.authority.pair(tls_site.folder)._replace(client_ca=Path(tls_site.ca))
+
+    def use(pair: TlsFiles) -> None:
+        monkeypatch.setenv("DATAS3T_CLIENT_CERT", str(pair.cert))
+        monkeypatch.setenv("DATAS3T_CLIENT_KEY", str(pair.key))
+
+    with tls_site.serving(tls) as front:
+        assert front.front.grpc_port
+        urls = [on_localhost(front), on_localhost(front, front.front.grpc_port)]
+        for url in urls:
+            refused(url, tls_site.ca, "DATAS3T_CLIENT_CERT")
+        use(foreign)
+        for url in urls:
+            refused(url, tls_site.ca, "DATAS3T_CLIENT_CERT")
+        use(own)
+        assert [buckets(url, tls_site.ca) for url in urls] == [6, 6]
+
+
+def refused(url: str, ca_file: str | None, words: str) -> None:
+    with pytest.raises(Unavailable) as caught:
+        buckets(url, ca_file)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "words"),
+    [("DATAS3T_CLIENT_CERT", "has no certificate in PEM"), ("DATAS3T_CLIENT_KEY", "has no private key in PEM")],
+)
+def test_client_certificates_that_cannot_be_used_are_an_error_that_does_not_show_them(
+    tls_site: Site, monkeypatch: pytest.MonkeyPatch, variable: str, words: str
+) -> None:
+    own = tls_site.authority.pair(tls_site.folder, "worker")
+    monkeypatch.setenv("DATAS3T_CLIENT_CERT", str(own.cert))
+    with pytest.raises(InvalidArgument, match="a client certificate needs its key; set DATAS3T_CLIENT_CERT and"):
+        Client("https://localhost")
+    monkeypatch.setenv("DATAS3T_CLIENT_KEY", str(own.key))
+    wrong = tls_site.folder / "wrong.pem"
+    wrong.write_text("hush")
+    monkeypatch.setenv(variable, str(wrong))
+    with pytest.raises(FileError, match=f"wrong.pem, named by {variable}, {words}") as caught:
+        buckets("https://localhost", tls_site.ca)
+    assert "hush" not in str(caught.value)
+
+
+# Other servers
 
 _LIST = """
 import sys

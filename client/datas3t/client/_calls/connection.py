@@ -51,6 +51,33 @@ class Address:
     loopback: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The files for TLS with the server, as PEM.
+
+    Attributes:
+        ca: The certificates to trust for connections to the server. None: those that the environment names, otherwise
+            the system's.
+        cert: The client's certificate, which only some servers ask for.
+        key: Its private key.
+    """
+
+    ca: str | None = None
+    cert: str | None = None
+    key: str | None = None
+
+    @classmethod
+    def of(cls, ca_file: str | os.PathLike[str] | None) -> "TlsFiles":
+        """Return the files, those of the environment included. Raises InvalidArgument if one of two is missing."""
+        if ca_file == "":
+            raise InvalidArgument("ca_file is empty; name a file, or leave it out")
+        ca = os.fspath(ca_file) if ca_file else os.environ.get("DATAS3T_CA_FILE")
+        cert, key = os.environ.get("DATAS3T_CLIENT_CERT"), os.environ.get("DATAS3T_CLIENT_KEY")
+        if bool(cert) != bool(key):
+            raise InvalidArgument("a client certificate needs its key; set DATAS3T_CLIENT_CERT and DATAS3T_CLIENT_KEY")
+        return cls(ca or None, cert or None, key or None)
+
+
 def resolve_address(url: str | None = None) -> Address:
     """Return the address of the server at `url`.
 
@@ -136,24 +163,25 @@ class _UnaryCalls:
         return self.future(*args, **kwargs).result() if is_interruptible() else self._calls(*args, **kwargs)
 
 
-def connect(address: Address, timeout: float) -> Connection:
+def connect(address: Address, timeout: float, tls: TlsFiles) -> Connection:
     """Return a new connection of this process; nothing is sent before the first call.
 
     Args:
         address: The server.
         timeout: The deadline of each attempt of a call, in seconds.
+        tls: The files for TLS.
 
     Raises:
-        FileError: SSL_CERT_FILE or AWS_CA_BUNDLE names a file that cannot be read.
+        FileError: A file with certificates or with a key cannot be read.
     """
     # gRPC takes a proxy from the environment, which this machine's own addresses never need.
     options = (*_CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0 if address.loopback else 1))
     if address.tls:
-        credentials = grpc.ssl_channel_credentials(_root_certificates())
+        credentials = _credentials(tls)
         plain = grpc.secure_channel(address.target, credentials, options=options)
     else:
         plain = grpc.insecure_channel(address.target, options=options)
-    interceptor = CallInterceptor(address.url, timeout)
+    interceptor = CallInterceptor(address.url, timeout, tls.ca)
     channel = grpc.intercept_channel(plain, interceptor)
     methods = cast(grpc.Channel, _UnregisteredMethods(channel))
     return Connection(
@@ -170,6 +198,15 @@ def connect(address: Address, timeout: float) -> Connection:
     )
 
 
+def _credentials(tls: TlsFiles) -> grpc.ChannelCredentials:
+    roots = _content(tls.ca, "for the server's CA") if tls.ca else _root_certificates()
+    if not tls.cert or not tls.key:
+        return grpc.ssl_channel_credentials(roots)
+    cert = _content(tls.cert, "named by DATAS3T_CLIENT_CERT", b"CERTIFICATE-----")
+    key = _content(tls.key, "named by DATAS3T_CLIENT_KEY", b"PRIVATE KEY-----")
+    return grpc.ssl_channel_credentials(roots, key, cert)
+
+
 def _root_certificates() -> bytes | None:
     """Return the certificates to trust, which gRPC does not find itself, or None to use gRPC's own.
 
@@ -178,9 +215,18 @@ def _root_certificates() -> bytes | None:
     trusted = ca_bundle()
     if trusted is None or not trusted.variable:
         return None
-    try:
-        content = Path(trusted.path).read_bytes()
-    except OSError as error:
-        raise FileError(f"{trusted.path}, named by {trusted.variable}, cannot be read: {error.strerror}") from None
+    content = _content(trusted.path, f"named by {trusted.variable}")
     usual = system_bundle() if trusted.variable != "SSL_CERT_FILE" else None
     return content + b"\n" + Path(usual).read_bytes() if usual else content
+
+
+def _content(path: str, which: str, label: bytes = b"CERTIFICATE-----") -> bytes:
+    """Return the content of a PEM file. gRPC would say of a wrong one only that no server responds."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}, {which}, cannot be read: {error.strerror}") from None
+    if label not in content:
+        what = label.rstrip(b"-").decode().lower()
+        raise FileError(f"{path}, {which}, has no {what} in PEM format")
+    return content

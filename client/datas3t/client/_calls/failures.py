@@ -2,6 +2,7 @@
 
 import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imported
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,22 +36,39 @@ _BY_CODE: dict[grpc.StatusCode, type[Datas3tError]] = {
     grpc.StatusCode.UNKNOWN: errors.ServerError,
 }
 
-# What gRPC says of a connection that fails, and what it means for people.
+# What gRPC says of a connection that fails, and what it means for people. The first one that fits counts.
+_UNTRUSTED = (
+    "the certificate of the server at {url} is not trusted{trusted}; name the file of its CA in DATAS3T_CA_FILE or"
+    " SSL_CERT_FILE"
+)
+_HTTP1_ONLY = (
+    "what responds at {url} speaks HTTP/1 only, and gRPC needs HTTP/2; check the address, or have the proxy there"
+    " pass HTTP/2 on"
+)
+_NO_CLIENT_CERTIFICATE = (
+    "the server at {url} asks for a client certificate of a CA that it knows; name one in DATAS3T_CLIENT_CERT and its"
+    " key in DATAS3T_CLIENT_KEY"
+)
 _CONNECTION_CAUSES = {
-    "CERTIFICATE_VERIFY_FAILED": (
-        "the certificate of the server at {url} is not trusted{trusted}; name the file of its CA in SSL_CERT_FILE"
+    "certificate has expired": "the certificate of the server at {url} has expired; have it renewed",
+    "certificate is not yet valid": "the certificate of the server at {url} is not valid yet; check the clocks",
+    "Hostname Verification Check failed": (
+        "the certificate of the server at {url} is not for this name; use a name that it is for"
     ),
+    "CERTIFICATE_VERIFY_FAILED": _UNTRUSTED,
+    "certificate signature failure": _UNTRUSTED,  # of another CA with the same name
     "WRONG_VERSION_NUMBER": "TLS fails at {url}; if the port speaks plain HTTP, write http://",
-    "http1.x server": (
-        "what responds at {url} speaks HTTP/1 only, and gRPC needs HTTP/2; check the address, or have the proxy there"
-        " pass HTTP/2 on"
-    ),
+    "HTTP status 426": "the server at {url} speaks TLS; write https://",  # as our server answers plain requests
+    "http1.x server": _HTTP1_ONLY,
+    "Failed parsing HTTP/2": _HTTP1_ONLY,
+    "Unwrap failed": _NO_CLIENT_CERTIFICATE,  # TLS 1.3 reports that after the handshake
+    "CERTIFICATE_REQUIRED": _NO_CLIENT_CERTIFICATE,
 }
-_CONNECTION_CAUSES["Failed parsing HTTP/2"] = _CONNECTION_CAUSES["http1.x server"]
+_CLOSED = re.compile(r"failed to connect to all addresses; .*Socket closed$")  # as soon as the connection began
 
 
-def from_rpc_error(error: grpc.RpcError, url: str) -> Datas3tError:
-    """Return the exception for a failed call to the server at `url`.
+def from_rpc_error(error: grpc.RpcError, url: str, ca_file: str | None = None) -> Datas3tError:
+    """Return the exception for a failed call to the server at `url`, of which `ca_file` alone was trusted.
 
     The status code decides the class. Message, reason and metadata are those that the server sent, if it sent any.
     """
@@ -61,23 +79,29 @@ def from_rpc_error(error: grpc.RpcError, url: str) -> Datas3tError:
         info = ErrorInfo()
         if detail.Unpack(info):
             return kind(status.message, reason=info.reason, metadata=info.metadata)
-    return kind(_transport_message(error, kind, url))
+    return kind(_transport_message(error, kind, url, ca_file))
 
 
-def _transport_message(error: grpc.Call, kind: type[Datas3tError], url: str) -> str:
+def _transport_message(error: grpc.Call, kind: type[Datas3tError], url: str, ca_file: str | None) -> str:
     details = str(error.details())
     if cause := next((cause for sign, cause in _CONNECTION_CAUSES.items() if sign in details), None):
-        return cause.format(url=url, trusted=_trusted())
+        return cause.format(url=url, trusted=_trusted(ca_file))
     if kind is Unavailable:
         if proxy := grpc_proxy_variable(url):
             return f"no datas3t server responds at {url} through the proxy that {proxy} names; check both addresses"
+        if _CLOSED.search(details):
+            hint = "if it asks for client certificates, name one in DATAS3T_CLIENT_CERT and DATAS3T_CLIENT_KEY"
+            hint = hint if url.startswith("https://") else "if the port speaks TLS, write https://"
+            return f"what responds at {url} closes the connection at once; {hint}"
         return f"no datas3t server responds at {url}; check the address, or start one with `datas3t up`"
     if kind is DeadlineExceeded:
         return f"the server at {url} did not respond in time; try again"
     return f"the server at {url} responded {error.code().name}: {' '.join(details.split())}"
 
 
-def _trusted() -> str:
+def _trusted(ca_file: str | None) -> str:
+    if ca_file:
+        return f"; trusted are those in {ca_file}"
     trusted = ca_bundle()
     return f"; trusted are those in {trusted.path}, named by {trusted.variable}" if trusted and trusted.variable else ""
 

@@ -145,17 +145,19 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
     Args:
         url: The server's address, for messages.
         timeout: The deadline of each attempt, in seconds.
+        ca_file: The file of the certificates that alone are trusted, for messages.
 
     Attributes:
         closed: Must be set before the channel is closed, so that calls in flight raise FailedPrecondition.
         retries: Whether idempotent calls are repeated.
     """
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, ca_file: str | None = None) -> None:
         self.closed = False
         self.retries = True
         self._has_responded = False
         self._url = url
+        self._ca_file = ca_file
         self._timeout = timeout
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
@@ -222,7 +224,7 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         """Return the exception to raise. gRPC raises ValueError for a call on a closed channel."""
         if self.closed:
             return FailedPrecondition("the client was closed during a call; the call can be made again")
-        return from_rpc_error(error, self._url) if isinstance(error, grpc.RpcError) else error
+        return from_rpc_error(error, self._url, self._ca_file) if isinstance(error, grpc.RpcError) else error
 
     def _with_deadline(self, details: Any) -> Any:
         if details.timeout is not None:

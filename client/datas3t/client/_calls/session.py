@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from datas3t.client._calls.connection import Connection, connect, resolve_address
+from datas3t.client._calls.connection import Connection, TlsFiles, connect, resolve_address
 from datas3t.client.errors import InvalidArgument
 from datas3t.local import folders
 
@@ -19,6 +19,7 @@ class Session:
         cache_dir: The folder of the index cache. None: the one named in the environment, otherwise the user's.
         max_cache_size: The bytes that the cache may hold.
         verify: Whether contents are compared with their checksums.
+        ca_file: The certificates to trust for connections to the server; see `Client`.
     """
 
     def __init__(
@@ -29,8 +30,10 @@ class Session:
         cache_dir: str | os.PathLike[str] | None,
         max_cache_size: int,
         verify: bool = True,
+        ca_file: str | os.PathLike[str] | None = None,
     ) -> None:
         self._address = resolve_address(url)
+        self._tls = TlsFiles.of(ca_file)
         self._timeout = timeout
         if cache_dir == "":
             raise InvalidArgument("cache_dir is empty; name a folder, or leave it out")
@@ -57,7 +60,7 @@ class Session:
         """This process's connection, opened at its first use."""
         connection = self._connection
         if connection is None or connection.process != os.getpid():
-            self._connection = connection = connect(self._address, self._timeout)
+            self._connection = connection = connect(self._address, self._timeout, self._tls)
         return connection
 
     def close(self) -> None:
