@@ -32,17 +32,16 @@ def test_commands_reach_a_server_of_several_processes_over_tls_which_renews_its_
         assert f"listening on https://127.0.0.1:{server.port}" in server.log
         grpc_port = re.findall(r"for gRPC alone on port (\d+)", server.log)[-1]
         # The option works before and after the sub-command, and the variable without it.
-        for port in (str(server.port), grpc_port):
-            url = f"https://localhost:{port}"
-            listings = [
-                run("--ca-file", trusted, "--server-url", url, "bucket", "list", "--json"),
-                run("bucket", "list", "--json", "--ca-file", trusted, "--server-url", url),
-                run("bucket", "list", "--json", DATAS3T_CA_FILE=trusted, DATAS3T_SERVER_URL=url),
-            ]
-            assert [json.loads(each.stdout) for each in listings] == [[]] * 3
-        refused = run("--server-url", f"https://localhost:{server.port}", "bucket", "list")
+        one, alone = f"https://localhost:{server.port}", f"https://localhost:{grpc_port}"
+        listings = [
+            run("--ca-file", trusted, "--server-url", one, "bucket", "list", "--json"),
+            run("bucket", "list", "--json", "--ca-file", trusted, "--server-url", alone),
+            run("bucket", "list", "--json", DATAS3T_CA_FILE=trusted, DATAS3T_SERVER_URL=one),
+        ]
+        assert [json.loads(each.stdout) for each in listings] == [[]] * 3
+        refused = run("--server-url", one, "bucket", "list")
         assert refused.returncode == 1
-        assert "is not trusted; name the file of its CA in DATAS3T_CA_FILE or SSL_CERT_FILE" in refused.stderr
+        assert refused.stderr.startswith(f"Error: the certificate of the server at {one} is not trusted;")
         assert refused.stderr.count("\n") == 1
         # Every worker reads the new files.
         before = ssl.get_server_certificate(("127.0.0.1", server.port))
@@ -54,24 +53,23 @@ def test_commands_reach_a_server_of_several_processes_over_tls_which_renews_its_
         server.kill()
 
 
-def test_a_certificate_that_cannot_be_read_is_one_line_whatever_the_number_of_processes(
+def test_a_key_that_several_processes_cannot_read_is_one_line(
     services: "Services", database: str, tmp_path: Path, run: Run
 ) -> None:
     files = Authority().pair(tmp_path)
     files.key.write_text("hush")
-    for workers in ("1", "2"):
-        done = run(
-            "server",
-            *("--tls-cert", str(files.cert), "--tls-key", str(files.key), "--addr", "127.0.0.1:0"),
-            *("--workers", workers, "--cache-dir", str(tmp_path / "cache")),
-            DB_URL=database,
-            ENCRYPTION_KEY=services.encryption_key,
-        )
-        assert done.returncode == 1
-        assert done.stderr.splitlines()[-1] == (
-            f"Error: {files.key} has no private key in PEM format; correct --tls-key or TLS_KEY"
-        )
-        assert "hush" not in done.stderr
+    done = run(
+        "server",
+        *("--tls-cert", str(files.cert), "--tls-key", str(files.key), "--addr", "127.0.0.1:0"),
+        *("--workers", "2", "--cache-dir", str(tmp_path / "cache")),
+        DB_URL=database,
+        ENCRYPTION_KEY=services.encryption_key,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"Error: {files.key} has no private key in PEM format; correct --tls-key or TLS_KEY"
+    )
+    assert "hush" not in done.stderr
     done = run("server", "--tls-cert", str(files.cert), DB_URL=database, ENCRYPTION_KEY=services.encryption_key)
     assert done.returncode == 2
     assert "TLS needs a certificate and its key; set --tls-cert and --tls-key" in done.stderr

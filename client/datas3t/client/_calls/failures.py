@@ -64,6 +64,7 @@ _CONNECTION_CAUSES = {
     "Unwrap failed": _NO_CLIENT_CERTIFICATE,  # TLS 1.3 reports that after the handshake
     "CERTIFICATE_REQUIRED": _NO_CLIENT_CERTIFICATE,
 }
+NO_RESPONSE = "no datas3t server responds at"  # how the message begins that names no cause
 _CLOSED = re.compile(r"failed to connect to all addresses; .*Socket closed$")  # as soon as the connection began
 
 
@@ -88,12 +89,12 @@ def _transport_message(error: grpc.Call, kind: type[Datas3tError], url: str, ca_
         return cause.format(url=url, trusted=_trusted(ca_file))
     if kind is Unavailable:
         if proxy := grpc_proxy_variable(url):
-            return f"no datas3t server responds at {url} through the proxy that {proxy} names; check both addresses"
+            return f"{NO_RESPONSE} {url} through the proxy that {proxy} names; check both addresses"
         if _CLOSED.search(details):
             hint = "if it asks for client certificates, name one in DATAS3T_CLIENT_CERT and DATAS3T_CLIENT_KEY"
             hint = hint if url.startswith("https://") else "if the port speaks TLS, write https://"
             return f"what responds at {url} closes the connection at once; {hint}"
-        return f"no datas3t server responds at {url}; check the address, or start one with `datas3t up`"
+        return f"{NO_RESPONSE} {url}; check the address, or start one with `datas3t up`"
     if kind is DeadlineExceeded:
         return f"the server at {url} did not respond in time; try again"
     return f"the server at {url} responded {error.code().name}: {' '.join(details.split())}"

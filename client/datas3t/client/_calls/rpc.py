@@ -17,7 +17,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from datas3t.client._calls.failures import from_rpc_error
+from datas3t.client._calls.failures import NO_RESPONSE, from_rpc_error
 from datas3t.client._calls.fork import in_flight
 from datas3t.client._calls.uninterrupted import uninterrupted
 from datas3t.client.errors import Aborted, DeadlineExceeded, FailedPrecondition, NotFound, Unavailable
@@ -156,6 +156,7 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         self.closed = False
         self.retries = True
         self._has_responded = False
+        self._cause = ""  # of a connection that failed
         self._url = url
         self._ca_file = ca_file
         self._timeout = timeout
@@ -168,7 +169,7 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
             with in_flight(), call:
                 try:
                     outcome = _Outcome(call.begun(lambda: continuation(details, request)).result())
-                    self._has_responded = True
+                    self._has_responded, self._cause = True, ""
                     return outcome  # noqa: TRY300 - of the call
                 except (grpc.RpcError, ValueError) as error:
                     translated = self._translated(error)
@@ -224,7 +225,15 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         """Return the exception to raise. gRPC raises ValueError for a call on a closed channel."""
         if self.closed:
             return FailedPrecondition("the client was closed during a call; the call can be made again")
-        return from_rpc_error(error, self._url, self._ca_file) if isinstance(error, grpc.RpcError) else error
+        if not isinstance(error, grpc.RpcError):
+            return error
+        translated = from_rpc_error(error, self._url, self._ca_file)
+        if not isinstance(translated, Unavailable) or translated.reason:
+            return translated
+        # Of a host with several addresses, gRPC tells why the last one failed, on which perhaps nobody listens.
+        if not str(translated).startswith(NO_RESPONSE):
+            self._cause = str(translated)
+        return Unavailable(self._cause) if self._cause else translated
 
     def _with_deadline(self, details: Any) -> Any:
         if details.timeout is not None:
