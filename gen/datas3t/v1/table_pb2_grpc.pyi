@@ -46,7 +46,8 @@ class TableServiceStub:
 
     With `replaces` the new file takes the place of others when it completes: for a compaction. It is refused with
     TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones
-    and has keys in common with the new one, because its rows would count less than before.
+    and has keys in common with the new one, because its rows would count less than before. One that was abandoned
+    stands in the way until its URL expires: the error has its id, and CancelTableFile ends it.
 
     Not idempotent: each call starts a new file. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_FILES_CHANGED.
     """
@@ -100,7 +101,8 @@ class TableServiceAsyncStub(TableServiceStub):
 
     With `replaces` the new file takes the place of others when it completes: for a compaction. It is refused with
     TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones
-    and has keys in common with the new one, because its rows would count less than before.
+    and has keys in common with the new one, because its rows would count less than before. One that was abandoned
+    stands in the way until its URL expires: the error has its id, and CancelTableFile ends it.
 
     Not idempotent: each call starts a new file. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_FILES_CHANGED.
     """
@@ -157,7 +159,8 @@ class TableServiceServicer(metaclass=_abc_1.ABCMeta):
 
         With `replaces` the new file takes the place of others when it completes: for a compaction. It is refused with
         TABLE_FILES_CHANGED while another file, committed or pending, has a counter above the least of the replaced ones
-        and has keys in common with the new one, because its rows would count less than before.
+        and has keys in common with the new one, because its rows would count less than before. One that was abandoned
+        stands in the way until its URL expires: the error has its id, and CancelTableFile ends it.
 
         Not idempotent: each call starts a new file. Errors: INVALID_VALUE, DATAS3T_NOT_FOUND, TABLE_FILES_CHANGED.
         """

@@ -14,7 +14,7 @@ from threading import Event, Thread
 from datas3t import v1
 from datas3t.server import buckets
 from datas3t.server.call import map_concurrently
-from datas3t.server.db import catalogues, intents, key_reservations, keys_to_delete, pool, s3_buckets
+from datas3t.server.db import catalogues, dropped_tables, intents, key_reservations, keys_to_delete, pool, s3_buckets
 from datas3t.server.db.keys_to_delete import MOST_COUNTED, Backlog, Claim
 from datas3t.server.db.s3_buckets import S3Bucket
 from datas3t.server.errors import Failure
@@ -99,6 +99,8 @@ def _prepare(resources: Resources, stopping: Event) -> None:
         while not stopping.is_set() and intents.cancel_expired(conn, BATCH, resources.put_grace):
             continue
         while not stopping.is_set() and catalogues.delete_some(conn, BATCH):
+            continue
+        while not stopping.is_set() and dropped_tables.delete_some(conn, BATCH):
             continue
         while not stopping.is_set() and intents.forget_finished(conn, KEEP_FINISHED, BATCH):
             continue

@@ -24,6 +24,7 @@ from datas3t.server.db import (
     datarange_uploads,
     dataranges,
     datas3ts,
+    dropped_tables,
     imported,
     imported_table_files,
     intents,
@@ -89,6 +90,11 @@ _FILL = """
     SELECT catalogue_id, 'table-' || n % 10, n * 10, n * 10 + 8, n, name || '/t' || n, 40, ''
       FROM generate_series(1, 20000) AS n, datas3ts
      WHERE name IN ('before', 'images') OR (n < 40 AND name LIKE 'other-%') ORDER BY random();
+    INSERT INTO table_files (id, catalogue_id, table_name, first_key, last_key, counter, object_key, size_bytes, etag)
+    SELECT 1000000 + id, catalogue_id, 'table-2', 0, 0, -1000000 - id, '', 0, '' FROM datas3ts
+     WHERE name IN ('before', 'images') OR name LIKE 'other-%';
+    INSERT INTO cleared_catalogues (id, datas3t_id, bucket_id, last_put)
+    SELECT -1000000 - id, id, 1, interval '1 day' FROM datas3ts WHERE name IN ('before', 'images');
     INSERT INTO table_uploads (datas3t_id, table_name, first_key, last_key, counter, data_size, data_object_key,
                                replaces, state, expires_at, finished_at)
     SELECT datas3t_id, 'table-' || id % 10, first_key, last_key, id, 1, data_object_key, '{}', state, expires_at,
@@ -265,7 +271,9 @@ CALLS = [
     call(table_files.replacing, 5, "table-3", 0, 100, ids=[7], below=MAX_KEY, rows=40),
     call(table_files.delete_by_ids, 2, [7, 8]),
     *(call(table_files.delete_within, 2, 1, key, key + 8, HOUR, rows=4) for key in (100_000, 7)),
-    call(table_files.drop, 7, 1, "table-3", HOUR, rows=20),
+    call(dropped_tables.count, 7, "table-3", rows=20),
+    call(dropped_tables.drop, 2, 1, "table-3", HOUR),
+    call(dropped_tables.delete_some, 10, rows=60),
     call(intents.cancel_table, 101, "table-0", HOUR, rows=20),
     call(s3_buckets.by_name, "bucket-7"),
     call(s3_buckets.by_ids, [7]),

@@ -3,6 +3,8 @@
 A datas3t names its current catalogue. Clearing gives it a new, empty one, in the time of one row. From then on no
 reader sees the old dataranges, and new ones may have their keys. Whoever deletes a batch holds the catalogue's row, so
 several servers do not get in each other's way, and an interrupted clear is continued by the next sweep of any reaper.
+
+A row with a negative id is a table that was dropped: see `dropped_tables`.
 """
 # ruff: noqa: S608 - the statements are joined from LiteralStrings alone
 
@@ -39,7 +41,7 @@ def clear(conn: Connection, datas3t_id: int, last_put: timedelta) -> None:
 # deletes objects once more at `look_again_at`, when no PUT with a URL of their upload can arrive any more.
 _DELETE_SOME: LiteralString = f"""
     WITH catalogue AS (
-        SELECT * FROM cleared_catalogues ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED),
+        SELECT * FROM cleared_catalogues WHERE id > 0 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED),
         batch AS (
         SELECT d.* FROM catalogue CROSS JOIN LATERAL (
             SELECT id, first_key FROM dataranges
@@ -48,28 +50,29 @@ _DELETE_SOME: LiteralString = f"""
         deleted AS (
         DELETE FROM dataranges WHERE id IN (SELECT id FROM batch)
         RETURNING data_object_key, index_object_key, greatest(created_at, checksums_added_at) AS last_url_at),
+        batch_of_files AS (
+        SELECT f.id FROM catalogue CROSS JOIN LATERAL (
+            SELECT id FROM table_files WHERE catalogue_id = catalogue.id
+             ORDER BY table_name, counter LIMIT %(limit)s) AS f),
         files AS (
-        DELETE FROM table_files WHERE id IN (
-            SELECT f.id FROM catalogue CROSS JOIN LATERAL (
-                SELECT id FROM table_files WHERE catalogue_id = catalogue.id
-                 ORDER BY table_name, counter LIMIT %(limit)s) AS f)
-        RETURNING object_key, created_at),
+        DELETE FROM table_files WHERE id IN (SELECT id FROM batch_of_files) RETURNING object_key, created_at),
         queued_files AS (
         INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
-        SELECT bucket_id, object_key, created_at + last_put, purge_versions FROM catalogue CROSS JOIN files),
+        SELECT bucket_id, object_key, created_at + last_put, purge_versions FROM catalogue CROSS JOIN files
+         WHERE object_key <> ''),
         queued AS (
         INSERT INTO keys_to_delete (bucket_id, object_key, look_again_at, purge_versions)
         SELECT bucket_id, object_key, last_url_at + last_put, purge_versions
           FROM catalogue CROSS JOIN deleted
          CROSS JOIN LATERAL {object_keys.ALL}),
         numbers AS (
-        SELECT greatest(count(*), (SELECT count(*) FROM files)) AS deleted, max(first_key) AS last FROM batch),
+        SELECT greatest(count(*), (SELECT count(*) FROM batch_of_files)) AS found, max(first_key) AS last FROM batch),
         finished AS (
         DELETE FROM cleared_catalogues USING numbers
-         WHERE id IN (SELECT id FROM catalogue) AND numbers.deleted < %(limit)s),
+         WHERE id IN (SELECT id FROM catalogue) AND numbers.found < %(limit)s),
         continued AS (
         UPDATE cleared_catalogues SET deleted_key = coalesce(numbers.last, deleted_key) FROM numbers
-         WHERE id IN (SELECT id FROM catalogue) AND numbers.deleted = %(limit)s)
+         WHERE id IN (SELECT id FROM catalogue) AND numbers.found = %(limit)s)
     SELECT EXISTS (SELECT FROM catalogue)
 """
 

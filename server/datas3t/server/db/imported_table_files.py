@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import LiteralString
 
 from datas3t.server.db.catalogues import CURRENT
+from datas3t.server.db.dropped_tables import dropped_up_to
 from datas3t.server.db.pool import Connection
 
 Columns = Mapping[
@@ -32,25 +33,32 @@ _COMMITTED: LiteralString = f"""
     SELECT f.object_key FROM {_OF_PAGE}
       JOIN table_files AS f ON f.catalogue_id = {CURRENT} AND f.table_name = listed.table_name
            AND f.counter = listed.counter AND f.object_key = listed.object_key
+     WHERE f.id > coalesce({dropped_up_to(CURRENT, "listed.table_name")}, 0)
 """
 
 
 def committed(conn: Connection, datas3t_id: int, page: Columns) -> set[str]:
-    """Return the object keys of a page that are files of tables."""
+    """Return the object keys of a page that are files of tables, and not dropped."""
     return _keys(conn, _COMMITTED, {"datas3t_id": datas3t_id, **page})
 
 
+_HERE: LiteralString = "(SELECT catalogue_id FROM datas3ts WHERE name = %(name)s AND bucket_id = %(bucket_id)s)"
 _CLEARED: LiteralString = f"""
     SELECT f.object_key FROM {_OF_PAGE}
      CROSS JOIN (SELECT c.id FROM datas3ts AS d JOIN cleared_catalogues AS c ON c.datas3t_id = d.id
                   WHERE d.name = %(name)s AND c.bucket_id = %(bucket_id)s) AS cleared
       JOIN table_files AS f ON f.catalogue_id = cleared.id AND f.table_name = listed.table_name
            AND f.counter = listed.counter AND f.object_key = listed.object_key
+     UNION ALL
+    SELECT f.object_key FROM {_OF_PAGE}
+      JOIN table_files AS f ON f.catalogue_id = {_HERE} AND f.table_name = listed.table_name
+           AND f.counter = listed.counter AND f.object_key = listed.object_key
+     WHERE f.id < {dropped_up_to(_HERE, "listed.table_name")}
 """
 
 
 def cleared(conn: Connection, name: str, bucket_id: int, page: Columns) -> set[str]:
-    """Return the object keys of a page that are in cleared catalogues of the datas3t, and so may be deleted."""
+    """Return the object keys of a page that are in cleared catalogues or dropped tables, and so may be deleted."""
     return _keys(conn, _CLEARED, {"name": name, "bucket_id": bucket_id, **page})
 
 

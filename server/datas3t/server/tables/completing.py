@@ -187,6 +187,6 @@ def why_not_replacing(
         return values.invalid("replaces", message)
     if found.newer is not None:
         message = f"file {found.newer} of table {table!r} is newer than a file to be replaced, and has keys in common"
-        message = f"{message} with the new one; replace it as well, or try again when it has ended if it is pending"
+        message = f"{message} with the new one; replace it as well, or if it is pending, wait for its end or cancel it"
         return Failure(v1.ERROR_REASON_TABLE_FILES_CHANGED, message, **about, newer=found.newer)
     return None

@@ -7,7 +7,7 @@ from datas3t import v1
 from datas3t.archive.names import MAX_KEY
 from datas3t.server import datas3ts, pages, values
 from datas3t.server.db import datas3ts as datas3t_rows
-from datas3t.server.db import intents, pool, table_files
+from datas3t.server.db import dropped_tables, intents, pool, table_files
 from datas3t.server.db.table_files import Table, TableFile
 from datas3t.server.errors import Failure
 from datas3t.server.resources import Resources
@@ -28,7 +28,8 @@ def page(resources: Resources, name: str, size: int, token: str) -> tuple[list[T
     datas3t = datas3ts.find(resources, name)
     with pool.connection(resources.pool) as conn:
         rows = table_files.tables(conn, datas3t.id, after, size + 1)
-    return rows[:size], rows[size - 1].name if len(rows) > size else ""
+    shown = [row for row in rows[:size] if row.file_count]  # others were dropped
+    return shown, rows[size - 1].name if len(rows) > size else ""
 
 
 def presign(
@@ -67,23 +68,26 @@ def presign(
 
 
 def drop(resources: Resources, name: str, table: str) -> int:
-    """Delete a table: all of its files, whose objects are queued for deletion, and its pending files are cancelled.
+    """Delete a table: its files are gone for readers at once, and its pending files are cancelled.
 
-    Returns the number of files. Raises TABLE_NOT_FOUND if there are none.
+    The reaper deletes their rows and objects in batches. Returns the number of files. Raises TABLE_NOT_FOUND if there
+    are none.
     """
     values.name("table", table)
     datas3t = datas3ts.find(resources, name)
     last_put = resources.url_lifetime + resources.put_grace
+    with pool.connection(resources.pool) as conn:  # before the datas3t is locked, because it reads every file
+        count = dropped_tables.count(conn, datas3t.id, table)
     with pool.transaction(resources.pool) as conn:
         bucket_id = datas3t_rows.record_removal(conn, datas3t.id)
         if bucket_id is None:
             raise datas3ts.not_found(name)
         cancelled = intents.cancel_table(conn, datas3t.id, table, resources.put_grace)
-        dropped = table_files.drop(conn, datas3t.id, bucket_id, table, last_put)
-    if not (cancelled or dropped):
+        has_files = dropped_tables.drop(conn, datas3t.id, bucket_id, table, last_put)
+    if not (cancelled or has_files):
         raise _not_found(name, table)
     resources.deletions.set()
-    return dropped
+    return max(count, 1) if has_files else 0
 
 
 def _not_found(name: str, table: str) -> Failure:
