@@ -45,6 +45,17 @@ def test_tables_are_found_again_with_their_counters(site: Site, empty_site: Site
     assert keys.reserve(empty_site.resources, "images", 1, "a").first_key == 10
 
 
+def test_counters_and_keys_are_above_those_of_tables_that_are_yet_to_be_imported(
+    site: Site, empty_site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.upload(archive(1, b"one", b"two"))
+    add_file(site, 1, 20)
+    monkeypatch.setattr(table_files, "run", lambda *_: iter(()))
+    assert run(empty_site) == (["images"], [], {})
+    assert keys.reserve(empty_site.resources, "images", 1, "a").first_key == 21
+    assert tables.start(empty_site.resources, "images", "labels", 1, 1, 40).upload.counter == 3
+
+
 def test_a_datas3t_that_has_tables_alone_is_found(site: Site, empty_site: Site) -> None:
     add_file(site, 1, 2)
     assert run(empty_site) == (["images"], ["images/labels"], {})

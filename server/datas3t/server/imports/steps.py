@@ -149,8 +149,8 @@ class _Import:
             )
         if not batches.count and not is_behind:
             return  # there is nothing to change
-        if datas3t is None:  # whoever uses it at once draws counters above those of its table files, which come next
-            counter = max(counter, table_files.greatest_counter(self._bucket, name))
+        if datas3t is None:  # whoever uses it at once gets counters and keys above its table files, which follow
+            counter, last_key = map(max, (counter, last_key), table_files.greatest(self._bucket, name))
         packed = batches.packed()
         datas3t, left_out = commit(self._resources, self._row, name, counter, last_key, packed, removals)
         if datas3t is None:

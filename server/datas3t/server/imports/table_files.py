@@ -37,10 +37,14 @@ class Imported:
     is_new: bool = False
 
 
-def greatest_counter(bucket: Bucket, name: str) -> int:
-    """Return the greatest counter of the table files of a datas3t in a bucket, or 0."""
-    found = (names.parse_table_file(each.key) for page in bucket.objects(names.tables_prefix(name)) for each in page)
-    return max((file.counter for file in found if file is not None), default=0)
+def greatest(bucket: Bucket, name: str) -> tuple[int, int]:
+    """Return the greatest counter of a datas3t's table files in a bucket, or 0, and their greatest last key, or -1."""
+    counter, last_key = 0, -1
+    for page in bucket.objects(names.tables_prefix(name)):
+        for each in page:
+            if file := names.parse_table_file(each.key):
+                counter, last_key = max(counter, file.counter), max(last_key, file.last)
+    return counter, last_key
 
 
 def run(resources: Resources, row: S3Bucket, bucket: Bucket, name: str) -> Iterator[Imported]:
