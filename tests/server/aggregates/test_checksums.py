@@ -8,7 +8,9 @@ from datas3t import v1
 from datas3t.archive import checksums, names
 from datas3t.server import aggregates
 from datas3t.server.aggregates import joined
+from datas3t.server.db.dataranges import Datarange
 from datas3t.server.errors import Failure
+from datas3t.server.objects.checks import InvalidUploadError
 from tests.support.aggregates import aggregate, make_all_due, merge, rows, send_merged, start, stored
 from tests.support.uploads import Archive, Site, archive, put
 
@@ -102,14 +104,18 @@ def test_wrong_checksums_of_a_merged_aggregate_are_refused(site: Site, given: by
     assert len(site.objects()) == 9
 
 
+@pytest.mark.parametrize("first_has_some", [True, False])
 def test_checksums_that_differ_from_those_of_the_sources_are_refused_although_the_contents_have_them(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, first_has_some: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A byte was damaged before the client merged the archives, behind those that are compared with the source."""
+    """A byte was damaged before the client merged the archives, behind those that are compared with the source.
+
+    Also if another source has no checksums.
+    """
     monkeypatch.setattr(joined, "_PIECE", 2)
     whole = [archive(1, b"a" * 9000), archive(2, b"b" * 9000, b"c" * 9000)]
-    for each in whole:
-        site.upload(each, b"")
+    site.upload(whole[0], b"" if first_has_some else None)
+    site.upload(whole[1], b"")
     damaged = archive(2, b"b" * 9000, b"c" * 8999 + b"?")
     new = merge([whole[0].data, damaged.data], dialect=tarfile.USTAR_FORMAT)
     started = start(site, 1, 3, with_checksums=True)
@@ -149,7 +155,7 @@ def test_checksums_of_a_source_that_are_missing_are_an_error_that_names_them(sit
 
 def test_an_extension_that_a_source_has_and_another_has_not_is_not_told_of_the_aggregate(site: Site) -> None:
     upload_all(site, extensions=("bin", "", "bin"))
-    with pytest.raises(Failure, match="does not have the extension 'jpg'"):
+    with pytest.raises(Failure, match="'jpg' was told of all entries, but those of a source have 'bin'"):
         aggregates.complete(site.resources, *start_merged(site, None), extension="jpg")
     aggregate(site, 1, 6)
     check_result(site, ALL, None)
@@ -161,3 +167,27 @@ def test_sources_are_answered_with_their_checksums(site: Site) -> None:
     assert [bool(each.checksums_url) for each in sources] == [True, False, True]
     assert names.checksums_key(sources[0].datarange.data_object_key) in sources[0].checksums_url
     assert checksums.decode(ALL)[1] == 0
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "outcome"),
+    [
+        (("bin", "bin"), "png", "bin"),
+        (("bin", "jpg"), "bin", None),
+        (("bin", "jpg"), None, None),
+        (("bin", None), "bin", "bin"),
+        (("bin", None), None, None),
+        ((None, None), "bin", "bin"),
+        (("bin", None), "jpg", InvalidUploadError),
+        (("bin", "jpg", None), "jpg", InvalidUploadError),
+    ],
+)
+def test_the_extension_is_that_of_all_sources_or_else_what_was_told(
+    known: tuple[str | None, ...], told: str | None, outcome: str | type[Exception] | None
+) -> None:
+    sources = [Datarange(1, 1, 1, "a.tar", "a.index", 2048, 1024, "", "", extension=each) for each in known]
+    if outcome is InvalidUploadError:
+        with pytest.raises(InvalidUploadError, match="'jpg' was told of all entries, but those of a source have 'bin'"):
+            joined.common_extension(sources, told)
+    else:
+        assert joined.common_extension(sources, told) == outcome

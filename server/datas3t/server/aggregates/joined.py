@@ -35,10 +35,22 @@ def have_checksums(sources: Sequence[Datarange]) -> bool:
     return all(row.checksums_etag is not None for row in sources)
 
 
-def common_extension(sources: Sequence[Datarange]) -> str | None:
-    """Return the extension of all entries of all sources; None if they differ, or if one is not known."""
-    extensions = {row.extension for row in sources}
-    return extensions.pop() if len(extensions) == 1 else None
+def common_extension(sources: Sequence[Datarange], told: str | None) -> str | None:
+    """Return the extension of all entries of all sources; None if they differ, or if it is not known.
+
+    If that of a source is not known, the one that was `told` of all is returned, and the entries have to be checked.
+
+    Raises:
+        InvalidUploadError: The one that was told is not that of a source.
+    """
+    known = {row.extension for row in sources}
+    if None not in known:
+        return known.pop() if len(known) == 1 else None
+    others = known - {None, told}
+    if told is not None and others:
+        message = f"the extension {told!r} was told of all entries, but those of a source have {others.pop()!r}"
+        raise InvalidUploadError(f"{message}; start again")
+    return told
 
 
 def write_checksums(bucket: Bucket, key: str, sources: Sequence[Datarange], scratch: Path) -> str:
@@ -54,12 +66,14 @@ def write_checksums(bucket: Bucket, key: str, sources: Sequence[Datarange], scra
 
 
 def compare_checksums(read: Read, bucket: Bucket, sources: Sequence[Datarange]) -> None:
-    """Compare the checksums of a new archive, which `read` reads, with those of its sources. Raises InvalidUploadError.
+    """Compare the checksums of a new archive, which `read` reads, with those of the sources that have some.
 
-    Raises OBJECT_CHANGED if those of a source are not the ones that were committed.
+    Raises:
+        InvalidUploadError: Those of a datapoint differ.
+        Failure: OBJECT_CHANGED if those of a source are not the ones that were committed.
     """
     first = sources[0].first_key
-    for piece, expected in _pieces(bucket, sources):
+    for piece, expected in _pieces(bucket, [row for row in sources if row.checksums_etag is not None]):
         start = piece.row.first_key - first + piece.start
         actual = read(RECORD_SIZE * start, RECORD_SIZE * start + len(expected))
         if actual == expected:

@@ -185,7 +185,7 @@ def _check_and_swap(
     urls.check_multipart_opened(bucket, aggregate)
     try:
         checked_files = tables.check(bucket, files)
-        checked = _check(resources, bucket, aggregate, sources, etags, common_extension(sources) or extension)
+        checked = _check(resources, bucket, aggregate, sources, etags, common_extension(sources, extension))
         _swap(resources, datas3t, aggregate, checked, checked_files)
     except InvalidUploadError as error:
         if isinstance(error, PartsRefusedError) and aggregate.planned and not aggregate.part_size:

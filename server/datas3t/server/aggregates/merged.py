@@ -47,8 +47,9 @@ def check_merged(
     """Join the parts, check the new archive and its index, and compare them with the sources, which are in key order.
 
     The archive may have any size, because another tar writer's headers may be longer or shorter than ours. But it
-    cannot have more parts than URLs were signed for. If all sources have checksums, those that the client sent are
-    compared with them, or they are joined if it sent none. `extension` is that of all entries, if it is known.
+    cannot have more parts than URLs were signed for. Checksums that the client sent are compared with those of the
+    sources, as far as they have some. If it sent none and all sources have some, these are joined. `extension` is that
+    of all entries, if it is known.
 
     Raises:
         InvalidUploadError: The archive or its index breaks a rule of the format, or differs from the sources.
@@ -76,7 +77,7 @@ def check_merged(
         checksums_key=checksums_key,
         extension=extension,
     )
-    if aggregate.with_checksums and have_checksums(sources):
+    if aggregate.with_checksums:
         read_checksums = partial(bucket.get, names.checksums_key(data_key), etag=checked.checksums_etag)
         compare_checksums(read_checksums, bucket, sources)
     new = ReadableArchive(
