@@ -32,9 +32,13 @@ gRPC and REST share one address. The gRPC package is `datas3t.v1`, and server re
 below are the JSON names, 64-bit integers are JSON numbers (in requests they may be quoted), and fields marked *gRPC* do
 not exist. `GET /openapi.json` describes the REST routes in OpenAPI 3.1.
 
+The role of a method is what a caller needs at least where the server runs with `--auth tokens`: read < write < manage <
+admin. [access.md](access.md) says how callers get it.
+
 Each method lists its own errors; [errors.md](errors.md) explains them. Any call may also fail with
 DATABASE_UNAVAILABLE, CALL_TOO_LONG, SERVER_BUSY, SHUTTING_DOWN or INTERNAL, any call that uses a bucket with
-CREDENTIALS_UNREADABLE, and a REST request with MALFORMED_REQUEST, UNKNOWN_FIELD, BODY_TOO_LARGE, CONTENT_ENCODING,
+CREDENTIALS_UNREADABLE, any call to a server that asks for tokens with TOKEN_MISSING, TOKEN_REFUSED, ACCESS_DENIED or
+PROVIDER_UNAVAILABLE, and a REST request with MALFORMED_REQUEST, UNKNOWN_FIELD, BODY_TOO_LARGE, CONTENT_ENCODING,
 CROSS_SITE, ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED.
 """
 
@@ -89,7 +93,7 @@ def api() -> str:
                 lines += _method(method, comments.at(6, number, 2, position))
     lines += ["## Messages", ""]
     for file in everything:
-        if file.name.rpartition("/")[2] not in ("http.proto", "errors.proto"):
+        if file.name.rpartition("/")[2] not in ("access.proto", "http.proto", "errors.proto"):
             lines += _messages(file, Comments(file))
     return "\n".join(lines).rstrip() + "\n"
 
@@ -98,6 +102,9 @@ def _method(method: pb.MethodDescriptorProto, comment: str) -> Iterator[str]:
     yield from (f"### {method.name}", "", comment, "")
     stream = "stream of " if method.server_streaming else ""
     yield f"- gRPC: {_link(method.input_type)} → {stream}{_link(method.output_type)}"
+    access = method.options.Extensions[v1.access]
+    role = v1.Role.Name(access.role).removeprefix("ROLE_").lower()
+    yield f"- Role: {role}{_SCOPES[access.WhichOneof('scope')].format(access.datas3t_field or access.id_field)}"
     rule = method.options.Extensions[annotations_pb2.http]
     success = method.options.Extensions[v1.rest_method].success or 200
     bindings = [rule, *rule.additional_bindings] if rule.WhichOneof("pattern") else []
@@ -106,6 +113,14 @@ def _method(method: pb.MethodDescriptorProto, comment: str) -> Iterator[str]:
         answer = f"{success}, `{binding.response_body}` alone" if binding.response_body else str(success)
         yield f"- REST: `{verb.upper()} {getattr(binding, verb)}` → {answer}"
     yield ""
+
+
+_SCOPES = {
+    "datas3t_field": ", for the datas3t in `{}`",
+    "id_field": ", for the datas3t of `{}`",
+    "matching": ", for the datas3ts that the pattern matches",
+    "none": "",
+}
 
 
 def _messages(file: pb.FileDescriptorProto, comments: Comments) -> Iterator[str]:

@@ -1,20 +1,35 @@
 """The contract is consistent: generated code and pages are current, and every rpc has the options it needs."""
 
 import filecmp
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
 from datas3t import v1
-from datas3t.v1 import aggregate_pb2, bucket_pb2, datarange_pb2, datas3t_pb2, import_pb2, table_pb2
+from datas3t.v1 import (
+    access_pb2,
+    aggregate_pb2,
+    bucket_pb2,
+    datarange_pb2,
+    datas3t_pb2,
+    import_pb2,
+    table_pb2,
+    token_pb2,
+)
 
 ROOT = Path(__file__).parents[2]
-_FILES = (bucket_pb2, datas3t_pb2, datarange_pb2, import_pb2, aggregate_pb2, table_pb2)
+sys.path.insert(0, str(ROOT / "proto"))
+lint: Any = importlib.import_module("lint")  # a script in proto/, which is not a package
+
+_FILES = (bucket_pb2, datas3t_pb2, datarange_pb2, import_pb2, aggregate_pb2, table_pb2, token_pb2)
 
 
 def methods() -> Iterator[MethodDescriptor]:
@@ -46,7 +61,7 @@ def test_the_protos_pass_their_linter_and_are_compatible_with_the_released_ones(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_six_services_have_exactly_the_documented_methods() -> None:
+def test_the_seven_services_have_exactly_the_documented_methods() -> None:
     assert {method.full_name.removeprefix("datas3t.v1.") for method in methods()} == {
         *(f"BucketService.{name}" for name in ("AddBucket", "ListBuckets", "UpdateBucket", "DeleteBucket")),
         *(
@@ -63,13 +78,14 @@ def test_the_six_services_have_exactly_the_documented_methods() -> None:
         *(f"AggregateService.{name}" for name in ("SignAggregateParts", "PlanAggregates")),
         *(f"TableService.{name}TableFile" for name in ("Start", "Complete", "Cancel")),
         *(f"TableService.{name}" for name in ("ListTables", "PresignTable", "DropTable")),
+        *(f"TokenService.{name}" for name in ("CreateToken", "ListTokens", "RevokeToken", "WhoAmI")),
     }
 
 
 @pytest.mark.parametrize("method", list(methods()), ids=lambda method: str(method.full_name))
 def test_only_methods_that_start_something_new_are_not_idempotent(method: MethodDescriptor) -> None:
     unknown = method.GetOptions().idempotency_level == 0
-    assert unknown == method.name.startswith("Start")
+    assert unknown == method.name.startswith(("Start", "CreateToken"))
 
 
 @pytest.mark.parametrize("method", list(methods()), ids=lambda method: str(method.full_name))
@@ -81,6 +97,36 @@ def test_the_bindings_of_a_method_differ_only_in_their_path(method: MethodDescri
             rule.body,
             rule.response_body,
         )
+
+
+@pytest.mark.parametrize("method", list(methods()), ids=lambda method: str(method.full_name))
+def test_every_method_says_which_role_it_needs_and_which_datas3t_it_is_about(method: MethodDescriptor) -> None:
+    access = method.GetOptions().Extensions[v1.access]
+    assert access.role != v1.ROLE_UNSPECIFIED
+    assert access.WhichOneof("scope") is not None
+    fields = method.input_type.fields_by_name
+    named = [name for name in fields if name == "datas3t_name" or name.endswith("_id")]
+    if access.WhichOneof("scope") in ("datas3t_field", "id_field"):
+        assert (access.datas3t_field or access.id_field) in fields
+    else:
+        assert named == []  # a request that names one datas3t is about it
+
+
+@pytest.mark.parametrize("method", list(methods()), ids=lambda method: str(method.full_name))
+def test_a_role_to_read_changes_nothing(method: MethodDescriptor) -> None:
+    options = method.GetOptions()
+    no_side_effects = options.idempotency_level == options.NO_SIDE_EFFECTS
+    role = options.Extensions[v1.access].role
+    assert role != v1.ROLE_READ or no_side_effects
+
+
+def test_the_linter_names_a_method_without_a_role() -> None:
+    described = FileDescriptorSet(file=[FileDescriptorProto()])
+    bucket_pb2.DESCRIPTOR.CopyToProto(described.file[0])
+    assert lint.without_access(described) == []
+    described.file[0].service[0].method[1].options.ClearExtension(access_pb2.access)
+    described.file[0].service[0].method[2].options.Extensions[access_pb2.access].ClearField("none")
+    assert lint.without_access(described) == ["BucketService.ListBuckets", "BucketService.UpdateBucket"]
 
 
 def test_every_reason_has_a_code_and_is_on_the_page_of_errors() -> None:

@@ -91,7 +91,7 @@ class FakeDataranges(datarange_pb2_grpc.DatarangeServiceServicer):
         self.gate = gate
         self.last_request: Any = None
 
-    def ListDatarangesAsJson(self, request: v1.ListDatarangesRequest) -> JsonPage:
+    def ListDatarangesAsJson(self, request: v1.ListDatarangesRequest, context: Any) -> JsonPage:
         """Return three pages of two dataranges; the name says what happens to the second one."""
         page = int(request.page_token or "0")
         if page == 1 and request.datas3t_name == "wait":

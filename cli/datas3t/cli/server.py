@@ -122,6 +122,37 @@ from datas3t.cli.paths import FOLDER, SETTING
     type=SETTING,
     help="The CA of clients' certificates. With it no other client can connect.",
 )
+@click.option(
+    "--auth",
+    envvar="AUTH",
+    show_envvar=True,
+    default="off",
+    show_default=True,
+    type=click.Choice(["off", "tokens"]),
+    help="Whether callers need a token: `off` lets everyone in who reaches the server.",
+)
+@click.option(
+    "--admin-token",
+    envvar="ADMIN_TOKEN",
+    show_envvar=True,
+    metavar="TEXT",
+    help="A token of an admin that is not stored, 32 characters or more. Other users can see a command's options.",
+)
+@click.option(
+    "--admin-token-file",
+    envvar="ADMIN_TOKEN_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The file with that token.",
+)
+@click.option(
+    "--metrics-auth",
+    envvar="METRICS_AUTH",
+    show_envvar=True,
+    is_flag=True,
+    help="Whether /metrics needs a token as well.",
+)
 def server(
     db_url: str | None,
     addr: str,
@@ -138,6 +169,10 @@ def server(
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
+    auth: str,
+    admin_token: str | None,
+    admin_token_file: Path | None,
+    metrics_auth: bool,
 ) -> int:
     """Run the server: gRPC, REST and metrics on one address.
 
@@ -157,9 +192,13 @@ def server(
         raise click.UsageError(
             "the encryption key is not set; set --encryption-key or ENCRYPTION_KEY to a key from `datas3t keygen`"
         )
+    if admin_token_file is not None:
+        if admin_token:
+            raise click.UsageError("ADMIN_TOKEN and ADMIN_TOKEN_FILE are both set; set one of them")
+        admin_token = _read_text(admin_token_file, "--admin-token-file")
     import platformdirs
 
-    from datas3t.server.settings import Address, Settings, SettingsError, TlsFiles
+    from datas3t.server.settings import AccessSettings, Address, Settings, SettingsError, TlsFiles
 
     try:
         settings = Settings(
@@ -176,6 +215,7 @@ def server(
             allowed_hosts=tuple(chain.from_iterable(allowed_hosts)),
             workers=workers,
             tls=TlsFiles.of(tls_cert, tls_key, tls_client_ca),
+            access=AccessSettings(asks=auth == "tokens", admin_token=admin_token or "", metrics_asks=metrics_auth),
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
@@ -185,6 +225,14 @@ def server(
         from datas3t.server.app.process import run  # takes 0.5 s, so import it only after usage errors
 
     return run(settings)
+
+
+def _read_text(path: Path, option: str) -> str:
+    """Return the text in a file of a setting, without the end of its line."""
+    try:
+        return path.read_text().strip()
+    except (OSError, ValueError):
+        raise click.UsageError(f"{option}: {path} cannot be read as text") from None
 
 
 @click.command()

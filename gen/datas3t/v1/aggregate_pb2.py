@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from datas3t.v1 import access_pb2 as datas3t_dot_v1_dot_access__pb2
 from datas3t.v1 import http_pb2 as datas3t_dot_v1_dot_http__pb2
 from datas3t.v1 import transfer_pb2 as datas3t_dot_v1_dot_transfer__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x61tas3t/v1/aggregate.proto\x12\ndatas3t.v1\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x19\x64\x61tas3t/v1/transfer.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n\x15StartAggregateRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x1d\n\x15\x66irst_datapoint_index\x18\x02 \x01(\x04\x12\x1c\n\x14last_datapoint_index\x18\x03 \x01(\x04\x12\x1a\n\x08\x61ll_urls\x18\x04 \x01(\x08\x42\x08\xd2\xf3\x18\x04\x10\x01\x18\x01\x12\x14\n\x04plan\x18\x05 \x01(\x08\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x16\n\x0ewith_checksums\x18\x06 \x01(\x08\"\xd7\x03\n\x16StartAggregateResponse\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\x12\x12\n\nobject_key\x18\x02 \x01(\t\x12\x43\n\x1esource_datarange_download_urls\x18\x03 \x03(\x0b\x32\x1b.datas3t.v1.AggregateSource\x12\x16\n\x0euse_direct_put\x18\x04 \x01(\x08\x12&\n\x16presigned_data_put_url\x18\x05 \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12/\n\x1fpresigned_multipart_upload_urls\x18\x06 \x03(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1f\n\x17presigned_index_put_url\x18\x07 \x01(\t\x12\x19\n\tpart_size\x18\x08 \x01(\x04\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npart_count\x18\t \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x19\n\tdata_size\x18\n \x01(\x04\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x36\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\x12+\n\x1bpresigned_checksums_put_url\x18\x0c \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\"\xc1\x02\n\x0f\x41ggregateSource\x12\x14\n\x0c\x64\x61tarange_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x64\x61ta_object_key\x18\x02 \x01(\t\x12\x18\n\x10index_object_key\x18\x03 \x01(\t\x12\x19\n\x11min_datapoint_key\x18\x04 \x01(\x04\x12\x19\n\x11max_datapoint_key\x18\x05 \x01(\x04\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x1a\n\x12presigned_data_url\x18\x07 \x01(\t\x12\x1b\n\x13presigned_index_url\x18\x08 \x01(\t\x12\'\n\x17presigned_checksums_url\x18\t \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1e\n\x0e\x63hecksums_etag\x18\n \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12\x19\n\textension\x18\x0b \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\"N\n\x19SignAggregatePartsRequest\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\x12\x14\n\x0cpart_numbers\x18\x02 \x03(\r\"\xa2\x02\n\x1aSignAggregatePartsResponse\x12(\n\x05parts\x18\x01 \x03(\x0b\x32\x19.datas3t.v1.AggregatePart\x12\x30\n\x0euploaded_parts\x18\x02 \x03(\x0b\x32\x18.datas3t.v1.UploadedPart\x12\x1e\n\x16presigned_data_put_url\x18\x03 \x01(\t\x12\x1f\n\x17presigned_index_put_url\x18\x04 \x01(\t\x12\x12\n\npart_count\x18\x05 \x01(\r\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x1bpresigned_checksums_put_url\x18\x07 \x01(\t\"\xa8\x01\n\rAggregatePart\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x15\n\rpresigned_url\x18\x03 \x01(\t\x12*\n\x06pieces\x18\x04 \x03(\x0b\x32\x1a.datas3t.v1.AggregatePiece\x12\r\n\x05zeros\x18\x05 \x01(\x04\x12\'\n\x04\x63opy\x18\x06 \x01(\x0b\x32\x19.datas3t.v1.AggregateCopy\"C\n\x0e\x41ggregatePiece\x12\x14\n\x0c\x64\x61tarange_id\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\"V\n\rAggregateCopy\x12\x15\n\rpresigned_url\x18\x01 \x01(\t\x12\x13\n\x0b\x63opy_source\x18\x02 \x01(\t\x12\x19\n\x11\x63opy_source_range\x18\x03 \x01(\t\"\x89\x01\n\x18\x43ompleteAggregateRequest\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\x12\x12\n\nupload_ids\x18\x02 \x03(\t\x12\x16\n\textension\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x16\n\x0etable_file_ids\x18\x04 \x03(\x04\x42\x0c\n\n_extension\"\x1b\n\x19\x43ompleteAggregateResponse\"5\n\x16\x43\x61ncelAggregateRequest\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\"\x19\n\x17\x43\x61ncelAggregateResponse\"\x9c\x01\n\x15PlanAggregatesRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x16\n\tmin_score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0btarget_size\x18\x03 \x01(\x04\x12\x1a\n\x12max_aggregate_size\x18\x04 \x01(\x04\x12\x16\n\x0emax_operations\x18\x05 \x01(\rB\x0c\n\n_min_score\"K\n\x16PlanAggregatesResponse\x12\x31\n\naggregates\x18\x01 \x03(\x0b\x32\x1d.datas3t.v1.ProposedAggregate\"\xc0\x01\n\x11ProposedAggregate\x12\x1d\n\x15\x66irst_datapoint_index\x18\x01 \x01(\x04\x12\x1c\n\x14last_datapoint_index\x18\x02 \x01(\x04\x12\x17\n\x0f\x64\x61tarange_count\x18\x03 \x01(\x04\x12\x11\n\tdata_size\x18\x04 \x01(\x04\x12\x1c\n\x14\x62ytes_through_client\x18\x05 \x01(\x04\x12\x15\n\robjects_saved\x18\x06 \x01(\x04\x12\r\n\x05score\x18\x07 \x01(\x01\x32\xe3\x04\n\x10\x41ggregateService\x12u\n\x0eStartAggregate\x12!.datas3t.v1.StartAggregateRequest\x1a\".datas3t.v1.StartAggregateResponse\"\x1c\x82\xd3\xe4\x93\x02\x16\"\x11/api/v1/aggregate:\x01*\x12h\n\x12SignAggregateParts\x12%.datas3t.v1.SignAggregatePartsRequest\x1a&.datas3t.v1.SignAggregatePartsResponse\"\x03\x90\x02\x02\x12\x8a\x01\n\x11\x43ompleteAggregate\x12$.datas3t.v1.CompleteAggregateRequest\x1a%.datas3t.v1.CompleteAggregateResponse\"(\x90\x02\x02\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/aggregate/complete:\x01*\x12\x82\x01\n\x0f\x43\x61ncelAggregate\x12\".datas3t.v1.CancelAggregateRequest\x1a#.datas3t.v1.CancelAggregateResponse\"&\x90\x02\x02\x82\xd3\xe4\x93\x02\x1d\"\x18/api/v1/aggregate/cancel:\x01*\x12\\\n\x0ePlanAggregates\x12!.datas3t.v1.PlanAggregatesRequest\x1a\".datas3t.v1.PlanAggregatesResponse\"\x03\x90\x02\x01\x42]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64\x61tas3t/v1/aggregate.proto\x12\ndatas3t.v1\x1a\x17\x64\x61tas3t/v1/access.proto\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x19\x64\x61tas3t/v1/transfer.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x01\n\x15StartAggregateRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x1d\n\x15\x66irst_datapoint_index\x18\x02 \x01(\x04\x12\x1c\n\x14last_datapoint_index\x18\x03 \x01(\x04\x12\x1a\n\x08\x61ll_urls\x18\x04 \x01(\x08\x42\x08\xd2\xf3\x18\x04\x10\x01\x18\x01\x12\x14\n\x04plan\x18\x05 \x01(\x08\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x16\n\x0ewith_checksums\x18\x06 \x01(\x08\"\xd7\x03\n\x16StartAggregateResponse\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\x12\x12\n\nobject_key\x18\x02 \x01(\t\x12\x43\n\x1esource_datarange_download_urls\x18\x03 \x03(\x0b\x32\x1b.datas3t.v1.AggregateSource\x12\x16\n\x0euse_direct_put\x18\x04 \x01(\x08\x12&\n\x16presigned_data_put_url\x18\x05 \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12/\n\x1fpresigned_multipart_upload_urls\x18\x06 \x03(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1f\n\x17presigned_index_put_url\x18\x07 \x01(\t\x12\x19\n\tpart_size\x18\x08 \x01(\x04\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npart_count\x18\t \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x19\n\tdata_size\x18\n \x01(\x04\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x36\n\nexpires_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\x12+\n\x1bpresigned_checksums_put_url\x18\x0c \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\"\xc1\x02\n\x0f\x41ggregateSource\x12\x14\n\x0c\x64\x61tarange_id\x18\x01 \x01(\x04\x12\x17\n\x0f\x64\x61ta_object_key\x18\x02 \x01(\t\x12\x18\n\x10index_object_key\x18\x03 \x01(\t\x12\x19\n\x11min_datapoint_key\x18\x04 \x01(\x04\x12\x19\n\x11max_datapoint_key\x18\x05 \x01(\x04\x12\x12\n\nsize_bytes\x18\x06 \x01(\x04\x12\x1a\n\x12presigned_data_url\x18\x07 \x01(\t\x12\x1b\n\x13presigned_index_url\x18\x08 \x01(\t\x12\'\n\x17presigned_checksums_url\x18\t \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12\x1e\n\x0e\x63hecksums_etag\x18\n \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\x12\x19\n\textension\x18\x0b \x01(\tB\x06\xd2\xf3\x18\x02\x08\x01\"N\n\x19SignAggregatePartsRequest\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\x12\x14\n\x0cpart_numbers\x18\x02 \x03(\r\"\xa2\x02\n\x1aSignAggregatePartsResponse\x12(\n\x05parts\x18\x01 \x03(\x0b\x32\x19.datas3t.v1.AggregatePart\x12\x30\n\x0euploaded_parts\x18\x02 \x03(\x0b\x32\x18.datas3t.v1.UploadedPart\x12\x1e\n\x16presigned_data_put_url\x18\x03 \x01(\t\x12\x1f\n\x17presigned_index_put_url\x18\x04 \x01(\t\x12\x12\n\npart_count\x18\x05 \x01(\r\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x1bpresigned_checksums_put_url\x18\x07 \x01(\t\"\xa8\x01\n\rAggregatePart\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x15\n\rpresigned_url\x18\x03 \x01(\t\x12*\n\x06pieces\x18\x04 \x03(\x0b\x32\x1a.datas3t.v1.AggregatePiece\x12\r\n\x05zeros\x18\x05 \x01(\x04\x12\'\n\x04\x63opy\x18\x06 \x01(\x0b\x32\x19.datas3t.v1.AggregateCopy\"C\n\x0e\x41ggregatePiece\x12\x14\n\x0c\x64\x61tarange_id\x18\x01 \x01(\x04\x12\r\n\x05start\x18\x02 \x01(\x04\x12\x0c\n\x04stop\x18\x03 \x01(\x04\"V\n\rAggregateCopy\x12\x15\n\rpresigned_url\x18\x01 \x01(\t\x12\x13\n\x0b\x63opy_source\x18\x02 \x01(\t\x12\x19\n\x11\x63opy_source_range\x18\x03 \x01(\t\"\x89\x01\n\x18\x43ompleteAggregateRequest\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\x12\x12\n\nupload_ids\x18\x02 \x03(\t\x12\x16\n\textension\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x16\n\x0etable_file_ids\x18\x04 \x03(\x04\x42\x0c\n\n_extension\"\x1b\n\x19\x43ompleteAggregateResponse\"5\n\x16\x43\x61ncelAggregateRequest\x12\x1b\n\x13\x61ggregate_upload_id\x18\x01 \x01(\x04\"\x19\n\x17\x43\x61ncelAggregateResponse\"\x9c\x01\n\x15PlanAggregatesRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x16\n\tmin_score\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0btarget_size\x18\x03 \x01(\x04\x12\x1a\n\x12max_aggregate_size\x18\x04 \x01(\x04\x12\x16\n\x0emax_operations\x18\x05 \x01(\rB\x0c\n\n_min_score\"K\n\x16PlanAggregatesResponse\x12\x31\n\naggregates\x18\x01 \x03(\x0b\x32\x1d.datas3t.v1.ProposedAggregate\"\xc0\x01\n\x11ProposedAggregate\x12\x1d\n\x15\x66irst_datapoint_index\x18\x01 \x01(\x04\x12\x1c\n\x14last_datapoint_index\x18\x02 \x01(\x04\x12\x17\n\x0f\x64\x61tarange_count\x18\x03 \x01(\x04\x12\x11\n\tdata_size\x18\x04 \x01(\x04\x12\x1c\n\x14\x62ytes_through_client\x18\x05 \x01(\x04\x12\x15\n\robjects_saved\x18\x06 \x01(\x04\x12\r\n\x05score\x18\x07 \x01(\x01\x32\xde\x05\n\x10\x41ggregateService\x12\x89\x01\n\x0eStartAggregate\x12!.datas3t.v1.StartAggregateRequest\x1a\".datas3t.v1.StartAggregateResponse\"0\xe2\xf3\x18\x10\x08\x02\x12\x0c\x64\x61tas3t_name\x82\xd3\xe4\x93\x02\x16\"\x11/api/v1/aggregate:\x01*\x12\x83\x01\n\x12SignAggregateParts\x12%.datas3t.v1.SignAggregatePartsRequest\x1a&.datas3t.v1.SignAggregatePartsResponse\"\x1e\x90\x02\x02\xe2\xf3\x18\x17\x08\x02\x1a\x13\x61ggregate_upload_id\x12\xa5\x01\n\x11\x43ompleteAggregate\x12$.datas3t.v1.CompleteAggregateRequest\x1a%.datas3t.v1.CompleteAggregateResponse\"C\x90\x02\x02\xe2\xf3\x18\x17\x08\x02\x1a\x13\x61ggregate_upload_id\x82\xd3\xe4\x93\x02\x1f\"\x1a/api/v1/aggregate/complete:\x01*\x12\x9d\x01\n\x0f\x43\x61ncelAggregate\x12\".datas3t.v1.CancelAggregateRequest\x1a#.datas3t.v1.CancelAggregateResponse\"A\x90\x02\x02\xe2\xf3\x18\x17\x08\x02\x1a\x13\x61ggregate_upload_id\x82\xd3\xe4\x93\x02\x1d\"\x18/api/v1/aggregate/cancel:\x01*\x12p\n\x0ePlanAggregates\x12!.datas3t.v1.PlanAggregatesRequest\x1a\".datas3t.v1.PlanAggregatesResponse\"\x17\x90\x02\x01\xe2\xf3\x18\x10\x08\x01\x12\x0c\x64\x61tas3t_nameB]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,45 +62,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGGREGATESOURCE'].fields_by_name['extension']._loaded_options = None
   _globals['_AGGREGATESOURCE'].fields_by_name['extension']._serialized_options = b'\322\363\030\002\010\001'
   _globals['_AGGREGATESERVICE'].methods_by_name['StartAggregate']._loaded_options = None
-  _globals['_AGGREGATESERVICE'].methods_by_name['StartAggregate']._serialized_options = b'\202\323\344\223\002\026\"\021/api/v1/aggregate:\001*'
+  _globals['_AGGREGATESERVICE'].methods_by_name['StartAggregate']._serialized_options = b'\342\363\030\020\010\002\022\014datas3t_name\202\323\344\223\002\026\"\021/api/v1/aggregate:\001*'
   _globals['_AGGREGATESERVICE'].methods_by_name['SignAggregateParts']._loaded_options = None
-  _globals['_AGGREGATESERVICE'].methods_by_name['SignAggregateParts']._serialized_options = b'\220\002\002'
+  _globals['_AGGREGATESERVICE'].methods_by_name['SignAggregateParts']._serialized_options = b'\220\002\002\342\363\030\027\010\002\032\023aggregate_upload_id'
   _globals['_AGGREGATESERVICE'].methods_by_name['CompleteAggregate']._loaded_options = None
-  _globals['_AGGREGATESERVICE'].methods_by_name['CompleteAggregate']._serialized_options = b'\220\002\002\202\323\344\223\002\037\"\032/api/v1/aggregate/complete:\001*'
+  _globals['_AGGREGATESERVICE'].methods_by_name['CompleteAggregate']._serialized_options = b'\220\002\002\342\363\030\027\010\002\032\023aggregate_upload_id\202\323\344\223\002\037\"\032/api/v1/aggregate/complete:\001*'
   _globals['_AGGREGATESERVICE'].methods_by_name['CancelAggregate']._loaded_options = None
-  _globals['_AGGREGATESERVICE'].methods_by_name['CancelAggregate']._serialized_options = b'\220\002\002\202\323\344\223\002\035\"\030/api/v1/aggregate/cancel:\001*'
+  _globals['_AGGREGATESERVICE'].methods_by_name['CancelAggregate']._serialized_options = b'\220\002\002\342\363\030\027\010\002\032\023aggregate_upload_id\202\323\344\223\002\035\"\030/api/v1/aggregate/cancel:\001*'
   _globals['_AGGREGATESERVICE'].methods_by_name['PlanAggregates']._loaded_options = None
-  _globals['_AGGREGATESERVICE'].methods_by_name['PlanAggregates']._serialized_options = b'\220\002\001'
-  _globals['_STARTAGGREGATEREQUEST']._serialized_start=156
-  _globals['_STARTAGGREGATEREQUEST']._serialized_end=336
-  _globals['_STARTAGGREGATERESPONSE']._serialized_start=339
-  _globals['_STARTAGGREGATERESPONSE']._serialized_end=810
-  _globals['_AGGREGATESOURCE']._serialized_start=813
-  _globals['_AGGREGATESOURCE']._serialized_end=1134
-  _globals['_SIGNAGGREGATEPARTSREQUEST']._serialized_start=1136
-  _globals['_SIGNAGGREGATEPARTSREQUEST']._serialized_end=1214
-  _globals['_SIGNAGGREGATEPARTSRESPONSE']._serialized_start=1217
-  _globals['_SIGNAGGREGATEPARTSRESPONSE']._serialized_end=1507
-  _globals['_AGGREGATEPART']._serialized_start=1510
-  _globals['_AGGREGATEPART']._serialized_end=1678
-  _globals['_AGGREGATEPIECE']._serialized_start=1680
-  _globals['_AGGREGATEPIECE']._serialized_end=1747
-  _globals['_AGGREGATECOPY']._serialized_start=1749
-  _globals['_AGGREGATECOPY']._serialized_end=1835
-  _globals['_COMPLETEAGGREGATEREQUEST']._serialized_start=1838
-  _globals['_COMPLETEAGGREGATEREQUEST']._serialized_end=1975
-  _globals['_COMPLETEAGGREGATERESPONSE']._serialized_start=1977
-  _globals['_COMPLETEAGGREGATERESPONSE']._serialized_end=2004
-  _globals['_CANCELAGGREGATEREQUEST']._serialized_start=2006
-  _globals['_CANCELAGGREGATEREQUEST']._serialized_end=2059
-  _globals['_CANCELAGGREGATERESPONSE']._serialized_start=2061
-  _globals['_CANCELAGGREGATERESPONSE']._serialized_end=2086
-  _globals['_PLANAGGREGATESREQUEST']._serialized_start=2089
-  _globals['_PLANAGGREGATESREQUEST']._serialized_end=2245
-  _globals['_PLANAGGREGATESRESPONSE']._serialized_start=2247
-  _globals['_PLANAGGREGATESRESPONSE']._serialized_end=2322
-  _globals['_PROPOSEDAGGREGATE']._serialized_start=2325
-  _globals['_PROPOSEDAGGREGATE']._serialized_end=2517
-  _globals['_AGGREGATESERVICE']._serialized_start=2520
-  _globals['_AGGREGATESERVICE']._serialized_end=3131
+  _globals['_AGGREGATESERVICE'].methods_by_name['PlanAggregates']._serialized_options = b'\220\002\001\342\363\030\020\010\001\022\014datas3t_name'
+  _globals['_STARTAGGREGATEREQUEST']._serialized_start=181
+  _globals['_STARTAGGREGATEREQUEST']._serialized_end=361
+  _globals['_STARTAGGREGATERESPONSE']._serialized_start=364
+  _globals['_STARTAGGREGATERESPONSE']._serialized_end=835
+  _globals['_AGGREGATESOURCE']._serialized_start=838
+  _globals['_AGGREGATESOURCE']._serialized_end=1159
+  _globals['_SIGNAGGREGATEPARTSREQUEST']._serialized_start=1161
+  _globals['_SIGNAGGREGATEPARTSREQUEST']._serialized_end=1239
+  _globals['_SIGNAGGREGATEPARTSRESPONSE']._serialized_start=1242
+  _globals['_SIGNAGGREGATEPARTSRESPONSE']._serialized_end=1532
+  _globals['_AGGREGATEPART']._serialized_start=1535
+  _globals['_AGGREGATEPART']._serialized_end=1703
+  _globals['_AGGREGATEPIECE']._serialized_start=1705
+  _globals['_AGGREGATEPIECE']._serialized_end=1772
+  _globals['_AGGREGATECOPY']._serialized_start=1774
+  _globals['_AGGREGATECOPY']._serialized_end=1860
+  _globals['_COMPLETEAGGREGATEREQUEST']._serialized_start=1863
+  _globals['_COMPLETEAGGREGATEREQUEST']._serialized_end=2000
+  _globals['_COMPLETEAGGREGATERESPONSE']._serialized_start=2002
+  _globals['_COMPLETEAGGREGATERESPONSE']._serialized_end=2029
+  _globals['_CANCELAGGREGATEREQUEST']._serialized_start=2031
+  _globals['_CANCELAGGREGATEREQUEST']._serialized_end=2084
+  _globals['_CANCELAGGREGATERESPONSE']._serialized_start=2086
+  _globals['_CANCELAGGREGATERESPONSE']._serialized_end=2111
+  _globals['_PLANAGGREGATESREQUEST']._serialized_start=2114
+  _globals['_PLANAGGREGATESREQUEST']._serialized_end=2270
+  _globals['_PLANAGGREGATESRESPONSE']._serialized_start=2272
+  _globals['_PLANAGGREGATESRESPONSE']._serialized_end=2347
+  _globals['_PROPOSEDAGGREGATE']._serialized_start=2350
+  _globals['_PROPOSEDAGGREGATE']._serialized_end=2542
+  _globals['_AGGREGATESERVICE']._serialized_start=2545
+  _globals['_AGGREGATESERVICE']._serialized_end=3279
 # @@protoc_insertion_point(module_scope)

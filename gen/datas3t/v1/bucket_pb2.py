@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from datas3t.v1 import access_pb2 as datas3t_dot_v1_dot_access__pb2
 from datas3t.v1 import http_pb2 as datas3t_dot_v1_dot_http__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61tas3t/v1/bucket.proto\x12\ndatas3t.v1\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\"\xbc\x01\n\x10\x41\x64\x64\x42ucketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x03 \x01(\t\x12\x12\n\naccess_key\x18\x04 \x01(\t\x12\x12\n\nsecret_key\x18\x05 \x01(\t\x12\x13\n\x06region\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0fpublic_endpoint\x18\x07 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_regionB\x12\n\x10_public_endpoint\"\x13\n\x11\x41\x64\x64\x42ucketResponse\"K\n\x12ListBucketsRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"[\n\x13ListBucketsResponse\x12#\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x12.datas3t.v1.Bucket\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"q\n\x06\x42ucket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x03 \x01(\t\x12\x16\n\x06region\x18\x04 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1f\n\x0fpublic_endpoint\x18\x05 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"K\n\x13UpdateBucketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\naccess_key\x18\x02 \x01(\t\x12\x12\n\nsecret_key\x18\x03 \x01(\t\"\x16\n\x14UpdateBucketResponse\"#\n\x13\x44\x65leteBucketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteBucketResponse2\xd0\x03\n\rBucketService\x12\x80\x01\n\tAddBucket\x12\x1c.datas3t.v1.AddBucketRequest\x1a\x1d.datas3t.v1.AddBucketResponse\"6\x90\x02\x02\xca\xf3\x18\x03\x08\xc9\x01\x82\xd3\xe4\x93\x02&\"\x0b/api/bucket:\x01*Z\x14\"\x0f/api/v1/buckets:\x01*\x12\x8b\x01\n\x0bListBuckets\x12\x1e.datas3t.v1.ListBucketsRequest\x1a\x1f.datas3t.v1.ListBucketsResponse\";\x90\x02\x01\x82\xd3\xe4\x93\x02\x32\x12\x0b/api/bucketZ\x1a\x12\x0f/api/v1/bucketsb\x07\x62ucketsb\x07\x62uckets\x12V\n\x0cUpdateBucket\x12\x1f.datas3t.v1.UpdateBucketRequest\x1a .datas3t.v1.UpdateBucketResponse\"\x03\x90\x02\x02\x12V\n\x0c\x44\x65leteBucket\x12\x1f.datas3t.v1.DeleteBucketRequest\x1a .datas3t.v1.DeleteBucketResponse\"\x03\x90\x02\x02\x42]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61tas3t/v1/bucket.proto\x12\ndatas3t.v1\x1a\x17\x64\x61tas3t/v1/access.proto\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\"\xbc\x01\n\x10\x41\x64\x64\x42ucketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x03 \x01(\t\x12\x12\n\naccess_key\x18\x04 \x01(\t\x12\x12\n\nsecret_key\x18\x05 \x01(\t\x12\x13\n\x06region\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x1c\n\x0fpublic_endpoint\x18\x07 \x01(\tH\x01\x88\x01\x01\x42\t\n\x07_regionB\x12\n\x10_public_endpoint\"\x13\n\x11\x41\x64\x64\x42ucketResponse\"K\n\x12ListBucketsRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"[\n\x13ListBucketsResponse\x12#\n\x07\x62uckets\x18\x01 \x03(\x0b\x32\x12.datas3t.v1.Bucket\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"q\n\x06\x42ucket\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x03 \x01(\t\x12\x16\n\x06region\x18\x04 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1f\n\x0fpublic_endpoint\x18\x05 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"K\n\x13UpdateBucketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\naccess_key\x18\x02 \x01(\t\x12\x12\n\nsecret_key\x18\x03 \x01(\t\"\x16\n\x14UpdateBucketResponse\"#\n\x13\x44\x65leteBucketRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteBucketResponse2\xf0\x03\n\rBucketService\x12\x88\x01\n\tAddBucket\x12\x1c.datas3t.v1.AddBucketRequest\x1a\x1d.datas3t.v1.AddBucketResponse\">\x90\x02\x02\xca\xf3\x18\x03\x08\xc9\x01\xe2\xf3\x18\x04\x08\x04(\x01\x82\xd3\xe4\x93\x02&\"\x0b/api/bucket:\x01*Z\x14\"\x0f/api/v1/buckets:\x01*\x12\x93\x01\n\x0bListBuckets\x12\x1e.datas3t.v1.ListBucketsRequest\x1a\x1f.datas3t.v1.ListBucketsResponse\"C\x90\x02\x01\xe2\xf3\x18\x04\x08\x03(\x01\x82\xd3\xe4\x93\x02\x32\x12\x0b/api/bucketZ\x1a\x12\x0f/api/v1/bucketsb\x07\x62ucketsb\x07\x62uckets\x12^\n\x0cUpdateBucket\x12\x1f.datas3t.v1.UpdateBucketRequest\x1a .datas3t.v1.UpdateBucketResponse\"\x0b\x90\x02\x02\xe2\xf3\x18\x04\x08\x04(\x01\x12^\n\x0c\x44\x65leteBucket\x12\x1f.datas3t.v1.DeleteBucketRequest\x1a .datas3t.v1.DeleteBucketResponse\"\x0b\x90\x02\x02\xe2\xf3\x18\x04\x08\x04(\x01\x42]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,31 +46,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BUCKET'].fields_by_name['public_endpoint']._loaded_options = None
   _globals['_BUCKET'].fields_by_name['public_endpoint']._serialized_options = b'\322\363\030\002\020\001'
   _globals['_BUCKETSERVICE'].methods_by_name['AddBucket']._loaded_options = None
-  _globals['_BUCKETSERVICE'].methods_by_name['AddBucket']._serialized_options = b'\220\002\002\312\363\030\003\010\311\001\202\323\344\223\002&\"\013/api/bucket:\001*Z\024\"\017/api/v1/buckets:\001*'
+  _globals['_BUCKETSERVICE'].methods_by_name['AddBucket']._serialized_options = b'\220\002\002\312\363\030\003\010\311\001\342\363\030\004\010\004(\001\202\323\344\223\002&\"\013/api/bucket:\001*Z\024\"\017/api/v1/buckets:\001*'
   _globals['_BUCKETSERVICE'].methods_by_name['ListBuckets']._loaded_options = None
-  _globals['_BUCKETSERVICE'].methods_by_name['ListBuckets']._serialized_options = b'\220\002\001\202\323\344\223\0022\022\013/api/bucketZ\032\022\017/api/v1/bucketsb\007bucketsb\007buckets'
+  _globals['_BUCKETSERVICE'].methods_by_name['ListBuckets']._serialized_options = b'\220\002\001\342\363\030\004\010\003(\001\202\323\344\223\0022\022\013/api/bucketZ\032\022\017/api/v1/bucketsb\007bucketsb\007buckets'
   _globals['_BUCKETSERVICE'].methods_by_name['UpdateBucket']._loaded_options = None
-  _globals['_BUCKETSERVICE'].methods_by_name['UpdateBucket']._serialized_options = b'\220\002\002'
+  _globals['_BUCKETSERVICE'].methods_by_name['UpdateBucket']._serialized_options = b'\220\002\002\342\363\030\004\010\004(\001'
   _globals['_BUCKETSERVICE'].methods_by_name['DeleteBucket']._loaded_options = None
-  _globals['_BUCKETSERVICE'].methods_by_name['DeleteBucket']._serialized_options = b'\220\002\002'
-  _globals['_ADDBUCKETREQUEST']._serialized_start=93
-  _globals['_ADDBUCKETREQUEST']._serialized_end=281
-  _globals['_ADDBUCKETRESPONSE']._serialized_start=283
-  _globals['_ADDBUCKETRESPONSE']._serialized_end=302
-  _globals['_LISTBUCKETSREQUEST']._serialized_start=304
-  _globals['_LISTBUCKETSREQUEST']._serialized_end=379
-  _globals['_LISTBUCKETSRESPONSE']._serialized_start=381
-  _globals['_LISTBUCKETSRESPONSE']._serialized_end=472
-  _globals['_BUCKET']._serialized_start=474
-  _globals['_BUCKET']._serialized_end=587
-  _globals['_UPDATEBUCKETREQUEST']._serialized_start=589
-  _globals['_UPDATEBUCKETREQUEST']._serialized_end=664
-  _globals['_UPDATEBUCKETRESPONSE']._serialized_start=666
-  _globals['_UPDATEBUCKETRESPONSE']._serialized_end=688
-  _globals['_DELETEBUCKETREQUEST']._serialized_start=690
-  _globals['_DELETEBUCKETREQUEST']._serialized_end=725
-  _globals['_DELETEBUCKETRESPONSE']._serialized_start=727
-  _globals['_DELETEBUCKETRESPONSE']._serialized_end=749
-  _globals['_BUCKETSERVICE']._serialized_start=752
-  _globals['_BUCKETSERVICE']._serialized_end=1216
+  _globals['_BUCKETSERVICE'].methods_by_name['DeleteBucket']._serialized_options = b'\220\002\002\342\363\030\004\010\004(\001'
+  _globals['_ADDBUCKETREQUEST']._serialized_start=118
+  _globals['_ADDBUCKETREQUEST']._serialized_end=306
+  _globals['_ADDBUCKETRESPONSE']._serialized_start=308
+  _globals['_ADDBUCKETRESPONSE']._serialized_end=327
+  _globals['_LISTBUCKETSREQUEST']._serialized_start=329
+  _globals['_LISTBUCKETSREQUEST']._serialized_end=404
+  _globals['_LISTBUCKETSRESPONSE']._serialized_start=406
+  _globals['_LISTBUCKETSRESPONSE']._serialized_end=497
+  _globals['_BUCKET']._serialized_start=499
+  _globals['_BUCKET']._serialized_end=612
+  _globals['_UPDATEBUCKETREQUEST']._serialized_start=614
+  _globals['_UPDATEBUCKETREQUEST']._serialized_end=689
+  _globals['_UPDATEBUCKETRESPONSE']._serialized_start=691
+  _globals['_UPDATEBUCKETRESPONSE']._serialized_end=713
+  _globals['_DELETEBUCKETREQUEST']._serialized_start=715
+  _globals['_DELETEBUCKETREQUEST']._serialized_end=750
+  _globals['_DELETEBUCKETRESPONSE']._serialized_start=752
+  _globals['_DELETEBUCKETRESPONSE']._serialized_end=774
+  _globals['_BUCKETSERVICE']._serialized_start=777
+  _globals['_BUCKETSERVICE']._serialized_end=1273
 # @@protoc_insertion_point(module_scope)

@@ -22,13 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from datas3t.v1 import access_pb2 as datas3t_dot_v1_dot_access__pb2
 from datas3t.v1 import http_pb2 as datas3t_dot_v1_dot_http__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x61tas3t/v1/datas3t.proto\x12\ndatas3t.v1\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\x11\x41\x64\x64\x44\x61tas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\x14\n\x12\x41\x64\x64\x44\x61tas3tResponse\"L\n\x13ListDatas3tsRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"^\n\x14ListDatas3tsResponse\x12%\n\x08\x64\x61tas3ts\x18\x01 \x03(\x0b\x32\x13.datas3t.v1.Datas3t\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"\xb1\x01\n\x07\x44\x61tas3t\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x13\n\x0b\x62ucket_name\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x61tarange_count\x18\x03 \x01(\x04\x12\x18\n\x10total_datapoints\x18\x04 \x01(\x04\x12\x18\n\x10lowest_datapoint\x18\x05 \x01(\x04\x12\x19\n\x11highest_datapoint\x18\x06 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x04\";\n\x13\x43learDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epurge_versions\x18\x02 \x01(\x08\"M\n\x14\x43learDatas3tResponse\x12\x1a\n\x12\x64\x61taranges_deleted\x18\x01 \x01(\x04\x12\x19\n\x11objects_scheduled\x18\x02 \x01(\x04\"<\n\x14\x44\x65leteDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epurge_versions\x18\x02 \x01(\x08\"\x17\n\x15\x44\x65leteDatas3tResponse\"M\n\x12ReserveKeysRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x84\x01\n\x13ReserveKeysResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\x04\x12\x1d\n\x15\x66irst_datapoint_index\x18\x02 \x01(\x04\x12\x36\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\"2\n\x1aGetDatapointsBitmapRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t2\x8d\x06\n\x0e\x44\x61tas3tService\x12\x85\x01\n\nAddDatas3t\x12\x1d.datas3t.v1.AddDatas3tRequest\x1a\x1e.datas3t.v1.AddDatas3tResponse\"8\x90\x02\x02\xca\xf3\x18\x03\x08\xcc\x01\x82\xd3\xe4\x93\x02(\"\x0c/api/datas3t:\x01*Z\x15\"\x10/api/v1/datas3ts:\x01*\x12\x92\x01\n\x0cListDatas3ts\x12\x1f.datas3t.v1.ListDatas3tsRequest\x1a .datas3t.v1.ListDatas3tsResponse\"?\x90\x02\x01\x82\xd3\xe4\x93\x02\x36\x12\x0c/api/datas3tZ\x1c\x12\x10/api/v1/datas3tsb\x08\x64\x61tas3tsb\x08\x64\x61tas3ts\x12w\n\x0c\x43learDatas3t\x12\x1f.datas3t.v1.ClearDatas3tRequest\x1a .datas3t.v1.ClearDatas3tResponse\"$\x90\x02\x02\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/datas3ts/clear:\x01*\x12t\n\rDeleteDatas3t\x12 .datas3t.v1.DeleteDatas3tRequest\x1a!.datas3t.v1.DeleteDatas3tResponse\"\x1e\x90\x02\x02\x82\xd3\xe4\x93\x02\x15*\x10/api/v1/datas3ts:\x01*\x12r\n\x0bReserveKeys\x12\x1e.datas3t.v1.ReserveKeysRequest\x1a\x1f.datas3t.v1.ReserveKeysResponse\"\"\x90\x02\x02\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/keys/reserve:\x01*\x12{\n\x13GetDatapointsBitmap\x12&.datas3t.v1.GetDatapointsBitmapRequest\x1a\x14.google.api.HttpBody\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/datapoints-bitmap0\x01\x42]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x61tas3t/v1/datas3t.proto\x12\ndatas3t.v1\x1a\x17\x64\x61tas3t/v1/access.proto\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"1\n\x11\x41\x64\x64\x44\x61tas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06\x62ucket\x18\x02 \x01(\t\"\x14\n\x12\x41\x64\x64\x44\x61tas3tResponse\"L\n\x13ListDatas3tsRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"^\n\x14ListDatas3tsResponse\x12%\n\x08\x64\x61tas3ts\x18\x01 \x03(\x0b\x32\x13.datas3t.v1.Datas3t\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"\xb1\x01\n\x07\x44\x61tas3t\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x13\n\x0b\x62ucket_name\x18\x02 \x01(\t\x12\x17\n\x0f\x64\x61tarange_count\x18\x03 \x01(\x04\x12\x18\n\x10total_datapoints\x18\x04 \x01(\x04\x12\x18\n\x10lowest_datapoint\x18\x05 \x01(\x04\x12\x19\n\x11highest_datapoint\x18\x06 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x07 \x01(\x04\";\n\x13\x43learDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epurge_versions\x18\x02 \x01(\x08\"M\n\x14\x43learDatas3tResponse\x12\x1a\n\x12\x64\x61taranges_deleted\x18\x01 \x01(\x04\x12\x19\n\x11objects_scheduled\x18\x02 \x01(\x04\"<\n\x14\x44\x65leteDatas3tRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0epurge_versions\x18\x02 \x01(\x08\"\x17\n\x15\x44\x65leteDatas3tResponse\"M\n\x12ReserveKeysRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x04\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"\x84\x01\n\x13ReserveKeysResponse\x12\x16\n\x0ereservation_id\x18\x01 \x01(\x04\x12\x1d\n\x15\x66irst_datapoint_index\x18\x02 \x01(\x04\x12\x36\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\"2\n\x1aGetDatapointsBitmapRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t2\xe5\x06\n\x0e\x44\x61tas3tService\x12\x91\x01\n\nAddDatas3t\x12\x1d.datas3t.v1.AddDatas3tRequest\x1a\x1e.datas3t.v1.AddDatas3tResponse\"D\x90\x02\x02\xca\xf3\x18\x03\x08\xcc\x01\xe2\xf3\x18\x08\x08\x03\x12\x04name\x82\xd3\xe4\x93\x02(\"\x0c/api/datas3t:\x01*Z\x15\"\x10/api/v1/datas3ts:\x01*\x12\x9a\x01\n\x0cListDatas3ts\x12\x1f.datas3t.v1.ListDatas3tsRequest\x1a .datas3t.v1.ListDatas3tsResponse\"G\x90\x02\x01\xe2\xf3\x18\x04\x08\x01 \x01\x82\xd3\xe4\x93\x02\x36\x12\x0c/api/datas3tZ\x1c\x12\x10/api/v1/datas3tsb\x08\x64\x61tas3tsb\x08\x64\x61tas3ts\x12\x83\x01\n\x0c\x43learDatas3t\x12\x1f.datas3t.v1.ClearDatas3tRequest\x1a .datas3t.v1.ClearDatas3tResponse\"0\x90\x02\x02\xe2\xf3\x18\x08\x08\x03\x12\x04name\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/datas3ts/clear:\x01*\x12\x80\x01\n\rDeleteDatas3t\x12 .datas3t.v1.DeleteDatas3tRequest\x1a!.datas3t.v1.DeleteDatas3tResponse\"*\x90\x02\x02\xe2\xf3\x18\x08\x08\x03\x12\x04name\x82\xd3\xe4\x93\x02\x15*\x10/api/v1/datas3ts:\x01*\x12\x86\x01\n\x0bReserveKeys\x12\x1e.datas3t.v1.ReserveKeysRequest\x1a\x1f.datas3t.v1.ReserveKeysResponse\"6\x90\x02\x02\xe2\xf3\x18\x10\x08\x02\x12\x0c\x64\x61tas3t_name\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/keys/reserve:\x01*\x12\x8f\x01\n\x13GetDatapointsBitmap\x12&.datas3t.v1.GetDatapointsBitmapRequest\x1a\x14.google.api.HttpBody\"8\x90\x02\x01\xe2\xf3\x18\x10\x08\x01\x12\x0c\x64\x61tas3t_name\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/datapoints-bitmap0\x01\x42]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,41 +46,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVEKEYSRESPONSE'].fields_by_name['expires_at']._loaded_options = None
   _globals['_RESERVEKEYSRESPONSE'].fields_by_name['expires_at']._serialized_options = b'\322\363\030\002\020\001'
   _globals['_DATAS3TSERVICE'].methods_by_name['AddDatas3t']._loaded_options = None
-  _globals['_DATAS3TSERVICE'].methods_by_name['AddDatas3t']._serialized_options = b'\220\002\002\312\363\030\003\010\314\001\202\323\344\223\002(\"\014/api/datas3t:\001*Z\025\"\020/api/v1/datas3ts:\001*'
+  _globals['_DATAS3TSERVICE'].methods_by_name['AddDatas3t']._serialized_options = b'\220\002\002\312\363\030\003\010\314\001\342\363\030\010\010\003\022\004name\202\323\344\223\002(\"\014/api/datas3t:\001*Z\025\"\020/api/v1/datas3ts:\001*'
   _globals['_DATAS3TSERVICE'].methods_by_name['ListDatas3ts']._loaded_options = None
-  _globals['_DATAS3TSERVICE'].methods_by_name['ListDatas3ts']._serialized_options = b'\220\002\001\202\323\344\223\0026\022\014/api/datas3tZ\034\022\020/api/v1/datas3tsb\010datas3tsb\010datas3ts'
+  _globals['_DATAS3TSERVICE'].methods_by_name['ListDatas3ts']._serialized_options = b'\220\002\001\342\363\030\004\010\001 \001\202\323\344\223\0026\022\014/api/datas3tZ\034\022\020/api/v1/datas3tsb\010datas3tsb\010datas3ts'
   _globals['_DATAS3TSERVICE'].methods_by_name['ClearDatas3t']._loaded_options = None
-  _globals['_DATAS3TSERVICE'].methods_by_name['ClearDatas3t']._serialized_options = b'\220\002\002\202\323\344\223\002\033\"\026/api/v1/datas3ts/clear:\001*'
+  _globals['_DATAS3TSERVICE'].methods_by_name['ClearDatas3t']._serialized_options = b'\220\002\002\342\363\030\010\010\003\022\004name\202\323\344\223\002\033\"\026/api/v1/datas3ts/clear:\001*'
   _globals['_DATAS3TSERVICE'].methods_by_name['DeleteDatas3t']._loaded_options = None
-  _globals['_DATAS3TSERVICE'].methods_by_name['DeleteDatas3t']._serialized_options = b'\220\002\002\202\323\344\223\002\025*\020/api/v1/datas3ts:\001*'
+  _globals['_DATAS3TSERVICE'].methods_by_name['DeleteDatas3t']._serialized_options = b'\220\002\002\342\363\030\010\010\003\022\004name\202\323\344\223\002\025*\020/api/v1/datas3ts:\001*'
   _globals['_DATAS3TSERVICE'].methods_by_name['ReserveKeys']._loaded_options = None
-  _globals['_DATAS3TSERVICE'].methods_by_name['ReserveKeys']._serialized_options = b'\220\002\002\202\323\344\223\002\031\"\024/api/v1/keys/reserve:\001*'
+  _globals['_DATAS3TSERVICE'].methods_by_name['ReserveKeys']._serialized_options = b'\220\002\002\342\363\030\020\010\002\022\014datas3t_name\202\323\344\223\002\031\"\024/api/v1/keys/reserve:\001*'
   _globals['_DATAS3TSERVICE'].methods_by_name['GetDatapointsBitmap']._loaded_options = None
-  _globals['_DATAS3TSERVICE'].methods_by_name['GetDatapointsBitmap']._serialized_options = b'\220\002\001\202\323\344\223\002\033\022\031/api/v1/datapoints-bitmap'
-  _globals['_ADDDATAS3TREQUEST']._serialized_start=153
-  _globals['_ADDDATAS3TREQUEST']._serialized_end=202
-  _globals['_ADDDATAS3TRESPONSE']._serialized_start=204
-  _globals['_ADDDATAS3TRESPONSE']._serialized_end=224
-  _globals['_LISTDATAS3TSREQUEST']._serialized_start=226
-  _globals['_LISTDATAS3TSREQUEST']._serialized_end=302
-  _globals['_LISTDATAS3TSRESPONSE']._serialized_start=304
-  _globals['_LISTDATAS3TSRESPONSE']._serialized_end=398
-  _globals['_DATAS3T']._serialized_start=401
-  _globals['_DATAS3T']._serialized_end=578
-  _globals['_CLEARDATAS3TREQUEST']._serialized_start=580
-  _globals['_CLEARDATAS3TREQUEST']._serialized_end=639
-  _globals['_CLEARDATAS3TRESPONSE']._serialized_start=641
-  _globals['_CLEARDATAS3TRESPONSE']._serialized_end=718
-  _globals['_DELETEDATAS3TREQUEST']._serialized_start=720
-  _globals['_DELETEDATAS3TREQUEST']._serialized_end=780
-  _globals['_DELETEDATAS3TRESPONSE']._serialized_start=782
-  _globals['_DELETEDATAS3TRESPONSE']._serialized_end=805
-  _globals['_RESERVEKEYSREQUEST']._serialized_start=807
-  _globals['_RESERVEKEYSREQUEST']._serialized_end=884
-  _globals['_RESERVEKEYSRESPONSE']._serialized_start=887
-  _globals['_RESERVEKEYSRESPONSE']._serialized_end=1019
-  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_start=1021
-  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_end=1071
-  _globals['_DATAS3TSERVICE']._serialized_start=1074
-  _globals['_DATAS3TSERVICE']._serialized_end=1855
+  _globals['_DATAS3TSERVICE'].methods_by_name['GetDatapointsBitmap']._serialized_options = b'\220\002\001\342\363\030\020\010\001\022\014datas3t_name\202\323\344\223\002\033\022\031/api/v1/datapoints-bitmap'
+  _globals['_ADDDATAS3TREQUEST']._serialized_start=178
+  _globals['_ADDDATAS3TREQUEST']._serialized_end=227
+  _globals['_ADDDATAS3TRESPONSE']._serialized_start=229
+  _globals['_ADDDATAS3TRESPONSE']._serialized_end=249
+  _globals['_LISTDATAS3TSREQUEST']._serialized_start=251
+  _globals['_LISTDATAS3TSREQUEST']._serialized_end=327
+  _globals['_LISTDATAS3TSRESPONSE']._serialized_start=329
+  _globals['_LISTDATAS3TSRESPONSE']._serialized_end=423
+  _globals['_DATAS3T']._serialized_start=426
+  _globals['_DATAS3T']._serialized_end=603
+  _globals['_CLEARDATAS3TREQUEST']._serialized_start=605
+  _globals['_CLEARDATAS3TREQUEST']._serialized_end=664
+  _globals['_CLEARDATAS3TRESPONSE']._serialized_start=666
+  _globals['_CLEARDATAS3TRESPONSE']._serialized_end=743
+  _globals['_DELETEDATAS3TREQUEST']._serialized_start=745
+  _globals['_DELETEDATAS3TREQUEST']._serialized_end=805
+  _globals['_DELETEDATAS3TRESPONSE']._serialized_start=807
+  _globals['_DELETEDATAS3TRESPONSE']._serialized_end=830
+  _globals['_RESERVEKEYSREQUEST']._serialized_start=832
+  _globals['_RESERVEKEYSREQUEST']._serialized_end=909
+  _globals['_RESERVEKEYSRESPONSE']._serialized_start=912
+  _globals['_RESERVEKEYSRESPONSE']._serialized_end=1044
+  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_start=1046
+  _globals['_GETDATAPOINTSBITMAPREQUEST']._serialized_end=1096
+  _globals['_DATAS3TSERVICE']._serialized_start=1099
+  _globals['_DATAS3TSERVICE']._serialized_end=1968
 # @@protoc_insertion_point(module_scope)

@@ -244,6 +244,27 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_CHECKSUMS_COMPLETED: _ErrorReason.ValueType  # 95
     """The checksums were added already. Metadata: `checksums_id`."""
+    ERROR_REASON_TOKEN_MISSING: _ErrorReason.ValueType  # 100
+    """The call has no token, and the server asks for one. Send one as `authorization: Bearer <token>`; an administrator
+    creates tokens with `datas3t token create`.
+    """
+    ERROR_REASON_TOKEN_REFUSED: _ErrorReason.ValueType  # 101
+    """The token is unknown or wrong, has expired, or was revoked. Ask an administrator for another one."""
+    ERROR_REASON_ACCESS_DENIED: _ErrorReason.ValueType  # 102
+    """The token does not allow the call: its role is too low, or its pattern does not match the datas3t. Ask an
+    administrator for a token with the role and the pattern that the message names. Metadata: `role` (that the call
+    needs), `token_role`; `datas3t` (that the call is about) and `token_pattern`, if the pattern does not match it.
+    """
+    ERROR_REASON_TOKEN_NOT_FOUND: _ErrorReason.ValueType  # 103
+    """No token has this name. List the tokens. Metadata: `token`."""
+    ERROR_REASON_TOKEN_EXISTS: _ErrorReason.ValueType  # 104
+    """Another token that works has this name. Choose another name, or revoke that token first. Metadata: `token`."""
+    ERROR_REASON_AUTH_OFF: _ErrorReason.ValueType  # 105
+    """The server asks nobody for a token, so it manages none. Start it with `--auth tokens`, and use the token of its
+    settings, or one of `datas3t token create --db-url`.
+    """
+    ERROR_REASON_PROVIDER_UNAVAILABLE: _ErrorReason.ValueType  # 106
+    """The server cannot get the keys of the OIDC provider, which the token is compared with. Retry shortly."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed. Each comment says what happened and what to do next. The names after "Metadata" are the keys of
@@ -465,6 +486,27 @@ dataranges, and start a new one if it is still needed. Metadata: `checksums_id`.
 """
 ERROR_REASON_CHECKSUMS_COMPLETED: ErrorReason.ValueType  # 95
 """The checksums were added already. Metadata: `checksums_id`."""
+ERROR_REASON_TOKEN_MISSING: ErrorReason.ValueType  # 100
+"""The call has no token, and the server asks for one. Send one as `authorization: Bearer <token>`; an administrator
+creates tokens with `datas3t token create`.
+"""
+ERROR_REASON_TOKEN_REFUSED: ErrorReason.ValueType  # 101
+"""The token is unknown or wrong, has expired, or was revoked. Ask an administrator for another one."""
+ERROR_REASON_ACCESS_DENIED: ErrorReason.ValueType  # 102
+"""The token does not allow the call: its role is too low, or its pattern does not match the datas3t. Ask an
+administrator for a token with the role and the pattern that the message names. Metadata: `role` (that the call
+needs), `token_role`; `datas3t` (that the call is about) and `token_pattern`, if the pattern does not match it.
+"""
+ERROR_REASON_TOKEN_NOT_FOUND: ErrorReason.ValueType  # 103
+"""No token has this name. List the tokens. Metadata: `token`."""
+ERROR_REASON_TOKEN_EXISTS: ErrorReason.ValueType  # 104
+"""Another token that works has this name. Choose another name, or revoke that token first. Metadata: `token`."""
+ERROR_REASON_AUTH_OFF: ErrorReason.ValueType  # 105
+"""The server asks nobody for a token, so it manages none. Start it with `--auth tokens`, and use the token of its
+settings, or one of `datas3t token create --db-url`.
+"""
+ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 106
+"""The server cannot get the keys of the OIDC provider, which the token is compared with. Retry shortly."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
 
 @_typing.final

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from datas3t.v1 import access_pb2 as datas3t_dot_v1_dot_access__pb2
 from datas3t.v1 import http_pb2 as datas3t_dot_v1_dot_http__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61tas3t/v1/import.proto\x12\ndatas3t.v1\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\"$\n\rImportRequest\x12\x13\n\x0b\x62ucket_name\x18\x01 \x01(\t\"\xae\x01\n\x0eImportResponse\x12\x19\n\x11imported_datas3ts\x18\x01 \x03(\t\x12\x16\n\x0eimported_count\x18\x02 \x01(\x04\x12*\n\x07skipped\x18\x03 \x03(\x0b\x32\x19.datas3t.v1.SkippedObject\x12\x1c\n\x0cobjects_seen\x18\x04 \x01(\x04\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x1f\n\x0fimported_tables\x18\x05 \x03(\tB\x06\xd2\xf3\x18\x02\x08\x01\"3\n\rSkippedObject\x12\x12\n\nobject_key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2y\n\rImportService\x12h\n\x06Import\x12\x19.datas3t.v1.ImportRequest\x1a\x1a.datas3t.v1.ImportResponse\"%\x90\x02\x02\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/datas3ts/import:\x01*0\x01\x42]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64\x61tas3t/v1/import.proto\x12\ndatas3t.v1\x1a\x17\x64\x61tas3t/v1/access.proto\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\"$\n\rImportRequest\x12\x13\n\x0b\x62ucket_name\x18\x01 \x01(\t\"\xae\x01\n\x0eImportResponse\x12\x19\n\x11imported_datas3ts\x18\x01 \x03(\t\x12\x16\n\x0eimported_count\x18\x02 \x01(\x04\x12*\n\x07skipped\x18\x03 \x03(\x0b\x32\x19.datas3t.v1.SkippedObject\x12\x1c\n\x0cobjects_seen\x18\x04 \x01(\x04\x42\x06\xd2\xf3\x18\x02\x10\x01\x12\x1f\n\x0fimported_tables\x18\x05 \x03(\tB\x06\xd2\xf3\x18\x02\x08\x01\"3\n\rSkippedObject\x12\x12\n\nobject_key\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t2\x81\x01\n\rImportService\x12p\n\x06Import\x12\x19.datas3t.v1.ImportRequest\x1a\x1a.datas3t.v1.ImportResponse\"-\x90\x02\x02\xe2\xf3\x18\x04\x08\x03 \x01\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/datas3ts/import:\x01*0\x01\x42]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTRESPONSE'].fields_by_name['imported_tables']._loaded_options = None
   _globals['_IMPORTRESPONSE'].fields_by_name['imported_tables']._serialized_options = b'\322\363\030\002\010\001'
   _globals['_IMPORTSERVICE'].methods_by_name['Import']._loaded_options = None
-  _globals['_IMPORTSERVICE'].methods_by_name['Import']._serialized_options = b'\220\002\002\202\323\344\223\002\034\"\027/api/v1/datas3ts/import:\001*'
-  _globals['_IMPORTREQUEST']._serialized_start=92
-  _globals['_IMPORTREQUEST']._serialized_end=128
-  _globals['_IMPORTRESPONSE']._serialized_start=131
-  _globals['_IMPORTRESPONSE']._serialized_end=305
-  _globals['_SKIPPEDOBJECT']._serialized_start=307
-  _globals['_SKIPPEDOBJECT']._serialized_end=358
-  _globals['_IMPORTSERVICE']._serialized_start=360
-  _globals['_IMPORTSERVICE']._serialized_end=481
+  _globals['_IMPORTSERVICE'].methods_by_name['Import']._serialized_options = b'\220\002\002\342\363\030\004\010\003 \001\202\323\344\223\002\034\"\027/api/v1/datas3ts/import:\001*'
+  _globals['_IMPORTREQUEST']._serialized_start=117
+  _globals['_IMPORTREQUEST']._serialized_end=153
+  _globals['_IMPORTRESPONSE']._serialized_start=156
+  _globals['_IMPORTRESPONSE']._serialized_end=330
+  _globals['_SKIPPEDOBJECT']._serialized_start=332
+  _globals['_SKIPPEDOBJECT']._serialized_end=383
+  _globals['_IMPORTSERVICE']._serialized_start=386
+  _globals['_IMPORTSERVICE']._serialized_end=515
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from datas3t.v1 import access_pb2 as datas3t_dot_v1_dot_access__pb2
 from datas3t.v1 import http_pb2 as datas3t_dot_v1_dot_http__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64\x61tas3t/v1/table.proto\x12\ndatas3t.v1\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x01\n\x15StartTableFileRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\x12\x11\n\tfirst_key\x18\x03 \x01(\x04\x12\x10\n\x08last_key\x18\x04 \x01(\x04\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x10\n\x08replaces\x18\x06 \x03(\x04\"\xa7\x01\n\x16StartTableFileResponse\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\x12\x12\n\nobject_key\x18\x02 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\x04\x12\x19\n\x11presigned_put_url\x18\x04 \x01(\t\x12\x36\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\"1\n\x18\x43ompleteTableFileRequest\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\"\x1b\n\x19\x43ompleteTableFileResponse\"/\n\x16\x43\x61ncelTableFileRequest\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\"\x19\n\x17\x43\x61ncelTableFileResponse\"`\n\x11ListTablesRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x19\n\tpage_size\x18\x02 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"X\n\x12ListTablesResponse\x12!\n\x06tables\x18\x01 \x03(\x0b\x32\x11.datas3t.v1.Table\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"h\n\x05Table\x12\r\n\x05table\x18\x01 \x01(\t\x12\x12\n\nfile_count\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x12\n\nlowest_key\x18\x04 \x01(\x04\x12\x13\n\x0bhighest_key\x18\x05 \x01(\x04\"\xab\x01\n\x13PresignTableRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\x12\x12\n\x05\x66irst\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\x04last\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\tpage_size\x18\x05 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x06 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\x42\x08\n\x06_firstB\x07\n\x05_last\"\x9e\x01\n\x14PresignTableResponse\x12-\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1e.datas3t.v1.PresignedTableFile\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\x12\x36\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\"\x9a\x01\n\x12PresignedTableFile\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\x12\x11\n\tfirst_key\x18\x02 \x01(\x04\x12\x10\n\x08last_key\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ounter\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x15\n\rpresigned_url\x18\x07 \x01(\t\"7\n\x10\x44ropTableRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\"*\n\x11\x44ropTableResponse\x12\x15\n\rfiles_deleted\x18\x01 \x01(\x04\x32\xe1\x05\n\x0cTableService\x12x\n\x0eStartTableFile\x12!.datas3t.v1.StartTableFileRequest\x1a\".datas3t.v1.StartTableFileResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/tables/start:\x01*\x12\x87\x01\n\x11\x43ompleteTableFile\x12$.datas3t.v1.CompleteTableFileRequest\x1a%.datas3t.v1.CompleteTableFileResponse\"%\x90\x02\x02\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/tables/complete:\x01*\x12\x7f\n\x0f\x43\x61ncelTableFile\x12\".datas3t.v1.CancelTableFileRequest\x1a#.datas3t.v1.CancelTableFileResponse\"#\x90\x02\x02\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/tables/cancel:\x01*\x12\x66\n\nListTables\x12\x1d.datas3t.v1.ListTablesRequest\x1a\x1e.datas3t.v1.ListTablesResponse\"\x19\x90\x02\x01\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/tables\x12w\n\x0cPresignTable\x12\x1f.datas3t.v1.PresignTableRequest\x1a .datas3t.v1.PresignTableResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/tables/presign:\x01*\x12k\n\tDropTable\x12\x1c.datas3t.v1.DropTableRequest\x1a\x1d.datas3t.v1.DropTableResponse\"!\x90\x02\x02\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/tables/drop:\x01*B]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64\x61tas3t/v1/table.proto\x12\ndatas3t.v1\x1a\x17\x64\x61tas3t/v1/access.proto\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x01\n\x15StartTableFileRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\x12\x11\n\tfirst_key\x18\x03 \x01(\x04\x12\x10\n\x08last_key\x18\x04 \x01(\x04\x12\x0c\n\x04size\x18\x05 \x01(\x04\x12\x10\n\x08replaces\x18\x06 \x03(\x04\"\xa7\x01\n\x16StartTableFileResponse\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\x12\x12\n\nobject_key\x18\x02 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x03 \x01(\x04\x12\x19\n\x11presigned_put_url\x18\x04 \x01(\t\x12\x36\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\"1\n\x18\x43ompleteTableFileRequest\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\"\x1b\n\x19\x43ompleteTableFileResponse\"/\n\x16\x43\x61ncelTableFileRequest\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\"\x19\n\x17\x43\x61ncelTableFileResponse\"`\n\x11ListTablesRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\x19\n\tpage_size\x18\x02 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x03 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"X\n\x12ListTablesResponse\x12!\n\x06tables\x18\x01 \x03(\x0b\x32\x11.datas3t.v1.Table\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"h\n\x05Table\x12\r\n\x05table\x18\x01 \x01(\t\x12\x12\n\nfile_count\x18\x02 \x01(\x04\x12\x13\n\x0btotal_bytes\x18\x03 \x01(\x04\x12\x12\n\nlowest_key\x18\x04 \x01(\x04\x12\x13\n\x0bhighest_key\x18\x05 \x01(\x04\"\xab\x01\n\x13PresignTableRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\x12\x12\n\x05\x66irst\x18\x03 \x01(\x04H\x00\x88\x01\x01\x12\x11\n\x04last\x18\x04 \x01(\x04H\x01\x88\x01\x01\x12\x19\n\tpage_size\x18\x05 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x06 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\x42\x08\n\x06_firstB\x07\n\x05_last\"\x9e\x01\n\x14PresignTableResponse\x12-\n\x05\x66iles\x18\x01 \x03(\x0b\x32\x1e.datas3t.v1.PresignedTableFile\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\x12\x36\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xd2\xf3\x18\x02\x10\x01\"\x9a\x01\n\x12PresignedTableFile\x12\x15\n\rtable_file_id\x18\x01 \x01(\x04\x12\x11\n\tfirst_key\x18\x02 \x01(\x04\x12\x10\n\x08last_key\x18\x03 \x01(\x04\x12\x0f\n\x07\x63ounter\x18\x04 \x01(\x04\x12\x12\n\nsize_bytes\x18\x05 \x01(\x04\x12\x0c\n\x04\x65tag\x18\x06 \x01(\t\x12\x15\n\rpresigned_url\x18\x07 \x01(\t\"7\n\x10\x44ropTableRequest\x12\x14\n\x0c\x64\x61tas3t_name\x18\x01 \x01(\t\x12\r\n\x05table\x18\x02 \x01(\t\"*\n\x11\x44ropTableResponse\x12\x15\n\rfiles_deleted\x18\x01 \x01(\x04\x32\xde\x06\n\x0cTableService\x12\x8c\x01\n\x0eStartTableFile\x12!.datas3t.v1.StartTableFileRequest\x1a\".datas3t.v1.StartTableFileResponse\"3\xe2\xf3\x18\x10\x08\x02\x12\x0c\x64\x61tas3t_name\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/tables/start:\x01*\x12\x9c\x01\n\x11\x43ompleteTableFile\x12$.datas3t.v1.CompleteTableFileRequest\x1a%.datas3t.v1.CompleteTableFileResponse\":\x90\x02\x02\xe2\xf3\x18\x11\x08\x02\x1a\rtable_file_id\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/tables/complete:\x01*\x12\x94\x01\n\x0f\x43\x61ncelTableFile\x12\".datas3t.v1.CancelTableFileRequest\x1a#.datas3t.v1.CancelTableFileResponse\"8\x90\x02\x02\xe2\xf3\x18\x11\x08\x02\x1a\rtable_file_id\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/tables/cancel:\x01*\x12z\n\nListTables\x12\x1d.datas3t.v1.ListTablesRequest\x1a\x1e.datas3t.v1.ListTablesResponse\"-\x90\x02\x01\xe2\xf3\x18\x10\x08\x01\x12\x0c\x64\x61tas3t_name\x82\xd3\xe4\x93\x02\x10\x12\x0e/api/v1/tables\x12\x8b\x01\n\x0cPresignTable\x12\x1f.datas3t.v1.PresignTableRequest\x1a .datas3t.v1.PresignTableResponse\"8\x90\x02\x01\xe2\xf3\x18\x10\x08\x01\x12\x0c\x64\x61tas3t_name\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/tables/presign:\x01*\x12\x7f\n\tDropTable\x12\x1c.datas3t.v1.DropTableRequest\x1a\x1d.datas3t.v1.DropTableResponse\"5\x90\x02\x02\xe2\xf3\x18\x10\x08\x02\x12\x0c\x64\x61tas3t_name\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/tables/drop:\x01*B]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,45 +53,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRESIGNTABLERESPONSE'].fields_by_name['expires_at']._loaded_options = None
   _globals['_PRESIGNTABLERESPONSE'].fields_by_name['expires_at']._serialized_options = b'\322\363\030\002\020\001'
   _globals['_TABLESERVICE'].methods_by_name['StartTableFile']._loaded_options = None
-  _globals['_TABLESERVICE'].methods_by_name['StartTableFile']._serialized_options = b'\202\323\344\223\002\031\"\024/api/v1/tables/start:\001*'
+  _globals['_TABLESERVICE'].methods_by_name['StartTableFile']._serialized_options = b'\342\363\030\020\010\002\022\014datas3t_name\202\323\344\223\002\031\"\024/api/v1/tables/start:\001*'
   _globals['_TABLESERVICE'].methods_by_name['CompleteTableFile']._loaded_options = None
-  _globals['_TABLESERVICE'].methods_by_name['CompleteTableFile']._serialized_options = b'\220\002\002\202\323\344\223\002\034\"\027/api/v1/tables/complete:\001*'
+  _globals['_TABLESERVICE'].methods_by_name['CompleteTableFile']._serialized_options = b'\220\002\002\342\363\030\021\010\002\032\rtable_file_id\202\323\344\223\002\034\"\027/api/v1/tables/complete:\001*'
   _globals['_TABLESERVICE'].methods_by_name['CancelTableFile']._loaded_options = None
-  _globals['_TABLESERVICE'].methods_by_name['CancelTableFile']._serialized_options = b'\220\002\002\202\323\344\223\002\032\"\025/api/v1/tables/cancel:\001*'
+  _globals['_TABLESERVICE'].methods_by_name['CancelTableFile']._serialized_options = b'\220\002\002\342\363\030\021\010\002\032\rtable_file_id\202\323\344\223\002\032\"\025/api/v1/tables/cancel:\001*'
   _globals['_TABLESERVICE'].methods_by_name['ListTables']._loaded_options = None
-  _globals['_TABLESERVICE'].methods_by_name['ListTables']._serialized_options = b'\220\002\001\202\323\344\223\002\020\022\016/api/v1/tables'
+  _globals['_TABLESERVICE'].methods_by_name['ListTables']._serialized_options = b'\220\002\001\342\363\030\020\010\001\022\014datas3t_name\202\323\344\223\002\020\022\016/api/v1/tables'
   _globals['_TABLESERVICE'].methods_by_name['PresignTable']._loaded_options = None
-  _globals['_TABLESERVICE'].methods_by_name['PresignTable']._serialized_options = b'\220\002\001\202\323\344\223\002\033\"\026/api/v1/tables/presign:\001*'
+  _globals['_TABLESERVICE'].methods_by_name['PresignTable']._serialized_options = b'\220\002\001\342\363\030\020\010\001\022\014datas3t_name\202\323\344\223\002\033\"\026/api/v1/tables/presign:\001*'
   _globals['_TABLESERVICE'].methods_by_name['DropTable']._loaded_options = None
-  _globals['_TABLESERVICE'].methods_by_name['DropTable']._serialized_options = b'\220\002\002\202\323\344\223\002\030\"\023/api/v1/tables/drop:\001*'
-  _globals['_STARTTABLEFILEREQUEST']._serialized_start=125
-  _globals['_STARTTABLEFILEREQUEST']._serialized_end=254
-  _globals['_STARTTABLEFILERESPONSE']._serialized_start=257
-  _globals['_STARTTABLEFILERESPONSE']._serialized_end=424
-  _globals['_COMPLETETABLEFILEREQUEST']._serialized_start=426
-  _globals['_COMPLETETABLEFILEREQUEST']._serialized_end=475
-  _globals['_COMPLETETABLEFILERESPONSE']._serialized_start=477
-  _globals['_COMPLETETABLEFILERESPONSE']._serialized_end=504
-  _globals['_CANCELTABLEFILEREQUEST']._serialized_start=506
-  _globals['_CANCELTABLEFILEREQUEST']._serialized_end=553
-  _globals['_CANCELTABLEFILERESPONSE']._serialized_start=555
-  _globals['_CANCELTABLEFILERESPONSE']._serialized_end=580
-  _globals['_LISTTABLESREQUEST']._serialized_start=582
-  _globals['_LISTTABLESREQUEST']._serialized_end=678
-  _globals['_LISTTABLESRESPONSE']._serialized_start=680
-  _globals['_LISTTABLESRESPONSE']._serialized_end=768
-  _globals['_TABLE']._serialized_start=770
-  _globals['_TABLE']._serialized_end=874
-  _globals['_PRESIGNTABLEREQUEST']._serialized_start=877
-  _globals['_PRESIGNTABLEREQUEST']._serialized_end=1048
-  _globals['_PRESIGNTABLERESPONSE']._serialized_start=1051
-  _globals['_PRESIGNTABLERESPONSE']._serialized_end=1209
-  _globals['_PRESIGNEDTABLEFILE']._serialized_start=1212
-  _globals['_PRESIGNEDTABLEFILE']._serialized_end=1366
-  _globals['_DROPTABLEREQUEST']._serialized_start=1368
-  _globals['_DROPTABLEREQUEST']._serialized_end=1423
-  _globals['_DROPTABLERESPONSE']._serialized_start=1425
-  _globals['_DROPTABLERESPONSE']._serialized_end=1467
-  _globals['_TABLESERVICE']._serialized_start=1470
-  _globals['_TABLESERVICE']._serialized_end=2207
+  _globals['_TABLESERVICE'].methods_by_name['DropTable']._serialized_options = b'\220\002\002\342\363\030\020\010\002\022\014datas3t_name\202\323\344\223\002\030\"\023/api/v1/tables/drop:\001*'
+  _globals['_STARTTABLEFILEREQUEST']._serialized_start=150
+  _globals['_STARTTABLEFILEREQUEST']._serialized_end=279
+  _globals['_STARTTABLEFILERESPONSE']._serialized_start=282
+  _globals['_STARTTABLEFILERESPONSE']._serialized_end=449
+  _globals['_COMPLETETABLEFILEREQUEST']._serialized_start=451
+  _globals['_COMPLETETABLEFILEREQUEST']._serialized_end=500
+  _globals['_COMPLETETABLEFILERESPONSE']._serialized_start=502
+  _globals['_COMPLETETABLEFILERESPONSE']._serialized_end=529
+  _globals['_CANCELTABLEFILEREQUEST']._serialized_start=531
+  _globals['_CANCELTABLEFILEREQUEST']._serialized_end=578
+  _globals['_CANCELTABLEFILERESPONSE']._serialized_start=580
+  _globals['_CANCELTABLEFILERESPONSE']._serialized_end=605
+  _globals['_LISTTABLESREQUEST']._serialized_start=607
+  _globals['_LISTTABLESREQUEST']._serialized_end=703
+  _globals['_LISTTABLESRESPONSE']._serialized_start=705
+  _globals['_LISTTABLESRESPONSE']._serialized_end=793
+  _globals['_TABLE']._serialized_start=795
+  _globals['_TABLE']._serialized_end=899
+  _globals['_PRESIGNTABLEREQUEST']._serialized_start=902
+  _globals['_PRESIGNTABLEREQUEST']._serialized_end=1073
+  _globals['_PRESIGNTABLERESPONSE']._serialized_start=1076
+  _globals['_PRESIGNTABLERESPONSE']._serialized_end=1234
+  _globals['_PRESIGNEDTABLEFILE']._serialized_start=1237
+  _globals['_PRESIGNEDTABLEFILE']._serialized_end=1391
+  _globals['_DROPTABLEREQUEST']._serialized_start=1393
+  _globals['_DROPTABLEREQUEST']._serialized_end=1448
+  _globals['_DROPTABLERESPONSE']._serialized_start=1450
+  _globals['_DROPTABLERESPONSE']._serialized_end=1492
+  _globals['_TABLESERVICE']._serialized_start=1495
+  _globals['_TABLESERVICE']._serialized_end=2357
 # @@protoc_insertion_point(module_scope)

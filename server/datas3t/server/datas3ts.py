@@ -49,18 +49,21 @@ def add(resources: Resources, name: str, bucket: str) -> None:
         raise Failure(v1.ERROR_REASON_DATAS3T_EXISTS, message, datas3t=name)
 
 
-def page(resources: Resources, size: int, token: str) -> tuple[list[Summary], str]:
-    """Return datas3ts in order of their names, and the token of the next page, which is empty after the last."""
+def page(resources: Resources, size: int, token: str, matching: str | None = None) -> tuple[list[Summary], str]:
+    """Return datas3ts in order of their names, and the token of the next page, which is empty after the last.
+
+    With `matching`, a regular expression, those with other names are left out.
+    """
     size = pages.size(size, 1000, 1000)
     with pool.connection(resources.pool) as conn:
-        rows = datas3ts.page(conn, pages.after_name(token), size + 1)
+        rows = datas3ts.page(conn, pages.after_name(token), size + 1, matching)
     return rows[:size], rows[size - 1].datas3t_name if len(rows) > size else ""
 
 
-def json_page(resources: Resources, token: str) -> JsonPage:
+def json_page(resources: Resources, token: str, matching: str | None = None) -> JsonPage:
     """Return a page of what `page` returns as JSON, and the token of the next page."""
     with pool.connection(resources.pool) as conn:
-        return listings.datas3ts(conn, pages.after_name(token), _JSON_ROWS)
+        return listings.datas3ts(conn, pages.after_name(token), _JSON_ROWS, matching)
 
 
 def clear(resources: Resources, name: str, *, purge_versions: bool = False) -> tuple[int, int]:

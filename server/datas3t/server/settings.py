@@ -1,8 +1,10 @@
 """All settings of a server. The options of `datas3t server` become a Settings; nothing else is configured."""
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +16,25 @@ MAX_WORKERS = 256
 _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("text", "json")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_MIN_ADMIN_TOKEN = 32  # characters
+_OTHER_TOKENS = re.compile(r"d3t_[0-9]|eyJ[A-Za-z0-9_-]*\.")  # those of `datas3t token create`, and JWTs
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 
 class SettingsError(ValueError):
     """A setting has a value that cannot be used. The message names the setting and says what is allowed."""
+
+
+@lru_cache(maxsize=256)
+def is_loopback(host: str) -> bool:
+    """Return whether a name or an IP address is of this machine alone."""
+    host = host.lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class Address(NamedTuple):
@@ -88,6 +104,34 @@ class Timeouts:
     stepwise_call: float = 6 * 3600.0  # for an import, which may read headers of every archive in a bucket
 
 
+@dataclass(frozen=True)
+class AccessSettings:
+    """Who is let in. `admin_token` is a secret.
+
+    With `asks`, callers need a token. `admin_token` is that of an admin that needs no row in the database, or empty.
+    `metrics_asks` is whether `/metrics` needs a token as well.
+
+    Raises:
+        SettingsError: if a value cannot be used.
+    """
+
+    asks: bool = False
+    admin_token: str = field(default="", repr=False)
+    metrics_asks: bool = False
+
+    def __post_init__(self) -> None:
+        token = self.admin_token
+        if not token:
+            return
+        if len(token) < _MIN_ADMIN_TOKEN or not (token.isascii() and token.isprintable()) or token.strip() != token:
+            raise SettingsError(
+                f"ADMIN_TOKEN must be {_MIN_ADMIN_TOKEN} or more printable ASCII characters, no blank at an end;"
+                " `datas3t keygen` makes one"
+            )
+        if _OTHER_TOKENS.match(token):
+            raise SettingsError("ADMIN_TOKEN must not look like a token that was created; `datas3t keygen` makes one")
+
+
 ALL_INTERFACES = Address("", DEFAULT_PORT)
 
 
@@ -98,7 +142,7 @@ class Settings:
     `max_cache_size` limits the index cache, in bytes. `url_lifetime` is how long presigned URLs work. `drain` is how
     long running calls may take to end after SIGTERM. `cors_origins` are the origins of other web pages that may send
     requests, `allowed_hosts` the names of this server that web pages may use. `workers` is how many processes share the
-    port. With `tls` the server speaks TLS.
+    port. With `tls` the server speaks TLS. `access` is about who may do what.
 
     Raises:
         SettingsError: if a value cannot be used.
@@ -118,6 +162,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     workers: int = 1
     tls: TlsFiles | None = None
+    access: AccessSettings = AccessSettings()
 
     def __post_init__(self) -> None:
         if not self.db_url:

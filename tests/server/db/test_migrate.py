@@ -15,7 +15,7 @@ from datas3t.server.errors import Failure
 from tests.support.counters import wrong_counters
 
 TABLES = {"s3_buckets", "datas3ts", "dataranges", "datarange_uploads", "aggregate_uploads", "keys_to_delete"}
-TABLES |= {"cleared_catalogues", "key_reservations", "checksums_uploads", "table_uploads", "table_files"}
+TABLES |= {"cleared_catalogues", "key_reservations", "checksums_uploads", "table_uploads", "table_files", "api_tokens"}
 
 
 def test_ten_servers_that_start_concurrently_migrate_once(empty_database: str) -> None:

@@ -18,6 +18,7 @@ import pytest
 from datas3t.server import db
 from datas3t.server.db import (
     aggregate_uploads,
+    api_tokens,
     catalogues,
     checksums_uploads,
     committing,
@@ -112,6 +113,10 @@ _FILL = """
 
     INSERT INTO keys_to_delete (bucket_id, object_key, due_at, due_since, second_look)
     SELECT 5, 'looked-at/' || n, now() + interval '1 day', now() + interval '1 day', true
+      FROM generate_series(1, 10000) AS n;
+
+    INSERT INTO api_tokens (name, secret_sha256, role, revoked_at)
+    SELECT 'token-' || n % 2000, sha256(n::text::bytea), 'read', CASE WHEN n > 2000 THEN now() END
       FROM generate_series(1, 10000) AS n;
 
     ANALYZE;
@@ -275,6 +280,13 @@ CALLS = [
     call(dropped_tables.drop, 2, 1, "table-3", HOUR),
     call(dropped_tables.delete_some, 10, rows=60),
     call(intents.cancel_table, 101, "table-0", HOUR, rows=20),
+    call(api_tokens.credential, 7),
+    call(api_tokens.exists, "token-7"),
+    call(api_tokens.insert, "new", bytes(32), "read", "*", HOUR),
+    call(api_tokens.page, 1500, 10, rows=10),
+    call(api_tokens.record_use, [7, 8], HOUR),
+    call(api_tokens.release_name, "token-7"),
+    call(api_tokens.revoke, "token-7"),
     call(s3_buckets.by_name, "bucket-7"),
     call(s3_buckets.by_ids, [7]),
     call(s3_buckets.page, "bucket-1500", 10, rows=10),

@@ -5,7 +5,7 @@ import socket
 from contextlib import suppress
 
 from datas3t.server.front.edge import listen
-from datas3t.server.settings import Address, SettingsError
+from datas3t.server.settings import Address, Settings, SettingsError, is_loopback
 
 _log = logging.getLogger(__name__)
 
@@ -43,3 +43,13 @@ def log_addresses(url: str, grpc_port: int | None) -> None:
     _log.info("listening on %s", url)
     if grpc_port:
         _log.info("listening for gRPC alone on port %d", grpc_port)
+
+
+def warn_if_open(settings: Settings) -> None:
+    """Log a warning if other machines may reach a server that asks nobody for a token."""
+    addresses = [settings.addr, *([settings.grpc_addr] if settings.grpc_addr else [])]
+    if not settings.access.asks and not all(is_loopback(each.host) for each in addresses):
+        _log.warning(
+            "everyone who reaches this server can read and delete everything: it is not on loopback alone and asks"
+            " nobody for a token; start it with --auth tokens (docs/access.md), or with --addr 127.0.0.1:8765"
+        )

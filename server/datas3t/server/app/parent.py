@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from datas3t.local.folders import private_folder
-from datas3t.server.app.addresses import log_addresses, reserve
+from datas3t.server.app.addresses import log_addresses, reserve, warn_if_open
 from datas3t.server.app.child import Child
 from datas3t.server.app.signals import EXIT_SECONDS, Events
 from datas3t.server.front.edge import listen
@@ -155,6 +155,7 @@ class _Parent:
         log_addresses(
             self._settings.addr.url(tls=self._settings.tls is not None), grpc_addr.port if grpc_addr else None
         )
+        warn_if_open(self._settings)
         pids = [str(child.pid) for child in sorted(serving, key=lambda child: child.number)]
         _log.info("%d workers serve: processes %s", len(pids), ", ".join(pids))
 

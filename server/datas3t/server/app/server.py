@@ -7,14 +7,17 @@ import time
 from collections.abc import Mapping, Sequence
 
 from datas3t.server import buckets, reaper
-from datas3t.server.app.addresses import log_addresses
+from datas3t.server.access import Authenticator
+from datas3t.server.app.addresses import log_addresses, warn_if_open
 from datas3t.server.credentials import Cipher
 from datas3t.server.db import pool, s3_buckets
 from datas3t.server.db.heartbeat import Heartbeat
 from datas3t.server.db.migrate import migrate
+from datas3t.server.front.calls.guarded import OPEN, Guard
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rpc.services import services
 from datas3t.server.front.server import Front
+from datas3t.server.intents import owners
 from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
@@ -92,10 +95,13 @@ class Server:
             heartbeat = Heartbeat(settings.db_url)
             heartbeat.start()
             undo.callback(heartbeat.stop)
+            authenticator = _authenticator(settings, connections)
+            if authenticator is not None:
+                undo.callback(authenticator.close)
             # Serve calls, and delete objects in the background.
             self._watch(self._metrics)
             self._front = Front(
-                services(self._resources),
+                services(self._resources, authenticator),
                 self._metrics,
                 heartbeat.is_alive,
                 addr=settings.addr,
@@ -103,6 +109,8 @@ class Server:
                 cross_site=CrossSite(settings.addr, settings.cors_origins, settings.allowed_hosts),
                 listening=self._listening,
                 tls=settings.tls,
+                guard=Guard(authenticator.identify, owners(self._resources)) if authenticator else OPEN,
+                metrics_token=settings.access.metrics_asks,
             )
             undo.callback(self._front.close)
             self._front.start()
@@ -113,6 +121,7 @@ class Server:
             self._started = True
         if not self._listening:
             log_addresses(self.url, self.grpc_port)
+            warn_if_open(settings)
 
     def reap(self) -> None:
         """Start to delete objects in the background, if that has not been started yet."""
@@ -195,6 +204,12 @@ class Server:
 def _open_pool(settings: Settings) -> pool.Pool:
     """Open this server's share of the connections."""
     return pool.open_pool(settings.db_url, max_size=max(_MIN_POOL, _POOL // settings.workers))
+
+
+def _authenticator(settings: Settings, connections: pool.Pool) -> Authenticator | None:
+    """Return what recognizes callers, or None if nobody is asked for a token."""
+    access = settings.access
+    return Authenticator(connections, access.admin_token) if access.asks else None
 
 
 def _open_cache(settings: Settings) -> IndexCache:

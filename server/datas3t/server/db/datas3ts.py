@@ -135,15 +135,19 @@ _PAGE: LiteralString = """
     SELECT d.name AS datas3t_name, b.name AS bucket_name, datarange_count, datapoint_count AS total_datapoints,
            coalesce(lowest_key, 0) AS lowest_datapoint, coalesce(highest_key, 0) AS highest_datapoint, total_bytes
       FROM datas3ts AS d JOIN s3_buckets AS b ON b.id = d.bucket_id
-     WHERE d.name > %s AND d.bucket_id IS NOT NULL
-     ORDER BY d.name LIMIT %s
+     WHERE d.name > %(after)s AND d.bucket_id IS NOT NULL
+       AND (%(matching)s::text IS NULL OR d.name ~ %(matching)s::text)
+     ORDER BY d.name LIMIT %(limit)s
 """
 
 
-def page(conn: Connection, after: str, limit: int) -> list[Summary]:
-    """Return up to `limit` datas3ts after the name `after`, in order of their names."""
+def page(conn: Connection, after: str, limit: int, matching: str | None = None) -> list[Summary]:
+    """Return up to `limit` datas3ts after the name `after`, in order of their names.
+
+    With `matching`, a regular expression, those with other names are left out.
+    """
     with conn.cursor(row_factory=class_row(Summary)) as cur:
-        rows = cur.execute(_PAGE, [after, limit]).fetchall()
+        rows = cur.execute(_PAGE, {"after": after, "limit": limit, "matching": matching}).fetchall()
     # Sums are stored as numeric, which psycopg reads as Decimal: the number of all keys does not fit a bigint.
     return [replace(row, total_datapoints=int(row.total_datapoints), total_bytes=int(row.total_bytes)) for row in rows]
 

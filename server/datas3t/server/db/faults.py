@@ -29,6 +29,10 @@ _CONSTRAINTS: dict[str, tuple[v1.ErrorReason.ValueType, str]] = {
         v1.ERROR_REASON_BUCKET_IN_USE,
         "objects in bucket configuration {bucket!r} are still to be deleted; try again later",
     ),
+    "names_of_live_tokens_are_unique": (
+        v1.ERROR_REASON_TOKEN_EXISTS,
+        "another token that works has the name {token!r}; use another name, or revoke that token first",
+    ),
 }
 
 _NO_RESPONSE = "the database does not respond; nothing is lost, try again shortly"

@@ -95,13 +95,17 @@ _DATAS3TS = _objects(
               FROM datas3ts AS d JOIN s3_buckets AS b ON b.id = d.bucket_id
              CROSS JOIN LATERAL (SELECT {columns}) AS listed
              WHERE d.name > %(after)s AND d.bucket_id IS NOT NULL
+               AND (%(matching)s::text IS NULL OR d.name ~ %(matching)s::text)
              ORDER BY d.name LIMIT %(limit)s) AS objects
     """,
 )
 
 
-def datas3ts(conn: Connection, after: str, limit: int) -> JsonPage:
-    """Return up to `limit` datas3ts after the name `after`, in order of their names."""
-    row = _DATAS3TS.raw_row(conn, after=after, limit=limit)
+def datas3ts(conn: Connection, after: str, limit: int, matching: str | None = None) -> JsonPage:
+    """Return up to `limit` datas3ts after the name `after`, in order of their names.
+
+    With `matching`, a regular expression, those with other names are left out.
+    """
+    row = _DATAS3TS.raw_row(conn, after=after, limit=limit, matching=matching)
     assert row is not None
     return _page(row, limit)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from datas3t.server.front.calls import Service
+from datas3t.server.front.calls.guarded import OPEN, Guard
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.edge import Edge
 from datas3t.server.front.rest import openapi
@@ -36,6 +37,8 @@ class Front:
         cross_site: Which web pages may send requests; by default only those of this server.
         listening: Sockets on `addr` that several processes share, if there are any.
         tls: The files of the certificate, if both ports speak TLS.
+        guard: Who may call what; by default everyone may call everything.
+        metrics_token: Whether `/metrics` asks for a token as well.
 
     Raises:
         SettingsError: if an address or a file cannot be used.
@@ -54,23 +57,25 @@ class Front:
         cross_site: CrossSite | None = None,
         listening: Sequence[socket.socket] = (),
         tls: TlsFiles | None = None,
+        guard: Guard = OPEN,
+        metrics_token: bool = False,
     ) -> None:
         self._metrics = metrics
         self._is_ready = is_ready
         self._running = RunningCalls(timeouts)
-        routes = Routes(services)
+        routes = Routes(services, guard)
         described = Response(200, openapi.described(routes))  # once: it does not change
         pages = {
             "/openapi.json": Page(lambda: described),
             "/healthz": Page(_health_page),
             "/readyz": Page(self._readiness_page),
-            "/metrics": Page(self._metrics_page, in_thread=True),
+            "/metrics": Page(self._metrics_page, in_thread=True, admit=guard.identify if metrics_token else None),
         }
         rules = cross_site or CrossSite(addr)
         self._rest = RestServer(routes, pages, metrics, self._running, timeouts, rules)
         self._certificates = Certificates(tls) if tls else None
         self._rpc = RpcServer(
-            services, metrics, self._running, is_ready, grpc_addr, timeouts, bool(listening), self._certificates
+            services, metrics, self._running, is_ready, grpc_addr, timeouts, bool(listening), self._certificates, guard
         )
         try:
             self._edge = Edge(addr, self._rpc.socket, self._rest, timeouts, listening, self._certificates)

@@ -1,6 +1,6 @@
 """An import, step by step: one transaction for each datas3t in the bucket, and none that is open while S3 is called."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
@@ -46,14 +46,16 @@ class Step:
     imported_count: int = 0
 
 
-def run(resources: Resources, bucket_name: str) -> Iterator[Step]:
+def run(resources: Resources, bucket_name: str, matches: Callable[[str], bool] = lambda _: True) -> Iterator[Step]:
     """Import all archives in a bucket that have no row yet; yield the result in steps.
+
+    Datas3ts whose names do not match are left out, as if the bucket had no objects of them.
 
     A repeated import changes nothing. One that is stopped or fails keeps the datas3ts that it has finished.
     """
     row = buckets.find(resources, bucket_name, "bucket_name")
     with ThreadPoolExecutor(1, thread_name_prefix="import") as thread, Chooser(resources, row) as chooser:
-        yield from _Import(resources, row, thread, chooser).run()
+        yield from _Import(resources, row, thread, chooser).run(matches)
 
 
 class _Import:
@@ -70,11 +72,13 @@ class _Import:
         self._reported: set[str] = set()  # keys of skipped objects of the present datas3t
         self._tables: set[str] = set()  # its tables that were reported
 
-    def run(self) -> Iterator[Step]:
+    def run(self, matches: Callable[[str], bool]) -> Iterator[Step]:
         for page in self._bucket.folders(_ROOT):
             for folder in page:
                 self._reported, self._tables = set(), set()
                 name = folder.removeprefix(_ROOT).removesuffix("/")
+                if not matches(name):
+                    continue
                 yield from self._import_folder(name)
                 yield from self._import_tables(name)
         yield Step(self._seen, imported_count=self._imported)

@@ -24,6 +24,6 @@ its URLs have expired, when no PUT can arrive any more. No transaction is open w
 checks that the intent is still pending, and does nothing if it is not.
 """
 
-from datas3t.server.intents.states import AGGREGATES, CHECKSUMS, TABLE_FILES, UPLOADS, Intent, Intents
+from datas3t.server.intents.states import AGGREGATES, CHECKSUMS, TABLE_FILES, UPLOADS, Intent, Intents, owners
 
-__all__ = ["AGGREGATES", "CHECKSUMS", "TABLE_FILES", "UPLOADS", "Intent", "Intents"]
+__all__ = ["AGGREGATES", "CHECKSUMS", "TABLE_FILES", "UPLOADS", "Intent", "Intents", "owners"]

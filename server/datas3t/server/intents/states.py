@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY, datas3t_of
@@ -91,6 +92,10 @@ class Intents(Generic[Row]):
         if intent is None:
             raise self.not_found(intent_id)
         return intent
+
+    def datas3t_name(self, resources: Resources, intent_id: int) -> str:
+        """Return the name of the datas3t that the intent is of; raise `not_found_reason` if it does not exist."""
+        return datas3t_of(self.find(resources, intent_id).data_object_key)
 
     def find_pending(self, resources: Resources, intent_id: int) -> Row:
         """Return the intent if it is pending; otherwise raise the failure that says how it ended."""
@@ -264,3 +269,17 @@ CHECKSUMS: Intents[ChecksumsUpload] = Intents(
     by_id=checksums_uploads.by_id,
     table=IntentTable("checksums_uploads"),
 )
+
+
+def owners(resources: Resources) -> dict[str, tuple[Callable[[int], str], Callable[[int], Failure]]]:
+    """Return, for each field of requests with the id of an intent, how to find the name of the datas3t that it is of.
+
+    Beside it is the failure for an id that does not exist.
+    """
+    fields: dict[str, Intents[Any]] = {
+        "datarange_upload_id": UPLOADS,
+        "aggregate_upload_id": AGGREGATES,
+        "table_file_id": TABLE_FILES,
+        "checksums_id": CHECKSUMS,
+    }
+    return {name: (partial(each.datas3t_name, resources), each.not_found) for name, each in fields.items()}

@@ -1,9 +1,11 @@
-"""What surrounds every call over gRPC and REST: its service, its thread and time, logging, metrics and errors."""
+"""What surrounds every call over gRPC and REST: its service, its check, its thread and time, logging and errors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.descriptor import ServiceDescriptor
+
+from datas3t.server.access import EVERYONE, Identity
 
 
 @dataclass(frozen=True)
@@ -14,8 +16,28 @@ class Service:
     servicer: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a call comes from: `grpc` or `rest`, and its id in the log.
+
+    `authorization` is the value of the header or metadata of this name. It holds a secret.
+    """
+
+    transport: str
+    request_id: str
+    authorization: str | None = field(default=None, repr=False)
+
+
 class Context:
-    """The part of gRPC's context that servicers use. Deadlines and cancellations are in `datas3t.server.call`."""
+    """What servicers get with a request: who makes the call. Deadlines and cancellations are in `datas3t.server.call`.
+
+    The methods are the part of gRPC's context that generated servicers use.
+    """
+
+    __slots__ = ("identity",)
+
+    def __init__(self, identity: Identity = EVERYONE) -> None:
+        self.identity = identity
 
     def set_code(self, code: object) -> None:
         """Do nothing. Generated servicers set UNIMPLEMENTED before they raise it."""

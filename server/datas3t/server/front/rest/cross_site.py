@@ -6,7 +6,6 @@ without these headers do not come from a browser, and are allowed. gRPC needs no
 browser sends a preflight request first, which is refused here.
 """
 
-import ipaddress
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.settings import Address
+from datas3t.server.settings import Address, is_loopback
 
 _METHODS = "GET, HEAD, POST, DELETE"
 _REQUEST_HEADERS = "authorization, content-type, traceparent, x-request-id"
@@ -58,7 +57,7 @@ class CrossSite:
     def __init__(self, addr: Address, origins: Iterable[str] = (), hosts: Iterable[str] = ()) -> None:
         self._origins = frozenset(_normal(origin) for origin in origins)
         self._hosts = frozenset(host.lower() for host in hosts)
-        self._checks_host = bool(self._hosts) or _is_loopback(addr.host)
+        self._checks_host = bool(self._hosts) or is_loopback(addr.host)
 
     def check(self, request: RequestInfo) -> None:
         """Raise Failure (CROSS_SITE) for a request that a foreign page may have sent."""
@@ -103,7 +102,7 @@ class CrossSite:
 
     def _is_own(self, host: str) -> bool:
         name = _host_name(host)
-        return name in self._hosts or _is_loopback(name)
+        return name in self._hosts or is_loopback(name)
 
 
 @lru_cache(maxsize=256)
@@ -113,17 +112,6 @@ def _host_name(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
         return ""
-
-
-@lru_cache(maxsize=256)
-def _is_loopback(name: str) -> bool:
-    name = name.lower()
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_same(origin: str, host: str) -> bool:

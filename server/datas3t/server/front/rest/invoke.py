@@ -8,34 +8,37 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from datas3t.server.call import current
+from datas3t.server.db.listings import JsonPage
 from datas3t.server.errors import Failure
-from datas3t.server.front.calls import Context
+from datas3t.server.front.calls import Origin
+from datas3t.server.front.calls.guarded import Admission
 from datas3t.server.front.rest import codec
 from datas3t.server.front.rest.responses import Response
 from datas3t.server.front.rest.routes import RAW_TYPE, Route
 
-_CONTEXT = Context()
 
-
-def invoke(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> Response:
+def invoke(route: Route, origin: Origin, body: bytes, query: Sequence[tuple[str, str]]) -> Response:
     """Run the call to its end. The messages of a stream become one response, and so do the pages of a listing.
 
     Raises:
-        Failure: for a request that is not valid, or if the call is ended between two messages or pages.
+        Failure: for a caller that may not make the call, for a request that is not valid, or if the call is ended
+            between two messages or pages.
         Exception: whatever the servicer raises.
     """
-    request, given = _parsed(route, body, query)
-    try:
-        return _called(route, request)
-    except Failure as failure:
-        raise codec.missing_field(failure, route.method.input_type, given) or failure from None
+    with route.guarded.admitted(origin) as admission:
+        request, given = _parsed(route, body, query)
+        try:
+            return _called(route, admission, request)
+        except Failure as failure:
+            raise codec.missing_field(failure, route.method.input_type, given) or failure from None
 
 
 class Listing:
     """A call of a listing whose pages the database writes as JSON: they are fetched one by one, when they are sent."""
 
-    def __init__(self, route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, route: Route, origin: Origin, body: bytes, query: Sequence[tuple[str, str]]) -> None:
         self._route = route
+        self._admission = route.guarded.admitted(origin)
         self._received = body, query
         self._request: Any = None
         self.is_at_end = False
@@ -47,21 +50,25 @@ class Listing:
             Failure: as `invoke` does.
         """
         route = self._route
-        assert route.json_page is not None
         if self._request is not None:
-            page = route.json_page(self._request)
+            page = self._admission.json_page(self._request)
             start = b"," if page.objects else b""
         else:
-            self._request, given = _parsed(route, *self._received)
-            try:
-                page = route.json_page(self._request)
-            except Failure as failure:
-                raise codec.missing_field(failure, route.method.input_type, given) or failure from None
+            page = self._first_page()
             start = codec.listing_start(route.method.output_type, route.response_body)
         self._request.page_token = page.next_token
         self.is_at_end = not page.next_token
         end = codec.listing_end(route.response_body) if self.is_at_end else b""
         return start + page.objects + end
+
+    def _first_page(self) -> JsonPage:
+        """Let the caller in, once for all pages, and return the first one."""
+        with self._admission as admission:
+            self._request, given = _parsed(self._route, *self._received)
+            try:
+                return admission.json_page(self._request)
+            except Failure as failure:
+                raise codec.missing_field(failure, self._route.method.input_type, given) or failure from None
 
 
 def _parsed(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> tuple[Any, set[str]]:
@@ -74,35 +81,35 @@ def _parsed(route: Route, body: bytes, query: Sequence[tuple[str, str]]) -> tupl
     return request, codec.decode_query(query, request)
 
 
-def _called(route: Route, request: Any) -> Response:
+def _called(route: Route, admission: Admission, request: Any) -> Response:
     if route.raw:
-        raw = _joined_bytes(route, request)
+        raw = _joined_bytes(route, admission, request)
         return Response(route.success, raw.data, raw.content_type)
-    message = _joined_messages(route, request)
+    message = _joined_messages(route, admission, request)
     if route.success == 204:
         return Response(204)
     return Response(route.success, codec.encode(message, only=route.response_body))
 
 
-def _joined_messages(route: Route, request: Any) -> Message:
+def _joined_messages(route: Route, admission: Admission, request: Any) -> Message:
     if route.method.server_streaming:
         whole = GetMessageClass(route.method.output_type)()
-        for message in route.call(request, _CONTEXT):
+        for message in admission.call(request):
             whole.MergeFrom(message)
             current().raise_if_ended()
         return whole
-    whole = page = cast(Message, route.call(request, _CONTEXT))
+    whole = page = cast(Message, admission.call(request))
     while token := getattr(page, "next_page_token", ""):
         current().raise_if_ended()
         request.page_token = token
-        page = route.call(request, _CONTEXT)
+        page = admission.call(request)
         whole.MergeFrom(page)
     return whole
 
 
-def _joined_bytes(route: Route, request: Any) -> HttpBody:
+def _joined_bytes(route: Route, admission: Admission, request: Any) -> HttpBody:
     """Return the bytes of a stream of HttpBody in one. MergeFrom would overwrite `data` instead of appending to it."""
-    result = route.call(request, _CONTEXT)
+    result = admission.call(request)
     parts: list[HttpBody] = list(result) if route.method.server_streaming else [result]
     content_type = next((part.content_type for part in parts if part.content_type), RAW_TYPE)
     return HttpBody(content_type=content_type, data=b"".join(part.data for part in parts))

@@ -11,6 +11,7 @@ from typing import Any
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from datas3t import v1
+from datas3t.server.access import role_name
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls.failures import failure_status, http_status
 from datas3t.server.front.rest import codec
@@ -62,6 +63,20 @@ _RETRY_AFTER = {
 }
 
 
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of `datas3t token create`. docs/access.md describes roles and patterns.",
+}
+_WWW_AUTHENTICATE = {"description": "The scheme of tokens.", "schema": {"const": "Bearer"}, "required": True}
+_SCOPES = {
+    "datas3t_field": " It is about the datas3t in `{}`, whose name the caller's pattern must match.",
+    "id_field": " It is about the datas3t that `{}` belongs to, whose name the caller's pattern must match.",
+    "matching": " It is about the datas3ts whose names the caller's pattern matches.",
+    "none": "",
+}
+
+
 def described(routes: Routes) -> bytes:
     """Return the document as JSON."""
     schemas: dict[str, Any] = {"Error": _ERROR, "ErrorInfo": _ERROR_INFO}
@@ -71,7 +86,7 @@ def described(routes: Routes) -> bytes:
         is_first = route.name not in seen
         seen.add(route.name)
         paths.setdefault(route.path, {})[route.verb.lower()] = _operation(route, schemas, is_first=is_first)
-    document = {
+    document: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "datas3t",
@@ -83,6 +98,9 @@ def described(routes: Routes) -> bytes:
         "paths": paths,
         "components": {"schemas": schemas, "responses": _error_responses()},
     }
+    if any(route.guarded.guard.identify for route in routes):
+        document["components"]["securitySchemes"] = {"token": _TOKEN}
+        document["security"] = [{"token": []}]
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -91,6 +109,7 @@ def _operation(route: Route, schemas: dict[str, Any], *, is_first: bool) -> dict
     operation: dict[str, Any] = {
         "operationId": route.method.name if is_first else f"{route.method.name}2",
         "summary": _words(route.method.name),
+        "description": _needs(route),
         "tags": [route.method.containing_service.name],
     }
     if route.has_body:
@@ -101,6 +120,13 @@ def _operation(route: Route, schemas: dict[str, Any], *, is_first: bool) -> dict
     errors = {status: {"$ref": f"#/components/responses/Error{status}"} for status in _reasons()}
     operation["responses"] = {str(route.success): _success(route, schemas), **errors}
     return operation
+
+
+def _needs(route: Route) -> str:
+    """Return what a caller needs where the server asks for tokens."""
+    guarded = route.guarded
+    scope = _SCOPES[guarded.access.WhichOneof("scope") or "none"].format(guarded.field)
+    return f"With `--auth tokens` it needs the role {role_name(guarded.role)}.{scope}"
 
 
 def _parameter(field: FieldDescriptor) -> dict[str, Any]:
@@ -208,6 +234,8 @@ def _error_response(status: int, reasons: list[str]) -> dict[str, Any]:
     }
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         response["headers"] = {"Retry-After": _RETRY_AFTER}
+    if status == HTTPStatus.UNAUTHORIZED:
+        response["headers"] = {"WWW-Authenticate": _WWW_AUTHENTICATE}
     return response
 
 

@@ -36,6 +36,8 @@ def to_aiohttp(response: Response, headers: Mapping[str, str], *, close: bool) -
         headers["Content-Type"] = response.content_type
     if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = _RETRY_AFTER
+    if response.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     if response.allow:
         headers["Allow"] = response.allow
     converted = web.Response(status=response.status, body=response.body, headers=headers)

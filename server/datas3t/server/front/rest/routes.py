@@ -1,10 +1,9 @@
 """The REST routes, read from the protos: google.api.http with its additional bindings, and our option rest_method."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import quote
 
 from google.api import annotations_pb2, http_pb2
@@ -13,9 +12,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from datas3t import v1
-from datas3t.server.db.listings import JsonPage
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Service
+from datas3t.server.front.calls.guarded import OPEN, Guard, GuardedMethod
 from datas3t.server.front.rest import codec
 
 _RAW = "google.api.HttpBody"
@@ -37,9 +36,7 @@ class Route:
 
     verb: str
     path: str
-    method: MethodDescriptor
-    call: Callable[[Message, Any], Any]  # the servicer's method, which takes the request and gRPC's context
-    json_page: Callable[[Any], JsonPage] | None  # takes the request, and returns a page of the listing as JSON
+    guarded: GuardedMethod
     request: type[Message]
     has_body: bool
     response_body: str  # the name of the one field that is the whole response, or ""
@@ -48,7 +45,12 @@ class Route:
     @cached_property
     def name(self) -> str:
         """The method's name as in gRPC: `datas3t.v1.Service/Method`."""
-        return f"{self.method.containing_service.full_name}/{self.method.name}"
+        return self.guarded.name
+
+    @cached_property
+    def method(self) -> MethodDescriptor:
+        """The method."""
+        return self.guarded.descriptor
 
     @cached_property
     def raw(self) -> bool:
@@ -59,12 +61,11 @@ class Route:
 class Routes:
     """All routes, by path and verb."""
 
-    def __init__(self, services: Sequence[Service]) -> None:
+    def __init__(self, services: Sequence[Service], guard: Guard = OPEN) -> None:
         self._by_path: dict[str, dict[str, Route]] = {}
         for service in services:
             for method in service.descriptor.methods:
-                json_page = getattr(service.servicer, f"{method.name}AsJson", None)
-                for route in _routes(method, getattr(service.servicer, method.name), json_page):
+                for route in _routes(GuardedMethod(guard, service, method)):
                     self._add(route)
 
     def __iter__(self) -> Iterator[Route]:
@@ -100,26 +101,20 @@ def method_not_allowed(path: str, verb: str, allowed: Iterable[str]) -> Failure:
     return Failure(v1.ERROR_REASON_METHOD_NOT_ALLOWED, message, path=path, allowed=listed)
 
 
-def _routes(
-    method: MethodDescriptor, call: Callable[[Message, Any], Any], json_page: Callable[[Any], JsonPage] | None
-) -> list[Route]:
+def _routes(guarded: GuardedMethod) -> list[Route]:
+    method = guarded.descriptor
     options = method.GetOptions()
     if not options.HasExtension(annotations_pb2.http):
         return []
     rule = options.Extensions[annotations_pb2.http]
     success = options.Extensions[v1.rest_method].success or HTTPStatus.OK
-    routes = [_route(binding, method, call, json_page, success) for binding in (rule, *rule.additional_bindings)]
+    routes = [_route(binding, guarded, success) for binding in (rule, *rule.additional_bindings)]
     _check(method, routes)
     return routes
 
 
-def _route(
-    rule: http_pb2.HttpRule,
-    method: MethodDescriptor,
-    call: Callable[[Message, Any], Any],
-    json_page: Callable[[Any], JsonPage] | None,
-    success: int,
-) -> Route:
+def _route(rule: http_pb2.HttpRule, guarded: GuardedMethod, success: int) -> Route:
+    method = guarded.descriptor
     verb = rule.WhichOneof("pattern") or ""
     if verb not in ("get", "put", "post", "delete", "patch") or rule.body not in ("", "*"):
         raise RouteError(f"{method.full_name}: a route must have a plain verb, and `*` or nothing as its body")
@@ -129,9 +124,7 @@ def _route(
     return Route(
         verb.upper(),
         path,
-        method,
-        call,
-        json_page,
+        guarded,
         GetMessageClass(method.input_type),
         rule.body == "*",
         rule.response_body,

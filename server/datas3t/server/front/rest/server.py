@@ -12,6 +12,7 @@ from aiohttp import web
 from datas3t import v1
 from datas3t.server.call import Call, caller_left
 from datas3t.server.errors import Failure
+from datas3t.server.front.calls import Origin
 from datas3t.server.front.calls.failures import CallFailed
 from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.front.calls.running import RunningCalls
@@ -34,10 +35,14 @@ _READING = ("GET", "HEAD")
 
 
 class Page(NamedTuple):
-    """A page for operators. Without `in_thread` it responds on the event loop, so it must not wait for anything."""
+    """A page for operators. Without `in_thread` it responds on the event loop, so it must not wait for anything.
+
+    With `admit` it is shown to those alone whom that lets in, by their `authorization`; it raises a failure for others.
+    """
 
     respond: Callable[[], Response]
     in_thread: bool = False
+    admit: Callable[[str | None], object] | None = None
 
 
 class RestServer:
@@ -102,16 +107,17 @@ class RestServer:
                 return to_aiohttp(Response(204), headers, close=self._running.draining)
             page = self._pages.get(request.path)
             if page is not None and request.method in _READING:
-                return to_aiohttp(await self._read(page), headers, close=self._running.draining)
+                return to_aiohttp(await self._read(page, info), headers, close=self._running.draining)
             route = self._route(request)
             query = _query(request)
             has_body = route.has_body or request.can_read_body
             content = await body.read(request, self._timeouts) if has_body else b""
             with self._running.track(route.name) as call:
-                if route.json_page is not None:
-                    listing = Listing(route, content, query)
+                origin = Origin("rest", caller.request_id, info.headers.get("authorization"))
+                if route.guarded.has_json_pages:
+                    listing = Listing(route, origin, content, query)
                     return await self._list(request, call, route.name, listing, caller, headers)
-                response = await self._call(call, route, content, query, caller)
+                response = await self._call(call, route, partial(invoke, route, origin, content, query), caller)
                 return await self._sent(request, to_aiohttp(response, headers, close=self._running.draining))
         except Failure as failure:
             close = self._running.draining or body.is_left(request)
@@ -120,22 +126,21 @@ class RestServer:
                 await body.discard(request, self._timeouts.unread_body)
             return refused
 
-    async def _read(self, page: Page) -> Response:
-        if page.in_thread:
-            return await asyncio.get_running_loop().run_in_executor(self._page_threads, page.respond)
-        return page.respond()
+    async def _read(self, page: Page, info: RequestInfo) -> Response:
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._page_threads)
+        if page.admit is not None:
+            await in_thread(page.admit, info.headers.get("authorization"))
+        return await in_thread(page.respond) if page.in_thread else page.respond()
 
     def _route(self, request: web.BaseRequest) -> Route:
         if request.path in self._pages:
             raise method_not_allowed(request.path, request.method, _READING)
         return self._routes.find(request.method, request.path)
 
-    async def _call(
-        self, call: Call, route: Route, content: bytes, query: list[tuple[str, str]], caller: Caller
-    ) -> Response:
+    async def _call(self, call: Call, route: Route, invoked: Callable[[], Response], caller: Caller) -> Response:
         try:
             with observed(self._metrics, route.name, "rest", caller):
-                return await self._running.run(call, partial(invoke, route, content, query))
+                return await self._running.run(call, invoked)
         except CallFailed as error:
             return error_response(error.status)
 

@@ -25,8 +25,11 @@ class BucketServicer(BucketServiceServicer):
         )
         return v1.AddBucketResponse()
 
-    def ListBuckets(self, request: v1.ListBucketsRequest, _: Any) -> v1.ListBucketsResponse:
+    def ListBuckets(self, request: v1.ListBucketsRequest, context: Any) -> v1.ListBucketsResponse:
         rows, next_token = buckets.page(self._resources, request.page_size, request.page_token)
+        if not context.identity.is_admin:
+            names = [v1.Bucket(name=row.name) for row in rows]
+            return v1.ListBucketsResponse(buckets=names, next_page_token=next_token)
         return v1.ListBucketsResponse(
             buckets=[
                 v1.Bucket(

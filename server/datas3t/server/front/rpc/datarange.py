@@ -112,7 +112,7 @@ class DatarangeServicer(DatarangeServiceServicer):
             next_page_token=next_token,
         )
 
-    def ListDatarangesAsJson(self, request: v1.ListDatarangesRequest) -> JsonPage:
+    def ListDatarangesAsJson(self, request: v1.ListDatarangesRequest, _: Any) -> JsonPage:
         return dataranges.json_page(self._resources, request.datas3t_name, request.page_token)
 
     def DeleteDatarange(self, request: v1.DeleteDatarangeRequest, _: Any) -> v1.DeleteDatarangeResponse:

@@ -23,8 +23,9 @@ class Datas3tServicer(Datas3tServiceServicer):
         datas3ts.add(self._resources, request.name, request.bucket)
         return v1.AddDatas3tResponse()
 
-    def ListDatas3ts(self, request: v1.ListDatas3tsRequest, _: Any) -> v1.ListDatas3tsResponse:
-        rows, next_token = datas3ts.page(self._resources, request.page_size, request.page_token)
+    def ListDatas3ts(self, request: v1.ListDatas3tsRequest, context: Any) -> v1.ListDatas3tsResponse:
+        matching = context.identity.pattern.regex
+        rows, next_token = datas3ts.page(self._resources, request.page_size, request.page_token, matching)
         return v1.ListDatas3tsResponse(
             datas3ts=[
                 v1.Datas3t(
@@ -41,8 +42,8 @@ class Datas3tServicer(Datas3tServiceServicer):
             next_page_token=next_token,
         )
 
-    def ListDatas3tsAsJson(self, request: v1.ListDatas3tsRequest) -> JsonPage:
-        return datas3ts.json_page(self._resources, request.page_token)
+    def ListDatas3tsAsJson(self, request: v1.ListDatas3tsRequest, context: Any) -> JsonPage:
+        return datas3ts.json_page(self._resources, request.page_token, context.identity.pattern.regex)
 
     def ClearDatas3t(self, request: v1.ClearDatas3tRequest, _: Any) -> v1.ClearDatas3tResponse:
         dataranges, objects = datas3ts.clear(self._resources, request.name, purge_versions=request.purge_versions)

@@ -16,8 +16,8 @@ class ImportServicer(ImportServiceServicer):
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
 
-    def Import(self, request: v1.ImportRequest, _: Any) -> Iterator[v1.ImportResponse]:
-        for step in imports.run(self._resources, request.bucket_name):
+    def Import(self, request: v1.ImportRequest, context: Any) -> Iterator[v1.ImportResponse]:
+        for step in imports.run(self._resources, request.bucket_name, context.identity.pattern.matches):
             yield v1.ImportResponse(
                 imported_datas3ts=step.imported,
                 imported_count=step.imported_count,

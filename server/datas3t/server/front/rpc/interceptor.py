@@ -10,12 +10,15 @@ import grpc.aio
 from grpc_interceptor.server import AsyncServerInterceptor
 
 from datas3t.server.errors import Failure
+from datas3t.server.front.calls import Origin
 from datas3t.server.front.calls.failures import CallFailed
 from datas3t.server.front.calls.observing import Caller, observed
 from datas3t.server.front.rpc.messages import abort, late_message, receive
+from datas3t.server.front.rpc.methods import ORIGIN
 from datas3t.server.telemetry.metrics import Metrics
 
 _CONTRACT_PREFIX = "/datas3t.v1."
+AUTHORIZATION = "authorization"
 
 Method = Callable[[Any, Any], Awaitable[Any]]
 Headers = tuple[tuple[str, str], ...]
@@ -42,7 +45,9 @@ class CallInterceptor(AsyncServerInterceptor):
         return handler
 
     async def intercept(self, method: Method, _request_or_iterator: Any, context: Any, method_name: str) -> Any:
-        caller = Caller.of(dict(context.invocation_metadata() or ()).get)
+        metadata = context.invocation_metadata() or ()
+        caller = Caller.of(dict(metadata).get)
+        ORIGIN.set(Origin("grpc", caller.request_id, _authorization(metadata)))
         headers = tuple(caller.headers().items())
         context.set_trailing_metadata(headers)
         call = partial(observed, self._metrics, method_name.removeprefix("/"), "grpc", caller)
@@ -65,3 +70,9 @@ class CallInterceptor(AsyncServerInterceptor):
             with call():
                 raise error from None
             raise AssertionError from None  # never reached: `call` suppresses no exception
+
+
+def _authorization(metadata: Headers) -> str | None:
+    """Return what the call says about its caller. If that is given twice, no token equals both in one."""
+    given = [value for name, value in metadata if name == AUTHORIZATION]
+    return ", ".join(given) if given else None

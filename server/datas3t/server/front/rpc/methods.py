@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import aclosing
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -10,19 +11,21 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from datas3t.server.front.calls import Context, Service
+from datas3t.server.front.calls import Origin, Service
+from datas3t.server.front.calls.guarded import OPEN, Guard, GuardedMethod
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.rpc.messages import parsed
 
-_CONTEXT = Context()
+ORIGIN: ContextVar[Origin] = ContextVar("datas3t_origin")  # of the call that an asyncio task serves
 Serialised = bytes
 
 
 class Methods:
     """Creates the handlers of services. They receive and return bytes: messages are parsed in the call's thread."""
 
-    def __init__(self, running: RunningCalls) -> None:
+    def __init__(self, running: RunningCalls, guard: Guard = OPEN) -> None:
         self._running = running
+        self._guard = guard
 
     def handler(self, service: Service) -> grpc.GenericRpcHandler:
         """Return the handler of all methods of a service."""
@@ -31,16 +34,18 @@ class Methods:
 
     def _method(self, service: Service, method: MethodDescriptor) -> Any:
         """Return the handler of a method. It takes a stream of requests, because the interceptor reads the request."""
-        name = f"{service.descriptor.full_name}/{method.name}"
-        call = _Method(method, getattr(service.servicer, method.name))
+        guarded = GuardedMethod(self._guard, service, method)
+        name, call = guarded.name, _Method(guarded)
 
         async def unary(request: Serialised, context: Any) -> Serialised:
             with self._running.track(name, context.time_remaining()) as running:
-                return await self._running.run(running, partial(call.one, request))
+                return await self._running.run(running, partial(call.one, ORIGIN.get(), request))
 
         async def stream(request: Serialised, context: Any) -> None:
             with self._running.track(name, context.time_remaining()) as running:
-                async with aclosing(self._running.steps(running, partial(call.many, request))) as responses:
+                async with aclosing(
+                    self._running.steps(running, partial(call.many, ORIGIN.get(), request))
+                ) as responses:
                     async for response in responses:
                         await context.write(response)
 
@@ -52,16 +57,18 @@ class Methods:
 class _Method:
     """A servicer's method, on serialised messages."""
 
-    def __init__(self, method: MethodDescriptor, function: Any) -> None:
-        self._request = GetMessageClass(method.input_type)
-        self._function = function
+    def __init__(self, guarded: GuardedMethod) -> None:
+        self._request = GetMessageClass(guarded.descriptor.input_type)
+        self._guarded = guarded
 
-    def one(self, request: Serialised) -> Serialised:
+    def one(self, origin: Origin, request: Serialised) -> Serialised:
         """Return the one response."""
-        response: Message = self._function(parsed(self._request, request), _CONTEXT)
+        with self._guarded.admitted(origin) as admission:
+            response: Message = admission.call(parsed(self._request, request))
         return response.SerializeToString()
 
-    def many(self, request: Serialised) -> Iterator[Serialised]:
+    def many(self, origin: Origin, request: Serialised) -> Iterator[Serialised]:
         """Yield the responses of a stream."""
-        for response in self._function(parsed(self._request, request), _CONTEXT):
-            yield response.SerializeToString()
+        with self._guarded.admitted(origin) as admission:
+            for response in admission.call(parsed(self._request, request)):
+                yield response.SerializeToString()

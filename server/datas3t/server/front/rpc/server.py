@@ -16,6 +16,7 @@ import grpc.aio
 
 from datas3t.local.folders import private_folder
 from datas3t.server.front.calls import Service
+from datas3t.server.front.calls.guarded import OPEN, Guard
 from datas3t.server.front.calls.running import RunningCalls
 from datas3t.server.front.rpc.health import Health
 from datas3t.server.front.rpc.interceptor import CallInterceptor
@@ -70,6 +71,7 @@ class RpcServer:
         timeouts: Timeouts,
         shares_port: bool = False,
         certificates: Certificates | None = None,
+        guard: Guard = OPEN,
     ) -> None:
         self._folder = private_folder()
         self.socket = self._folder / "grpc"
@@ -78,7 +80,7 @@ class RpcServer:
         self._thread = threading.Thread(target=self._loop.run_forever, name="grpc", daemon=True)
         self._thread.start()
         names = [service.descriptor.full_name for service in services]
-        methods = Methods(running)
+        methods = Methods(running, guard)
         self._health = Health(names, is_ready, timeouts.request_body)
         reflection = Reflection(names, timeouts.idle_stream)
         handlers = [methods.handler(service) for service in services]
