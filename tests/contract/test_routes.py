@@ -25,6 +25,7 @@ def service_with(*rules: str, output: str = "AddBucketResponse") -> Service:
     """Return a new service with one method for each rule of google.api.http, in the protos' text format."""
     file = descriptor_pb2.FileDescriptorProto(name=f"test{abs(hash((rules, output)))}.proto", package="test")
     file.dependency.extend(["datas3t/v1/bucket.proto", "datas3t/v1/datarange.proto", "google/api/annotations.proto"])
+    file.dependency.append("datas3t/v1/access.proto")
     service = file.service.add(name=f"Test{abs(hash((rules, output)))}")
     for number, rule in enumerate(rules):
         from google.protobuf import text_format
@@ -33,6 +34,7 @@ def service_with(*rules: str, output: str = "AddBucketResponse") -> Service:
             name=f"Call{number}", input_type=".datas3t.v1.AddBucketRequest", output_type=f".datas3t.v1.{output}"
         )
         text_format.Parse(rule, method.options.Extensions[annotations_pb2.http])
+        text_format.Parse("role: ROLE_READ none: true", method.options.Extensions[v1.access])
     descriptor: ServiceDescriptor = (
         descriptor_pool.Default().AddSerializedFile(file.SerializeToString()).services_by_name[service.name]
     )
@@ -77,6 +79,19 @@ def test_success_codes_come_from_the_contract() -> None:
 def test_a_route_that_cannot_be_served_is_an_error_at_start(service: Service, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         Routes([service])
+
+
+def test_a_method_without_a_role_or_a_scope_is_an_error_at_start() -> None:
+    service = service_with('get: "/a"')
+    for access in (v1.MethodAccess(none=True), v1.MethodAccess(role=v1.ROLE_READ), v1.MethodAccess()):
+        file = descriptor_pb2.FileDescriptorProto()
+        service.descriptor.file.CopyToProto(file)
+        file.service[0].name = f"Other{id(access)}"
+        file.name = f"{file.service[0].name}.proto"
+        file.service[0].method[0].options.Extensions[v1.access].CopyFrom(access)
+        added = descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+        with pytest.raises(TypeError, match="has no role or no scope"):
+            Routes([Service(added.services_by_name[file.service[0].name], _AnyServicer())])
 
 
 def test_two_verbs_can_share_a_path(front: RunningFront) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOMETIMES = {"INTERNAL", "MALFORMED_REQUEST"}  # their metadata is sent in some cases only
+SOMETIMES = {"INTERNAL", "MALFORMED_REQUEST", "ACCESS_DENIED"}  # their metadata is sent in some cases only
 
 
 class Raised(NamedTuple):

@@ -27,7 +27,7 @@ from datas3t.v1 import http_pb2 as datas3t_dot_v1_dot_http__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64\x61tas3t/v1/token.proto\x12\ndatas3t.v1\x1a\x17\x64\x61tas3t/v1/access.proto\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\"V\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x0f\n\x07pattern\x18\x03 \x01(\t\x12\x13\n\x0bttl_seconds\x18\x04 \x01(\x04\"J\n\x13\x43reateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x04\x12\x12\n\nexpires_at\x18\x03 \x01(\t\"J\n\x11ListTokensRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"X\n\x12ListTokensResponse\x12!\n\x06tokens\x18\x01 \x03(\x0b\x32\x11.datas3t.v1.Token\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"\x98\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12\x12\n\ncreated_at\x18\x05 \x01(\t\x12\x12\n\nexpires_at\x18\x06 \x01(\t\x12\x14\n\x0clast_used_at\x18\x07 \x01(\t\x12\x12\n\nrevoked_at\x18\x08 \x01(\t\"\"\n\x12RevokeTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"\x0f\n\rWhoAmIRequest\"r\n\x0eWhoAmIResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08token_id\x18\x03 \x01(\x04\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x10\n\x08patterns\x18\x05 \x03(\t\x12\x12\n\nexpires_at\x18\x06 \x01(\t2\xe8\x03\n\x0cTokenService\x12x\n\x0b\x43reateToken\x12\x1e.datas3t.v1.CreateTokenRequest\x1a\x1f.datas3t.v1.CreateTokenResponse\"(\xca\xf3\x18\x03\x08\xc9\x01\xe2\xf3\x18\x04\x08\x04(\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/api/v1/tokens:\x01*\x12v\n\nListTokens\x12\x1d.datas3t.v1.ListTokensRequest\x1a\x1e.datas3t.v1.ListTokensResponse\")\x90\x02\x01\xe2\xf3\x18\x04\x08\x04(\x01\x82\xd3\xe4\x93\x02\x18\x12\x0e/api/v1/tokensb\x06tokens\x12{\n\x0bRevokeToken\x12\x1e.datas3t.v1.RevokeTokenRequest\x1a\x1f.datas3t.v1.RevokeTokenResponse\"+\x90\x02\x02\xe2\xf3\x18\x04\x08\x04(\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/tokens/revoke:\x01*\x12i\n\x06WhoAmI\x12\x19.datas3t.v1.WhoAmIRequest\x1a\x1a.datas3t.v1.WhoAmIResponse\"(\x90\x02\x01\xe2\xf3\x18\x04\x08\x01(\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/tokens/whoamiB]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64\x61tas3t/v1/token.proto\x12\ndatas3t.v1\x1a\x17\x64\x61tas3t/v1/access.proto\x1a\x15\x64\x61tas3t/v1/http.proto\x1a\x1cgoogle/api/annotations.proto\"g\n\x12\x43reateTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04role\x18\x02 \x01(\t\x12\x14\n\x07pattern\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0bttl_seconds\x18\x04 \x01(\x04\x42\n\n\x08_pattern\"J\n\x13\x43reateTokenResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08token_id\x18\x02 \x01(\x04\x12\x12\n\nexpires_at\x18\x03 \x01(\t\"J\n\x11ListTokensRequest\x12\x19\n\tpage_size\x18\x01 \x01(\rB\x06\xd2\xf3\x18\x02\x10\x01\x12\x1a\n\npage_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"X\n\x12ListTokensResponse\x12!\n\x06tokens\x18\x01 \x03(\x0b\x32\x11.datas3t.v1.Token\x12\x1f\n\x0fnext_page_token\x18\x02 \x01(\tB\x06\xd2\xf3\x18\x02\x10\x01\"\x98\x01\n\x05Token\x12\x10\n\x08token_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07pattern\x18\x04 \x01(\t\x12\x12\n\ncreated_at\x18\x05 \x01(\t\x12\x12\n\nexpires_at\x18\x06 \x01(\t\x12\x14\n\x0clast_used_at\x18\x07 \x01(\t\x12\x12\n\nrevoked_at\x18\x08 \x01(\t\"\"\n\x12RevokeTokenRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x15\n\x13RevokeTokenResponse\"\x0f\n\rWhoAmIRequest\"r\n\x0eWhoAmIResponse\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08token_id\x18\x03 \x01(\x04\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x10\n\x08patterns\x18\x05 \x03(\t\x12\x12\n\nexpires_at\x18\x06 \x01(\t2\xe8\x03\n\x0cTokenService\x12x\n\x0b\x43reateToken\x12\x1e.datas3t.v1.CreateTokenRequest\x1a\x1f.datas3t.v1.CreateTokenResponse\"(\xca\xf3\x18\x03\x08\xc9\x01\xe2\xf3\x18\x04\x08\x04(\x01\x82\xd3\xe4\x93\x02\x13\"\x0e/api/v1/tokens:\x01*\x12v\n\nListTokens\x12\x1d.datas3t.v1.ListTokensRequest\x1a\x1e.datas3t.v1.ListTokensResponse\")\x90\x02\x01\xe2\xf3\x18\x04\x08\x04(\x01\x82\xd3\xe4\x93\x02\x18\x12\x0e/api/v1/tokensb\x06tokens\x12{\n\x0bRevokeToken\x12\x1e.datas3t.v1.RevokeTokenRequest\x1a\x1f.datas3t.v1.RevokeTokenResponse\"+\x90\x02\x02\xe2\xf3\x18\x04\x08\x04(\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/tokens/revoke:\x01*\x12i\n\x06WhoAmI\x12\x19.datas3t.v1.WhoAmIRequest\x1a\x1a.datas3t.v1.WhoAmIResponse\"(\x90\x02\x01\xe2\xf3\x18\x04\x08\x01(\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/api/v1/tokens/whoamiB]\n\x14io.github.datas3t.v1P\x01Z6github.com/datas3t/datas3t/gen/go/datas3t/v1;datas3tv1\xaa\x02\nDatas3t.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,23 +50,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TOKENSERVICE'].methods_by_name['WhoAmI']._loaded_options = None
   _globals['_TOKENSERVICE'].methods_by_name['WhoAmI']._serialized_options = b'\220\002\001\342\363\030\004\010\001(\001\202\323\344\223\002\027\022\025/api/v1/tokens/whoami'
   _globals['_CREATETOKENREQUEST']._serialized_start=116
-  _globals['_CREATETOKENREQUEST']._serialized_end=202
-  _globals['_CREATETOKENRESPONSE']._serialized_start=204
-  _globals['_CREATETOKENRESPONSE']._serialized_end=278
-  _globals['_LISTTOKENSREQUEST']._serialized_start=280
-  _globals['_LISTTOKENSREQUEST']._serialized_end=354
-  _globals['_LISTTOKENSRESPONSE']._serialized_start=356
-  _globals['_LISTTOKENSRESPONSE']._serialized_end=444
-  _globals['_TOKEN']._serialized_start=447
-  _globals['_TOKEN']._serialized_end=599
-  _globals['_REVOKETOKENREQUEST']._serialized_start=601
-  _globals['_REVOKETOKENREQUEST']._serialized_end=635
-  _globals['_REVOKETOKENRESPONSE']._serialized_start=637
-  _globals['_REVOKETOKENRESPONSE']._serialized_end=658
-  _globals['_WHOAMIREQUEST']._serialized_start=660
-  _globals['_WHOAMIREQUEST']._serialized_end=675
-  _globals['_WHOAMIRESPONSE']._serialized_start=677
-  _globals['_WHOAMIRESPONSE']._serialized_end=791
-  _globals['_TOKENSERVICE']._serialized_start=794
-  _globals['_TOKENSERVICE']._serialized_end=1282
+  _globals['_CREATETOKENREQUEST']._serialized_end=219
+  _globals['_CREATETOKENRESPONSE']._serialized_start=221
+  _globals['_CREATETOKENRESPONSE']._serialized_end=295
+  _globals['_LISTTOKENSREQUEST']._serialized_start=297
+  _globals['_LISTTOKENSREQUEST']._serialized_end=371
+  _globals['_LISTTOKENSRESPONSE']._serialized_start=373
+  _globals['_LISTTOKENSRESPONSE']._serialized_end=461
+  _globals['_TOKEN']._serialized_start=464
+  _globals['_TOKEN']._serialized_end=616
+  _globals['_REVOKETOKENREQUEST']._serialized_start=618
+  _globals['_REVOKETOKENREQUEST']._serialized_end=652
+  _globals['_REVOKETOKENRESPONSE']._serialized_start=654
+  _globals['_REVOKETOKENRESPONSE']._serialized_end=675
+  _globals['_WHOAMIREQUEST']._serialized_start=677
+  _globals['_WHOAMIREQUEST']._serialized_end=692
+  _globals['_WHOAMIRESPONSE']._serialized_start=694
+  _globals['_WHOAMIRESPONSE']._serialized_end=808
+  _globals['_TOKENSERVICE']._serialized_start=811
+  _globals['_TOKENSERVICE']._serialized_end=1299
 # @@protoc_insertion_point(module_scope)

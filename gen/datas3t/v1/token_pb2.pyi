@@ -32,7 +32,7 @@ class CreateTokenRequest(_message.Message):
     """What the token may do: read, write, manage or admin."""
     pattern: _builtins.str
     """Which datas3ts it is for: a glob on their names, in which `*` stands for any characters, `?` for one, and `[a-c]`
-    or `[!a-c]` for one of some. Empty: `*`. That of an admin is always `*`.
+    or `[!a-c]` for one of some. Absent or empty: `*`. That of an admin is always `*`.
     """
     ttl_seconds: _builtins.int
     """After how many seconds the token expires, 1 to 3,153,600,000. 0: it does not expire."""
@@ -41,14 +41,16 @@ class CreateTokenRequest(_message.Message):
         *,
         name: _builtins.str = ...,
         role: _builtins.str = ...,
-        pattern: _builtins.str = ...,
+        pattern: _builtins.str | None = ...,
         ttl_seconds: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pattern", b"_pattern", "pattern", b"pattern"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "pattern", b"pattern", "role", b"role", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pattern", b"_pattern", "name", b"name", "pattern", b"pattern", "role", b"role", "ttl_seconds", b"ttl_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__pattern: _TypeAlias = _typing.Literal["pattern"]  # noqa: Y015
+    _WhichOneofArgType__pattern: _TypeAlias = _typing.Literal["_pattern", b"_pattern"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pattern) -> _WhichOneofReturnType__pattern | None: ...
 
 Global___CreateTokenRequest: _TypeAlias = CreateTokenRequest  # noqa: Y015
 

@@ -16,6 +16,8 @@ from datas3t.server.db import api_tokens
 from datas3t.server.db.api_tokens import Credential
 from datas3t.server.db.pool import Connection
 from datas3t.server.errors import Failure
+from datas3t.server.front.calls import Origin
+from datas3t.server.settings import AccessSettings
 from tests.support.stack import wait_until
 
 if TYPE_CHECKING:
@@ -254,6 +256,17 @@ def test_the_last_use_is_written_once_in_five_minutes_and_not_by_the_call(
     third.identify(sent)
     third.close()
     assert len(written) == 2
+
+
+def test_no_repr_shows_a_token(resources: "Resources", asking: Authenticator) -> None:
+    text = create(resources)
+    secret = text.rpartition("_")[2]
+    identity = asking.identify(f"Bearer {text}")
+    origin = Origin("rest", "id", f"Bearer {text}")
+    shown = repr([identity, origin, asking._known, tokens.parse(text), AccessSettings(admin_token=text[4:])])
+    assert secret not in shown
+    assert hashlib.sha256(secret.encode()).hexdigest() not in shown
+    assert repr(tokens.hashed(secret)) not in shown
 
 
 def test_without_an_admin_token_no_text_is_one(resources: "Resources") -> None:
