@@ -1,23 +1,19 @@
 """The file system `datas3t://` of fsspec. It is read only."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import index as integer
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from fsspec.spec import AbstractFileSystem
 
 from datas3t.client import Client, Datas3t, InvalidArgument, NotFound, OpenDatapoint
-from datas3t.fsspec.paths import Place, folders, not_found, parse
-
-OnError: TypeAlias = Literal["raise", "return", "omit"]
-_Info: TypeAlias = dict[str, Any]
+from datas3t.fsspec.answers import Info, OnError, as_asked, file, folder, missing, not_found, raise_first, read_only
+from datas3t.fsspec.paths import Place, folders, parse
 
 _LISTED_TOGETHER = 65_536  # files
-_READ_ONLY = "datas3t:// is read only; append with `datas3t push`, Client.writer or upload_tar"
 
 
 class _Handles:
@@ -118,30 +114,30 @@ class Datas3tFileSystem(AbstractFileSystem):
         found = self._listed(parse(path))
         return found if detail else [each["name"] for each in found]
 
-    def _listed(self, place: Place) -> list[_Info]:
+    def _listed(self, place: Place) -> list[Info]:
         if not place.datas3t:
-            return [_folder(each.name) for each in self._handles.client.list_datas3ts()]
+            return [folder(each.name) for each in self._handles.client.list_datas3ts()]
         if place.key is not None:
             return [self._info_of(place)]
         if place.path in self.dircache:
-            listed: list[_Info] = self.dircache[place.path]
+            listed: list[Info] = self.dircache[place.path]
             return listed
-        with _missing(place.path):
+        with missing(place.path):
             handle = self._handle(place)
             keys = handle.keyset.within(place.first, place.last)
         if place.is_range and not keys:
             raise not_found(place.path)
         if self._partition and not place.is_range:
-            return [_folder(f"{place.path}/{name}") for name in folders(keys, self._partition)]
-        found: list[_Info] = []
+            return [folder(f"{place.path}/{name}") for name in folders(keys, self._partition)]
+        found: list[Info] = []
         for start in range(0, len(keys), _LISTED_TOGETHER):
             some = keys[start : start + _LISTED_TOGETHER].take(np.arange(min(_LISTED_TOGETHER, len(keys) - start)))
-            with _missing(place.path):
-                found += (_file(place.path, *each) for each in handle.describe(some.tolist()))
+            with missing(place.path):
+                found += (file(place.path, *each) for each in handle.describe(some.tolist()))
         self.dircache[place.path] = found
         return found
 
-    def info(self, path: str, **kwargs: Any) -> _Info:
+    def info(self, path: str, **kwargs: Any) -> Info:
         """Return what is known of a path: `name`, `size`, `type`; of a file also `key`, `datarange_id` and `etag`.
 
         No content is read. `datarange_id` and `etag` are those of the archive, which aggregation replaces.
@@ -151,19 +147,19 @@ class Datas3tFileSystem(AbstractFileSystem):
         """
         return self._info_of(parse(self._strip_protocol(path)))
 
-    def _info_of(self, place: Place) -> _Info:
+    def _info_of(self, place: Place) -> Info:
         if place.key is not None:
-            with _missing(place.path):
+            with missing(place.path):
                 (info,) = self._handle(place).describe([place.key])
             if not place.fits(info.name):
                 raise not_found(place.path)
-            return _file(place.parent, *info)
+            return file(place.parent, *info)
         if place.datas3t:
-            with _missing(place.path):
+            with missing(place.path):
                 keys = self._handle(place).keyset
             if place.is_range and not keys.within(place.first, place.last):
                 raise not_found(place.path)
-        return _folder(place.path)
+        return folder(place.path)
 
     def modified(self, path: str) -> datetime:
         """Return a time in 1970 that is another one whenever another datarange holds the file.
@@ -233,11 +229,11 @@ class Datas3tFileSystem(AbstractFileSystem):
         def read(handle: Datas3t, places: list[Place]) -> None:
             keys = [place.key for place in places if place.key is not None]
             for place, datapoint in zip(places, handle.datapoints(keys, missing="none"), strict=True):
-                missing = datapoint is None or not place.fits(datapoint.name)
-                found[place.path] = not_found(place.path) if missing else datapoint.content  # type: ignore[union-attr]
+                lost = datapoint is None or not place.fits(datapoint.name)
+                found[place.path] = not_found(place.path) if lost else datapoint.content  # type: ignore[union-attr]
 
         found.update(self._each(paths, read))
-        return _as_asked(found, on_error)
+        return as_asked(found, on_error)
 
     def cat_ranges(
         self,
@@ -288,7 +284,7 @@ class Datas3tFileSystem(AbstractFileSystem):
             for number in parts[path]:
                 found[number] = error
         if on_error == "raise":
-            _raise_first(found)
+            raise_first(found)
         return found
 
     def _each(self, paths: Iterable[str], read: Callable[[Datas3t, list[Place]], None]) -> dict[str, Exception]:
@@ -318,16 +314,16 @@ class Datas3tFileSystem(AbstractFileSystem):
     def _open(self, path: str, mode: str = "rb", block_size: int | str | None = None, **kwargs: Any) -> OpenDatapoint:
         """Open a file for reading. `block_size` is how many bytes are read ahead."""
         if mode != "rb":
-            raise _read_only(path)
+            raise read_only(path)
         place = parse(path)
         if place.key is None:
             raise self._no_file(place)
         ahead = {"block_size": block_size} if isinstance(block_size, int) and block_size > 0 else {}
-        with _missing(path):
-            file = self._handle(place).open(place.key, **ahead)
-        if not place.fits(file.name):
+        with missing(path):
+            opened = self._handle(place).open(place.key, **ahead)
+        if not place.fits(opened.name):
             raise not_found(path)
-        return file
+        return opened
 
     def _no_file(self, place: Place) -> IsADirectoryError:
         self._info_of(place)  # raises FileNotFoundError if there is no folder either
@@ -346,43 +342,6 @@ class Datas3tFileSystem(AbstractFileSystem):
         )
 
     def _refuse(self, path: Any = "", *args: Any, **kwargs: Any) -> None:
-        raise _read_only(path)
+        raise read_only(path)
 
     mkdir = makedirs = rmdir = _rm = rm_file = rm = cp_file = mv = touch = pipe_file = put_file = _refuse
-
-
-def _read_only(path: Any) -> OSError:
-    return OSError(errno.EROFS, _READ_ONLY, path if isinstance(path, str) else None)
-
-
-def _folder(path: str) -> _Info:
-    return {"name": path, "size": 0, "type": "directory"}
-
-
-def _file(folder: str, key: int, name: str, size: int, datarange_id: int, etag: str) -> _Info:
-    return {
-        "name": f"{folder}/{name}", "size": size, "type": "file", "key": key, "datarange_id": datarange_id, "etag": etag
-    }  # fmt: skip
-
-
-@contextmanager
-def _missing(path: str) -> Iterator[None]:
-    """Raise FileNotFoundError where a datas3t or a datapoint does not exist."""
-    try:
-        yield
-    except NotFound:
-        raise not_found(path) from None
-
-
-def _as_asked(found: dict[str, bytes | Exception], on_error: OnError) -> dict[str, bytes | Exception]:
-    if on_error == "raise":
-        _raise_first(found.values())
-    if on_error == "omit":
-        return {path: each for path, each in found.items() if isinstance(each, bytes)}
-    return found
-
-
-def _raise_first(found: Iterable[bytes | Exception]) -> None:
-    for each in found:
-        if isinstance(each, Exception):
-            raise each

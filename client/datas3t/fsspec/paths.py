@@ -2,10 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from errno import ENOENT
-from os import strerror
 
 from datas3t.client import KeySet
+from datas3t.fsspec.answers import not_found
 
 _RANGE = re.compile(r"([0-9]{20})-([0-9]{20})")
 _FILE = re.compile(r"([0-9]{1,20})(?:\.(.+))?", re.DOTALL)
@@ -71,11 +70,6 @@ def parse(path: str) -> Place:
     if not first <= int(file[1]) <= last:
         raise not_found(path)
     return Place(path, datas3t, first, last, int(file[1]), file[2] or "")
-
-
-def not_found(path: str) -> FileNotFoundError:
-    """Return the error for a path that does not exist."""
-    return FileNotFoundError(ENOENT, strerror(ENOENT), path)
 
 
 def folders(keys: KeySet, partition: int) -> list[str]:
