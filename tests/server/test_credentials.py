@@ -51,3 +51,23 @@ def test_the_repr_of_a_cipher_does_not_show_its_key() -> None:
     key = keygen()
     assert key not in repr(Cipher(key))
     assert len(base64.b64decode(key, validate=True)) == 32
+
+
+def test_the_first_of_several_keys_encrypts_and_all_decrypt() -> None:
+    old, new = keygen(), keygen()
+    stored = Cipher(old).encrypt("secret")
+    ring = Cipher(f"{new}, {old}\n")
+    assert ring.decrypt(stored) == "secret"
+    assert not ring.is_first(stored)
+    written = ring.encrypt("secret")
+    assert ring.is_first(written)
+    assert Cipher(new).decrypt(written) == "secret"
+    with pytest.raises(ValueError, match="cannot be decrypted"):
+        Cipher(old).decrypt(written)
+
+
+@pytest.mark.parametrize("keys", ["a2V5,", ",a2V5", "a2V5,,a2V5", "a2V5,not base64!"])
+def test_an_invalid_key_among_several_is_an_error_that_shows_none(keys: str) -> None:
+    with pytest.raises(ValueError, match="must be base64 of at least one byte") as caught:
+        Cipher(keys)
+    assert "a2V5" not in str(caught.value)

@@ -51,6 +51,7 @@ for command in (
     server.server,
     server.up,
     server.keygen,
+    server.rekey,
     bucket.bucket,
     datas3t.datas3t,
     datarange.datarange,

@@ -13,6 +13,7 @@ import click
 
 from datas3t.archive.names import MAX_KEY
 from datas3t.cli import completion
+from datas3t.cli.paths import SETTING
 
 if TYPE_CHECKING:
     from datas3t.client import Client
@@ -51,6 +52,7 @@ DATAS3T = click.option(
 FIRST = click.option("--first-datapoint", "first", required=True, type=KEY, help="The first key, inclusive.")
 LAST = click.option("--last-datapoint", "last", required=True, type=KEY, help="The last key, inclusive.")
 
+_MAX_SECRET = 64 << 10  # characters of a file with a secret
 _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -163,6 +165,73 @@ def server_url(envvar: str | None = None, *, hidden: bool = False) -> Callable[[
         help="The CA certificates to trust for connections to the server.  [default: the system's]",
     )
     return lambda command: address(ca_file(command))
+
+
+def database(command: Command) -> Command:
+    """Add `--db-url` and `--db-url-file`, for `secret`."""
+    url = click.option(
+        "--db-url",
+        envvar="DB_URL",
+        show_envvar=True,
+        metavar="URL",
+        help="The database, as postgres://user:password@host/name.",
+    )
+    file = click.option(
+        "--db-url-file",
+        envvar="DB_URL_FILE",
+        show_envvar=True,
+        metavar="FILE",
+        type=SETTING,
+        help="A file with that URL.",
+    )
+    return url(file(command))
+
+
+def encryption_key(command: Command) -> Command:
+    """Add `--encryption-key` and `--encryption-key-file`, for `secret`."""
+    key = click.option(
+        "--encryption-key",
+        envvar="ENCRYPTION_KEY",
+        show_envvar=True,
+        metavar="KEY[,KEY...]",
+        help="The key printed by `datas3t keygen`. Of several, the first encrypts and all decrypt.",
+    )
+    file = click.option(
+        "--encryption-key-file",
+        envvar="ENCRYPTION_KEY_FILE",
+        show_envvar=True,
+        metavar="FILE",
+        type=SETTING,
+        help="A file with that key.",
+    )
+    return key(file(command))
+
+
+def secret(value: str | None, file: Path | None, variable: str) -> str | None:
+    """Return a secret that is given as an option or in a variable, or else in a file. No error shows it.
+
+    Args:
+        value: The secret itself.
+        file: The file that holds it, perhaps with the end of a line.
+        variable: The variable for the secret; that for the file, and the options, have names that follow from it.
+    """
+    if file is None:
+        return value
+    option = f"--{variable.lower().replace('_', '-')}"
+    if value:
+        raise click.UsageError(
+            f"{option} ({variable}) and {option}-file ({variable}_FILE) are both set; set one of them"
+        )
+    try:
+        with file.open(encoding="utf-8") as opened:
+            text = opened.read(_MAX_SECRET).rstrip("\r\n")
+    except OSError as error:
+        raise click.UsageError(f"{file}, given as {option}-file, cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise click.UsageError(f"{file}, given as {option}-file, is not text") from None
+    if not text:
+        raise click.UsageError(f"{file}, given as {option}-file, is empty")
+    return text
 
 
 def transfer(command: Command) -> Command:

@@ -7,18 +7,12 @@ from pathlib import Path
 import click
 
 from datas3t.cli import output
-from datas3t.cli.options import DURATION, LIST, SIZE, WORKERS, server_url
+from datas3t.cli.options import DURATION, LIST, SIZE, WORKERS, database, encryption_key, secret, server_url
 from datas3t.cli.paths import FOLDER, SETTING
 
 
 @click.command()
-@click.option(
-    "--db-url",
-    envvar="DB_URL",
-    show_envvar=True,
-    metavar="URL",
-    help="The database, as postgres://user:password@host/name.",
-)
+@database
 @click.option(
     "--addr", envvar="ADDR", show_envvar=True, default=":8765", show_default=True, help="The address to listen on."
 )
@@ -38,9 +32,7 @@ from datas3t.cli.paths import FOLDER, SETTING
     type=SIZE,
     help="The maximum size of that cache.",
 )
-@click.option(
-    "--encryption-key", envvar="ENCRYPTION_KEY", show_envvar=True, help="The key printed by `datas3t keygen`."
-)
+@encryption_key
 @click.option(
     "--url-lifetime",
     envvar="URL_LIFETIME",
@@ -143,7 +135,7 @@ from datas3t.cli.paths import FOLDER, SETTING
     envvar="ADMIN_TOKEN_FILE",
     show_envvar=True,
     metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=SETTING,
     help="The file with that token.",
 )
 @click.option(
@@ -155,10 +147,12 @@ from datas3t.cli.paths import FOLDER, SETTING
 )
 def server(
     db_url: str | None,
+    db_url_file: Path | None,
     addr: str,
     cache_dir: Path | None,
     max_cache_size: int,
     encryption_key: str | None,
+    encryption_key_file: Path | None,
     url_lifetime: float,
     grpc_addr: str | None,
     workers: int,
@@ -184,18 +178,8 @@ def server(
       export ENCRYPTION_KEY=$(datas3t keygen)
       datas3t server
     """
-    if not db_url:
-        raise click.UsageError(
-            "the database is not set; set --db-url or DB_URL to postgres://user:password@host:port/name"
-        )
-    if not encryption_key:
-        raise click.UsageError(
-            "the encryption key is not set; set --encryption-key or ENCRYPTION_KEY to a key from `datas3t keygen`"
-        )
-    if admin_token_file is not None:
-        if admin_token:
-            raise click.UsageError("ADMIN_TOKEN and ADMIN_TOKEN_FILE are both set; set one of them")
-        admin_token = _read_text(admin_token_file, "--admin-token-file")
+    db_url, encryption_key = _secrets(db_url, db_url_file, encryption_key, encryption_key_file)
+    admin_token = secret(admin_token, admin_token_file, "ADMIN_TOKEN")
     import platformdirs
 
     from datas3t.server.settings import AccessSettings, Address, Settings, SettingsError, TlsFiles
@@ -227,12 +211,55 @@ def server(
     return run(settings)
 
 
-def _read_text(path: Path, option: str) -> str:
-    """Return the text in a file of a setting, without the end of its line."""
+def _secrets(
+    db_url: str | None, db_url_file: Path | None, encryption_key: str | None, encryption_key_file: Path | None
+) -> tuple[str, str]:
+    """Return the database's URL and the encryption key, which must be given."""
+    db_url = secret(db_url, db_url_file, "DB_URL")
+    if not db_url:
+        raise click.UsageError(
+            "the database is not set; set --db-url or DB_URL to postgres://user:password@host:port/name"
+        )
+    encryption_key = secret(encryption_key, encryption_key_file, "ENCRYPTION_KEY")
+    if not encryption_key:
+        raise click.UsageError(
+            "the encryption key is not set; set --encryption-key or ENCRYPTION_KEY to a key from `datas3t keygen`"
+        )
+    return db_url, encryption_key
+
+
+@click.command()
+@database
+@encryption_key
+@server_url(hidden=True)
+def rekey(
+    db_url: str | None, db_url_file: Path | None, encryption_key: str | None, encryption_key_file: Path | None
+) -> int:
+    """Encrypt the stored credentials of all buckets with the first of the encryption keys.
+
+    It may run while servers do, be ended at any time, and be run again. To replace a key, give all servers the new one
+    after the old one, then before it, run this, and then take the old one away.
+
+    \b
+      ENCRYPTION_KEY=$NEW,$OLD datas3t rekey
+    """
+    db_url, encryption_key = _secrets(db_url, db_url_file, encryption_key, encryption_key_file)
+    from datas3t.server.app import keyring
+    from datas3t.server.errors import Failure
+    from datas3t.server.settings import SettingsError
+
     try:
-        return path.read_text().strip()
-    except (OSError, ValueError):
-        raise click.UsageError(f"{option}: {path} cannot be read as text") from None
+        done = keyring.rekey(db_url, encryption_key)
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+    except Failure as error:
+        raise click.ClickException(error.message) from None
+    output.result(
+        f"Wrote the credentials of {output.counted(done.written, 'bucket configuration')} anew, of {done.total}."
+    )
+    if done.unreadable:
+        raise click.ClickException(keyring.unreadable_message(done.unreadable))
+    return output.DONE
 
 
 @click.command()

@@ -290,6 +290,7 @@ CALLS = [
     call(s3_buckets.by_name, "bucket-7"),
     call(s3_buckets.by_ids, [7]),
     call(s3_buckets.page, "bucket-1500", 10, rows=10),
+    call(s3_buckets.locked_page, "bucket-1500", 10, rows=10),
     call(s3_buckets.insert, name="b", endpoint="e", bucket="b", region="r", access_key="a", secret_key="s"),
     call(s3_buckets.set_credentials, 7, "a", "s"),
     call(s3_buckets.set_endpoint, 7, "http://s3/7", "http://s3/new"),

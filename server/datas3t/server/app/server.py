@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 
 from datas3t.server import buckets, reaper
 from datas3t.server.access import Authenticator
+from datas3t.server.app import keyring
 from datas3t.server.app.addresses import log_addresses, warn_if_open
 from datas3t.server.credentials import Cipher
-from datas3t.server.db import pool, s3_buckets
+from datas3t.server.db import pool
 from datas3t.server.db.heartbeat import Heartbeat
 from datas3t.server.db.migrate import migrate
 from datas3t.server.front.calls.guarded import OPEN, Guard
@@ -47,6 +48,9 @@ _DELETIONS = {
     "datas3t_deletions_failing": f"Of these, objects whose deletion has failed before; {_OR_MORE}",
     "datas3t_deletions_later": f"Objects that will be deleted once their URLs have expired; {_OR_MORE}",
     "datas3t_deletions_oldest_seconds": "How long the oldest due deletion has been due",
+}
+_OTHER_KEYS = {
+    "datas3t_credentials_of_other_keys": "Bucket configurations whose credentials do not use the first encryption key"
 }
 
 
@@ -90,7 +94,7 @@ class Server:
             self._resources = Resources(
                 connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
             )
-            _check_encryption_key(self._resources)
+            keyring.check(self._resources)
             buckets.normalize_endpoints(self._resources)
             heartbeat = Heartbeat(settings.db_url)
             heartbeat.start()
@@ -172,6 +176,7 @@ class Server:
     def _watch(self, metrics: Metrics) -> None:
         metrics.watch(_CONNECTIONS, self._connections)
         metrics.watch(_DELETIONS, timely(self._deletions, _METRICS_SECONDS), shared=True)
+        metrics.watch(_OTHER_KEYS, timely(self._other_keys, _METRICS_SECONDS), shared=True)
         metrics.watch(_INDEX_READS, self._index_reads)
         metrics.watch(_INDEX_CACHE_SIZE, self._index_cache_size, shared=True)
         metrics.watch_labelled("datas3t_s3_calls_total", "Calls to S3 that ended", ("operation", "code"), COUNTS.read)
@@ -192,6 +197,9 @@ class Server:
             "datas3t_deletions_later": backlog.later,
             "datas3t_deletions_oldest_seconds": backlog.oldest_seconds,
         }
+
+    def _other_keys(self) -> Mapping[str, float]:
+        return {"datas3t_credentials_of_other_keys": keyring.others(self._resources)}
 
     def _index_reads(self) -> Mapping[str, float]:
         cache = self._resources.index_cache
@@ -220,22 +228,3 @@ def _open_cache(settings: Settings) -> IndexCache:
         raise SettingsError(
             f"cannot use {settings.cache_dir} as the index cache: {why}; choose another --cache-dir"
         ) from None
-
-
-def _check_encryption_key(resources: Resources) -> None:
-    """Raise SettingsError if the credentials in the database were encrypted with another key."""
-    after = ""
-    while True:
-        with pool.connection(resources.pool) as conn:
-            rows = s3_buckets.page(conn, after, 1000)
-        for row in rows:
-            try:
-                resources.cipher.decrypt(row.access_key)
-            except ValueError:
-                raise SettingsError(
-                    f"the credentials of bucket configuration {row.name!r} were encrypted with another encryption key;"
-                    " set --encryption-key or ENCRYPTION_KEY to that key"
-                ) from None
-        if not rows:
-            return
-        after = rows[-1].name

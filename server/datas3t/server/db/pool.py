@@ -9,7 +9,8 @@ import math
 import select
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -23,6 +24,7 @@ from datas3t import v1
 from datas3t.server.call import current
 from datas3t.server.db import faults
 from datas3t.server.db.url import DatabaseUrl
+from datas3t.server.errors import Failure
 
 T = TypeVar("T")
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -106,6 +108,28 @@ def connect(url: str, *, seconds: float | None = None) -> LimitedConnection:
     opened = LimitedConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
     opened.seconds = seconds
     return opened
+
+
+@contextmanager
+def connected(url: str) -> Iterator[LimitedConnection]:
+    """A context with a connection for a command that runs beside the servers, in autocommit mode.
+
+    Raises:
+        ValueError: if the URL is not valid.
+        Failure: if the database cannot be used, or has not been used by a server yet.
+    """
+    try:
+        with connect(url) as opened:
+            opened.seconds = _STATEMENT_SECONDS
+            yield opened
+    except psycopg.errors.UndefinedTable as error:
+        message = "the database has no tables of datas3t; check --db-url or DB_URL, or start a server on it first"
+        raise Failure(v1.ERROR_REASON_DATABASE_UNAVAILABLE, message) from error
+    except psycopg.Error as error:
+        failure = faults.start_failure(error)
+        if failure is None:
+            raise
+        raise failure from error
 
 
 def open_pool(url: str, *, max_size: int = 16) -> Pool:

@@ -93,6 +93,15 @@ def page(conn: Connection, after: str, limit: int) -> list[S3Bucket]:
         return cur.execute(_PAGE, [after, limit]).fetchall()
 
 
+_LOCKED_PAGE: LiteralString = f"{_PAGE} FOR NO KEY UPDATE"
+
+
+def locked_page(conn: Connection, after: str, limit: int) -> list[S3Bucket]:
+    """Return what `page` does, and keep others from changing these rows until the transaction ends."""
+    with conn.cursor(row_factory=class_row(S3Bucket)) as cur:
+        return cur.execute(_LOCKED_PAGE, [after, limit]).fetchall()
+
+
 _UPDATE: LiteralString = "UPDATE s3_buckets SET access_key = %s, secret_key = %s WHERE id = %s"
 
 
