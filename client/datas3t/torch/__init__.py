@@ -11,5 +11,8 @@ for batch in loader:
 """
 
 from datas3t.torch.datapoints import Datapoints, Key
+from datas3t.torch.loader import Loader, collate
+from datas3t.torch.sampler import BatchSampler
+from datas3t.torch.stream import Stream
 
-__all__ = ["Datapoints", "Key"]
+__all__ = ["BatchSampler", "Datapoints", "Key", "Loader", "Stream", "collate"]

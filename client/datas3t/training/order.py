@@ -138,6 +138,10 @@ class Windows:
         """Return the first place of a window, and the place behind its last one."""
         return self._start(number * self._size), self._start((number + 1) * self._size)
 
+    def number(self, place: int) -> int:
+        """Return in which window a place is."""
+        return int(self._slots(np.array([place], np.int64))[0][0]) // max(self._size, 1)
+
     def runs(self, number: int) -> Numbers:
         """Return the blocks of a window in the order of their keys: a row each, of its first and last position."""
         slots = np.arange(number * self._size, min((number + 1) * self._size, self._blocks), dtype=np.int64)
