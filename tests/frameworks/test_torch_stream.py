@@ -131,6 +131,7 @@ def test_a_loop_that_is_left_early(numbers: Datas3t, persistent: bool) -> None:
     assert list(loaded) == epochs[1]
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 calls it
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stateful_data_loader(numbers: Datas3t, workers: int) -> None:
     def make() -> Any:
