@@ -18,7 +18,7 @@ def divided(listed: list[Listed], limit: int, *begun: Begun) -> list[Group]:
 
 
 def begun(group: Group, request_id: str = "r") -> Begun:
-    return Begun(request_id, group.names[0].decode(), len(group.names), group.digest())
+    return Begun(request_id, group.names[0].decode(), len(group.names), group.digest(), group.extension)
 
 
 def test_archives_hold_as_many_files_as_fit() -> None:

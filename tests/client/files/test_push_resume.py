@@ -4,14 +4,16 @@ import json
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from datas3t.client import FailedPrecondition
+from datas3t.client import FailedPrecondition, TransferFailed
+from datas3t.client._files.push_journal import PushJournal
+from datas3t.client._transfers.open_upload import OpenUpload
 from tests.client.files.folders import filled
 from tests.client.sites import Site
 from tests.support.faults import Fault
@@ -151,6 +153,45 @@ def test_files_that_changed_since_a_push_was_killed_are_pushed_as_they_are_now(
     assert sorted(content for _, content in contents(relayed)) == sorted(path.read_bytes() for path in source.iterdir())
     assert not relayed.multiparts()
     assert not list((state_home / "datas3t" / "pushes").glob("*"))
+
+
+def test_what_was_sent_is_completed_before_other_files_of_its_archive_are_divided_anew(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state_home: Path
+) -> None:
+    def dies(_: OpenUpload, __: Sequence[str]) -> None:
+        raise TransferFailed("the process ends here")
+
+    source = filled(tmp_path / "in", {"a.txt": b"1", "b.txt": b"22", "c.txt": b"333"})
+    images = site.client.datas3t(site.name)
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenUpload, "complete", dies)
+        with pytest.raises(TransferFailed):
+            images.push(source)
+    (source / "b.txt").write_bytes(b"changed")
+    pushed = images.push(source)
+    assert (pushed.files, pushed.unchanged) == (1, 2)
+    assert contents(site) == [(1, b"1"), (2, b"22"), (3, b"333"), (4, b"changed")]
+    assert images.find("b.txt") == 4
+    assert [each.extension for each in site.client.list_dataranges(site.name)] == ["txt", "txt"]
+    assert not list((state_home / "datas3t" / "pushes").glob("*"))
+
+
+def test_a_push_that_begins_when_another_ends_sends_nothing_twice(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = filled(tmp_path / "in", {"a": b"1", "b": b"2"})
+    images, locked = site.client.datas3t(site.name), PushJournal.locked
+
+    @contextmanager
+    def after_another(journal: PushJournal) -> Iterator[None]:
+        monkeypatch.undo()
+        assert images.push(source).files == 2
+        with locked(journal):
+            yield
+
+    monkeypatch.setattr(PushJournal, "locked", after_another)
+    assert images.push(source).files == 0
+    assert contents(site) == [(1, b"1"), (2, b"2")]
 
 
 def test_a_push_goes_on_after_s3_was_away(relayed: Site, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from datas3t.client._reading import catalogue
 from datas3t.client._tables.files_rows import encoded, files_rows
 from datas3t.client._tables.schemas import FILES
 from datas3t.client._transfers.journal import Journal, JournalEntry
-from datas3t.client._transfers.open_upload import OpenUpload, to_tell
+from datas3t.client._transfers.open_upload import OpenUpload
 from datas3t.client._transfers.sending import is_because_of_crc
 from datas3t.client._transfers.task import Task, Tuning
 from datas3t.client.errors import FileError, TransferRefused
@@ -81,7 +81,7 @@ class ArchiveTask(Task[OpenUpload, bool]):
         self._around = around
         self._contents = Contents(archive.group, around.bases, archive.first)
         self._layout = self._contents.layout
-        self._extension = to_tell(self._layout.extension or "")
+        self._extension = archive.group.extension
         self._counted = 0  # bytes that were counted as done
 
     @property

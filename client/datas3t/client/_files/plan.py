@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from datas3t.archive.index import BLOCK, END_SIZE, padded
 from datas3t.client._files.pack import extension
+from datas3t.client._transfers.open_upload import to_tell
 
 MAX_FILES = 1 << 16  # of one archive: bounds the memory for archives of empty files
 
@@ -27,12 +28,14 @@ class Begun(NamedTuple):
         path: The path of its first file.
         files: How many files it has.
         digest: The digest of its files.
+        extension: The extension that the server is told of it.
     """
 
     request_id: str
     path: str
     files: int
     digest: str
+    extension: str
 
 
 @dataclass(slots=True)
@@ -56,6 +59,11 @@ class Group:
     kinds: NDArray[np.uint32]
     extensions: list[str]
     begun: Begun | None = None
+
+    @property
+    def extension(self) -> str:
+        """The extension that all files have, as the server is told it; empty if they have different ones."""
+        return to_tell(self.extensions[0]) if len(self.extensions) == 1 else ""
 
     def digest(self) -> str:
         """Return what changes if any of the files is another one, or was modified."""

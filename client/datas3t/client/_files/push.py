@@ -7,11 +7,16 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datas3t import v1
 from datas3t.archive import parts, paths
 from datas3t.archive.index import END_SIZE
+from datas3t.client._calls.rpc import retry_while_unavailable
 from datas3t.client._calls.session import Session
 from datas3t.client._files import sources as _sources
 from datas3t.client._files.archive_task import ArchiveTask, Numbered, Surroundings
@@ -19,7 +24,7 @@ from datas3t.client._files.counts import Counts
 from datas3t.client._files.crew import Crew, Handover, Permits
 from datas3t.client._files.file_rows import FileRows
 from datas3t.client._files.known import Known
-from datas3t.client._files.listing import Listing
+from datas3t.client._files.listing import Hashes, Listing
 from datas3t.client._files.plan import Begun, Group, Planner
 from datas3t.client._files.push_journal import PushJournal
 from datas3t.client._files.results import Pushed
@@ -111,11 +116,11 @@ class _Push:
         self._connection = session.connection
         self._name = name
         self._settings = settings
-        rows = FileRows(session, name, CatalogueCache(session, name))
-        self._known = Known(rows.tables("key", "path", "size", "mtime"))
+        self._rows = FileRows(session, name, CatalogueCache(session, name))
+        self._known = Known(())
         self._walker = Walker(follow_links=settings.follow_links)
         self._crew = Crew(session.close)
-        self._listing = Listing(sources, settings.prefix, self._walker, self._known.are_unchanged, self._crew.stop)
+        self._listing = Listing(sources, settings.prefix, self._walker, self._are_unchanged, self._crew.stop)
         self._counts = Counts("push", progress)
         self._failures = Messages()
         self._lock = threading.Lock()
@@ -125,6 +130,7 @@ class _Push:
 
     def dry_run(self) -> Pushed:
         """Return what a push would do."""
+        self._look_up()
         self._crew.start(self._listing.fill)
         groups = Planner(self._settings.archive_size, self._listing.path_of).groups(self._files())
         self._pushed = replace(self._pushed, archives=sum(1 for _ in groups))
@@ -134,6 +140,9 @@ class _Push:
     def run(self) -> Pushed:
         """Push."""
         with self._journal.locked():
+            # What is there is looked up when no other run of this push can add to it any more.
+            self._complete_sent()
+            self._look_up()
             begun = {each.path: each for each in self._journal.begun()}
             archives: Handover[Numbered] = Handover(self._crew)
             around = Surroundings(
@@ -156,6 +165,32 @@ class _Push:
                 self._cancel(abandoned)
         return self._result(self._pushed.files, self._pushed.size)
 
+    def _complete_sent(self) -> None:
+        """Complete the archives that an earlier run has sent.
+
+        The server may be completing one of them at the moment. Unless its end is awaited, files of an archive of which
+        others have changed would be sent again, and be there twice.
+        """
+        for begun in self._journal.begun():
+            journal = self._journal.of(begun)
+            entry = journal.read()
+            if not entry or not entry.sent:
+                continue
+            sent = OpenUpload(self._connection, entry.upload_id, 0)
+            sent.extension, sent.table_file_ids = begun.extension, entry.table_file_ids
+            try:
+                retry_while_unavailable(partial(sent.complete, entry.etags))
+            except Datas3tError as error:
+                if error.reason not in ArchiveTask.closed_reasons:
+                    raise
+            journal.remove()
+
+    def _look_up(self) -> None:
+        self._known = Known(self._rows.tables("key", "path", "size", "mtime"))
+
+    def _are_unchanged(self, hashes: Hashes, sizes: NDArray[np.int64], mtimes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return self._known.are_unchanged(hashes, sizes, mtimes)
+
     def _files(self) -> Iterator[tuple[bytes, int, int, int]]:
         return chain.from_iterable(batch.unpacked() for batch in self._listing)
 
@@ -171,7 +206,9 @@ class _Push:
 
     def _numbered(self, group: Group) -> Numbered:
         count = len(group.names)
-        begun = group.begun or Begun(uuid.uuid4().hex, self._listing.path_of(group.names[0]), count, group.digest())
+        begun = group.begun or Begun(
+            uuid.uuid4().hex, self._listing.path_of(group.names[0]), count, group.digest(), group.extension
+        )
         journal = self._journal.of(begun)
         if not group.begun:
             journal.write(JournalEntry(0))  # a repeat of the next call then gets the same keys

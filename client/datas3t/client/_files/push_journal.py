@@ -12,7 +12,7 @@ from datas3t.client.errors import FailedPrecondition
 from datas3t.local import folders
 from datas3t.local.locks import locked
 
-_STATE = ("request_id", "path", "files", "digest")
+_STATE = Begun._fields
 
 
 class PushJournal:
