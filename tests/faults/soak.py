@@ -6,10 +6,11 @@ With `--workers 2` each server has two processes, and its workers are killed as 
 
 Writers (`writer.py`) upload, delete and read; an aggregator (`aggregator.py`) aggregates and imports; a client
 (`tables.py`) reserves keys, and adds and replaces table files; an appender (`appender.py`) appends with paths and
-columns. Every few seconds a process is ended by kill -9 and started again. At the end, every acknowledged datapoint and
-table file must have its content, every deleted one must be gone, no dataranges may overlap, no key may be reserved
-twice, what was appended must be there once with its rows, and after the reaper has run, the bucket must hold exactly
-the objects that the database names.
+columns; pushers (`pusher.py`) push folders that change, and append, read and compact labels of one table. Every few
+seconds a process is ended by kill -9 and started again. At the end, every acknowledged datapoint and table file must
+have its content, every deleted one must be gone, no dataranges may overlap, no key may be reserved twice, what was
+appended or pushed must be there once with its rows, the tables `files` must agree with the archives, every checksum
+must be right, and after the reaper has run, the bucket must hold exactly the objects that the database names.
 """
 
 import argparse
@@ -29,15 +30,16 @@ import psutil
 
 from datas3t.client import Client
 from datas3t.embedded.stack import Services, services
-from tests.faults import appender, tables
+from tests.faults import appender, pusher, tables
 from tests.faults.soak_bucket import BrokenGuaranteeError, check_bucket
 from tests.faults.writer import SPAN, content, entries
 from tests.support.stack import ServerProcess, wait_until
 
 NAME = "soak"
 APPENDED = "appended"  # the datas3t of the appender, whose keys are the server's
+PUSHED = "pushed"  # that of the pushers
 WRITERS = 3
-ROLES = [*["writer"] * WRITERS, "aggregator", "tables", "appender"]
+ROLES = [*["writer"] * WRITERS, "aggregator", "tables", "appender", "pusher", "pusher"]
 URL_LIFETIME = "20s"  # short, so that URLs expire, and what is kept until they have is deleted, within the run
 ROOT = Path(__file__).parents[2]
 _REPORTS = {"wrong": "read a wrong content for datapoint", "lost": "did not find datapoint"}
@@ -63,7 +65,7 @@ class Soak:
         s3 = self.running.s3
         keys = {"access_key": s3.access_key, "secret_key": s3.secret_key}
         self._post("/api/bucket", {"name": "local", "endpoint": s3.endpoint, "bucket": s3.bucket, **keys})
-        for name in (NAME, APPENDED):
+        for name in (NAME, APPENDED, PUSHED):
             self._post("/api/datas3t", {"name": name, "bucket": "local"})
 
     def run(self, seconds: float) -> None:
@@ -135,6 +137,7 @@ class Soak:
             "aggregator": [NAME],
             "tables": [],
             "appender": [APPENDED],
+            "pusher": [PUSHED],
         }[_role(number)]
         arguments = [str(folder / "log"), *of_role, str(self.seed + number), *self.urls]
         with (folder / "output").open("ab") as output:
@@ -197,6 +200,9 @@ def check(soak: Soak) -> None:
             for broken in tables.broken(log, client):
                 raise BrokenGuaranteeError(broken)
         _check_appended(soak, client)
+        if logs := list(soak.folder.glob("pusher-*/log")):
+            checked = pusher.check(client, PUSHED, logs, BrokenGuaranteeError)
+            soak.counts["pushed datapoints checked"] = checked
     check_bucket(soak.running, soak.urls[0], soak.counts)
 
 
@@ -262,6 +268,9 @@ def soak(folder: Path, seconds: float, seed: int, workers: int = 1) -> Counter[s
             run.counts.update(f"{each['operation']} {each['what']}".strip() for each in entries(log))
         for log in folder.glob("aggregator-*/log"):
             run.counts.update(log.read_text().splitlines())
+        for log in folder.glob("pusher-*/log"):
+            noted = (f"pusher: {each.get('operation', 'file')} {each['what']}" for each in entries(log))
+            run.counts.update(noted)
         for log in folder.glob("appender-*/log"):
             run.counts.update(f"append: {words[0]}" for words in appender.lines(log))
     return run.counts

@@ -11,8 +11,8 @@ import pytest
 
 from datas3t.client import Client
 from datas3t.embedded.stack import services
-from tests.faults import tables
-from tests.faults.soak import NAME, Soak, check, expected
+from tests.faults import pusher, tables
+from tests.faults.soak import NAME, PUSHED, Soak, check, expected
 from tests.faults.soak_bucket import BrokenGuaranteeError
 from tests.faults.writer import SPAN, content
 from tests.support.tars import archive
@@ -34,6 +34,7 @@ def test_a_short_run_breaks_no_guarantee(tmp_path: Path) -> None:
     assert counts["add done"] + counts["together done"] + counts["reserved"] > 0
     assert counts["datapoints checked"] > 0
     assert "appended datapoints checked" in counts
+    assert "pushed datapoints checked" in counts
     assert all(counts[f"{method} read"] > 0 for method in ("get", "get_many", "scan", "presigned"))
     assert sum(count for what, count in counts.items() if what.startswith("kill -9")) > 3
 
@@ -52,6 +53,7 @@ def test_lost_changed_and_leftover_data_is_noticed(tmp_path: Path, monkeypatch: 
                 client.upload_tar(NAME, path)
             note(log, "upload", SPAN, SPAN + 2, 1)
             check(run)
+            _wrong_pushes_are_noticed(run)
             of_tables = tmp_path / "tables-4/log"
             of_tables.parent.mkdir()
             with Client(run.urls[0]) as client:
@@ -81,6 +83,49 @@ def test_lost_changed_and_leftover_data_is_noticed(tmp_path: Path, monkeypatch: 
                 check(run)
         finally:
             run.close()
+
+
+def _wrong_pushes_are_noticed(run: Soak) -> None:
+    log, source, path = run.folder / "pusher-6/log", run.folder / "source", "9/0/1.bin"
+    file = source / path
+    for folder in (log.parent, file.parent):
+        folder.mkdir(parents=True)
+    file.write_bytes(pusher.content(path, 1))
+    made = {"what": "made", "path": path, "number": 1}
+    pushed = {"what": "done", "operation": "push", "files": {path: 1}}
+    labelled = {"what": "done", "operation": "label", "keys": [1], "number": 5}
+
+    def logged(*lines: object) -> None:
+        log.write_text("".join(json.dumps(each) + "\n" for each in lines))
+
+    with Client(run.urls[0]) as client:
+        handle = client.datas3t(PUSHED)
+        handle.push(source)
+        logged(made, pushed)
+        check(run)
+        right = pusher.File.of(path, pusher.content(path, 1))
+        assert not list(pusher.broken_files(handle, {1: right}))
+        (broken,) = pusher.broken_files(handle, {1: right._replace(crc=7)})
+        assert "1 rows of the table 'files' of pushed do not agree with the archives" in broken
+        for lines, message in (
+            ([made, pushed | {"files": {path: 2}}], "1 pushed files of pushed are missing"),
+            ([made | {"number": 2}], "datapoint 1 of pushed has a content that was not pushed"),
+            ([made, labelled], "the label of datapoint 1 is None, but 5 was acknowledged"),
+            ([made, {"what": "wrong", "error": "x"}], "a pusher has found: x"),
+        ):
+            logged(*lines)
+            with pytest.raises(BrokenGuaranteeError, match=message):
+                check(run)
+        handle.table(pusher.LABELS).append([{"key": 1, "number": 6, "owner": "9"}])
+        logged(made, labelled)
+        with pytest.raises(BrokenGuaranteeError, match="the label of datapoint 1 is 6, which was not appended"):
+            check(run)
+        os.utime(file, (0, 0))
+        handle.push(source)
+        logged(made)
+        with pytest.raises(BrokenGuaranteeError, match=r"version 1 of 9/0/1\.bin is there twice, as 1 and 2"):
+            check(run)
+    log.unlink()
 
 
 def test_operations_without_acknowledgement_may_have_happened_or_not(tmp_path: Path) -> None:
