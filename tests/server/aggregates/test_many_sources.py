@@ -53,7 +53,7 @@ def test_hundreds_of_sources_take_one_request_each_and_some_at_the_seams(site: S
         aggregates.complete(site.resources, *sent)
         requests = list(between.requests)
     assert_index_matches_archive(site)
-    assert sum(b".index" in request for request in requests) == MANY + 1  # a GET for each source and a PUT
+    assert sum(b".index" in request for request in requests) == MANY + 2  # a GET for each source, a HEAD and a PUT
     assert sum(b"HEAD " in request for request in requests) < 5
     assert len(requests) < MANY + 256 + 20
 

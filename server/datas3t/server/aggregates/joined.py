@@ -16,7 +16,7 @@ from datas3t.server.aggregates.sources import readable_checksums
 from datas3t.server.call import map_concurrently
 from datas3t.server.db.dataranges import Datarange
 from datas3t.server.objects.checks import InvalidUploadError
-from datas3t.server.objects.spool import spool
+from datas3t.server.objects.spool import put_once, spool
 from datas3t.server.s3.bucket import Bucket
 
 _PIECE = 1 << 18  # checksums in one request, and in memory for each thread: 1 MiB
@@ -62,7 +62,7 @@ def write_checksums(bucket: Bucket, key: str, sources: Sequence[Datarange], scra
     with spool(scratch, "checksums") as joined:
         for _, records in _pieces(bucket, sources):
             joined.write(records)
-        return bucket.put(key, joined)
+        return put_once(bucket, key, joined)
 
 
 def compare_checksums(read: Read, bucket: Bucket, sources: Sequence[Datarange]) -> None:

@@ -22,7 +22,7 @@ from datas3t.server.intents.joining import join_parts
 from datas3t.server.objects import checks
 from datas3t.server.objects.checks import CheckedObjects
 from datas3t.server.objects.contents import Told
-from datas3t.server.objects.spool import spool
+from datas3t.server.objects.spool import put_once, spool
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Bucket
 
@@ -69,7 +69,7 @@ def check_planned(
         for piece in joined_index(bucket, sources):
             new_index.write(piece)
         _check_headers(read, sources, new_index, extension)
-        index_etag = bucket.put(aggregate.index_object_key, new_index)
+        index_etag = put_once(bucket, aggregate.index_object_key, new_index)
     checksums_etag = None
     if have_checksums(sources):
         checksums_etag = write_checksums(bucket, names.checksums_key(key), sources, resources.scratch)

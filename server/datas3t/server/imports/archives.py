@@ -8,7 +8,6 @@ import io
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from hashlib import md5
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import IO
@@ -20,8 +19,8 @@ from datas3t.archive.index import BLOCK, RECORD_SIZE
 from datas3t.server.errors import Failure
 from datas3t.server.imports.listing import Archive
 from datas3t.server.objects.checks import check_index
-from datas3t.server.objects.spool import spool
-from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectInfo, ObjectMissing
+from datas3t.server.objects.spool import has_content, md5_of, spool
+from datas3t.server.s3.bucket import Bucket, ObjectChanged, ObjectMissing
 
 WHOLE_ARCHIVE = 256 << 10  # bytes; up to this size one request for everything is faster than several for headers
 
@@ -31,7 +30,6 @@ _MAX_SUMS = 1 << 20  # checksums that are made of an archive: 4 MiB
 _MIN_SAMPLE, _MAX_SAMPLE = 4, 32  # headers that are checked; one more for every 16 MiB of the archive
 _SKIP_ABOVE = 1_600_000  # bytes; a larger content takes longer to read than another request does
 _READ_AHEAD, _READ_AHEAD_LARGE = 4 << 20, 256 << 10  # bytes in a request, the latter where most contents are skipped
-_PIECE = 1 << 20  # bytes of an index that are hashed at a time
 
 # An index of more records than this takes about 20 MB to check, as walking an archive does, so these checks are limited
 # to 4 at a time, in all imports that run.
@@ -110,7 +108,7 @@ def _check_by_walk(bucket: Bucket, archive: Archive, new_index: IO[bytes]) -> Ch
     if (
         stored is not None
         and stored.size == RECORD_SIZE * walked.count
-        and _has_content(bucket, archive.index_key, stored, new_index)
+        and has_content(bucket, archive.index_key, stored, new_index)
     ):
         return checked_archive(archive, stored.etag, walked.entries_end, problem)
     index_etag = _write_index(bucket, archive.index_key, new_index)
@@ -124,7 +122,7 @@ def check_content(data: bytes, told: bytes | None, archive: Archive) -> CheckedA
     """
     new_index = io.BytesIO()
     walked = _walk(lambda start, stop: data[start:stop], archive, new_index)
-    if archive.index is None or archive.index.etag != _md5(new_index):
+    if archive.index is None or archive.index.etag != md5_of(new_index):
         return None
     problem = None if told is None else _problem(archive, 0, walked.checksums, told)
     return checked_archive(archive, archive.index.etag, walked.entries_end, problem)
@@ -207,22 +205,6 @@ def sample_size(size: int) -> int:
 
 def _limited(large: bool) -> AbstractContextManager[object]:
     return _LARGE_CHECKS if large else nullcontext()
-
-
-def _has_content(bucket: Bucket, key: str, stored: ObjectInfo, expected: IO[bytes]) -> bool:
-    """Whether a stored object has the bytes of the file `expected`, which has the same length."""
-    if stored.etag == _md5(expected):  # most stores use the MD5 as the ETag, which saves the request
-        return True
-    expected.seek(0)
-    return all(expected.read(len(piece)) == piece for piece in bucket.stream(key, 0, stored.size, etag=stored.etag))
-
-
-def _md5(content: IO[bytes]) -> str:
-    content.seek(0)
-    digest = md5(usedforsecurity=False)
-    for piece in iter(partial(content.read, _PIECE), b""):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 def _write_index(bucket: Bucket, key: str, new_index: IO[bytes]) -> str:
