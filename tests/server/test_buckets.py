@@ -15,6 +15,7 @@ from datas3t.server.db.pool import connection, transaction
 from datas3t.server.errors import Failure
 from datas3t.server.reaper import backlog
 from datas3t.server.resources import Resources
+from datas3t.server.s3.endpoints import AllowedEndpoints
 from tests.support.stack import wait_until
 from tests.support.uploads import Site, add_bucket, archive
 
@@ -324,3 +325,32 @@ def test_credentials_of_another_encryption_key_are_an_error(site: Site, database
     with pytest.raises(Failure, match="cannot be decrypted") as caught:
         site.start(archive(1, b"content"))
     assert caught.value.reason == v1.ERROR_REASON_CREDENTIALS_UNREADABLE
+
+
+def test_only_endpoints_that_the_settings_allow_can_be_named(resources: Resources) -> None:
+    bounded = dataclasses.replace(resources, allowed_endpoints=AllowedEndpoints(["https://*.example.com", "10.0.0.*"]))
+    for field, endpoint in (
+        ("endpoint", "https://s3.example.org"),
+        ("endpoint", "http://s3.example.com"),
+        ("endpoint", "http://10.0.1.1"),
+        ("public_endpoint", "http://elsewhere"),
+    ):
+        settings = SETTINGS | {"endpoint": "http://10.0.0.1:1"} | {field: endpoint}
+        with pytest.raises(Failure, match=f"{field} is not one of those that this server allows") as caught:
+            buckets.add(bounded, **settings)
+        assert caught.value.reason == v1.ERROR_REASON_INVALID_VALUE
+    assert rows(resources) == []
+
+
+def test_configurations_from_before_the_settings_changed_are_not_used(
+    site: Site, services: "Services", caplog: pytest.LogCaptureFixture
+) -> None:
+    bounded = dataclasses.replace(site.resources, allowed_endpoints=AllowedEndpoints(["s3.example.com"]))
+    row = buckets.find(bounded, "local", "name")
+    with pytest.raises(Failure, match="this server does not allow it with --allow-endpoints") as caught:
+        buckets.open_bucket(bounded, row)
+    assert caught.value.reason == v1.ERROR_REASON_S3_REFUSED
+    with pytest.raises(Failure, match="does not allow it"):
+        buckets.update(bounded, "local", services.s3.access_key, services.s3.secret_key)
+    buckets.normalize_endpoints(bounded)
+    assert "the endpoint of bucket configuration 'local' is not allowed any more" in caplog.text

@@ -44,6 +44,10 @@ def test_text_that_is_not_an_address_is_refused_with_examples(text: str) -> None
         ({"db_url": "mysql://h/d"}, "postgres:// or postgresql://"),
         ({"db_url": "postgres://h/d?nosuch=1"}, "the database URL cannot be read"),
         ({"db_url": "postgres://[::1/d"}, "the database URL cannot be read"),
+        (
+            {"allow_endpoints": ("s3/bucket",)},
+            "'s3/bucket' matches no endpoint: .*; correct --allow-endpoints or ALLOW",
+        ),
         ({"encryption_key": ""}, "`datas3t keygen` makes one"),
         ({"encryption_key": "not base64!"}, "must be base64 of at least one byte"),
         ({"max_cache_size": 0}, "larger than 0 bytes; set --max-cache-size"),

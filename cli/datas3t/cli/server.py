@@ -98,6 +98,15 @@ from datas3t.cli.paths import FOLDER, SETTING
     help="A name of this server that web pages may use, besides those of loopback. May be repeated.",
 )
 @click.option(
+    "--allow-endpoints",
+    envvar="ALLOW_ENDPOINTS",
+    show_envvar=True,
+    metavar="GLOB",
+    multiple=True,
+    type=LIST,
+    help="An endpoint that bucket configurations may name, with * for any characters. May be repeated.  [default: any]",
+)
+@click.option(
     "--tls-cert",
     envvar="TLS_CERT",
     show_envvar=True,
@@ -160,6 +169,7 @@ def server(
     log_format: str,
     cors_origins: tuple[tuple[str, ...], ...],
     allowed_hosts: tuple[tuple[str, ...], ...],
+    allow_endpoints: tuple[tuple[str, ...], ...],
     tls_cert: Path | None,
     tls_key: Path | None,
     tls_client_ca: Path | None,
@@ -198,6 +208,7 @@ def server(
             cors_origins=tuple(chain.from_iterable(cors_origins)),
             allowed_hosts=tuple(chain.from_iterable(allowed_hosts)),
             workers=workers,
+            allow_endpoints=tuple(chain.from_iterable(allow_endpoints)),
             tls=TlsFiles.of(tls_cert, tls_key, tls_client_ca),
             access=AccessSettings(asks=auth == "tokens", admin_token=admin_token or "", metrics_asks=metrics_auth),
         )

@@ -21,19 +21,23 @@ class CurlAddress(NamedTuple):
 NEVER_ALLOWED = "it has a link-local address, which is never allowed"
 LINK_LOCAL = "LinkLocalAddress"  # in the place of an error code of S3
 
+# Where clouds hand out a machine's credentials, besides 169.254.169.254 (Alibaba; AWS and Google over IPv6).
+_METADATA = frozenset(map(ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254")))
+
 _TRANSLATED = tuple(map(IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48")))
 
 
 def is_link_local(address: str) -> bool:
     """Return whether an address of IPv4 or IPv6 is link-local, or leads to one that is.
 
-    No S3 has such an address, but the service that hands out a cloud machine's credentials (169.254.169.254).
+    No S3 has such an address, but the service that hands out a cloud machine's credentials (169.254.169.254). Other
+    addresses of such services are taken for link-local ones.
     """
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:  # no address of the internet: a unix socket
         return False
-    return parsed.is_link_local or any(inner.is_link_local for inner in _inner(parsed))
+    return any(each.is_link_local or each in _METADATA for each in (parsed, *_inner(parsed)))
 
 
 def open_socket(refused: list[str], _purpose: int, address: CurlAddress) -> "_Socket | int":

@@ -44,12 +44,12 @@ def add(
     """
     values.name("name", name)
     location = Location(
-        normalized(endpoint),
+        _endpoint(resources, endpoint, "endpoint"),
         _matching(_BUCKET, "bucket", bucket, "is not a valid name of a bucket"),
         _matching(_REGION, "region", region or DEFAULT_REGION, "is not a valid name of a region"),
         _credential("access_key", access_key),
         _credential("secret_key", secret_key),
-        public_endpoint=normalized(public_endpoint, "public_endpoint") if public_endpoint else "",
+        public_endpoint=_endpoint(resources, public_endpoint, "public_endpoint") if public_endpoint else "",
     )
     if _is_added(resources, name, location):
         return
@@ -72,6 +72,7 @@ def page(resources: Resources, size: int, token: str) -> tuple[list[S3Bucket], s
 def update(resources: Resources, name: str, access_key: str, secret_key: str) -> None:
     """Replace the credentials of a configuration, if the new ones work."""
     row = find(resources, name, "name")
+    _check_allowed(resources, row)
     access_key, secret_key = _credential("access_key", access_key), _credential("secret_key", secret_key)
     check.check(Location(row.endpoint, row.bucket, row.region, access_key, secret_key))
     encrypt = resources.cipher.encrypt
@@ -142,7 +143,11 @@ def find(resources: Resources, name: str, field: str) -> S3Bucket:
 
 
 def open_bucket(resources: Resources, row: S3Bucket) -> Bucket:
-    """Return the bucket in S3, without a call. Raises CREDENTIALS_UNREADABLE."""
+    """Return the bucket in S3, without a call.
+
+    Raises CREDENTIALS_UNREADABLE, or S3_REFUSED if the server's settings do not allow its endpoint.
+    """
+    _check_allowed(resources, row)
     return resources.s3.at(_location(resources, row))
 
 
@@ -162,6 +167,22 @@ def at_version(resources: Resources, version: BucketVersion) -> Bucket | None:
     opened = open_bucket(resources, row)
     resources.opened_buckets.put(version.id, xmin, opened, _CONFIGURATION_SIZE)
     return opened
+
+
+def _endpoint(resources: Resources, value: str, field: str) -> str:
+    """Return the normalized endpoint of a new configuration, if the server's settings allow it."""
+    endpoint = normalized(value, field)
+    if endpoint not in resources.allowed_endpoints:
+        raise values.invalid(field, "is not one of those that this server allows with --allow-endpoints")
+    return endpoint
+
+
+def _check_allowed(resources: Resources, row: S3Bucket) -> None:
+    """Raise S3_REFUSED for a configuration whose endpoints the server's settings do not allow any more."""
+    for endpoint in (row.endpoint, row.public_endpoint):
+        if endpoint and endpoint not in resources.allowed_endpoints:
+            message = f"endpoint {endpoint} is not used: this server does not allow it with --allow-endpoints"
+            raise Failure(v1.ERROR_REASON_S3_REFUSED, message, endpoint=endpoint)
 
 
 def _location(resources: Resources, row: S3Bucket) -> Location:
@@ -196,7 +217,7 @@ def _is_added(resources: Resources, name: str, location: Location) -> bool:
 
 def _normalize_endpoint(resources: Resources, row: S3Bucket) -> None:
     endpoint = _normalized_or_none(row)
-    if endpoint is None:
+    if endpoint is None or endpoint not in resources.allowed_endpoints:
         _log.warning(
             "the endpoint of bucket configuration %r is not allowed any more; add a configuration with another one",
             row.name,

@@ -13,6 +13,7 @@ from datas3t.server.credentials import Cipher
 from datas3t.server.db.pool import Pool
 from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.s3.bucket import Bucket, Buckets
+from datas3t.server.s3.endpoints import AllowedEndpoints
 
 # A PUT that starts just before its URL expires continues after it. An hour is ample for an archive's largest part.
 _MAX_PUT_GRACE = timedelta(hours=1)
@@ -66,7 +67,8 @@ class Resources:
 
     `url_lifetime` is how long presigned URLs work, and so how long an upload may take. `scratch` is the folder for
     data that is too large for memory. `opened_buckets` are those of configurations, by their ids. `bitmaps` are those
-    of datas3ts, by their names. `deletions` is set whenever objects are queued for deletion; the reaper waits for it.
+    of datas3ts, by their names. `allowed_endpoints` are those that configurations may name. `deletions` is set whenever
+    objects are queued for deletion; the reaper waits for it.
     """
 
     pool: Pool
@@ -76,6 +78,7 @@ class Resources:
     url_lifetime: timedelta = timedelta(hours=24)
     scratch: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
     opened_buckets: Kept[Bucket] = field(default_factory=lambda: Kept(_MAX_BUCKETS))
+    allowed_endpoints: AllowedEndpoints = field(default_factory=AllowedEndpoints)
     bitmaps: Kept[bytes] = field(default_factory=lambda: Kept(_MAX_BITMAPS))
     deletions: Event = field(default_factory=Event)
 

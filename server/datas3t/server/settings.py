@@ -18,6 +18,7 @@ _FORMATS = ("text", "json")
 _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _MIN_ADMIN_TOKEN = 32  # characters
 _OTHER_TOKENS = re.compile(r"d3t_[0-9]|eyJ[A-Za-z0-9_-]*\.")  # those of `datas3t token create`, and JWTs
+_ENDPOINTS = re.compile(r"(?:(?:https?|\*)://)?[A-Za-z0-9._*:\[\]-]+")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 
@@ -162,6 +163,7 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     workers: int = 1
     tls: TlsFiles | None = None
+    allow_endpoints: tuple[str, ...] = ()
     access: AccessSettings = AccessSettings()
 
     def __post_init__(self) -> None:
@@ -192,6 +194,12 @@ class Settings:
         self._check_names()
 
     def _check_names(self) -> None:
+        for pattern in self.allow_endpoints:
+            if not _ENDPOINTS.fullmatch(pattern):
+                raise SettingsError(
+                    f"{pattern!r} matches no endpoint: write scheme://host:port, host:port or host, with * for any"
+                    " characters; correct --allow-endpoints or ALLOW_ENDPOINTS"
+                )
         for origin in self.cors_origins:
             if not _ORIGIN.fullmatch(origin):
                 raise SettingsError(

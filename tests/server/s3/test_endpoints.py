@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from datas3t import v1
 from datas3t.server.errors import Failure
-from datas3t.server.s3.endpoints import normalized
+from datas3t.server.s3.endpoints import AllowedEndpoints, normalized
 from datas3t.transport import is_link_local
 
 
@@ -113,6 +113,10 @@ def test_what_is_no_endpoint_is_refused(given: str) -> None:
         "[::169.254.169.254]",
         "[64:ff9b::a9fe:a9fe]",
         "[2002:a9fe:a9fe::1]",
+        "100.100.100.200",
+        "[fd00:ec2::254]",
+        "[fd20:ce::254]",
+        "[::ffff:100.100.100.200]",
     ],
 )
 def test_a_link_local_address_is_refused_in_every_spelling(host: str) -> None:
@@ -123,6 +127,31 @@ def test_a_link_local_address_is_refused_in_every_spelling(host: str) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "::1", "2001:db8::1", "64:ff9b::102:304", "/tmp/socket"])
 def test_other_addresses_are_not_link_local(address: str) -> None:
     assert not is_link_local(address)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "endpoint", "allowed"),
+    [
+        ("s3.example.com", "https://s3.example.com", True),
+        ("s3.example.com", "http://s3.example.com", True),
+        ("s3.example.com", "https://s3.example.com:9000", False),
+        ("s3.example.com:*", "https://s3.example.com:9000", True),
+        ("S3.Example.com", "https://s3.example.com", True),
+        ("s3.example.com", "https://s3xexample.com", False),
+        ("*.example.com", "https://a.b.example.com", True),
+        ("*.example.com", "https://example.com", False),
+        ("*.example.com", "https://s3.example.com.evil.org", False),
+        ("https://*", "http://s3.example.com", False),
+        ("https://*", "https://s3.example.com", True),
+        ("*://s3.example.com:9000", "http://s3.example.com:9000", True),
+        ("[2001:db8::*]:9000", "http://[2001:db8::1]:9000", True),
+        ("[2001:db8::*]:9000", "http://2", False),
+    ],
+)
+def test_a_pattern_is_compared_with_the_whole_endpoint(pattern: str, endpoint: str, allowed: bool) -> None:
+    assert (normalized(endpoint) in AllowedEndpoints([pattern])) is allowed
+    assert (normalized(endpoint) in AllowedEndpoints(["nowhere", pattern])) is allowed
+    assert normalized(endpoint) in AllowedEndpoints()
 
 
 def test_a_zone_does_not_hide_a_link_local_address() -> None:

@@ -131,19 +131,19 @@ def test_a_traceback_is_shown_as_lines_that_belong_to_the_entry_above(capsys: py
 def test_json_has_an_object_in_each_line_with_the_fields_of_the_entry(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     log = logging.getLogger("datas3t.server.calls")
-    log.info("rest %s", "x\ny\u202e", extra={"fields": {"request_id": "abc", "milliseconds": 1.5, "level": "forged"}})
+    log.info("rest %s", "x\ny\u202e", extra={"fields": {"request_id": "abc", "seconds": 0.0015, "level": "forged"}})
     try:
         raise ValueError("X-Amz-Signature=0123")
     except ValueError:
         log.exception("password=hush")
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
-    assert first.pop("time").endswith("Z")
+    assert first.pop("ts").endswith("Z")
     assert first == {
         "level": "info",
         "logger": "datas3t.server.calls",
         "message": "rest x\ny\u202e",
         "request_id": "abc",
-        "milliseconds": 1.5,
+        "seconds": 0.0015,
     }
     assert "ValueError" in second["message"]
     assert "hush" not in second["message"]

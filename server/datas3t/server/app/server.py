@@ -23,6 +23,7 @@ from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
 from datas3t.server.s3.counts import COUNTS
+from datas3t.server.s3.endpoints import AllowedEndpoints
 from datas3t.server.settings import Settings, SettingsError
 from datas3t.server.telemetry.metrics import Metrics, timely
 
@@ -92,7 +93,13 @@ class Server:
             connections = undo.enter_context(contextlib.closing(_open_pool(settings)))
             index_cache = _open_cache(settings)
             self._resources = Resources(
-                connections, Buckets(), index_cache, cipher, settings.url_lifetime, scratch=settings.cache_dir
+                connections,
+                Buckets(),
+                index_cache,
+                cipher,
+                settings.url_lifetime,
+                scratch=settings.cache_dir,
+                allowed_endpoints=AllowedEndpoints(settings.allow_endpoints),
             )
             keyring.check(self._resources)
             buckets.normalize_endpoints(self._resources)

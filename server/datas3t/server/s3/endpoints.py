@@ -1,6 +1,7 @@
 """Normalization of endpoints, so that a bucket is recognized whichever way its endpoint is written."""
 
 import re
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
 from datas3t.server import values
@@ -13,6 +14,25 @@ _ENDPOINT = re.compile(
 _NUMBER = re.compile(r"0x[0-9a-f]+|[0-9]+")
 _MAX_HOST = 253  # characters, and 63 for each label: the limits of DNS
 _MAX_LABEL = 63
+
+
+class AllowedEndpoints:
+    """Which endpoints bucket configurations may name: those that a pattern matches, or all if there is no pattern.
+
+    A pattern is compared with scheme, host and port as `normalized` spells them, without the scheme if it has none
+    itself. `*` stands for any characters.
+    """
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        self._patterns = [
+            ("://" in each, re.compile(".*".join(map(re.escape, each.lower().split("*"))))) for each in patterns
+        ]
+
+    def __contains__(self, endpoint: str) -> bool:
+        short = endpoint.partition("://")[2]
+        return not self._patterns or any(
+            pattern.fullmatch(endpoint if has_scheme else short) for has_scheme, pattern in self._patterns
+        )
 
 
 def normalized(value: str, field: str = "endpoint") -> str:

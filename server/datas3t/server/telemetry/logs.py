@@ -117,7 +117,7 @@ class _Redacting(_Timed):
 
 
 class _Json(_Timed):
-    """An object per entry: `time`, `level`, `logger`, `message`, and the fields of the entry, such as `request_id`.
+    """An object per entry: `ts`, `level`, `logger`, `message`, and the fields of the entry, such as `request_id`.
 
     JSON escapes what would forge a line. Secrets are redacted.
     """
@@ -127,7 +127,7 @@ class _Json(_Timed):
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
         entry = {
-            "time": self.formatTime(record),
+            "ts": self.formatTime(record),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": redacted(message),

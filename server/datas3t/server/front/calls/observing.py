@@ -101,7 +101,7 @@ class observed:  # noqa: N801 - used like a function
             "transport": self._transport,
             "method": self._method,
             "code": code,
-            "milliseconds": round(milliseconds, 1),
+            "seconds": round(seconds, 6),
             **ids,
         }
         arguments = (self._transport, self._method, code, milliseconds, text)
