@@ -116,8 +116,8 @@ class ChecksumMismatch(Datas3tError, ValueError):
 
     Attributes:
         datas3t: The name of the datas3t.
-        key: The key of the datapoint.
-        datarange: The first and the last key of its datarange.
+        key: The key of the datapoint; None if it is not known.
+        datarange: The first and the last key of its datarange; None if they are not known.
         object: The object key of the archive. The message and `metadata` also name that of the checksums.
     """
 
@@ -126,8 +126,8 @@ class ChecksumMismatch(Datas3tError, ValueError):
         message: str,
         *,
         datas3t: str = "",
-        key: int = 0,
-        datarange: tuple[int, int] = (0, 0),
+        key: int | None = None,
+        datarange: tuple[int, int] | None = None,
         object: str = "",  # noqa: A002 - as the contract calls it
         reason: str = "",
         metadata: Mapping[str, str] | None = None,
