@@ -1,6 +1,8 @@
 """Files that are written by their paths below one folder."""
 
 import os
+import resource
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,63 @@ def plant(folder: Path, target: Path) -> None:
     temporary.unlink()
     temporary.symlink_to(target)
     raise KeyboardInterrupt
+
+
+def test_a_file_that_another_process_is_writing_is_not_touched(tmp_path: Path) -> None:
+    one, other = Tree(str(tmp_path)), Tree(str(tmp_path))
+
+    def fill(fd: int) -> None:
+        tree.write_all(fd, b"con")
+        with pytest.raises(Refused, match="another process is writing it"), other.place(b"a") as place:
+            tree.write(place, lambda fd: tree.write_all(fd, b"other"), None)
+        tree.write_all(fd, b"tent")
+
+    with one.place(b"a") as place:
+        tree.write(place, fill, None)
+    one.close()
+    other.close()
+    assert names(tmp_path) == ["a"]
+    assert (tmp_path / "a").read_bytes() == b"content"
+
+
+def test_processes_that_write_the_same_files_never_show_half_a_file(tmp_path: Path) -> None:
+    whole = {str(number).encode() * 3_000 for number in range(4)}
+
+    def write_many(content: bytes) -> int:
+        written, refused = Tree(str(tmp_path)), 0
+        for number in range(60):
+            try:
+                with written.place(b"folder/%d" % (number % 3)) as place:
+                    tree.write(
+                        place,
+                        lambda fd: [tree.write_all(fd, content[at : at + 100]) for at in range(0, 3_000, 100)],
+                        None,
+                    )
+            except Refused:
+                refused += 1
+            for path in (tmp_path / "folder").glob("[0-9]"):
+                assert path.read_bytes() in whole
+        written.close()
+        return refused
+
+    with ThreadPoolExecutor(4) as pool:
+        refused = list(pool.map(write_many, whole))
+    assert all(each < 60 for each in refused)
+    assert names(tmp_path) == ["folder/0", "folder/1", "folder/2"]
+
+
+def test_a_path_of_300_folders_needs_few_descriptors(tmp_path: Path) -> None:
+    deep = b"a/" * 300
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    written = Tree(str(tmp_path / "out"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, limits[1]))
+    try:
+        for name in (b"1", b"a/a/2", deep + b"3", deep + b"4", b"a/5"):
+            with written.place(name) as place:
+                tree.write(place, lambda fd: tree.write_all(fd, b"content"), None)
+                assert tree.is_there(place, 7, crc(b"content"))
+    finally:
+        written.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert sorted(os.listdir(tmp_path / "out")) == ["1", "a"]
+    assert sorted(os.listdir(tmp_path / "out" / "a")) == ["5", "a"]

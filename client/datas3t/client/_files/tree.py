@@ -5,6 +5,7 @@ changed in between. A file appears under its name when it is complete.
 """
 
 import errno
+import fcntl
 import hashlib
 import os
 import stat
@@ -19,6 +20,9 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _EXISTING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PIECE = 1 << 20  # bytes that are read at a time
+_MAX_OPEN = 16  # folders on the way to a file that stay open; a path has up to 2,000
+_ATTEMPTS = 8  # at a temporary file that others take away
+_BUSY = "another process is writing it; pull again when that has ended"
 
 
 class Refused(Exception):  # noqa: N818 - one file is refused; the others are written
@@ -64,7 +68,7 @@ class Tree:
         """
         *folders, name = components(path)
         with _refused_on_errors(path):
-            yield Place(self._enter(folders), name)
+            yield Place(self._enter(folders) if len(folders) <= _MAX_OPEN else self._enter_deep(folders), name)
 
     def _enter(self, folders: list[bytes]) -> int:
         """Return the descriptor of a folder; those that it shares with the last one are open already."""
@@ -77,6 +81,15 @@ class Tree:
         for name in folders[common:]:
             self._open.append((name, _folder(self._open[-1][1] if self._open else self._root, name)))
         return self._open[-1][1] if self._open else self._root
+
+    def _enter_deep(self, folders: list[bytes]) -> int:
+        """Return the descriptor of a folder; none of those above it stays open."""
+        self._leave(0)
+        for name in folders:
+            opened = _folder(self._open[-1][1] if self._open else self._root, name)
+            self._leave(0)
+            self._open.append((b"/", opened))  # no folder has this name, so the next path begins at the root
+        return self._open[-1][1]
 
     def _leave(self, depth: int) -> None:
         while len(self._open) > depth:
@@ -131,21 +144,23 @@ def write(place: Place, fill: Callable[[int], None], mtime_ns: int | None) -> No
         place: Where it belongs.
         fill: Writes the content to a descriptor.
         mtime_ns: The time of modification to set, in nanoseconds; None to set none.
+
+    Raises:
+        Refused: Another process is writing it.
     """
     temporary = b".%s.datas3t-part" % hashlib.sha256(place.name).hexdigest()[:32].encode()
     fd = _created(temporary, place.folder)
     try:
-        try:
-            fill(fd)
-            if mtime_ns is not None:
-                os.utime(fd, ns=(mtime_ns, mtime_ns))
-        finally:
-            os.close(fd)
+        fill(fd)
+        if mtime_ns is not None:
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
         os.replace(temporary, place.name, src_dir_fd=place.folder, dst_dir_fd=place.folder)
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary, dir_fd=place.folder)
         raise
+    finally:
+        os.close(fd)
 
 
 def write_all(fd: int, content: bytes | memoryview) -> None:
@@ -156,12 +171,58 @@ def write_all(fd: int, content: bytes | memoryview) -> None:
 
 
 def _created(name: bytes, folder: int) -> int:
-    """Create a file. One of that name is what a process that was killed has left."""
+    """Create a file and lock it, so that no other process takes it for one that was left behind.
+
+    Raises:
+        Refused: Another process is writing it.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            fd = os.open(name, _NEW, 0o666, dir_fd=folder)
+        except FileExistsError:
+            _remove_left(name, folder)
+            continue
+        if _is_locked_now(fd) and _is_named(fd, name, folder):
+            return fd
+        os.close(fd)
+    raise Refused(_BUSY)
+
+
+def _remove_left(name: bytes, folder: int) -> None:
+    """Remove what a process that was killed has left under a name. Raise Refused if it is not dead."""
     try:
-        return os.open(name, _NEW, 0o666, dir_fd=folder)
-    except FileExistsError:
+        fd = os.open(name, _EXISTING, dir_fd=folder)
+    except FileNotFoundError:
+        return
+    except OSError:  # such as a link, which is nobody's file
         os.unlink(name, dir_fd=folder)
-        return os.open(name, _NEW, 0o666, dir_fd=folder)
+        return
+    try:
+        if not _is_locked_now(fd):
+            raise Refused(_BUSY)
+        if _is_named(fd, name, folder):
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(fd)
+
+
+def _is_locked_now(fd: int) -> bool:
+    """Lock a file, and return whether that was possible. Where the file system has no locks, it is."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _is_named(fd: int, name: bytes, folder: int) -> bool:
+    """Return whether a name still means the file that was opened by it."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
 
 
 def _folder(above: int, name: bytes) -> int:
