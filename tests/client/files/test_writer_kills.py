@@ -341,3 +341,21 @@ def test_an_exception_ends_an_upload_that_is_under_way(relayed: Site) -> None:
     between.cut_all()
     relayed.client.writer(relayed.name, writer_id="mine").close()
     assert [each.content for each in relayed.client.datas3t(relayed.name).scan()] == contents
+
+
+def test_an_id_is_free_when_its_writer_has_ended_in_a_call_that_takes_long(relayed: Site) -> None:
+    between = relayed.relay
+    assert between
+    out = relayed.client.writer(relayed.name, archive_size=SMALL, writer_id="mine")
+    before = len(between.requests)
+    between.rule = lambda line: Fault() if line.startswith(b"PUT ") else Fault(stall_after=0)  # of the completion
+    contents = [b"%d" % number * 900 for number in range(5)]
+    for content in contents:
+        out.append(content)
+    wait_until(lambda: not all(line.startswith(b"PUT ") for line in between.requests[before:]), what="the completion")
+    out.__exit__(ValueError, ValueError(), None)
+    again = relayed.client.writer(relayed.name, writer_id="mine")
+    between.rule = None
+    between.cut_all()
+    again.close()
+    assert [each.content for each in relayed.client.datas3t(relayed.name).scan()] == contents

@@ -26,6 +26,7 @@ PATIENCE = 120.0  # seconds for which a server that has responded before may be 
 _ATTEMPTS = 5  # of an idempotent call otherwise; the pauses take 2 seconds in all
 _PAUSE_GROWTH = 2.0
 _LONGEST_PAUSE = 5.0  # seconds
+_WAKE_SECONDS = 0.1  # between two looks, during a pause, at whether the caller wants to end
 _RESTARTING = frozenset(("", "DATABASE_UNAVAILABLE", "SHUTTING_DOWN"))  # reasons of a server that comes back
 
 # Seconds. The server works on objects in S3 before it responds to these.
@@ -39,6 +40,7 @@ _LONG_TIMEOUTS = {
 
 _is_patient: ContextVar[bool] = ContextVar("is_patient", default=True)
 _END = object()
+_CLOSED = "the client was closed during a call; the call can be made again"
 _DELETIONS = {
     "DeleteBucket": "BUCKET_NOT_FOUND",
     "DeleteDatas3t": "DATAS3T_NOT_FOUND",
@@ -72,7 +74,12 @@ def pages(fetch: Callable[[str], P]) -> Iterator[P]:
 
 
 def _repeated(
-    call: Callable[[int], T], is_passing: Callable[[Exception, int], bool], *, pause: float, jitter: float
+    call: Callable[[int], T],
+    is_passing: Callable[[Exception, int], bool],
+    *,
+    pause: float,
+    jitter: float,
+    check: Callable[[], object] = lambda: None,
 ) -> T:
     """Return the result of `call`, repeated as long as it fails for a passing cause, with growing pauses between.
 
@@ -81,6 +88,7 @@ def _repeated(
         is_passing: Returns whether to repeat the call, from its error and the number of the attempt.
         pause: The seconds of the first pause. Each one takes twice as long as the one before, at most 5 seconds.
         jitter: Up to how many seconds, at random, a pause takes in addition, so that many clients do not call at once.
+        check: Called often during pauses; what it raises ends them.
     """
     number = 1
     while True:
@@ -89,7 +97,10 @@ def _repeated(
         except Exception as error:
             if not is_passing(error, number):
                 raise
-        time.sleep(min(_LONGEST_PAUSE, pause + random.uniform(0, jitter)))  # noqa: S311 - no secret
+        until = time.monotonic() + min(_LONGEST_PAUSE, pause + random.uniform(0, jitter))  # noqa: S311 - no secret
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _WAKE_SECONDS))
+            check()
         pause = min(_LONGEST_PAUSE, pause * _PAUSE_GROWTH)
         number += 1
 
@@ -103,19 +114,22 @@ def relisted(listing: Callable[[], T]) -> T:
     return _repeated(lambda _number: listing(), is_passing, pause=0.1, jitter=0.2)
 
 
-def retry_while_unavailable(call: Callable[[], T], seconds: float = PATIENCE) -> T:
+def retry_while_unavailable(
+    call: Callable[[], T], seconds: float = PATIENCE, check: Callable[[], object] = lambda: None
+) -> T:
     """Return the result of `call`, retried with back-off while the server, its database or its S3 is unavailable.
 
     Args:
         call: An idempotent call.
         seconds: When to give up and raise Unavailable.
+        check: Called often during pauses; what it raises ends them.
     """
     until = time.monotonic() + seconds
 
     def is_passing(error: Exception, _number: int) -> bool:
         return isinstance(error, Unavailable) and time.monotonic() < until
 
-    return _repeated(lambda _number: call(), is_passing, pause=0.5, jitter=1.0)
+    return _repeated(lambda _number: call(), is_passing, pause=0.5, jitter=1.0, check=check)
 
 
 @contextmanager
@@ -219,12 +233,16 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
             restarting = self._has_responded and isinstance(error, Unavailable) and error.reason in _RESTARTING
             return number < _ATTEMPTS or (restarting and time.monotonic() < until)
 
-        return _repeated(call, is_passing, pause=0.1, jitter=0.2)
+        return _repeated(call, is_passing, pause=0.1, jitter=0.2, check=self._check_open)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise FailedPrecondition(_CLOSED)
 
     def _translated(self, error: grpc.RpcError | ValueError) -> Exception:
         """Return the exception to raise. gRPC raises ValueError for a call on a closed channel."""
         if self.closed:
-            return FailedPrecondition("the client was closed during a call; the call can be made again")
+            return FailedPrecondition(_CLOSED)
         if not isinstance(error, grpc.RpcError):
             return error
         translated = from_rpc_error(error, self._url, self._ca_file)

@@ -125,6 +125,9 @@ class ArchiveTask(Task[OpenUpload, bool]):
         stored = catalogue.load(self._around.connection, self._around.name, first, last).count(first, last)
         return True if stored == len(self._layout) else None
 
+    def check(self) -> None:
+        self._around.crew.check()
+
     def failed(self) -> None:
         """Count the archive as done, because nothing more is sent of it."""
         self._count(self._layout.size - self._counted)

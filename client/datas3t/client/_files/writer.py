@@ -1,5 +1,6 @@
 """Writer: appends datapoints one by one, keeps them on disk, and uploads them in archives."""
 
+import copy
 import os
 import threading
 from contextlib import suppress
@@ -57,6 +58,7 @@ class Writer:
             raise InvalidArgument(f"archive_size is {archive_size}; it must be {_MIN_ARCHIVE_SIZE} or more")
         if table is not None:
             sending.check_table(table)
+        session = copy.copy(session)  # with a connection that can be closed to end calls of an upload
         self._session = session
         self._name = name
         self._archive_size = archive_size
@@ -73,7 +75,7 @@ class Writer:
             for spool in spools:
                 self._keys.use_up_to(spool.reservation_id, spool.next_key)
         except BaseException:
-            self._folder.close()
+            self._release()
             raise
         self._last_number = spools[-1].number if spools else 0
         self._uploads = Uploader(
@@ -202,6 +204,7 @@ class Writer:
         """Close everything. What was not uploaded stays on disk."""
         self._closed = True
         self._uploads.stop()
+        self._session.close()  # an upload may wait for the server, and the id must not stay locked meanwhile
         with self._appending:  # no append is at work any more
             spool = self._current
             if spool is not None and not spool.count:
@@ -210,7 +213,11 @@ class Writer:
                 self._spool = None
             elif spool is not None:
                 spool.close()
-        self._uploads.when_stopped(self._folder.close)
+        self._uploads.when_stopped(self._release)
+
+    def _release(self) -> None:
+        self._session.close()
+        self._folder.close()
 
     def _row(self, columns: dict[str, object]) -> Row | None:
         if columns and self._table is None:

@@ -157,6 +157,9 @@ class Task(ABC, Generic[Opened, Result]):
     def committed(self) -> Result | None:
         """Return the result of an earlier run that was completed, or None if it no longer exists on the server."""
 
+    def check(self) -> None:
+        """Raise what ends the task while it waits for the server; nothing does unless a subclass says so."""
+
     def _started(self) -> Opened:
         opened = self.start()
         self._journal.write(JournalEntry(opened.id))
@@ -187,7 +190,7 @@ class Task(ABC, Generic[Opened, Result]):
 
     def _complete(self, opened: Opened, etags: Sequence[str]) -> None:
         try:
-            retry_while_unavailable(lambda: opened.complete(etags))
+            retry_while_unavailable(lambda: opened.complete(etags), check=self.check)
         except Datas3tError as error:
             if error.reason in self.closed_reasons:
                 self._journal.remove()

@@ -112,8 +112,11 @@ class _SpoolTask(UploadTask):
                 return
         self.run(lambda *_: self._check())
 
+    def check(self) -> None:
+        self._check()
+
     def start(self) -> OpenUpload:
-        return retry_while_unavailable(self._start, PATIENCE)
+        return retry_while_unavailable(self._start, PATIENCE, self._check)
 
     def transfer(self, opened: OpenUpload, uploaded: Sequence[v1.UploadedPart]) -> tuple[list[str], Uploaded]:
         self._own_journal.table_file_ids = tuple(self._sent_rows())
