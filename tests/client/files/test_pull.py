@@ -12,6 +12,7 @@ from tests.client.archives import sample
 from tests.client.files.folders import described, filled
 from tests.client.sites import Site
 from tests.support.faults import Fault
+from tests.support.memory import memory_growth
 
 
 def names(folder: Path) -> list[str]:
@@ -137,6 +138,65 @@ def test_what_is_damaged_in_the_bucket_is_named_and_the_rest_written(site: Site,
         images.pull(tmp_path / "out")
     assert names(tmp_path / "out") == ["a", "b"]
     assert sorted(text[0] for text in failed.value.result.failures) == ["c", "d"]
+
+
+def test_a_damaged_datapoint_without_a_path_is_told_and_the_others_written(site: Site, tmp_path: Path) -> None:
+    site.client.upload_tar(site.name, sample(tmp_path / "1.tar", 5, 10, 20, 30).path)
+    site.client.upload_tar(site.name, sample(tmp_path / "2.tar", 8, 40, 9 << 20, 60).path)
+    site.client.upload_tar(site.name, sample(tmp_path / "3.tar", 11, 40, 9 << 20, 60).path)
+    images = site.client.datas3t(site.name)
+    for datarange in site.client.list_dataranges(site.name)[::2]:
+        site.s3.put_object(Bucket=site.bucket, Key=datarange.object_key, Body=b"something else")
+    with pytest.raises(FilesFailed, match="6 files were not pulled") as failed:
+        images.pull(tmp_path / "out")
+    told = sorted(int(text.split(":")[0].removeprefix("datapoint ")) for text in failed.value.result.failures)
+    assert told == [5, 6, 7, 11, 12, 13]
+    assert names(tmp_path / "out") == [f"{key:020d}.bin" for key in (8, 9, 10)]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_bit_of_a_large_file_that_flips_on_the_way_is_fetched_again(
+    relayed: Site, tmp_path: Path, named: bool
+) -> None:
+    images = relayed.client.datas3t(relayed.name)
+    if named:
+        images.push(filled(tmp_path / "in", {"a": os.urandom(9 << 20)}))
+    else:
+        relayed.client.upload_tar(relayed.name, sample(tmp_path / "1.tar", 1, 9 << 20).path)
+    assert relayed.relay
+    seen, headers = 0, 1 if named else 2  # requests, and how many of them come before the content
+
+    def flip(line: bytes) -> Fault:
+        nonlocal seen
+        seen += line.startswith(b"GET ") and b".tar?" in line
+        return Fault(flip=1_000_001) if seen == headers + 1 else Fault()
+
+    relayed.relay.rule = flip
+    assert images.pull(tmp_path / "out").files == 1
+    assert seen > headers + 2  # it was fetched again
+    (path,) = (tmp_path / "out").iterdir()
+    assert path.read_bytes() == images.get(1)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_large_datapoint_without_a_path_is_not_held_in_memory(site: Site, tmp_path: Path, verify: bool) -> None:
+    size = 40 << 20
+    content = sample(tmp_path / "1.tar", 1, 10, size, 10)
+    site.client.upload_tar(site.name, content.path)
+    arguments = [site.client.url, site.name, str(tmp_path / "out"), verify]
+    grown = memory_growth(
+        "from datas3t.client import Client\n"
+        "url, name, out, verify = arguments\n"
+        "images = Client(url, verify=verify).datas3t(name)\n"
+        "images.pull(out, first=1, last=1)",
+        "pulled = images.pull(out)\n"
+        "assert (pulled.files, pulled.unchanged, pulled.failed) == (2, 1, 0), pulled\n"
+        "pulled = images.pull(out)\n"
+        "assert (pulled.files, pulled.unchanged) == (0, 3), pulled",
+        arguments,
+    )
+    assert grown < 30
+    assert (tmp_path / "out" / f"{2:020d}.bin").read_bytes() == content.contents[2]
 
 
 def test_a_flipped_bit_on_the_way_is_noticed(relayed: Site, tmp_path: Path) -> None:

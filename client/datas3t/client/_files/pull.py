@@ -4,6 +4,7 @@ import copy
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple, TypeAlias
 
@@ -18,11 +19,19 @@ from datas3t.client._files.file_rows import LARGE, Chosen, FileRows, Row, matchi
 from datas3t.client._files.results import Pulled
 from datas3t.client._files.tree import Place, Refused, Tree
 from datas3t.client._files.walking import Messages
+from datas3t.client._reading.datapoint import Datapoint, DatapointView
 from datas3t.client._reading.reader import Reader
 from datas3t.client._tables.arrow import pa
 from datas3t.client._tables.presence import Presence
 from datas3t.client._transfers.task import resumable
-from datas3t.client.errors import ArchiveError, ChecksumMismatch, FilesFailed, NotFound, ObjectChanged
+from datas3t.client.errors import (
+    ArchiveError,
+    ChecksumMismatch,
+    DatapointNotFound,
+    FilesFailed,
+    NotFound,
+    ObjectChanged,
+)
 from datas3t.client.keyset import KeySet
 from datas3t.client.progress import Progress
 
@@ -30,6 +39,10 @@ _LANES = 4  # threads that fetch and write
 _UNNAMED = 1_024  # datapoints without a path that are read together
 # Errors that concern single datapoints; the others are written.
 _OF_ONE = (ArchiveError, ChecksumMismatch, NotFound, ObjectChanged)
+
+
+class _Unchanged(Exception):  # noqa: N818 - an event, not an error
+    """What was fetched is there already."""
 
 
 class Span(NamedTuple):
@@ -150,37 +163,88 @@ class _Pull:
             return
 
         def fill(fd: int) -> None:
-            large.fetch(
-                self._connection,
-                self._name,
-                row.key,
-                row.size,
-                fd,
-                on_bytes=lambda size: self._counts.add(size=size),
-                check=self._crew.check,
-            )
-            if tree.crc_of(fd, row.size) != row.crc32c:
+            if self._fetched(row.key, row.size, fd) != row.crc32c:
                 raise Refused(f"datapoint {row.key} has another checksum than its row in the table files")
 
         with self._told(row.path), written.place(_name(row)) as place:
             tree.write(place, fill, row.mtime)
             self._succeed(row.size, counted=row.size)
 
+    def _fetched(self, key: int, size: int, fd: int) -> int:
+        """Fetch a content straight into a file, and return its CRC-32C, which is compared with its checksum."""
+
+        def fetch() -> int:
+            large.fetch(
+                self._connection,
+                self._name,
+                key,
+                size,
+                fd,
+                on_bytes=lambda size: self._counts.add(size=size),
+                check=self._crew.check,
+            )
+            return tree.crc_of(fd, size)
+
+        return self._reader.compared(key, fetch)
+
     def _write_unnamed(self, span: Span, written: Tree) -> None:
         """Write datapoints without a path under the names of their entries."""
         matches = matching(self._match)
-        for datapoint in self._reader.scan(span.first, span.last, copy=False):
+
+        def is_matched(name: str) -> bool:
+            return bool(matches(pa.chunked_array([[name]], pa.string()))[0].as_py())
+
+        start = span.first
+        for key in self._reader.large(span.first, span.last, LARGE):
+            self._write_small_unnamed(Span(start, key - 1), written, is_matched)
+            with self._told(f"datapoint {key}"):
+                self._write_large_unnamed(key, written, is_matched)
+            start = key + 1
+        self._write_small_unnamed(Span(start, span.last), written, is_matched)
+
+    def _write_small_unnamed(self, span: Span, written: Tree, is_matched: Callable[[str], bool]) -> None:
+        for datapoint in self._scanned(span):
             self._crew.check()
-            size = len(datapoint.content)
-            if not matches(pa.chunked_array([[datapoint.name]], pa.string()))[0].as_py():
+            if not is_matched(datapoint.name):
                 self._counts.add(files=1)
                 continue
-            with self._told(datapoint.name):
-                path = os.fsencode(datapoint.name)
-                with written.place(path) as place:
-                    if self._is_to_write(place, size, crc(datapoint.content)):
-                        tree.write(place, _writer(datapoint.content), None)
-                        self._succeed(size, counted=size)
+            size = len(datapoint.content)
+            with self._told(datapoint.name), written.place(os.fsencode(datapoint.name)) as place:
+                if self._is_to_write(place, size, crc(datapoint.content)):
+                    tree.write(place, _writer(datapoint.content), None)
+                    self._succeed(size, counted=size)
+
+    def _write_large_unnamed(self, key: int, written: Tree, is_matched: Callable[[str], bool]) -> None:
+        name, size = self._reader.description(key)
+        if not is_matched(name):
+            self._counts.add(files=1)
+            return
+
+        checksum = self._reader.checksum(key)
+
+        def fill(fd: int) -> None:
+            found = self._fetched(key, size, fd)
+            if checksum is None and not self._is_to_write(place, size, found):
+                raise _Unchanged
+
+        with written.place(os.fsencode(name)) as place, suppress(_Unchanged):
+            if checksum is None or self._is_to_write(place, size, checksum, counted=size):
+                tree.write(place, fill, None)
+                self._succeed(size, counted=size)
+
+    def _scanned(self, span: Span) -> Iterator[Datapoint | DatapointView]:
+        """Yield datapoints in key order. If one cannot be had, the others are fetched alone."""
+        key = span.first
+        if key > span.last:
+            return
+        try:
+            for datapoint in self._reader.scan(key, span.last, copy=False):
+                key = datapoint.key + 1
+                yield datapoint
+        except _OF_ONE:
+            for alone in range(key, span.last + 1):
+                with self._told(f"datapoint {alone}"), suppress(DatapointNotFound):  # it was deleted meanwhile
+                    yield from self._reader.datapoints([alone])
 
     def _contents(self, rows: Sequence[Row]) -> Iterator[tuple[Row, bytes]]:
         """Yield the contents of small files. If one cannot be had, the others are fetched alone."""

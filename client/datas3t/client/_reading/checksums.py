@@ -38,10 +38,15 @@ class Checksums:
 
     def hold(self, datarange: SignedDatarange, key: int, content: bytes, fetcher: Fetcher) -> bool:
         """Return whether the content of a key has the right checksum, or none."""
+        expected = self.one(datarange, key, fetcher)
+        return expected is None or crc(content) == expected
+
+    def one(self, datarange: SignedDatarange, key: int, fetcher: Fetcher) -> int | None:
+        """Return the checksum of a key, or None if its datarange has none."""
         if not datarange.checksums_etag:
-            return True
+            return None
         expected: int = RECORD.unpack(self._records.record(datarange, key, fetcher))[0]
-        return crc(content) == expected
+        return expected
 
     def of(
         self, wanted: Mapping[SignedDatarange, Sequence[int]], fetcher: Fetcher, expected: int = 0
