@@ -4,12 +4,13 @@ import errno
 import io
 import re
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from datas3t.archive import tar as walk
-from datas3t.client import Aborted, Aggregated, FileError, InvalidArgument, NotFound, ObjectChanged
+from datas3t.client import Aborted, Aggregated, ChecksumMismatch, FileError, InvalidArgument, NotFound, ObjectChanged
 from datas3t.client._calls.renewal import Lifetime
 from tests.client.archives import MIB, Sample, sample
 from tests.client.sites import Site
@@ -134,6 +135,59 @@ def test_a_full_disk_raises_file_error_and_a_later_call_resumes(
 
 def _full() -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def flipping(site: Site, bit: int, first: int, last: int) -> "tuple[Callable[[str, int, int], None], list[bytes]]":
+    """Return a progress callback, from whose phase "move" on a bit flips in some of the bodies, and what is fetched."""
+    moved: list[bytes] = []
+
+    def rule(line: bytes) -> Fault:
+        if not (line.startswith(b"GET ") and b".tar?" in line):
+            return Fault()
+        moved.append(line)
+        return Fault(flip=bit) if first <= len(moved) <= last else Fault()
+
+    def on_progress(phase: str, _current: int, _total: int) -> None:
+        if phase == "move":
+            assert site.relay
+            site.relay.rule = rule
+
+    return on_progress, moved
+
+
+# Some archives share a part; with MIXED, a content is cut into two parts that are both moved.
+SMALL, MIXED = [[300, 0, 3000]] * 5, [[5 * MIB, 10]] * 3
+
+
+@pytest.mark.parametrize("archives", [SMALL, MIXED])
+@pytest.mark.parametrize("bit", [8 * 520, 8 * 600 + 7])
+def test_a_bit_that_flips_while_bytes_are_moved_is_fetched_again(
+    relayed: Site, tmp_path: Path, archives: list[list[int]], bit: int, every_step: None
+) -> None:
+    assert relayed.relay
+    samples = upload_all(relayed, tmp_path, *archives)
+    relayed.relay.always = Fault(status=501, only=COPY)
+    on_progress, moved = flipping(relayed, bit, 2, 2)
+    relayed.client.aggregate(relayed.name, 1, sum(map(len, archives)), progress=on_progress)
+    assert len(moved) > len(archives)
+    assert_merged(relayed, samples)
+
+
+def test_a_content_that_differs_again_is_named_and_nothing_is_merged(
+    relayed: Site, tmp_path: Path, every_step: None
+) -> None:
+    upload_all(relayed, tmp_path, *SMALL)
+    on_progress, _ = flipping(relayed, 8 * 520, 1, 1_000)
+    with pytest.raises(ChecksumMismatch) as raised:
+        relayed.client.aggregate(relayed.name, 1, 15, max_parallelism=1, progress=on_progress)
+    error = raised.value
+    assert (error.datas3t, error.key, error.datarange) == (relayed.name, 1, (1, 3))
+    assert error.object.endswith(".tar")
+    assert relayed.relay
+    relayed.relay.rule = None
+    assert len(relayed.client.list_dataranges(relayed.name)) == 5
+    wait_until(lambda: not relayed.multiparts(), what="the upload to be cancelled")
+    assert relayed.client.aggregate(relayed.name, 1, 15).datapoints == 15
 
 
 def test_connection_faults_do_not_change_the_result(relayed: Site, tmp_path: Path) -> None:

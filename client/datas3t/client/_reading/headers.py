@@ -47,6 +47,12 @@ def locations(
         ahead = min(2 * ahead, MAX_BATCH)
 
 
+def large(first: int, last: int, size: int, indices: Indices, fetcher: Fetcher) -> list[int]:
+    """Return the keys from `first` to `last` whose contents have `size` bytes or more."""
+    found = locations(first, last, indices, fetcher)
+    return [key for entries in found for key in entries.keys[entries.sizes >= size].tolist()]
+
+
 class HeaderReader:
     """Reads the names of entries and checks their headers: most are one plain block, so many are checked at once."""
 

@@ -206,15 +206,15 @@ class Reader:
                     yield datapoint
                 return
 
+    def located(self, use: Callable[[Indices, Fetcher], T]) -> T:
+        """Return the result of `use`, which finds datapoints in the indices; it is called again if they change."""
+        return self._read(lambda: use(self.indices, self._fetcher))
+
     def large(self, first: int, last: int, size: int) -> list[int]:
         """Return the keys from `first` to `last` whose contents have `size` bytes or more."""
-        from datas3t.client._reading.headers import locations  # noqa: PLC0415 - as above
+        from datas3t.client._reading.headers import large  # noqa: PLC0415 - as above
 
-        def read() -> list[int]:
-            found = locations(first, last, self.indices, self._fetcher)
-            return [key for entries in found for key in entries.keys[entries.sizes >= size].tolist()]
-
-        return self._read(read)
+        return self.located(partial(large, first, last, size))
 
     def checksum(self, key: int) -> int | None:
         """Return the checksum of a datapoint; None if it has none, or none is wanted."""

@@ -13,7 +13,7 @@ from datas3t.client._transfers.journal import Journal
 from datas3t.client._transfers.open_aggregate import OpenAggregate
 from datas3t.client._transfers.sources import SourceMissing, Sources
 from datas3t.client._transfers.task import Task, Tuning, resumable
-from datas3t.client.errors import Aborted, ArchiveError, ObjectChanged, TransferRefused
+from datas3t.client.errors import Aborted, ArchiveError, ChecksumMismatch, ObjectChanged, TransferRefused
 from datas3t.client.progress import Progress, Reporter
 
 
@@ -68,7 +68,7 @@ class _AggregateTask(Task[OpenAggregate, Aggregated]):
         )
     )
     restart_reasons = closed_reasons
-    final_errors = (TransferRefused, ObjectChanged, ArchiveError, Aborted)
+    final_errors = (TransferRefused, ObjectChanged, ArchiveError, ChecksumMismatch, Aborted)
 
     def __init__(
         self, session: Session, name: str, first: int, last: int, tuning: Tuning, progress: Progress | None
@@ -92,7 +92,10 @@ class _AggregateTask(Task[OpenAggregate, Aggregated]):
             sources = self._sources()
             if not uploaded:  # otherwise an earlier run has done it
                 self._check_headers(sources)
-            builder = PartBuilder(self._connection.engine, opened, sources, self._tuning, self._progress)
+            from datas3t.client._transfers.moved import Moved  # noqa: PLC0415 - imports numpy
+
+            moved = Moved(self._session, self._name, sources)
+            builder = PartBuilder(self._connection.engine, opened, sources, moved, self._tuning, self._progress)
             etags = builder.build(uploaded)
         return etags, Aggregated(*self._keys, sources.size, builder.bytes_copied, builder.bytes_moved)
 

@@ -1,16 +1,21 @@
 """Assembles parts of an aggregate that S3 cannot copy: fetches their pieces into a buffer, then sends it."""
 
+import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import IO
+from itertools import accumulate
+from typing import IO, TYPE_CHECKING
 
 from datas3t import v1
 from datas3t.client._transfers.open_aggregate import OpenAggregate
 from datas3t.client._transfers.sources import Sources
 from datas3t.transport import Body, FileRange, FileSink, MemorySink, Request, Response, Sink
+
+if TYPE_CHECKING:
+    from datas3t.client._transfers.moved import Moved  # imports numpy
 
 _MAX_IN_MEMORY = 64 << 20  # bytes; only parts that S3 refused to copy are larger, and go through a temporary file
 _MAX_FETCH = 16 << 20  # bytes of one request
@@ -27,14 +32,17 @@ class PartFiller:
         sources: Where to fetch from.
         numbers: The parts.
         etags: Receives the ETag of each part that was sent.
+        moved: Compares parts with the checksums of their contents before they are sent.
     """
 
     def __init__(
-        self, aggregate: OpenAggregate, sources: Sources, numbers: Sequence[int], etags: dict[int, str]
+        self, aggregate: OpenAggregate, sources: Sources, numbers: Sequence[int], etags: dict[int, str], moved: "Moved"
     ) -> None:
         self._aggregate = aggregate
         self._sources = sources
         self._etags = etags
+        self._moved = moved
+        self._again: set[int] = set()  # parts that are made again when no request is under way: they may be sent now
         self._left = deque(numbers)
         self._fetches: dict[Request, _PartBuffer] = {}
         self._sends: dict[Request, _PartBuffer] = {}
@@ -48,14 +56,16 @@ class PartFiller:
     @property
     def done(self) -> bool:
         """Whether there is nothing left to request."""
-        return not self._left and not self._ready
+        return not self._left and not self._ready and not self._again
 
     def requests(self) -> Iterator[Request]:
         """Yield all requests that can be made now.
 
         Parts whose last bytes arrive after this iterator has ended are ready then: call it again until `done`.
         """
-        while not self.done:
+        self._left.extend(sorted(self._again))
+        self._again.clear()
+        while self._left or self._ready:
             yield from self._send_requests()
             if self._left:
                 buffer = self._new_buffer(self._aggregate.part(self._left.popleft()))
@@ -76,7 +86,11 @@ class PartFiller:
         buffer = self._fetches.pop(request)
         buffer.missing -= 1
         if not buffer.missing:
-            self._ready.append(buffer)
+            self._again |= self._moved.suspects(buffer.number, buffer.places, buffer.read)
+            if buffer.number in self._again:
+                buffer.close()
+            else:
+                self._ready.append(buffer)
 
     def _new_buffer(self, part: v1.AggregatePart) -> "_PartBuffer":
         buffer = _PartBuffer(part)
@@ -99,6 +113,7 @@ class _PartBuffer:
         body: The bytes to send.
         pieces: The pieces to fetch, and where each goes.
         missing: How many of them were not fetched yet.
+        places: The pieces as they were planned, and where each begins in the part.
     """
 
     def __init__(self, part: v1.AggregatePart) -> None:
@@ -113,6 +128,15 @@ class _PartBuffer:
             self.body = memoryview(bytearray(part.size))
         self.pieces = [(piece, self._sink(offset)) for piece, offset in _split(part.pieces)]
         self.missing = len(self.pieces)
+        starts = accumulate((piece.stop - piece.start for piece in part.pieces), initial=0)
+        self.places = list(zip(part.pieces, starts, strict=False))
+
+    def read(self, start: int, stop: int) -> memoryview:
+        """Return bytes from `start` up to `stop`."""
+        if self._file:
+            return memoryview(os.pread(self._file.fileno(), stop - start, start))
+        assert isinstance(self.body, memoryview)
+        return self.body[start:stop]
 
     def close(self) -> None:
         """Free the buffer."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from datas3t import v1
 from datas3t.client._calls.failures import translated_transfer_errors
@@ -15,6 +16,9 @@ from datas3t.client._transfers.task import Tuning
 from datas3t.client.errors import Datas3tError, FileError
 from datas3t.client.progress import Progress, Reporter
 from datas3t.transport import Engine, Request, Response, TransferError, bare_etag, s3_error_code
+
+if TYPE_CHECKING:
+    from datas3t.client._transfers.moved import Moved  # imports numpy
 
 _COPY_STALL_TIMEOUT = 1800.0  # seconds without a byte; S3 may send nothing while it copies up to 4 GiB
 _ETAG = re.compile(rb"<ETag>([^<]{1,256})</ETag>")
@@ -29,11 +33,18 @@ class PartBuilder:
     """
 
     def __init__(
-        self, engine: Engine, aggregate: OpenAggregate, sources: Sources, tuning: Tuning, progress: Progress | None
+        self,
+        engine: Engine,
+        aggregate: OpenAggregate,
+        sources: Sources,
+        moved: "Moved",
+        tuning: Tuning,
+        progress: Progress | None,
     ) -> None:
         self._engine = engine
         self._aggregate = aggregate
         self._sources = sources
+        self._moved = moved
         self._tuning = tuning
         self._progress = progress
         self._etags: dict[int, str] = {}
@@ -122,7 +133,7 @@ class PartBuilder:
             done += size
             reporter.update(done)
 
-        filler = PartFiller(self._aggregate, self._sources, sorted(sizes), self._etags)
+        filler = PartFiller(self._aggregate, self._sources, sorted(sizes), self._etags, self._moved)
         with translated_transfer_errors(), _os_errors_as_file_error(), closing(filler):
             while not filler.done:
                 self._run(filler.requests(), filler.record, on_bytes)

@@ -4,6 +4,7 @@ from datas3t import v1
 from datas3t.archive.index import END_SIZE
 from datas3t.client._calls.connection import Connection
 from datas3t.client._reading import catalogue
+from datas3t.client._reading.signed import SignedDatarange
 from datas3t.transport import Request, Sink
 
 
@@ -34,15 +35,20 @@ class Sources:
         _, _, first, last = self._query
         return self._catalogue.spans == [(first, last)]
 
+    def datarange(self, datarange_id: int) -> SignedDatarange:
+        """Return a source. Raise SourceMissing if it does not exist any more."""
+        leased = self._catalogue.with_id(datarange_id)
+        if leased is None:
+            raise SourceMissing
+        return leased
+
     def fetch(self, piece: v1.AggregatePiece, sink: Sink) -> Request:
         """Return the request that fetches a byte range of a source.
 
         Raises:
             SourceMissing: The source does not exist any more. The request's URL also raises it, when it is renewed.
         """
-        leased = self._catalogue.with_id(piece.datarange_id)
-        if leased is None:
-            raise SourceMissing
+        leased = self.datarange(piece.datarange_id)
 
         def url(refused: bool) -> str:
             return self._url(piece.datarange_id, refused)
@@ -52,10 +58,7 @@ class Sources:
     def _url(self, datarange_id: int, refused: bool) -> str:
         if self._catalogue.lifetime.is_over(refused):
             self._load()
-        leased = self._catalogue.with_id(datarange_id)
-        if leased is None:
-            raise SourceMissing
-        return leased.data_url
+        return self.datarange(datarange_id).data_url
 
     def _load(self) -> None:
         self._catalogue = catalogue.load(*self._query)
