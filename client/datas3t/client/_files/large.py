@@ -1,4 +1,4 @@
-"""Fetches a large datapoint straight into a file."""
+"""Fetches a large datapoint straight into a file, and compares it with its checksum."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -7,8 +7,11 @@ from datas3t.archive.header import check_entry
 from datas3t.archive.index import BLOCK, Entry, padded
 from datas3t.client._calls.connection import Connection
 from datas3t.client._calls.failures import translated_transfer_errors
+from datas3t.client._reading.fetching import Fetcher
+from datas3t.client._reading.reader import Reader
+from datas3t.client._reading.signed import SignedDatarange
 from datas3t.client._transfers.download import Plan, PlanChanged
-from datas3t.client.errors import Aborted, ArchiveError
+from datas3t.client.errors import Aborted, ArchiveError, DatapointNotFound
 from datas3t.transport import FileSink, Request
 
 _PARALLELISM = 4  # requests at a time
@@ -69,6 +72,43 @@ def fetch(
             continue
         return
     raise Aborted(f"the dataranges of {name!r} changed several times while datapoint {key} was fetched")
+
+
+def checksum(reader: Reader, key: int) -> int | None:
+    """Return the checksum of a datapoint; None if it has none, or none is wanted."""
+    checksums = reader.checksums
+    if checksums is None:
+        return None
+    return reader.located(lambda _indices, fetcher: checksums.one(_holding(fetcher, key), key, fetcher))
+
+
+def compared(reader: Reader, key: int, fetch: Callable[[], int]) -> int:
+    """Return the CRC-32C of a content that `fetch` puts elsewhere, compared with its checksum.
+
+    Args:
+        reader: Knows the checksum.
+        key: The key of the datapoint.
+        fetch: Fetches the content and returns its CRC. If it differs, this is called once more.
+
+    Raises:
+        ChecksumMismatch: It differs from its checksum, also when both are fetched again.
+    """
+    found = fetch()
+    checksums = reader.checksums
+    if checksums is None or checksum(reader, key) in (None, found):
+        return found
+    checksums.forget(reader.located(lambda _indices, fetcher: _holding(fetcher, key)))
+    found = fetch()
+    if checksum(reader, key) not in (None, found):
+        raise checksums.mismatch(reader.located(lambda _indices, fetcher: _holding(fetcher, key)), key)
+    return found
+
+
+def _holding(fetcher: Fetcher, key: int) -> SignedDatarange:
+    datarange = fetcher.catalogues.holding(key)
+    if datarange is None:
+        raise DatapointNotFound(f"datapoint {key} was deleted", key=key)
+    return datarange
 
 
 def _requests(url: Callable[[bool], str], etag: str, start: int, size: int, fd: int) -> Iterator[Request]:

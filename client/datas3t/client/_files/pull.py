@@ -185,7 +185,7 @@ class _Pull:
             )
             return tree.crc_of(fd, size)
 
-        return self._reader.compared(key, fetch)
+        return large.compared(self._reader, key, fetch)
 
     def _write_unnamed(self, span: Span, written: Tree) -> None:
         """Write datapoints without a path under the names of their entries."""
@@ -220,7 +220,7 @@ class _Pull:
             self._counts.add(files=1)
             return
 
-        checksum = self._reader.checksum(key)
+        checksum = large.checksum(self._reader, key)
 
         def fill(fd: int) -> None:
             found = self._fetched(key, size, fd)

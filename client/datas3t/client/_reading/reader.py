@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from datas3t.client._reading.locations import Holders
     from datas3t.client._reading.parts import CheckedHeaders, Part
-    from datas3t.client._reading.signed import SignedDatarange
     from datas3t.client._reading.verifying import Collect, Verdict
     from datas3t.client.keyset import KeySet
 
@@ -215,38 +214,6 @@ class Reader:
         from datas3t.client._reading.headers import large  # noqa: PLC0415 - as above
 
         return self.located(partial(large, first, last, size))
-
-    def checksum(self, key: int) -> int | None:
-        """Return the checksum of a datapoint; None if it has none, or none is wanted."""
-        checksums = self.checksums
-        if checksums is None:
-            return None
-        return self._read(lambda: checksums.one(self._holding(key), key, self._fetcher))
-
-    def compared(self, key: int, fetch: Callable[[], int]) -> int:
-        """Return the CRC-32C of a content that `fetch` puts elsewhere, compared with its checksum.
-
-        Args:
-            key: The key.
-            fetch: Fetches the content and returns its CRC. If it differs, this is called once more.
-
-        Raises:
-            ChecksumMismatch: It differs from its checksum, also when both are fetched again.
-        """
-        found = fetch()
-        if self.checksums is None or self.checksum(key) in (None, found):
-            return found
-        self.checksums.forget(self._holding(key))
-        found = fetch()
-        if self.checksum(key) not in (None, found):
-            raise self.checksums.mismatch(self._holding(key), key)
-        return found
-
-    def _holding(self, key: int) -> "SignedDatarange":
-        datarange = self.catalogues.holding(key)
-        if datarange is None:
-            raise self._not_found(key)
-        return datarange
 
     def check_stored(self, first: int, last: int, parallelism: int, on_checked: Callable[[int], None]) -> None:
         """Check every header from key `first` to key `last` in S3; see `headers.check_stored`."""
