@@ -215,7 +215,8 @@ class _Pull:
                     self._succeed(size, counted=size)
 
     def _write_large_unnamed(self, key: int, written: Tree, is_matched: Callable[[str], bool]) -> None:
-        name, size = self._reader.description(key)
+        (info,) = self._reader.describe([key])
+        name, size = info.name, info.size
         if not is_matched(name):
             self._counts.add(files=1)
             return
