@@ -135,6 +135,30 @@ def test_the_metrics_cover_the_database_deletions_and_the_index_cache(
         assert f"\ndatas3t_{name} " in page
 
 
+def test_open_uploads_the_catalogue_and_signed_urls_are_metrics(
+    services: "Services", database: str, bucket: str, tmp_path: Path
+) -> None:
+    def read(server: Server) -> dict[str, float]:
+        page = http_request(server.url, "GET", "/metrics").body.decode()
+        samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+        return {"/".join([sample.name, *sample.labels.values()]): sample.value for sample in samples}
+
+    upload = {"datas3t_name": "images", "first_datapoint_index": 1, "number_of_datapoints": 2, "data_size": 3072}
+    with serving(settings_for(services, database, tmp_path)) as server:
+        add_bucket(server, services, bucket)
+        before = read(server)
+        assert before["datas3t_uploads_open"] == before["datas3t_uploads_oldest_seconds"] == 0
+        http_request(server.url, "POST", "/api/v1/datas3ts", {"name": "images", "bucket": "store"})
+        assert http_request(server.url, "POST", "/api/v1/upload-datarange", upload).status == 200
+        after = read(server)
+        assert (after["datas3t_uploads_open"], after["datas3t_aggregates_open"]) == (1, 0)
+        assert after["datas3t_uploads_oldest_seconds"] > 0
+        signed = "datas3t_urls_signed_total/PUT"
+        assert after[signed] == before[signed] + 2  # for the archive and for its index
+    with serving(settings_for(services, database, tmp_path)) as server:  # the sums are remembered for a minute
+        assert [read(server)[f"datas3t_{name}"] for name in ("datas3ts", "dataranges", "bytes")] == [1, 0, 0]
+
+
 def test_calls_to_s3_are_metrics_by_operation_and_code(
     services: "Services", database: str, bucket: str, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from datas3t.server.db import (
     dataranges,
     datas3ts,
     dropped_tables,
+    figures,
     imported,
     imported_table_files,
     intents,
@@ -333,11 +334,13 @@ CALLS = [
     call(keys_to_delete.claim, 10, HOUR, rows=40),
     call(keys_to_delete.done, CLAIMS, rows=30),
     call(keys_to_delete.backlog, rows=30_001),
+    call(figures.open_uploads, rows=40_000),
     call(keys_to_delete.failed, dict.fromkeys(CLAIMS, "error"), HOUR, HOUR, rows=15),
 ]
 
 # These read many rows, each for a reason.
 UNBOUNDED = {
+    "figures.catalogue_size": "it adds up the numbers of all datas3ts, once a minute",
     "spans.bounds": "the bitmap has all keys",
     "statement.Statement.rows": "it executes any statement",
     "statement.Statement.row": "it executes any statement",

@@ -11,7 +11,7 @@ from datas3t.server.access import Authenticator
 from datas3t.server.app import keyring
 from datas3t.server.app.addresses import log_addresses, warn_if_open
 from datas3t.server.credentials import Cipher
-from datas3t.server.db import pool
+from datas3t.server.db import figures, pool
 from datas3t.server.db.heartbeat import Heartbeat
 from datas3t.server.db.migrate import migrate
 from datas3t.server.front.calls.guarded import OPEN, Guard
@@ -22,10 +22,10 @@ from datas3t.server.intents import owners
 from datas3t.server.objects.index_cache import IndexCache
 from datas3t.server.resources import Resources
 from datas3t.server.s3.bucket import Buckets
-from datas3t.server.s3.counts import COUNTS
+from datas3t.server.s3.counts import COUNTS, SIGNED
 from datas3t.server.s3.endpoints import AllowedEndpoints
 from datas3t.server.settings import Settings, SettingsError
-from datas3t.server.telemetry.metrics import Metrics, timely
+from datas3t.server.telemetry.metrics import Metrics, remembered, timely
 
 _METRICS_SECONDS = 1.0  # that `/metrics` waits for the database: the other metrics can do without
 _MIN_REAPER_SECONDS = 1.0  # for the reaper to stop, even if running calls used up the time to drain
@@ -53,6 +53,29 @@ _DELETIONS = {
 _OTHER_KEYS = {
     "datas3t_credentials_of_other_keys": "Bucket configurations whose credentials do not use the first encryption key"
 }
+_UPLOADS = {
+    "datarange_uploads": ("uploads", "Uploads"),
+    "aggregate_uploads": ("aggregates", "Aggregates"),
+    "table_uploads": ("table_uploads", "Uploads of files of tables"),
+    "checksums_uploads": ("checksums_uploads", "Uploads of checksums"),
+}
+_UNFINISHED = {
+    **{
+        f"datas3t_{name}_open": f"{what} that were started and have not ended; {_OR_MORE}"
+        for name, what in _UPLOADS.values()
+    },
+    **{
+        f"datas3t_{name}_oldest_seconds": f"How long ago the oldest was started of: {what}"
+        for name, what in _UPLOADS.values()
+    },
+}
+_CATALOGUE = {
+    "datas3t_datas3ts": "Datas3ts",
+    "datas3t_dataranges": "Dataranges of all datas3ts",
+    "datas3t_datapoints": "Datapoints of all datas3ts",
+    "datas3t_bytes": "Bytes of the archives of all datas3ts",
+}
+_CATALOGUE_SECONDS = 60.0  # that the sums over all datas3ts are remembered
 
 
 class Server:
@@ -186,6 +209,11 @@ class Server:
         metrics.watch(_OTHER_KEYS, timely(self._other_keys, _METRICS_SECONDS), shared=True)
         metrics.watch(_INDEX_READS, self._index_reads)
         metrics.watch(_INDEX_CACHE_SIZE, self._index_cache_size, shared=True)
+        metrics.watch(_UNFINISHED, timely(self._open_uploads, _METRICS_SECONDS), shared=True)
+        metrics.watch(
+            _CATALOGUE, timely(remembered(self._catalogue, _CATALOGUE_SECONDS), _METRICS_SECONDS), shared=True
+        )
+        metrics.watch_labelled("datas3t_urls_signed_total", "URLs that clients got", ("method",), _signed)
         metrics.watch_labelled("datas3t_s3_calls_total", "Calls to S3 that ended", ("operation", "code"), COUNTS.read)
 
     def _connections(self) -> Mapping[str, float]:
@@ -208,12 +236,32 @@ class Server:
     def _other_keys(self) -> Mapping[str, float]:
         return {"datas3t_credentials_of_other_keys": keyring.others(self._resources)}
 
+    def _open_uploads(self) -> Mapping[str, float]:
+        with pool.connection(self._resources.pool) as conn:
+            kinds = {_UPLOADS[each.kind][0]: each for each in figures.open_uploads(conn)}
+        counts = {f"datas3t_{name}_open": float(each.count) for name, each in kinds.items()}
+        return counts | {f"datas3t_{name}_oldest_seconds": each.oldest_seconds for name, each in kinds.items()}
+
+    def _catalogue(self) -> Mapping[str, float]:
+        with pool.connection(self._resources.pool) as conn:
+            size = figures.catalogue_size(conn)
+        return {
+            "datas3t_datas3ts": size.datas3ts,
+            "datas3t_dataranges": size.dataranges,
+            "datas3t_datapoints": size.datapoints,
+            "datas3t_bytes": size.bytes,
+        }
+
     def _index_reads(self) -> Mapping[str, float]:
         cache = self._resources.index_cache
         return {"datas3t_index_cache_hits_total": cache.hits, "datas3t_index_cache_misses_total": cache.misses}
 
     def _index_cache_size(self) -> Mapping[str, float]:
         return {"datas3t_index_cache_bytes": self._resources.index_cache.bytes_used()}
+
+
+def _signed() -> Mapping[tuple[str, ...], float]:
+    return {(method,): count.read() for method, count in SIGNED.items()}
 
 
 def _open_pool(settings: Settings) -> pool.Pool:

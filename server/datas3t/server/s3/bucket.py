@@ -3,7 +3,7 @@
 import threading
 from base64 import b64encode
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +11,7 @@ from typing import IO, Any
 from urllib.parse import quote
 
 from datas3t.archive.parts import MAX_PARTS
+from datas3t.server.s3.counts import SIGNED
 from datas3t.server.s3.faults import (
     InvalidParts,
     ObjectChanged,
@@ -296,7 +297,7 @@ class Bucket:
 
     def get_url(self, key: str, lifetime: timedelta) -> str:
         """Return a URL to GET any range of an object."""
-        return presign(self._public, "GET", key, lifetime)
+        return self._signed("GET", key, lifetime)
 
     def get_signer(self, lifetime: timedelta) -> GetSigner:
         """Return what signs the URLs of `get_url` for many objects."""
@@ -304,12 +305,12 @@ class Bucket:
 
     def put_url(self, key: str, lifetime: timedelta) -> str:
         """Return a URL to PUT an object."""
-        return presign(self._public, "PUT", key, lifetime)
+        return self._signed("PUT", key, lifetime)
 
     def part_url(self, key: str, upload_id: str, number: int, lifetime: timedelta) -> str:
         """Return a URL to PUT a part of a multipart upload."""
         query = {"partNumber": str(number), "uploadId": upload_id}
-        return presign(self._public, "PUT", key, lifetime, query=query)
+        return self._signed("PUT", key, lifetime, query=query)
 
     def copy_part_url(
         self, key: str, upload_id: str, number: int, source_key: str, start: int, stop: int, lifetime: timedelta
@@ -318,8 +319,12 @@ class Bucket:
         query = {"partNumber": str(number), "uploadId": upload_id}
         source, source_range = quote(f"{self._name}/{source_key}", safe="/-._~"), f"bytes={start}-{stop - 1}"
         headers = {"x-amz-copy-source": source, "x-amz-copy-source-range": source_range}
-        url = presign(self._public, "PUT", key, lifetime, query=query, headers=headers)
+        url = self._signed("PUT", key, lifetime, query=query, headers=headers)
         return CopyUrl(url, source, source_range)
+
+    def _signed(self, method: str, key: str, lifetime: timedelta, **further: Mapping[str, str]) -> str:
+        SIGNED[method].add()
+        return presign(self._public, method, key, lifetime, query=further.get("query"), headers=further.get("headers"))
 
     def _get(self, key: str, start: int, stop: int, etag: str | None) -> Response:
         with transfers_translated(self.location, "GetObject"):

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
+from datas3t.server.s3.counts import SIGNED
 from datas3t.server.s3.locations import Location
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -54,7 +55,7 @@ def presign(
 
 
 class GetSigner:
-    """Signs GETs of many objects of a bucket, with everything but the object's key computed once.
+    """Signs GETs of many objects for clients, with everything but the object's key computed once, and counts them.
 
     A URL is the address, "?", `query`, "&X-Amz-Signature=" and the signature in hexadecimal digits.
 
@@ -72,6 +73,7 @@ class GetSigner:
         self.query = _query(location, instant, lifetime, "host", {})
         self._before = f"GET\n{path}/"
         self._after = _rest_of_request(self.query, {"host": host})
+        self._count = SIGNED["GET"].add
         day_key = _day_key(location.secret_key, instant[:8], location.region)
         start = f"{_ALGORITHM}\n{instant}\n{_scope(location, instant)}\n"
         self._mac = hmac.new(day_key, start.encode(), "sha256")
@@ -90,6 +92,7 @@ class GetSigner:
         return f"{self._root}{quoted}?{self.query}&X-Amz-Signature={self._sign(quoted).hex()}"
 
     def _sign(self, quoted: str) -> bytes:
+        self._count()
         request = f"{self._before}{quoted}{self._after}"
         mac = self._mac.copy()
         mac.update(hashlib.sha256(request.encode()).hexdigest().encode())

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import cache
@@ -95,6 +96,22 @@ def timely(read: Read, seconds: float) -> Read:
         return current.result(seconds)
 
     return read_in_time
+
+
+def remembered(read: Read, seconds: float) -> Read:
+    """Return a function that calls `read`, and returns the same values for `seconds`."""
+    lock = threading.Lock()
+    values: Mapping[str, float] = {}
+    until = 0.0
+
+    def read_or_remember() -> Mapping[str, float]:
+        nonlocal values, until
+        with lock:
+            if time.monotonic() >= until:
+                values, until = read(), time.monotonic() + seconds
+            return values
+
+    return read_or_remember
 
 
 class _Watched(Collector):
