@@ -94,6 +94,15 @@ def test_objects_that_are_no_table_files_are_skipped_with_reasons(site: Site, em
     assert tables.start(empty_site.resources, "images", "labels", 1, 1, 40).upload.counter == 11
 
 
+def test_of_files_with_the_same_counter_one_is_taken(site: Site, empty_site: Site) -> None:
+    for first in (1, 2):
+        key = table_file_key("images", "labels", first, 2, 7)
+        site.s3.put_object(Bucket=site.bucket, Key=key, Body=parquet())
+    for _ in range(2):
+        assert run(empty_site)[2] == {key: "another file of its table has its counter, or another call uses it"}
+    assert len(files(empty_site)) == 1
+
+
 def test_what_is_pending_or_to_be_deleted_is_left_alone(site: Site) -> None:
     site.upload(archive(1, b"one"))
     pending = send_file(site, 1, 2)

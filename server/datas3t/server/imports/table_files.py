@@ -118,7 +118,10 @@ class _Page:
             inserted = imported_table_files.insert(conn, now.id, self.row.id, _columns(whole)) if whole else set()
             others = [each for each in whole if each[1].key not in inserted]
             added = imported_table_files.committed(conn, now.id, _columns(others)) if others else set()
-        self._skip([each for each in others if each[1].key not in added], "it is in use by another call; import again")
+        self._skip(
+            [each for each in others if each[1].key not in added],
+            "another file of its table has its counter, or another call uses it",
+        )
         return {file.table for file, each in whole if each.key in inserted}, datas3t is None
 
     def _whole(self, files: Sequence[_File]) -> list[_File]:
