@@ -47,6 +47,11 @@ class Samples:
             return ",".join(f"{name}={source.name}" for name, source in self._source.sources.items())
         return self._source.name
 
+    @property
+    def source(self) -> Datas3t | Joined:
+        """The handle of the datas3t, pinned to the keys, or what is joined."""
+        return self._source
+
     def __len__(self) -> int:
         return len(self.keys)
 
