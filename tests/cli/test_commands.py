@@ -304,8 +304,8 @@ def test_the_spellings_of_the_earlier_system_work(run_with_photos: Run, tmp_path
     assert run_with_photos("optimize-all", "--all").returncode == 2
     top = run_with_photos("--help").stdout.partition("Commands:")[2]
     assert [line.split()[0] for line in top.splitlines() if line[2:3].strip()] == [
-        *("aggregate", "bucket", "cat-range", "completion", "datarange", "datas3t", "keygen", "optimize"),
-        *("pull", "push", "server", "table", "up", "verify"),
+        *("aggregate", "bucket", "cat-range", "completion", "datarange", "datas3t", "import-webdataset"),
+        *("keygen", "optimize", "pull", "push", "server", "table", "up", "verify"),
     ]
 
 

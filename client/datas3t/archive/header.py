@@ -15,7 +15,7 @@ Read = Callable[[int, int], bytes]
 """A function that returns exactly the bytes from `start` up to `stop` of an archive."""
 
 _ZEROS = bytes(BLOCK)
-_UNKNOWN_SIZE = 1 << 65  # stands for the size of an archive where nothing is checked against it
+UNKNOWN_SIZE = 1 << 65  # stands for the size of an archive where nothing is checked against it
 _FIELDS = struct.Struct("100s24x12s12x8s1s100s6s82x155s12x")
 _BLANK_CHECKSUM = 8 * ord(" ")
 _PAX, _PAX_GLOBAL, _LONG_NAME, _LONG_LINK = b"x", b"g", b"L", b"K"
@@ -25,9 +25,9 @@ _EXTENSIONS = {
     _LONG_NAME: "GNU long names",
     _LONG_LINK: "GNU long links",
 }
-_SPARSE = b"GNU.sparse"  # stands for all records that make a file sparse
-_REGULAR = frozenset((b"0", b"\0"))
-_KINDS = {
+SPARSE = b"GNU.sparse"  # stands for all records that make a file sparse
+REGULAR = frozenset((b"0", b"\0"))
+KINDS = {
     b"1": "a hard link",
     b"2": "a symbolic link",
     b"3": "a character device",
@@ -63,6 +63,14 @@ class NamedEntry(NamedTuple):
     extension: str
 
 
+class Headers(NamedTuple):
+    """The last header block of an entry, and what extended headers before it say."""
+
+    position: int
+    fields: tuple[bytes, ...]
+    override: dict[bytes, bytes]
+
+
 def read_entry(read: Read, position: int, size: int) -> NamedEntry | None:
     """Read the headers of one entry.
 
@@ -77,6 +85,12 @@ def read_entry(read: Read, position: int, size: int) -> NamedEntry | None:
     Raises:
         ArchiveError: The headers break a rule of the format.
     """
+    headers = read_headers(read, position, size)
+    return None if headers is None else _entry(position, headers, size)
+
+
+def read_headers(read: Read, position: int, size: int) -> Headers | None:
+    """Read all header blocks of the entry that starts at `position`; None if the end marker starts there."""
     start = position
     override: dict[bytes, bytes] = {}  # values from extended headers, which replace those of the main header
     seen: list[bytes] = []  # the types of the extended headers
@@ -109,7 +123,7 @@ def read_entry(read: Read, position: int, size: int) -> NamedEntry | None:
                 f"pack the files again without their extended attributes"
             )
         position = _read_extension(read, position, kind, length, size, override)
-    return _entry(start, position, fields, override, size)
+    return Headers(position, fields, override)
 
 
 def check_entry(headers: bytes, entry: Entry, key: int) -> str:
@@ -133,7 +147,7 @@ def check_entry(headers: bytes, entry: Entry, key: int) -> str:
             raise ArchiveError(f"the entry at byte {entry.position} has more than {entry.header_blocks} header blocks")
         return piece
 
-    actual = read_entry(read, entry.position, _UNKNOWN_SIZE)
+    actual = read_entry(read, entry.position, UNKNOWN_SIZE)
     if actual is None:
         raise ArchiveError(
             f"according to the index key {key} is at byte {entry.position}, but the archive has zeros there"
@@ -174,8 +188,8 @@ def pax_records(payload: bytes, position: int) -> dict[bytes, bytes]:
             if key in records:
                 raise ArchiveError(f"the extended header at byte {position} sets {key.decode()!r} twice")
             records[key] = payload[equals + 1 : stop - 1]
-        elif key.startswith((_SPARSE, b"SCHILY.realsize")):
-            records[_SPARSE] = b""
+        elif key.startswith((SPARSE, b"SCHILY.realsize")):
+            records[SPARSE] = b""
         at = stop
     return records
 
@@ -212,30 +226,41 @@ def _ambiguous(start: int, position: int, kind: bytes) -> str:
     return f"{what}, which programs read differently; pack the files again with another program"
 
 
-def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[bytes, bytes], size: int) -> NamedEntry:
-    """Return the entry whose headers start at `start` and whose main header, at `position`, has these fields."""
-    # The name: a PAX path comes before a GNU long name, and that before the fields of the main header.
-    raw_name, raw_size, _, kind, _, magic, prefix = fields
-    name = raw_name.partition(b"\0")[0]
-    if magic == b"ustar\0" and prefix[0]:
-        name = prefix.partition(b"\0")[0] + b"/" + name
+def _entry(start: int, headers: Headers, size: int) -> NamedEntry:
+    """Return the entry that has these headers, of which the first starts at `start`."""
+    name, kind = raw_name(start, headers.fields, headers.override), headers.fields[3]
+
+    # Only regular files may be datapoints.
+    if kind not in REGULAR:
+        what = KINDS.get(kind, f"of type {kind.decode('latin-1')!r}")
+        raise ArchiveError(f"entry {names.quoted(name)} is {what}, but only regular files may be datapoints")
+    if SPARSE in headers.override:
+        raise ArchiveError(f"entry {names.quoted(name)} is a sparse file, but only regular files may be datapoints")
+
+    key, extension = names.parse_entry_name(name)
+    return NamedEntry(placed(start, headers, name, size), key, extension)
+
+
+def raw_name(start: int, fields: tuple[bytes, ...], override: dict[bytes, bytes]) -> bytes:
+    """Return the name of an entry: a PAX path comes before a GNU long name, and that before the main header's fields.
+
+    `start` is the byte at which its headers start, for messages.
+    """
+    name = fields[0].partition(b"\0")[0]
+    if fields[5] == b"ustar\0" and fields[6][0]:
+        name = fields[6].partition(b"\0")[0] + b"/" + name
     if b"path" in override and b"GNU.name" in override:
         raise ArchiveError(
             f"the entry at byte {start} has a GNU long name and a PAX path, and programs differ in which one they use; "
             f"pack the files again with another program"
         )
-    name = override.get(b"path", override.get(b"GNU.name", name))
+    return override.get(b"path", override.get(b"GNU.name", name))
 
-    # Only regular files may be datapoints.
-    if kind not in _REGULAR:
-        what = _KINDS.get(kind, f"of type {kind.decode('latin-1')!r}")
-        raise ArchiveError(f"entry {names.quoted(name)} is {what}, but only regular files may be datapoints")
-    if _SPARSE in override:
-        raise ArchiveError(f"entry {names.quoted(name)} is a sparse file, but only regular files may be datapoints")
 
-    # The numbers: they must fit a record of the index, and the content must be within the archive.
-    key, extension = names.parse_entry_name(name)
-    length = _pax_size(override[b"size"], name) if b"size" in override else _number(raw_size, position)
+def placed(start: int, headers: Headers, name: bytes, size: int) -> Entry:
+    """Return where an entry is, whose numbers must fit a record of the index, and which must be within the archive."""
+    position, fields, override = headers
+    length = _pax_size(override[b"size"], name) if b"size" in override else _number(fields[1], position)
     blocks = (position - start) // BLOCK + 1
     if length > MAX_SIZE or blocks > MAX_HEADER_BLOCKS:
         raise ArchiveError(
@@ -248,7 +273,7 @@ def _entry(start: int, position: int, fields: tuple[bytes, ...], override: dict[
             f"entry {names.quoted(name)} is truncated: it ends at byte {entry.stop}, "
             f"but the archive ends at byte {size}"
         )
-    return NamedEntry(entry, key, extension)
+    return entry
 
 
 def _check_checksum(block: bytes, field: bytes, position: int) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datas3t.client._calls.optimize import ProposedAggregate
     from datas3t.client._calls.tables import TableInfo
     from datas3t.client._files.pack import Packed, pack
-    from datas3t.client._files.results import Pulled, Pushed
+    from datas3t.client._files.results import ImportedShards, Pulled, Pushed
     from datas3t.client._files.writer import Writer
     from datas3t.client._reading.costs import Explanation
     from datas3t.client._reading.datapoint import Datapoint, DatapointInfo, DatapointView
@@ -91,6 +91,7 @@ __all__ = [
     "FileError",
     "FilesFailed",
     "Imported",
+    "ImportedShards",
     "Interrupted",
     "InvalidArgument",
     "KeySet",
@@ -150,6 +151,7 @@ _MODULES = {
     "FileError": "errors",
     "FilesFailed": "errors",
     "Imported": "_calls.imports",
+    "ImportedShards": "_files.results",
     "Interrupted": "errors",
     "InvalidArgument": "errors",
     "KeySet": "keyset",

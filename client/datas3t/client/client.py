@@ -17,6 +17,7 @@ from datas3t.client._calls.keys import Reservation
 from datas3t.client._calls.optimize import ProposedAggregate
 from datas3t.client._calls.session import Session
 from datas3t.client._files.by_name import FilesByName
+from datas3t.client._files.shards import Shards
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
 from datas3t.client._transfers import download
 from datas3t.client._transfers.aggregate import Aggregated
@@ -25,7 +26,7 @@ from datas3t.client.handle import Datas3t
 from datas3t.client.progress import Progress
 
 
-class Client(BucketMethods, FilesByName):
+class Client(BucketMethods, FilesByName, Shards):
     """A client of the datas3t server at one address.
 
     Nothing is sent before the first call. A client may be used from many threads at once and after a fork, and can be

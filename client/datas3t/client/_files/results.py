@@ -1,6 +1,7 @@
-"""What a push and a pull return."""
+"""What a push, a pull and an import of shards return."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 ARCHIVE_SIZE = 256 << 20  # bytes of an archive that files are packed into
 
@@ -46,4 +47,31 @@ class Pulled:
     size: int
     unchanged: int
     failed: int
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedShards:
+    """What an import of shards did.
+
+    Attributes:
+        shards: How many shards were imported.
+        samples: How many samples they have.
+        size: The size of their contents in bytes.
+        datas3ts: The datas3t of each field, by the field; of "" if samples are one datapoint each.
+        unchanged: How many shards were imported earlier.
+        left_out: How many entries of shards are no file of a sample.
+        failed: How many shards could not be imported to their end.
+        notes: What was left out, and what else is worth knowing; of many, the first 100.
+        failures: What failed and why; of many, the first 100.
+    """
+
+    shards: int
+    samples: int
+    size: int
+    datas3ts: Mapping[str, str] = field(default_factory=dict)
+    unchanged: int = 0
+    left_out: int = 0
+    failed: int = 0
+    notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()

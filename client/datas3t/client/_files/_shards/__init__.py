@@ -1,0 +1,1 @@
+"""Shards of WebDataset, which others wrote, read into datas3ts."""
