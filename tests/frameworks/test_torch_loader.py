@@ -4,10 +4,12 @@ import itertools
 import json
 import multiprocessing
 import random
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psutil
 import pytest
 
 from datas3t.client import Datas3t, FailedPrecondition, InvalidArgument, KeySet
@@ -222,13 +224,15 @@ def test_samples_that_are_missing_are_left_out_of_a_batch(numbers: Datas3t) -> N
     assert next(iter(Loader(Datapoints(numbers, transform=lambda _: None), 4))) == []
 
 
-def test_a_billion_keys(numbers: Datas3t) -> None:
-    """The state is small, and a batch takes no memory for the others; see test_torch_memory.py for the memory."""
+def test_a_billion_keys() -> None:
     keys = KeySet.of([(number * 2_000_000, number * 2_000_000 + 999_999) for number in range(1000)])
+    memory, moment = psutil.Process().memory_info().rss, time.process_time()
     sampler = BatchSampler(keys, 256, seed=7, rank=3, world_size=8)
-    assert len(sampler) == 10**9 // (256 * 8)
     sampler.set_epoch(123)
     batch = next(iter(sampler))
+    assert time.process_time() - moment < 1
+    assert psutil.Process().memory_info().rss - memory < 50 << 20
+    assert len(sampler) == 10**9 // (256 * 8)
     assert len({*batch}) == 256
     assert all(key in keys for key in batch)
     assert len(json.dumps(sampler.state_dict(), separators=(",", ":"))) < 200
