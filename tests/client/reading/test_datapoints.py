@@ -54,6 +54,19 @@ def test_datapoints_have_names_extensions_and_sizes(filled: Site) -> None:
     assert raised.value.key == 499
 
 
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_sizes_of_all_are_in_the_order_of_the_keys(filled: Site, monkeypatch: pytest.MonkeyPatch, few: int) -> None:
+    monkeypatch.setattr("datas3t.client._reading.reader._FEW", few)
+    handle = filled.client.datas3t(filled.name)
+    assert handle.sizes().tolist() == [each.size for each in handle.scan()] != []
+    some = handle.keyset[::2]
+    assert handle.at(some).sizes().tolist() == handle.sizes(some).tolist()
+    with pytest.raises(DatapointNotFound) as raised:
+        handle.at(some | KeySet([10**12])).sizes()
+    assert raised.value.key == 10**12
+    assert handle.at(KeySet()).sizes().tolist() == []
+
+
 def test_sizes_come_from_the_indices(filled: Site) -> None:
     handle = filled.client.datas3t(filled.name)
     assert handle.sizes([500, FIRST + 5, FIRST, 500]).tolist() == [3, 9 << 20, 0, 3]

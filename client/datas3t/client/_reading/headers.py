@@ -15,6 +15,7 @@ from datas3t.client._reading.fetching import MAX_REQUEST, Fetcher, Piece
 from datas3t.client._reading.index_files import MAX_BATCH, IndexMismatch
 from datas3t.client._reading.indices import Indices
 from datas3t.client._reading.locations import Locations, Numbers, from_records
+from datas3t.client.keyset import KeySet
 
 _RECORDS_AT_ONCE = 16_384  # index records that are decoded together: 256 KiB
 _READ_AHEAD = 16 << 20  # bytes of headers in memory
@@ -51,6 +52,16 @@ def large(first: int, last: int, size: int, indices: Indices, fetcher: Fetcher) 
     """Return the keys from `first` to `last` whose contents have `size` bytes or more."""
     found = locations(first, last, indices, fetcher)
     return [key for entries in found for key in entries.keys[entries.sizes >= size].tolist()]
+
+
+def sizes_of(keyset: KeySet, indices: Indices, fetcher: Fetcher) -> tuple[KeySet, Numbers]:
+    """Return those keys of a set that exist, and the sizes of their contents. Indices are read from end to end."""
+    found, sizes = KeySet(), [np.zeros(0, np.int64)]
+    for entries in locations(keyset[0], keyset[-1], indices, fetcher) if keyset else ():
+        is_wanted = keyset.mask(entries.keys)
+        found |= KeySet(entries.keys[is_wanted])
+        sizes.append(entries.sizes[is_wanted])
+    return found, np.concatenate(sizes)
 
 
 class HeaderReader:

@@ -66,13 +66,13 @@ class ReadOperations:
             raise InvalidArgument(f"missing must be 'raise' or 'none', but is {missing!r}")
         return self._reader.datapoints(keys)
 
-    def sizes(self, keys: Iterable[int]) -> "NDArray[np.int64]":
+    def sizes(self, keys: Iterable[int] | None = None) -> "NDArray[np.int64]":
         """Return the sizes of the contents of many datapoints in bytes, in the order of `keys`.
 
         No datapoint is read, but parts of the indices may be fetched.
 
         Args:
-            keys: The keys, in any order.
+            keys: The keys, in any order; None: all, in the order of `keyset`.
 
         Raises:
             DatapointNotFound: A key does not exist; the error names the first one.
@@ -81,7 +81,7 @@ class ReadOperations:
             >>> photos.sizes([7, 42]).sum()
             102361
         """
-        return self._reader.sizes(keys)
+        return self._reader.every_size() if keys is None else self._reader.sizes(keys)
 
     def describe(self, keys: Iterable[int]) -> list[DatapointInfo]:
         """Return the names and sizes of many datapoints without their contents, and which dataranges hold them.

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FEW = 10_000  # keys whose sizes are read one by one; for more, the indices are read from end to end
 _MAX_ATTEMPTS = 5  # at one read; each one after the first means that dataranges were replaced during the last
 
 
@@ -133,6 +134,18 @@ class Reader:
 
         found, numbers = self._planned(list(map(integer, keys)), sizes)
         return found[numbers]
+
+    def every_size(self) -> "NDArray[np.int64]":
+        """Return the sizes of the contents of all datapoints, in key order."""
+        keyset = self.keyset
+        if len(keyset) <= _FEW:
+            return self.sizes(keyset)
+        from datas3t.client._reading.headers import sizes_of  # noqa: PLC0415 - as above
+
+        found, sizes = self.located(partial(sizes_of, keyset))
+        if len(found) < len(keyset):
+            raise self._not_found((keyset - found)[0])
+        return sizes
 
     def read_many(self, parts: "list[Part]") -> list[bytes]:
         """Return parts of contents."""
