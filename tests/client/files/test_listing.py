@@ -98,6 +98,12 @@ def test_names_in_a_list_are_separated_by_lines_or_by_nul(
     assert list(sources.lines_of("-")) == [b"a", b"b c", b"d"]
 
 
+def test_a_nul_after_many_lines_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(b"name\n" * 300_000 + b"a\0b\n")
+    with pytest.raises(InvalidArgument, match="line 300001 has a NUL character"):
+        sources.listed(sources.lines_of(tmp_path / "list"), tmp_path)
+
+
 def test_a_list_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
         list(sources.lines_of(tmp_path / "missing"))

@@ -4,10 +4,13 @@ import os
 import random
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from datas3t.archive.checksums import crc
 from datas3t.client import FilesFailed, InvalidArgument, NotFound, Pulled
+from datas3t.client._calls import tables
+from datas3t.client._tables.files_rows import send_rows
 from tests.client.archives import sample
 from tests.client.files.folders import described, filled
 from tests.client.sites import Site
@@ -124,6 +127,23 @@ def test_a_row_that_does_not_fit_its_datapoint_is_told(site: Site, tmp_path: Pat
     with pytest.raises(FilesFailed, match="2 files were not pulled"):
         images.pull(tmp_path / "out")
     assert names(tmp_path / "out") == ["b"]
+
+
+@pytest.mark.parametrize("column", ["path", "size", "crc32c"])
+def test_rows_of_another_writer_that_lack_a_value_name_nothing(site: Site, tmp_path: Path, column: str) -> None:
+    images = site.client.datas3t(site.name)
+    source = filled(tmp_path / "in", {"a": b"1", "b": b"2"})
+    images.push(source)
+    rows = images.table("files").read(last=1)
+    lacking = rows.set_column(rows.column_names.index(column), column, pa.nulls(1, rows.schema.field(column).type))
+    with pytest.raises(InvalidArgument, match=f"has no {column}"):
+        images.table("files").append(lacking)
+    table_file = send_rows(site.client._session, site.name, "files", lacking)
+    tables.complete(site.client.connection, table_file)
+    images.refresh()
+    images.pull(tmp_path / "out")
+    assert names(tmp_path / "out") == [images.datapoints([1])[0].name, "b"]
+    assert images.push(source).files == (column != "crc32c")  # a push looks at path, size and time
 
 
 def test_what_is_damaged_in_the_bucket_is_named_and_the_rest_written(site: Site, tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ def test_rows_of_keys_without_a_datapoint_are_kept_and_not_shown(photos: Datas3t
 def test_a_type_that_differs_is_refused_by_append_and_named_by_read(photos: Datas3t) -> None:
     labels = photos.table("labels")
     labels.append(pa.table({"key": [1], "n": [1]}))
+    with pytest.raises(InvalidArgument, match=r"column 'n', which is int64, do not fit: 1\.5"):
+        labels.append([{"key": 2, "n": 1.5}])
     with pytest.raises(InvalidArgument, match="column 'n' is string, and the table's is int64"):
         labels.append(pa.table({"key": [2], "n": ["two"]}))
     # Two that append at the same time may both find no such column.
@@ -363,6 +365,7 @@ def test_values_of_every_kind_come_back(photos: Datas3t) -> None:
         ([{"key": None}], "have no key"),
         ([{"key": 2**63}], "do not fit"),
         ([{"key": "one"}], "'key'.* do not fit"),
+        ([{"key": 1.5}], "'key'.* do not fit: 1.5"),
         ([{"n": 1}], "neither 'key' nor 'path'"),
         ([{"key": 1, "n": object()}], "column 'n' do not fit"),
         ([{"key": 1, "n": 1}, {"key": 2, "n": "two"}], "column 'n' do not fit"),
@@ -387,5 +390,7 @@ def test_a_condition_that_does_not_fit_names_the_columns(photos: Datas3t) -> Non
         labels.read(where="label = 'a'")
     with pytest.raises(InvalidArgument, match="no column 'lable'; its columns are key, label"):
         labels.read(["lable"])
+    with pytest.raises(InvalidArgument, match="column 'label' is named twice"):
+        labels.read(["label", "label"])
     with pytest.raises(InvalidArgument, match="not a range of keys"):
         labels.read(first=2, last=1)

@@ -47,11 +47,17 @@ class FileRows:
     def tables(self, *columns: str, first: int = 0, last: int = MAX_KEY) -> Iterator[pa.Table]:
         """Yield rows in key order; none if there is no such table.
 
+        Rows of other programs that lack a value of these columns, other than the time, are left out.
+
         Raises:
             NotFound: The datas3t does not exist.
         """
         try:
-            yield from self._contents.batches(columns, None, first, last)[1]
+            for table in self._contents.batches(columns, None, first, last)[1]:
+                lacking = [name for name in columns if name != "mtime" and table.column(name).null_count]
+                for name in lacking:
+                    table = table.filter(pc.is_valid(table.column(name)))  # noqa: PLW2901 - the rows that are left
+                yield table
         except NotFound as error:
             if error.reason != "TABLE_NOT_FOUND":
                 raise
@@ -71,7 +77,7 @@ class Chosen:
         self._range = first, last
         matches = matching(match)
         hashes, keys, sizes, named = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], KeySet()
-        for table in rows.tables("key", "path", "size", first=first, last=last):
+        for table in rows.tables("key", "path", "size", "crc32c", first=first, last=last):
             named |= KeySet(table.column("key").to_numpy())
             chosen = table.filter(matches(table.column("path")))
             hashes.append(hashes_of(chosen.column("path").to_pylist()))

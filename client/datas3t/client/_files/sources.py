@@ -41,6 +41,10 @@ def listed(lines: Iterable[bytes], folder: str | os.PathLike[str]) -> list[Sourc
     base = b"" if base == b"." else base.rstrip(b"/") + b"/"
     found = []
     for number, line in enumerate(lines, 1):
+        if b"\0" in line:
+            raise InvalidArgument(
+                f"line {number} has a NUL character; separate all names by NUL, as `find -print0` does, or by lines"
+            )
         name = os.path.normpath(os.path.relpath(line, above) if os.path.isabs(line) else line)
         if name == b".." or name.startswith(b"../"):
             raise InvalidArgument(

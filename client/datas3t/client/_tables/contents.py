@@ -159,4 +159,7 @@ def _checked_files(table: pa.Table) -> pa.Table:
             f"the table 'files' has the columns {', '.join(FILES_SCHEMA.names)}, and no others; "
             "put others into a table of your own"
         )
+    for name in ("path", "size", "crc32c"):
+        if table.column(name).null_count:
+            raise InvalidArgument(f"a row for the table 'files' has no {name}; each needs one")
     return table

@@ -1,5 +1,6 @@
 """Rows of a table: which files and columns to read for a question, and the answer in batches."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from datas3t.client._tables import columns, conditions, schemas
@@ -92,6 +93,8 @@ def question(
     names = whole.names if columns is None else list(columns)
     if unknown := [name for name in names if name not in whole.names]:
         raise InvalidArgument(f"the table has no column {unknown[0]!r}; its columns are {', '.join(whole.names)}")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise InvalidArgument(f"the column {repeated[0]!r} is named twice; name each once")
     of_where = conditions.columns_of(where, whole) if where is not None else frozenset[str]()
     needed = pa.schema([field for field in whole if field.name in {KEY, *names, *of_where}])
     return Question(first, last, pa.schema([whole.field(name) for name in names]), where, needed, present)

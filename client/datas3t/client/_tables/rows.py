@@ -87,6 +87,11 @@ class _Rows:
 
     def _column(self, name: str, values: list[object]) -> pa.Array:
         kind = self._types.get(name)
+        # pyarrow would cut off what is behind the point.
+        if kind is not None and pa.types.is_integer(kind):
+            for value in values:
+                if isinstance(value, float) and not value.is_integer():
+                    raise InvalidArgument(f"the values of column {name!r}, which is {kind}, do not fit: {value}")
         try:
             column = pa.array(values, None if kind is None or pa.types.is_null(kind) else kind)
         except (pa.ArrowException, ValueError, TypeError, OverflowError) as error:
