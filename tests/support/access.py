@@ -14,7 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from datas3t import v1
-from datas3t.server.access import Authenticator, tokens
+from datas3t.server.access import Audit, Authenticator, tokens
 from datas3t.server.errors import Failure
 from datas3t.server.front.calls import Service
 from datas3t.server.front.calls.guarded import Guard
@@ -141,7 +141,7 @@ def marked_services() -> list[Service]:
 
 @contextlib.contextmanager
 def guarded_front(
-    database: str, encryption_key: str, folder: Path, inside: str, outside: str
+    database: str, encryption_key: str, folder: Path, inside: str, outside: str, audit: Audit | None = None
 ) -> Iterator[GuardedFront]:
     """Yield a front that asks for tokens, until the block ends."""
     with psycopg.connect(database) as conn:
@@ -154,7 +154,7 @@ def guarded_front(
             lambda: True,
             addr=LOCALHOST,
             cross_site=CrossSite(LOCALHOST),
-            guard=Guard(authenticator.identify, owners(resources)),
+            guard=Guard(authenticator.identify, owners(resources), audit),
             metrics_token=True,
         )
         front.start()

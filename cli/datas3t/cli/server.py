@@ -154,6 +154,14 @@ from datas3t.cli.paths import FOLDER, SETTING
     is_flag=True,
     help="Whether /metrics needs a token as well.",
 )
+@click.option(
+    "--audit-log",
+    envvar="AUDIT_LOG",
+    show_envvar=True,
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where calls are written that change something or are refused.  [default: the log, if callers need a token]",
+)
 def server(
     db_url: str | None,
     db_url_file: Path | None,
@@ -177,6 +185,7 @@ def server(
     admin_token: str | None,
     admin_token_file: Path | None,
     metrics_auth: bool,
+    audit_log: Path | None,
 ) -> int:
     """Run the server: gRPC, REST and metrics on one address.
 
@@ -210,7 +219,9 @@ def server(
             workers=workers,
             allow_endpoints=tuple(chain.from_iterable(allow_endpoints)),
             tls=TlsFiles.of(tls_cert, tls_key, tls_client_ca),
-            access=AccessSettings(asks=auth == "tokens", admin_token=admin_token or "", metrics_asks=metrics_auth),
+            access=AccessSettings(
+                asks=auth == "tokens", admin_token=admin_token or "", metrics_asks=metrics_auth, audit_log=audit_log
+            ),
         )
     except SettingsError as error:
         raise click.UsageError(str(error)) from None

@@ -46,6 +46,7 @@ class Call:
         take_slot: Callable[[], None] = _nothing,
     ) -> None:
         self.seconds = seconds
+        self.subject = ""  # the key of the object that the call turned out to be about, for the audit log
         self.release_slot = release_slot
         self.take_slot = take_slot
         self._deadline = None if seconds is None else time.monotonic() + seconds

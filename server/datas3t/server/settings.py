@@ -110,7 +110,8 @@ class AccessSettings:
     """Who is let in. `admin_token` is a secret.
 
     With `asks`, callers need a token. `admin_token` is that of an admin that needs no row in the database, or empty.
-    `metrics_asks` is whether `/metrics` needs a token as well.
+    `metrics_asks` is whether `/metrics` needs a token as well. `audit_log` is the file of the audit log; without one,
+    it is written with the log if callers need a token.
 
     Raises:
         SettingsError: if a value cannot be used.
@@ -119,6 +120,7 @@ class AccessSettings:
     asks: bool = False
     admin_token: str = field(default="", repr=False)
     metrics_asks: bool = False
+    audit_log: Path | None = None
 
     def __post_init__(self) -> None:
         token = self.admin_token

@@ -7,14 +7,14 @@ import time
 from collections.abc import Mapping, Sequence
 
 from datas3t.server import buckets, reaper
-from datas3t.server.access import Authenticator
+from datas3t.server.access import Audit, Authenticator
 from datas3t.server.app import keyring
 from datas3t.server.app.addresses import log_addresses, warn_if_open
 from datas3t.server.credentials import Cipher
 from datas3t.server.db import figures, pool
 from datas3t.server.db.heartbeat import Heartbeat
 from datas3t.server.db.migrate import migrate
-from datas3t.server.front.calls.guarded import OPEN, Guard
+from datas3t.server.front.calls.guarded import Guard
 from datas3t.server.front.rest.cross_site import CrossSite
 from datas3t.server.front.rpc.services import services
 from datas3t.server.front.server import Front
@@ -132,6 +132,9 @@ class Server:
             authenticator = _authenticator(settings, connections)
             if authenticator is not None:
                 undo.callback(authenticator.close)
+            audit = _audit(settings)
+            if audit is not None:
+                undo.callback(audit.close)
             # Serve calls, and delete objects in the background.
             self._watch(self._metrics)
             self._front = Front(
@@ -143,7 +146,7 @@ class Server:
                 cross_site=CrossSite(settings.addr, settings.cors_origins, settings.allowed_hosts),
                 listening=self._listening,
                 tls=settings.tls,
-                guard=Guard(authenticator.identify, owners(self._resources)) if authenticator else OPEN,
+                guard=Guard(authenticator.identify if authenticator else None, owners(self._resources), audit),
                 metrics_token=settings.access.metrics_asks,
             )
             undo.callback(self._front.close)
@@ -273,6 +276,18 @@ def _authenticator(settings: Settings, connections: pool.Pool) -> Authenticator 
     """Return what recognizes callers, or None if nobody is asked for a token."""
     access = settings.access
     return Authenticator(connections, access.admin_token) if access.asks else None
+
+
+def _audit(settings: Settings) -> Audit | None:
+    """Open the audit log, if there is one: without tokens nobody is known, and the log has all calls."""
+    access = settings.access
+    if not (access.asks or access.audit_log):
+        return None
+    try:
+        return Audit(access.audit_log)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SettingsError(f"cannot write {access.audit_log}: {why}; choose another --audit-log") from None
 
 
 def _open_cache(settings: Settings) -> IndexCache:

@@ -8,7 +8,9 @@ With TLS, what the client has chosen by ALPN counts.
 import asyncio
 import contextlib
 import errno
+import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -245,7 +247,8 @@ class _Relays:
         client.set_protocol(client_end)
         client_end.connection_made(client)  # grpcio may send before create_unix_connection returns
         try:
-            await asyncio.get_running_loop().create_unix_connection(lambda: grpc_end, self._rpc_socket)
+            to_grpc = await _connected(self._rpc_socket, client)
+            await asyncio.get_running_loop().create_unix_connection(lambda: grpc_end, sock=to_grpc)
         except OSError:  # the gRPC server has stopped
             client.abort()
             return
@@ -253,6 +256,21 @@ class _Relays:
         client.resume_reading()
         if client.is_closing():
             grpc_end.transport.close()
+
+
+async def _connected(path: str, client: asyncio.Transport) -> socket.socket:
+    """Return a connection to grpcio, which on Linux has the client's address in its name, for the audit log."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.setblocking(False)
+        peer = client.get_extra_info("peername")
+        if peer and sys.platform == "linux":
+            connection.bind(f"\0datas3t/{secrets.token_hex(8)}/{peer[0]}:{peer[1]}")
+        await asyncio.get_running_loop().sock_connect(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 class _RelayEnd(asyncio.Protocol):

@@ -9,6 +9,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 from datas3t import v1
 from datas3t.archive.names import MAX_KEY, datas3t_of
 from datas3t.server import values
+from datas3t.server.call import current
 from datas3t.server.db import aggregate_uploads, checksums_uploads, datarange_uploads, datas3ts, pool, table_uploads
 from datas3t.server.db.aggregate_uploads import Aggregate
 from datas3t.server.db.checksums_uploads import ChecksumsUpload
@@ -91,6 +92,7 @@ class Intents(Generic[Row]):
                 intent = self.by_id(conn, intent_id)
         if intent is None:
             raise self.not_found(intent_id)
+        current().subject = intent.data_object_key
         return intent
 
     def datas3t_name(self, resources: Resources, intent_id: int) -> str:

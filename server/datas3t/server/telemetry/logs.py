@@ -36,12 +36,16 @@ _SECRETS = (
         ),
         r"\1\2***",
     ),
+    (re.compile(r"\bd3t_[0-9]{1,19}_[0-9A-Za-z]{43}"), "***"),
+    (re.compile(r"(?i)\b(authorization[\"']?\s*[=:]\s*[\"']?bearer |bearer )[A-Za-z0-9._~+/=-]{20,}"), r"\1***"),
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"), "***"),
 )
 
 # What a line must have for one of the patterns to match, in lower case. Looking for these takes a tenth of the time.
 _TRACES = (
     "x-amz-",
+    "d3t_",
+    "bearer ",
     "signature",
     "credential",
     "accesskeyid",

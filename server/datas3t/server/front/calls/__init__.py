@@ -18,7 +18,7 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a call comes from: `grpc` or `rest`, and its id in the log.
+    """Where a call comes from: `grpc` or `rest`, its id in the log, and the address of its client.
 
     `authorization` is the value of the header or metadata of this name. It holds a secret.
     """
@@ -26,6 +26,7 @@ class Origin:
     transport: str
     request_id: str
     authorization: str | None = field(default=None, repr=False)
+    peer: str = ""
 
 
 class Context:

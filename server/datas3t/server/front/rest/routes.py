@@ -62,6 +62,7 @@ class Routes:
     """All routes, by path and verb."""
 
     def __init__(self, services: Sequence[Service], guard: Guard = OPEN) -> None:
+        self.guard = guard
         self._by_path: dict[str, dict[str, Route]] = {}
         for service in services:
             for method in service.descriptor.methods:

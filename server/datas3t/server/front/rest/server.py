@@ -113,7 +113,7 @@ class RestServer:
             has_body = route.has_body or request.can_read_body
             content = await body.read(request, self._timeouts) if has_body else b""
             with self._running.track(route.name) as call:
-                origin = Origin("rest", caller.request_id, info.headers.get("authorization"))
+                origin = _origin(request, caller, info)
                 if route.guarded.has_json_pages:
                     listing = Listing(route, origin, content, query)
                     return await self._list(request, call, route.name, listing, caller, headers)
@@ -121,6 +121,7 @@ class RestServer:
                 return await self._sent(request, to_aiohttp(response, headers, close=self._running.draining))
         except Failure as failure:
             close = self._running.draining or body.is_left(request)
+            self._routes.guard.note_refused(_origin(request, caller, info), failure)
             refused = await self._sent(request, to_aiohttp(self._refuse(failure, caller), headers, close=close))
             if body.is_left(request) and not _awaits_continue(request):
                 await body.discard(request, self._timeouts.unread_body)
@@ -218,6 +219,13 @@ class RestServer:
         finally:
             timer.cancel()
         return response
+
+
+def _origin(request: web.BaseRequest, caller: Caller, info: RequestInfo) -> Origin:
+    peer = request.get_extra_info("peername")
+    return Origin(
+        "rest", caller.request_id, info.headers.get("authorization"), "{}:{}".format(*peer[:2]) if peer else ""
+    )
 
 
 class _Headers(Mapping[str, str]):

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import grpc.aio
 from grpc_interceptor.server import AsyncServerInterceptor
@@ -47,7 +48,7 @@ class CallInterceptor(AsyncServerInterceptor):
     async def intercept(self, method: Method, _request_or_iterator: Any, context: Any, method_name: str) -> Any:
         metadata = context.invocation_metadata() or ()
         caller = Caller.of(dict(metadata).get)
-        ORIGIN.set(Origin("grpc", caller.request_id, _authorization(metadata)))
+        ORIGIN.set(Origin("grpc", caller.request_id, _authorization(metadata), client_of(context.peer())))
         headers = tuple(caller.headers().items())
         context.set_trailing_metadata(headers)
         call = partial(observed, self._metrics, method_name.removeprefix("/"), "grpc", caller)
@@ -70,6 +71,14 @@ class CallInterceptor(AsyncServerInterceptor):
             with call():
                 raise error from None
             raise AssertionError from None  # never reached: `call` suppresses no exception
+
+
+def client_of(peer: str) -> str:
+    """Return the address of a client, as far as gRPC knows it."""
+    kind, _, rest = peer.partition(":")
+    if kind == "unix-abstract":  # a relayed connection, which the edge has named after its client
+        return rest.rpartition("/")[2]
+    return unquote(rest) if kind in ("ipv4", "ipv6") else ""
 
 
 def _authorization(metadata: Headers) -> str | None:
