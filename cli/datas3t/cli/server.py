@@ -155,6 +155,32 @@ from datas3t.cli.paths import FOLDER, SETTING
     help="Whether /metrics needs a token as well.",
 )
 @click.option(
+    "--oidc-issuer",
+    envvar="OIDC_ISSUER",
+    show_envvar=True,
+    metavar="URL",
+    help="An OIDC provider whose tokens count too.",
+)
+@click.option(
+    "--oidc-audience", envvar="OIDC_AUDIENCE", show_envvar=True, metavar="TEXT", help="The audience of its tokens."
+)
+@click.option(
+    "--oidc-role-claim",
+    envvar="OIDC_ROLE_CLAIM",
+    show_envvar=True,
+    default="datas3t_role",
+    show_default=True,
+    metavar="CLAIM",
+    help="The claim with the role: read, write, manage or admin. Of several the greatest counts.",
+)
+@click.option(
+    "--oidc-pattern-claim",
+    envvar="OIDC_PATTERN_CLAIM",
+    show_envvar=True,
+    metavar="CLAIM",
+    help="The claim with the globs on names of datas3ts.  [default: all datas3ts]",
+)
+@click.option(
     "--audit-log",
     envvar="AUDIT_LOG",
     show_envvar=True,
@@ -186,6 +212,10 @@ def server(
     admin_token_file: Path | None,
     metrics_auth: bool,
     audit_log: Path | None,
+    oidc_issuer: str | None,
+    oidc_audience: str | None,
+    oidc_role_claim: str,
+    oidc_pattern_claim: str | None,
 ) -> int:
     """Run the server: gRPC, REST and metrics on one address.
 
@@ -201,9 +231,12 @@ def server(
     admin_token = secret(admin_token, admin_token_file, "ADMIN_TOKEN")
     import platformdirs
 
-    from datas3t.server.settings import AccessSettings, Address, Settings, SettingsError, TlsFiles
+    from datas3t.server.settings import AccessSettings, Address, OidcSettings, Settings, SettingsError, TlsFiles
 
     try:
+        oidc = None
+        if oidc_issuer:
+            oidc = OidcSettings(oidc_issuer, oidc_audience or "", oidc_role_claim, oidc_pattern_claim or "")
         settings = Settings(
             db_url=db_url,
             encryption_key=encryption_key,
@@ -220,7 +253,11 @@ def server(
             allow_endpoints=tuple(chain.from_iterable(allow_endpoints)),
             tls=TlsFiles.of(tls_cert, tls_key, tls_client_ca),
             access=AccessSettings(
-                asks=auth == "tokens", admin_token=admin_token or "", metrics_asks=metrics_auth, audit_log=audit_log
+                asks=auth == "tokens",
+                admin_token=admin_token or "",
+                metrics_asks=metrics_auth,
+                audit_log=audit_log,
+                oidc=oidc,
             ),
         )
     except SettingsError as error:

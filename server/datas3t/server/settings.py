@@ -19,6 +19,7 @@ _ORIGIN = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{
 _MIN_ADMIN_TOKEN = 32  # characters
 _OTHER_TOKENS = re.compile(r"d3t_[0-9]|eyJ[A-Za-z0-9_-]*\.")  # those of `datas3t token create`, and JWTs
 _ENDPOINTS = re.compile(r"(?:(?:https?|\*)://)?[A-Za-z0-9._*:\[\]-]+")
+_ISSUER = re.compile(r"https://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]*)?")
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 
 
@@ -106,12 +107,37 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
+class OidcSettings:
+    """An OIDC provider whose tokens are accepted, which are for `audience`.
+
+    `role_claim` names the role of a caller, and `pattern_claim`, if there is one, its patterns.
+
+    Raises:
+        SettingsError: if a value cannot be used.
+    """
+
+    issuer: str
+    audience: str
+    role_claim: str = "datas3t_role"
+    pattern_claim: str = ""
+
+    def __post_init__(self) -> None:
+        if not _ISSUER.fullmatch(self.issuer):
+            raise SettingsError(
+                f"the OIDC issuer {self.issuer!r} is not https://host with a port and a path, if it has them; correct"
+                " --oidc-issuer or OIDC_ISSUER"
+            )
+        if not self.audience or not self.role_claim:
+            raise SettingsError("an OIDC issuer needs --oidc-audience or OIDC_AUDIENCE, and the name of a role claim")
+
+
+@dataclass(frozen=True)
 class AccessSettings:
     """Who is let in. `admin_token` is a secret.
 
     With `asks`, callers need a token. `admin_token` is that of an admin that needs no row in the database, or empty.
     `metrics_asks` is whether `/metrics` needs a token as well. `audit_log` is the file of the audit log; without one,
-    it is written with the log if callers need a token.
+    it is written with the log if callers need a token. `oidc` is a provider whose tokens are accepted as well.
 
     Raises:
         SettingsError: if a value cannot be used.
@@ -121,8 +147,11 @@ class AccessSettings:
     admin_token: str = field(default="", repr=False)
     metrics_asks: bool = False
     audit_log: Path | None = None
+    oidc: OidcSettings | None = None
 
     def __post_init__(self) -> None:
+        if self.oidc and not self.asks:
+            raise SettingsError("tokens of an OIDC issuer are only asked for with --auth tokens; set it as well")
         token = self.admin_token
         if not token:
             return

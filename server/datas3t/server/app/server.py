@@ -275,7 +275,14 @@ def _open_pool(settings: Settings) -> pool.Pool:
 def _authenticator(settings: Settings, connections: pool.Pool) -> Authenticator | None:
     """Return what recognizes callers, or None if nobody is asked for a token."""
     access = settings.access
-    return Authenticator(connections, access.admin_token) if access.asks else None
+    if not access.asks:
+        return None
+    jwt = None
+    if access.oidc is not None:
+        from datas3t.server.access.oidc import Oidc  # noqa: PLC0415 - takes time, and few servers have a provider
+
+        jwt = Oidc(access.oidc).identify
+    return Authenticator(connections, access.admin_token, jwt)
 
 
 def _audit(settings: Settings) -> Audit | None:
