@@ -130,7 +130,7 @@ from datas3t.cli.paths import FOLDER, SETTING
     default="off",
     show_default=True,
     type=click.Choice(["off", "tokens"]),
-    help="Whether callers need a token: `off` lets everyone in who reaches the server.",
+    help="Whether callers need a token.",
 )
 @click.option(
     "--admin-token",
@@ -148,11 +148,7 @@ from datas3t.cli.paths import FOLDER, SETTING
     help="The file with that token.",
 )
 @click.option(
-    "--metrics-auth",
-    envvar="METRICS_AUTH",
-    show_envvar=True,
-    is_flag=True,
-    help="Whether /metrics needs a token as well.",
+    "--metrics-auth", envvar="METRICS_AUTH", show_envvar=True, is_flag=True, help="/metrics needs a token as well."
 )
 @click.option(
     "--oidc-issuer",
@@ -171,14 +167,14 @@ from datas3t.cli.paths import FOLDER, SETTING
     default="datas3t_role",
     show_default=True,
     metavar="CLAIM",
-    help="The claim with the role: read, write, manage or admin. Of several the greatest counts.",
+    help="The claim with the role.",
 )
 @click.option(
     "--oidc-pattern-claim",
     envvar="OIDC_PATTERN_CLAIM",
     show_envvar=True,
     metavar="CLAIM",
-    help="The claim with the globs on names of datas3ts.  [default: all datas3ts]",
+    help="The claim with the globs on names.",
 )
 @click.option(
     "--audit-log",
@@ -186,7 +182,7 @@ from datas3t.cli.paths import FOLDER, SETTING
     show_envvar=True,
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where calls are written that change something or are refused.  [default: the log, if callers need a token]",
+    help="The file for calls that change something or are refused.",
 )
 def server(
     db_url: str | None,
