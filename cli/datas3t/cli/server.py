@@ -140,22 +140,13 @@ from datas3t.cli.paths import FOLDER, SETTING
     help="A token of an admin that is not stored, 32 characters or more. Other users can see a command's options.",
 )
 @click.option(
-    "--admin-token-file",
-    envvar="ADMIN_TOKEN_FILE",
-    show_envvar=True,
-    metavar="FILE",
-    type=SETTING,
-    help="The file with that token.",
+    "--admin-token-file", envvar="ADMIN_TOKEN_FILE", show_envvar=True, metavar="FILE", type=SETTING, help="Its file."
 )
 @click.option(
     "--metrics-auth", envvar="METRICS_AUTH", show_envvar=True, is_flag=True, help="/metrics needs a token as well."
 )
 @click.option(
-    "--oidc-issuer",
-    envvar="OIDC_ISSUER",
-    show_envvar=True,
-    metavar="URL",
-    help="An OIDC provider whose tokens count too.",
+    "--oidc-issuer", envvar="OIDC_ISSUER", show_envvar=True, metavar="URL", help="An OIDC provider whose tokens count."
 )
 @click.option(
     "--oidc-audience", envvar="OIDC_AUDIENCE", show_envvar=True, metavar="TEXT", help="The audience of its tokens."
@@ -318,11 +309,7 @@ def rekey(
 
 
 @click.command()
-@click.option(
-    "--data-dir",
-    type=FOLDER,
-    help="The folder that stores everything.  [default: the user's data folder]",
-)
+@click.option("--data-dir", type=FOLDER, help="The folder that stores everything.  [default: the user's data folder]")
 @click.option(
     "--addr", default="127.0.0.1:8765", show_default=True, metavar="HOST:PORT", help="The address to listen on."
 )
