@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -21,6 +22,7 @@ from datas3t.cli import (
     paths,
     server,
     table,
+    token,
     verify,
 )
 
@@ -64,6 +66,10 @@ for command in (
     aggregate.optimize,
     aggregate.aggregate,
     verify.verify,
+    token.token,
+    token.login,
+    token.logout,
+    token.whoami,
     options.server_url(hidden=True)(completion.completion),
 ):
     cli.add_command(command)
@@ -79,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return the exit code."""
     if instruction := os.environ.get(completion.VARIABLE):
         return completion.complete(cli, instruction)
+    warnings.showwarning = lambda message, *_: output.note(f"Warning: {message}")
     try:
         paths.refuse_empty(list(arguments))
         with cli.make_context("datas3t", list(arguments)) as context:

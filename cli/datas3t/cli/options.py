@@ -17,6 +17,7 @@ from datas3t.cli.paths import SETTING
 
 if TYPE_CHECKING:
     from datas3t.client import Client
+    from datas3t.client._calls.connection import Address
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -260,12 +261,22 @@ def transfer_of(parallelism: int) -> Callable[[Command], Command]:
     return lambda command: max_parallelism(max_retries(command))
 
 
-def client() -> "Client":
-    """Return a client for the server that the options of the current command name."""
+def client(token: str | None = None) -> "Client":
+    """Return a client for the server that the options of the current command name.
+
+    Without a token it shows what the environment and `login` have.
+    """
     from datas3t.client import Client
 
     given = click.get_current_context().ensure_object(dict)
-    return Client(given.get("server_url"), ca_file=given.get("ca_file"))
+    return Client(given.get("server_url"), ca_file=given.get("ca_file"), token=token)
+
+
+def address() -> "Address":
+    """Return the address of the server that the options of the current command name."""
+    from datas3t.client._calls.connection import resolve_address
+
+    return resolve_address(click.get_current_context().ensure_object(dict).get("server_url"))
 
 
 def cores() -> int:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datas3t.client._calls.keys import Reservation
     from datas3t.client._calls.optimize import ProposedAggregate
     from datas3t.client._calls.tables import TableInfo
+    from datas3t.client._calls.tokens import Identity, NewToken, Token
     from datas3t.client._files.pack import Packed, pack
     from datas3t.client._files.results import ImportedShards, Pulled, Pushed
     from datas3t.client._files.writer import Writer
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         TableError,
         TransferFailed,
         TransferRefused,
+        Unauthenticated,
         Unavailable,
     )
     from datas3t.client.handle import Datas3t
@@ -90,11 +92,13 @@ __all__ = [
     "FailedPrecondition",
     "FileError",
     "FilesFailed",
+    "Identity",
     "Imported",
     "ImportedShards",
     "Interrupted",
     "InvalidArgument",
     "KeySet",
+    "NewToken",
     "NotFound",
     "ObjectChanged",
     "OpenDatapoint",
@@ -113,8 +117,10 @@ __all__ = [
     "Table",
     "TableError",
     "TableInfo",
+    "Token",
     "TransferFailed",
     "TransferRefused",
+    "Unauthenticated",
     "Unavailable",
     "Uploaded",
     "Verified",
@@ -150,11 +156,13 @@ _MODULES = {
     "FailedPrecondition": "errors",
     "FileError": "errors",
     "FilesFailed": "errors",
+    "Identity": "_calls.tokens",
     "Imported": "_calls.imports",
     "ImportedShards": "_files.results",
     "Interrupted": "errors",
     "InvalidArgument": "errors",
     "KeySet": "keyset",
+    "NewToken": "_calls.tokens",
     "NotFound": "errors",
     "ObjectChanged": "errors",
     "OpenDatapoint": "_reading.opened",
@@ -173,8 +181,10 @@ _MODULES = {
     "Table": "_tables.table",
     "TableError": "errors",
     "TableInfo": "_calls.tables",
+    "Token": "_calls.tokens",
     "TransferFailed": "errors",
     "TransferRefused": "errors",
+    "Unauthenticated": "errors",
     "Unavailable": "errors",
     "Uploaded": "_transfers.upload",
     "Verified": "_transfers.verify",

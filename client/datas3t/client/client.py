@@ -16,6 +16,7 @@ from datas3t.client._calls.imports import Imported
 from datas3t.client._calls.keys import Reservation
 from datas3t.client._calls.optimize import ProposedAggregate
 from datas3t.client._calls.session import Session
+from datas3t.client._calls.tokens import TokenMethods
 from datas3t.client._files.by_name import FilesByName
 from datas3t.client._files.shards import Shards
 from datas3t.client._reading.catalogue_cache import MAX_SIZE
@@ -26,7 +27,7 @@ from datas3t.client.handle import Datas3t
 from datas3t.client.progress import Progress
 
 
-class Client(BucketMethods, FilesByName, Shards):
+class Client(BucketMethods, TokenMethods, FilesByName, Shards):
     """A client of the datas3t server at one address.
 
     Nothing is sent before the first call. A client may be used from many threads at once and after a fork, and can be
@@ -52,9 +53,13 @@ class Client(BucketMethods, FilesByName, Shards):
         verify: Whether each content that is read is compared with its checksum, if its datarange has checksums.
         ca_file: The certificates to trust for connections to the server, not for S3. None: the environment variable
             DATAS3T_CA_FILE, otherwise SSL_CERT_FILE, otherwise the system's.
+        token: What a server with `--auth tokens` is shown. None: the environment variable DATAS3T_TOKEN, otherwise the
+            content of the file that DATAS3T_TOKEN_FILE names, which is read again when it changes, otherwise what
+            `datas3t login` stored for that scheme, host and port. It is pickled with the client, and in no repr.
 
     Raises:
-        InvalidArgument: The URL is not valid.
+        InvalidArgument: The URL or the token is not valid.
+        FileError: The stored tokens cannot be read.
     """
 
     def __init__(
@@ -66,9 +71,16 @@ class Client(BucketMethods, FilesByName, Shards):
         max_cache_size: int = 1 << 30,
         verify: bool = True,
         ca_file: str | os.PathLike[str] | None = None,
+        token: str | None = None,
     ) -> None:
         self._session = Session(
-            url, timeout=timeout, cache_dir=cache_dir, max_cache_size=max_cache_size, verify=verify, ca_file=ca_file
+            url,
+            timeout=timeout,
+            cache_dir=cache_dir,
+            max_cache_size=max_cache_size,
+            verify=verify,
+            ca_file=ca_file,
+            token=token,
         )
 
     def __enter__(self) -> Self:

@@ -79,6 +79,10 @@ class PermissionDenied(Datas3tError, PermissionError):
     """The server does not let this caller do that."""
 
 
+class Unauthenticated(PermissionDenied):
+    """The server asks for a token, and there is none, or it is not one that works."""
+
+
 class Aborted(Datas3tError):
     """Another call changed what this one worked on. Start again."""
 

@@ -3,6 +3,7 @@
 import datas3t.client._calls.fork  # noqa: F401 isort: skip - before grpc is imported
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +22,7 @@ from datas3t.v1.datarange_pb2_grpc import DatarangeServiceStub
 from datas3t.v1.datas3t_pb2_grpc import Datas3tServiceStub
 from datas3t.v1.import_pb2_grpc import ImportServiceStub
 from datas3t.v1.table_pb2_grpc import TableServiceStub
+from datas3t.v1.token_pb2_grpc import TokenServiceStub
 
 _DEFAULT_URL = "http://localhost:8765"
 
@@ -123,6 +125,7 @@ class Connection:
     imports: ImportServiceStub
     aggregate: AggregateServiceStub
     table: TableServiceStub
+    token: TokenServiceStub
 
     def close(self) -> None:
         """Close the channel and the engine. Calls in flight, and later ones, raise FailedPrecondition."""
@@ -163,13 +166,16 @@ class _UnaryCalls:
         return self.future(*args, **kwargs).result() if is_interruptible() else self._calls(*args, **kwargs)
 
 
-def connect(address: Address, timeout: float, tls: TlsFiles) -> Connection:
+def connect(
+    address: Address, timeout: float, tls: TlsFiles, token: Callable[[], str | None] = lambda: None
+) -> Connection:
     """Return a new connection of this process; nothing is sent before the first call.
 
     Args:
         address: The server.
         timeout: The deadline of each attempt of a call, in seconds.
         tls: The files for TLS.
+        token: Returns what the server is shown, or None.
 
     Raises:
         FileError: A file with certificates or with a key cannot be read.
@@ -181,7 +187,7 @@ def connect(address: Address, timeout: float, tls: TlsFiles) -> Connection:
         plain = grpc.secure_channel(address.target, credentials, options=options)
     else:
         plain = grpc.insecure_channel(address.target, options=options)
-    interceptor = CallInterceptor(address.url, timeout, tls.ca)
+    interceptor = CallInterceptor(address.url, timeout, tls.ca, token)
     channel = grpc.intercept_channel(plain, interceptor)
     methods = cast(grpc.Channel, _UnregisteredMethods(channel))
     return Connection(
@@ -195,6 +201,7 @@ def connect(address: Address, timeout: float, tls: TlsFiles) -> Connection:
         ImportServiceStub(methods),
         AggregateServiceStub(methods),
         TableServiceStub(methods),
+        TokenServiceStub(methods),
     )
 
 

@@ -154,19 +154,22 @@ def _described(method: str) -> MethodDescriptor:
 
 
 class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Add a deadline, retries and error translation to every call of a channel.
+    """Add a deadline, the token, retries and error translation to every call of a channel.
 
     Args:
         url: The server's address, for messages.
         timeout: The deadline of each attempt, in seconds.
         ca_file: The file of the certificates that alone are trusted, for messages.
+        token: Returns what the server is shown, or None.
 
     Attributes:
         closed: Must be set before the channel is closed, so that calls in flight raise FailedPrecondition.
         retries: Whether idempotent calls are repeated.
     """
 
-    def __init__(self, url: str, timeout: float, ca_file: str | None = None) -> None:
+    def __init__(
+        self, url: str, timeout: float, ca_file: str | None = None, token: Callable[[], str | None] = lambda: None
+    ) -> None:
         self.closed = False
         self.retries = True
         self._has_responded = False
@@ -174,10 +177,11 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
         self._url = url
         self._ca_file = ca_file
         self._timeout = timeout
+        self._token = token
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Make a call with one response, and retry it if it is idempotent."""
-        details = self._with_deadline(client_call_details)
+        details = self._completed(client_call_details)
 
         def attempt(number: int, call: _Call) -> _Outcome:
             with in_flight(), call:
@@ -201,7 +205,7 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         """Make a call with a stream of responses, without retries: the caller may have used some of them."""
-        details = self._with_deadline(client_call_details)
+        details = self._completed(client_call_details)
         call = _Call()
 
         def following() -> Any:
@@ -253,11 +257,14 @@ class CallInterceptor(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIn
             self._cause = str(translated)
         return Unavailable(self._cause) if self._cause else translated
 
-    def _with_deadline(self, details: Any) -> Any:
-        if details.timeout is not None:
-            return details
-        method = details.method.rpartition("/")[2]
-        return details._replace(timeout=_LONG_TIMEOUTS.get(method, self._timeout))
+    def _completed(self, details: Any) -> Any:
+        """Return the details of a call with a deadline, and with the token."""
+        if details.timeout is None:
+            method = details.method.rpartition("/")[2]
+            details = details._replace(timeout=_LONG_TIMEOUTS.get(method, self._timeout))
+        if token := self._token():
+            details = details._replace(metadata=[*(details.metadata or ()), ("authorization", f"Bearer {token}")])
+        return details
 
 
 class _Call:

@@ -1,8 +1,10 @@
 """A client's settings, and this process's connection to the server."""
 
 import os
+import warnings
 from pathlib import Path
 
+from datas3t.client._calls import credentials
 from datas3t.client._calls.connection import Connection, TlsFiles, connect, resolve_address
 from datas3t.client.errors import InvalidArgument
 from datas3t.local import folders
@@ -20,6 +22,7 @@ class Session:
         max_cache_size: The bytes that the cache may hold.
         verify: Whether contents are compared with their checksums.
         ca_file: The certificates to trust for connections to the server; see `Client`.
+        token: What the server is shown; see `Client`.
     """
 
     def __init__(
@@ -31,8 +34,10 @@ class Session:
         max_cache_size: int,
         verify: bool = True,
         ca_file: str | os.PathLike[str] | None = None,
+        token: str | None = None,
     ) -> None:
         self._address = resolve_address(url)
+        self._credentials = credentials.resolve(token, self._address)
         self._tls = TlsFiles.of(ca_file)
         self._timeout = timeout
         if cache_dir == "":
@@ -60,8 +65,15 @@ class Session:
         """This process's connection, opened at its first use."""
         connection = self._connection
         if connection is None or connection.process != os.getpid():
-            self._connection = connection = connect(self._address, self._timeout, self._tls)
+            self._connection = connection = self._connect()
         return connection
+
+    def _connect(self) -> Connection:
+        address, token = self._address, self._credentials.token
+        if not address.tls and not address.loopback and token() is not None:
+            message = f"the token is sent to {address.url} without encryption, and others can read it; use https://"
+            warnings.warn(message, UserWarning, stacklevel=2)
+        return connect(address, self._timeout, self._tls, token)
 
     def close(self) -> None:
         """Close this process's connection; the next call opens another."""
