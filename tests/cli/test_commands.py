@@ -305,7 +305,8 @@ def test_the_spellings_of_the_earlier_system_work(run_with_photos: Run, tmp_path
     top = run_with_photos("--help").stdout.partition("Commands:")[2]
     assert [line.split()[0] for line in top.splitlines() if line[2:3].strip()] == [
         *("aggregate", "bucket", "cat-range", "completion", "datarange", "datas3t", "import-webdataset"),
-        *("keygen", "optimize", "pull", "push", "rekey", "server", "table", "up", "verify"),
+        *("keygen", "login", "logout", "optimize", "pull", "push", "rekey", "server", "table", "token", "up", "verify"),
+        "whoami",
     ]
 
 
