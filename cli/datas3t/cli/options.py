@@ -1,5 +1,6 @@
 """Options that several commands share, and their types."""
 
+import json
 import math
 import os
 import re
@@ -264,12 +265,31 @@ def transfer_of(parallelism: int) -> Callable[[Command], Command]:
 def client(token: str | None = None) -> "Client":
     """Return a client for the server that the options of the current command name.
 
-    Without a token it shows what the environment and `login` have.
+    Without a token it shows what the environment and `login` have, or what `up` has written for this user.
     """
     from datas3t.client import Client
 
     given = click.get_current_context().ensure_object(dict)
-    return Client(given.get("server_url"), ca_file=given.get("ca_file"), token=token)
+    return Client(given.get("server_url"), ca_file=given.get("ca_file"), token=token or _token_of_up())
+
+
+def _token_of_up() -> str | None:
+    """Return the token of the server that `up` runs in the user's data folder, if that is the one to call."""
+    from datas3t.client._calls import credentials
+    from datas3t.client._calls.connection import resolve_address
+    from datas3t.local import folders
+
+    called = address()
+    if not called.loopback or credentials.resolve(None, called).is_known():
+        return None
+    try:
+        running = json.loads((folders.data() / "stack.json").read_bytes())
+        same = resolve_address(str(running["server_url"]))
+        token = running.get("token")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    port, other = called.target.rpartition(":")[2], same.target.rpartition(":")[2]
+    return str(token) if token and port == other and called.tls == same.tls else None
 
 
 def address() -> "Address":

@@ -313,8 +313,15 @@ def rekey(
 @click.option(
     "--addr", default="127.0.0.1:8765", show_default=True, metavar="HOST:PORT", help="The address to listen on."
 )
+@click.option(
+    "--auth",
+    default="off",
+    show_default=True,
+    type=click.Choice(["off", "tokens"]),
+    help="Whether callers need a token. That of an admin is then in DIR/stack.json.",
+)
 @server_url(hidden=True)
-def up(data_dir: Path | None, addr: str) -> int:
+def up(data_dir: Path | None, addr: str, auth: str) -> int:
     """Start everything on this machine: PostgreSQL, an S3 server and the datas3t server.
 
     The bucket configuration `local` exists from the start. Data is stored in the data folder and survives restarts.
@@ -326,7 +333,7 @@ def up(data_dir: Path | None, addr: str) -> int:
     """
     from datas3t.embedded.stack import up as run
 
-    return run(data_dir, addr)
+    return run(data_dir, addr, asks=auth == "tokens")
 
 
 @click.command()

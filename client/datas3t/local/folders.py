@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from platformdirs import user_cache_path, user_config_path, user_state_path
+from platformdirs import user_cache_path, user_config_path, user_data_path, user_state_path
 
 _MAX_SOCKET_FOLDER = 85  # bytes; Linux allows 108 and macOS 104, with the name of the socket
 _UNUSABLE = Path(os.devnull)  # no folder can be created below it, so nothing is kept
@@ -20,6 +20,11 @@ def cache() -> Path:
 def state() -> Path:
     """Return the folder for files that are needed to continue after a crash. It may not exist yet."""
     return _user_folder(lambda: user_state_path("datas3t", False))
+
+
+def data() -> Path:
+    """Return the folder in which `datas3t up` keeps its data, unless told otherwise. It may not exist yet."""
+    return Path("/var/lib/datas3t") if os.geteuid() == 0 else user_data_path("datas3t", False)
 
 
 def config() -> Path:

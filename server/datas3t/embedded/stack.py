@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import secrets
 import sys
 import threading
 import time
@@ -12,14 +13,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
-
 from datas3t.embedded import StackError, ports
 from datas3t.embedded.data_dir import load_secrets, locked, write_private
 from datas3t.embedded.disk import DiskWatch, full_disk_named
 from datas3t.embedded.postgres import Postgres
 from datas3t.embedded.seaweedfs import SeaweedFS
 from datas3t.embedded.signals import until_signalled
+from datas3t.local import folders
 from datas3t.text import escaped
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ Next, in another terminal, with a FOLDER of files:
 
 Addresses and keys for scripts: {data_dir}/{stack_file}
 Ctrl-C stops everything; the data stays in {data_dir}\
+"""
+_ASKS = """
+Callers need the token in that file. Without --data-dir, commands of the same user find it there by themselves.\
 """
 
 
@@ -99,9 +102,9 @@ def services(data_dir: Path, *, durable: bool = True, check: Callable[[], None] 
         check()
         stack_file = data_dir / STACK_FILE
         stack_file.unlink(missing_ok=True)  # left by a run that was killed
-        secrets = load_secrets(data_dir)
-        postgres = Postgres(data_dir, 0, secrets.db_password, durable=durable)
-        seaweedfs = SeaweedFS(data_dir, {}, secrets.s3_access_key, secrets.s3_secret_key)
+        stored = load_secrets(data_dir)
+        postgres = Postgres(data_dir, 0, stored.db_password, durable=durable)
+        seaweedfs = SeaweedFS(data_dir, {}, stored.s3_access_key, stored.s3_secret_key)
         # Ports are chosen after the end of leftovers, which may hold them.
         for daemon in (postgres, seaweedfs):
             daemon.end_leftovers()
@@ -119,17 +122,17 @@ def services(data_dir: Path, *, durable: bool = True, check: Callable[[], None] 
             yield Services(
                 data_dir=data_dir,
                 db_url=postgres.url(DATABASE),
-                encryption_key=secrets.encryption_key,
-                s3=S3(seaweedfs.endpoint, BUCKET, secrets.s3_access_key, secrets.s3_secret_key),
+                encryption_key=stored.encryption_key,
+                s3=S3(seaweedfs.endpoint, BUCKET, stored.s3_access_key, stored.s3_secret_key),
                 postgres=postgres,
                 seaweedfs=seaweedfs,
             )
 
 
-def write_stack_file(running: Services, server_url: str) -> None:
+def write_stack_file(running: Services, server_url: str, token: str = "") -> None:
     """Write `stack.json`, which has the addresses and keys of all three services for scripts.
 
-    Only its owner can read it. It is removed when the services stop.
+    Only its owner can read it. It is removed when the services stop. `token` is that of an admin, if callers need one.
     """
     content = {
         "server_url": server_url,
@@ -141,18 +144,20 @@ def write_stack_file(running: Services, server_url: str) -> None:
             "access_key": running.s3.access_key,
             "secret_key": running.s3.secret_key,
         },
+        **({"token": token} if token else {}),
     }
     write_private(running.data_dir / STACK_FILE, content)
 
 
-def up(data_dir: Path | None, addr: str) -> int:
+def up(data_dir: Path | None, addr: str, *, asks: bool = False) -> int:
     """Run the services and the server until Ctrl-C or SIGTERM, and return the exit code. Call it from the main thread.
 
     When everything is ready, the address is printed, and `stack.json` exists until the end. If a service ends, all do.
 
     Args:
-        data_dir: The folder that stores everything, or None for `default_data_dir()`.
+        data_dir: The folder that stores everything, or None for that of the user.
         addr: The address of the server, as for `datas3t server`.
+        asks: Whether callers need a token. That of an admin is then in `stack.json`; each start has a new one.
     """
     from datas3t.server.front.edge import listen  # noqa: PLC0415 - only needed here
     from datas3t.server.settings import Address, SettingsError  # noqa: PLC0415
@@ -168,27 +173,22 @@ def up(data_dir: Path | None, addr: str) -> int:
             listening.close()
 
     try:
-        with until_signalled(), services(data_dir or default_data_dir(), check=check) as running:
-            _serve(running, address)
+        with until_signalled(), services(data_dir or folders.data(), check=check) as running:
+            _serve(running, address, secrets.token_urlsafe(32) if asks else "")
     except (StackError, SettingsError, OSError) as error:
         print(f"Error: {escaped(str(error))}", file=sys.stderr)
         return 1
     return 0
 
 
-def default_data_dir() -> Path:
-    """Return the data directory of root or of the user."""
-    return Path("/var/lib/datas3t") if os.geteuid() == 0 else Path(platformdirs.user_data_dir("datas3t", False))
-
-
-def _serve(running: Services, address: "Address") -> None:
-    """Run the server until a signal or the end of a service."""
+def _serve(running: Services, address: "Address", token: str) -> None:
+    """Run the server, with this token of an admin if there is one, until a signal or the end of a service."""
     from datas3t.server import buckets  # noqa: PLC0415 - takes half a second
     from datas3t.server.app.process import allow_many_connections  # noqa: PLC0415
     from datas3t.server.app.server import Server  # noqa: PLC0415
     from datas3t.server.db.migrate import MigrationEdited  # noqa: PLC0415
     from datas3t.server.errors import Failure  # noqa: PLC0415
-    from datas3t.server.settings import Settings, SettingsError  # noqa: PLC0415
+    from datas3t.server.settings import AccessSettings, Settings, SettingsError  # noqa: PLC0415
     from datas3t.server.telemetry import logs  # noqa: PLC0415 - takes half a second
 
     logs.configure("warning")
@@ -202,6 +202,7 @@ def _serve(running: Services, address: "Address") -> None:
                 cache_dir=running.data_dir / "cache",
                 addr=address,
                 drain=_DRAIN,
+                access=AccessSettings(asks=bool(token), admin_token=token),
             )
             server = Server(settings)
             cleanup.callback(_stop, server)
@@ -217,9 +218,10 @@ def _serve(running: Services, address: "Address") -> None:
             )
         except (SettingsError, Failure, MigrationEdited) as error:
             raise StackError(str(error)) from error
-        write_stack_file(running, server.url)
+        write_stack_file(running, server.url, token)
         data_dir = escaped(str(running.data_dir))
-        print(_READY.format(url=server.url, data_dir=data_dir, stack_file=STACK_FILE), flush=True)
+        ready = _READY + (_ASKS if token else "")
+        print(ready.format(url=server.url, data_dir=data_dir, stack_file=STACK_FILE), flush=True)
         watch = DiskWatch(running.data_dir, running.seaweedfs, BUCKET)
         for check in itertools.count():
             for daemon in (running.postgres, running.seaweedfs):

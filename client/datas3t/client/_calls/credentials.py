@@ -27,6 +27,10 @@ class Credentials:
     _token: str | None = field(repr=False)
     _state: tuple[int, int, int] | None = field(default=None, repr=False)
 
+    def is_known(self) -> bool:
+        """Whether there is a token, or a file that should have one."""
+        return self.file is not None or self._token is not None
+
     def token(self) -> str | None:
         """Return the token, or None if there is none.
 
