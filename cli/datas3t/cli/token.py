@@ -147,7 +147,7 @@ def login() -> None:
     from datas3t.client._calls import credentials
 
     address = options.address()
-    text = credentials.checked(output.secret("Token"), "that was entered")
+    text = credentials.checked(output.secret("Token"), "what was entered")
     with options.client(token=text) as client:
         who = client.whoami()
     if who.kind == "off":

@@ -52,7 +52,7 @@ def test_an_upload_that_was_not_completed_is_completed_with_its_names(
 
     with monkeypatch.context() as patch:
         patch.setattr(OpenUpload, "complete", unavailable)
-        patch.setattr("datas3t.client._transfers.task.retry_while_unavailable", lambda call: call())
+        patch.setattr("datas3t.client._transfers.task.retry_while_unavailable", lambda call, **_: call())
         with pytest.raises(Unavailable):
             photos.upload_tar(packed.archive, names=packed.names)
     assert len(sent[0]) == 1

@@ -45,7 +45,7 @@ class Credentials:
             state = (status.st_mtime_ns, status.st_size, status.st_ino)
             if state != self._state:
                 with open(self.file, encoding="utf-8", errors="replace") as opened:
-                    self._token = checked(opened.read(_LONGEST + 2).strip(), f"in {self.file}")
+                    self._token = checked(opened.read(_LONGEST + 2).strip(), f"the content of {self.file}")
                 self._state = state
         except OSError as error:
             raise FileError(f"{self.file}, named by DATAS3T_TOKEN_FILE, cannot be read: {error.strerror}") from None
@@ -65,20 +65,20 @@ def resolve(token: str | None, address: Address) -> Credentials:
         FileError: The stored tokens cannot be read.
     """
     if token is not None:
-        return Credentials(None, checked(token, "given as `token`"))
+        return Credentials(None, checked(token, "token"))
     if given := os.environ.get("DATAS3T_TOKEN"):
-        return Credentials(None, checked(given.strip(), "in DATAS3T_TOKEN"))
+        return Credentials(None, checked(given.strip(), "DATAS3T_TOKEN"))
     if file := os.environ.get("DATAS3T_TOKEN_FILE"):
         return Credentials(os.path.abspath(file), None)
     return Credentials(None, _stored().get(_place(address)))
 
 
-def checked(token: str, where: str) -> str:
-    """Return a token. Raise InvalidArgument, which does not show it, if it can be none."""
+def checked(token: str, name: str) -> str:
+    """Return a token. Raise InvalidArgument, which says `name` instead of showing it, if it can be none."""
     if not token:
-        raise InvalidArgument(f"the token {where} is empty; give one, or leave it out")
+        raise InvalidArgument(f"{name} is empty; give a token, or leave it out")
     if len(token) > _LONGEST or not token.isascii() or not token.isprintable() or " " in token:
-        raise InvalidArgument(f"the token {where} has spaces or characters that no token has; copy it again")
+        raise InvalidArgument(f"{name} is no token: it has spaces or characters that no token has; copy it again")
     return token
 
 

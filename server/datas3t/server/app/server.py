@@ -208,14 +208,17 @@ class Server:
 
     def _watch(self, metrics: Metrics) -> None:
         metrics.watch(_CONNECTIONS, self._connections)
-        metrics.watch(_DELETIONS, timely(self._deletions, _METRICS_SECONDS), shared=True)
-        metrics.watch(_OTHER_KEYS, timely(self._other_keys, _METRICS_SECONDS), shared=True)
         metrics.watch(_INDEX_READS, self._index_reads)
         metrics.watch(_INDEX_CACHE_SIZE, self._index_cache_size, shared=True)
-        metrics.watch(_UNFINISHED, timely(self._open_uploads, _METRICS_SECONDS), shared=True)
-        metrics.watch(
-            _CATALOGUE, timely(remembered(self._catalogue, _CATALOGUE_SECONDS), _METRICS_SECONDS), shared=True
+        # All that the database knows is read together, so that a page waits once for a database that hangs.
+        reads = (
+            self._deletions,
+            self._other_keys,
+            self._open_uploads,
+            remembered(self._catalogue, _CATALOGUE_SECONDS),
         )
+        together = timely(lambda: {name: value for read in reads for name, value in read().items()}, _METRICS_SECONDS)
+        metrics.watch(_DELETIONS | _OTHER_KEYS | _UNFINISHED | _CATALOGUE, together, shared=True)
         metrics.watch_labelled("datas3t_urls_signed_total", "URLs that clients got", ("method",), _signed)
         metrics.watch_labelled("datas3t_s3_calls_total", "Calls to S3 that ended", ("operation", "code"), COUNTS.read)
 
