@@ -153,7 +153,10 @@ def _token_of(authorization: str | None) -> str:
     scheme, _, text = (authorization or "").partition(" ")
     text = text.strip()
     if not text or scheme.lower() != _SCHEME:
-        message = "the call needs a token; send one as `authorization: Bearer <token>`"
+        message = (
+            "the call needs a token: set DATAS3T_TOKEN, run `datas3t login`, or send the header"
+            " `Authorization: Bearer <token>`"
+        )
         raise Failure(v1.ERROR_REASON_TOKEN_MISSING, message)
     if not text.isascii():
         raise refused("the token is not one that this server knows")
