@@ -49,7 +49,7 @@ def test_commands_take_their_secrets_from_files(run: Run, database: str, tmp_pat
     (tmp_path / "key").write_text("a2V5\n")
     files = {"DB_URL_FILE": str(tmp_path / "url"), "ENCRYPTION_KEY_FILE": str(tmp_path / "key")}
     done = run("rekey", **files)
-    assert (done.stdout, done.stderr) == ("Wrote the credentials of 0 bucket configurations anew, of 0.\n", "")
+    assert (done.stdout, done.stderr) == ("Encrypted the credentials of 0 of 0 bucket configurations.\n", "")
     both = run("server", ENCRYPTION_KEY="a2V5", **files)
     assert both.returncode == 2
     assert "--encryption-key (ENCRYPTION_KEY) and --encryption-key-file (ENCRYPTION_KEY_FILE) are both" in both.stderr

@@ -102,7 +102,7 @@ def test_what_no_key_decrypts_is_named_and_left_alone(database: str) -> None:
     process = command(database, f"{NEW},{OLD}")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert out == "Wrote the credentials of 0 bucket configurations anew, of 5.\n"
+    assert out == "Encrypted the credentials of 0 of 5 bucket configurations.\n"
     assert "encrypted with a key that is not given: 'b0002'; add that key" in err
     assert NEW not in err + out
 

@@ -301,7 +301,7 @@ def rekey(
     except Failure as error:
         raise click.ClickException(error.message) from None
     output.result(
-        f"Wrote the credentials of {output.counted(done.written, 'bucket configuration')} anew, of {done.total}."
+        f"Encrypted the credentials of {done.written} of {output.counted(done.total, 'bucket configuration')}."
     )
     if done.unreadable:
         raise click.ClickException(keyring.unreadable_message(done.unreadable))

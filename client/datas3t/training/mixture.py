@@ -127,7 +127,7 @@ class Mixture:
     def take(self, start: int, stop: int) -> Mixed:
         """Return which samples are at places `start` to `stop`, the latter excluded.
 
-        The places of a part that it returns are consecutive, and are counted on when the part begins anew.
+        The places of a part that it returns are consecutive, and are counted on when the part begins again.
 
         Raises:
             InvalidArgument: Not 0 <= start <= stop <= length.

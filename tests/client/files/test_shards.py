@@ -51,8 +51,8 @@ def test_what_was_imported_is_not_imported_again_and_new_shards_follow(
         _import(client, datas3t, written(first, members(samples(4))))
     for name in done.datas3ts.values():
         client.datas3t(name).clear()
-    anew = _import(client, datas3t, [first, second])
-    assert anew.samples == 5
+    repeated = _import(client, datas3t, [first, second])
+    assert repeated.samples == 5
     assert imported(client, done.datas3ts, range(5, 10))[:4] == samples(4)
 
 

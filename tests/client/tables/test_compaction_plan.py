@@ -1,4 +1,4 @@
-"""Which files a compaction writes anew: never so that an older row comes before a newer one."""
+"""Which files a compaction rewrites: never so that an older row comes before a newer one."""
 
 from dataclasses import dataclass
 

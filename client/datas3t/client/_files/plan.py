@@ -108,7 +108,7 @@ class Planner:
             if (again := grouped(together)).digest() == found.digest:
                 again.begun = found
                 yield again
-            else:  # a file was added, removed or modified: divide them anew
+            else:  # a file was added, removed or modified: divide them again
                 stream = chain(together, stream)
         if group:
             yield grouped(group)

@@ -1,4 +1,4 @@
-"""Compaction: which files of a table to write anew as one, and the rows of that one.
+"""Compaction: which files of a table to rewrite as one, and the rows of that one.
 
 A file may replace others only if no other file that overlaps it is newer than the oldest of those: its rows count as
 the newest. So neighbours that no newer file overlaps are merged, and files that overlap with all that are newer.
@@ -44,7 +44,7 @@ def plan(files: Sequence[TableFile], target_size: int = TARGET_SIZE, max_size: i
 
 
 def _worthwhile(run: Sequence[list[TableFile]]) -> Iterator[list[TableFile]]:
-    """Yield the groups to make of neighbouring parts: a large one is not written anew for the sake of a little more."""
+    """Yield the groups to make of neighbouring parts: a large one is not rewritten for the sake of a little more."""
     sizes = [_size(part) for part in run]
     if not sizes or (sum(sizes) - max(sizes)) * _SHARE >= max(sizes):
         yield [file for part in run for file in part]
@@ -87,7 +87,7 @@ def _newest(part: Sequence[TableFile], max_size: int) -> tuple[list[TableFile], 
 
 
 def compact(files: Sequence[TableFile], footers: Footers, fetch: Fetch, target: Target) -> tuple[int, int]:
-    """Write files anew as one, which replaces them. Return its id, and its size.
+    """Rewrite files as one, which replaces them. Return its id, and its size.
 
     All newest rows are kept, also those of keys that are not present. Memory: a window of rows, on disk the file.
 

@@ -38,8 +38,8 @@ def check(resources: Resources) -> None:
             )
     if others:
         _log.warning(
-            "the credentials of %d bucket configurations do not use the first encryption key; `datas3t rekey` writes"
-            " them anew",
+            "the credentials of %d bucket configurations do not use the first encryption key; `datas3t rekey`"
+            " encrypts them with it",
             others,
         )
 

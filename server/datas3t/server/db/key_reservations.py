@@ -32,7 +32,7 @@ class Reservation:
 
 _COLUMNS: LiteralString = "id, first_key, last_key, expires_at"
 
-# The row of the datas3t is locked by the update, which then reads it anew. So concurrent calls get different keys. The
+# The row of the datas3t is locked by the update, which then reads it again. So concurrent calls get different keys. The
 # conflict is a call with the same request that has inserted its row meanwhile: the keys of this one stay unused.
 _RESERVE = Statement(f"""
     WITH drawn AS (

@@ -20,7 +20,7 @@ class Begun(NamedTuple):
 
 # The object keys are those of `names.archive_key` and `names.index_key`.
 #
-# If the update waits for the row, it then reads that row anew, but no other. What it has not seen are reservations that
+# If the update waits for the row, it reads that row again, but no other. What it has not seen are reservations that
 # were made meanwhile. They change `last_reserved_key`, and their keys begin at the `next_key` of before.
 _BEGIN = Statement(f"""
     WITH drawn AS (

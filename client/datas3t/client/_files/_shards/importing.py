@@ -144,7 +144,7 @@ class _Import:
         self._ready.complete()
 
     def _forget_deleted(self) -> None:
-        """Have shards imported anew whose samples are all gone, because datas3ts were cleared or deleted."""
+        """Have shards imported again whose samples are all gone, because datas3ts were cleared or deleted."""
         for name, done in self._journal.shards.items():
             committed = [part for part in done.parts if part.first is not None and part.fields]
             if committed and not any(self._is_present(part) for part in committed):

@@ -48,7 +48,7 @@ class TokenServicer(TokenServiceServicer):
         )
 
     def _asking(self) -> Authenticator:
-        """Raise AUTH_OFF if the server asks nobody: whoever may do all now must not keep that when it begins to ask."""
+        """Raise AUTH_OFF if the server asks nobody: anyone could create a token that works once it asks."""
         if self._authenticator is None:
             message = "the server asks nobody for a token, so it manages none; start it with --auth tokens"
             raise Failure(v1.ERROR_REASON_AUTH_OFF, message)
